@@ -1,0 +1,49 @@
+"""The one kind of error that users see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class CompatError(Exception):
+    """What happened, the facts, and what to do about it.
+
+    Parameters
+    ----------
+    what : str
+        One sentence: what happened, in the words of the user.
+    facts : mapping of str to object, optional
+        Labelled facts, printed one a line: expected, found, file, cause.
+    remedy : str
+        What to do now.
+
+    Examples
+    --------
+    >>> print(CompatError(
+    ...     "The archive of neural-lam 0.6.0 is not what was published.",
+    ...     facts={"expected": "sha256 1a2b", "found": "sha256 3c4d"},
+    ...     remedy="Delete it and run again.",
+    ... ))
+    The archive of neural-lam 0.6.0 is not what was published.
+      expected: sha256 1a2b
+      found: sha256 3c4d
+    Delete it and run again.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        facts: Mapping[str, object] | None = None,
+        remedy: str,
+    ) -> None:
+        self.what = what
+        self.facts = dict(facts or {})
+        self.remedy = remedy
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        lines += [f"  {label}: {fact}" for label, fact in self.facts.items()]
+        lines.append(self.remedy)
+        return "\n".join(lines)
