@@ -1,0 +1,1 @@
+"""How models of the current code are built, loaded and run."""

@@ -1,0 +1,1 @@
+"""A checkpoint file as an object, read and written without its pickle."""

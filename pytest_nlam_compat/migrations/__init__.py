@@ -1,0 +1,43 @@
+"""The history of neural-lam, and the operations to write more of it."""
+
+from pytest_nlam_compat.migrations.history import HISTORY
+from pytest_nlam_compat.migrations.migration import Migration
+from pytest_nlam_compat.migrations.operations import *  # noqa: F403
+from pytest_nlam_compat.migrations.operations import __all__ as _operations
+from pytest_nlam_compat.migrations.origin import (
+    Evidence,
+    Origin,
+    detect_origin,
+    refuse_newer,
+    stamp,
+)
+from pytest_nlam_compat.migrations.planning import apply, plan
+from pytest_nlam_compat.migrations.reading import (
+    saved_run_from_checkpoint,
+    to_checkpoint_dict,
+)
+from pytest_nlam_compat.migrations.saved_run import (
+    Optimizer,
+    SavedRun,
+    Statistics,
+)
+from pytest_nlam_compat.migrations.upstream import as_callables
+
+__all__ = [
+    "HISTORY",
+    "Evidence",
+    "Migration",
+    "Optimizer",
+    "Origin",
+    "SavedRun",
+    "Statistics",
+    "apply",
+    "as_callables",
+    "detect_origin",
+    "plan",
+    "refuse_newer",
+    "saved_run_from_checkpoint",
+    "stamp",
+    "to_checkpoint_dict",
+    *_operations,
+]

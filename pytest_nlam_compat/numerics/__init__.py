@@ -1,0 +1,1 @@
+"""Precision, tolerances and comparison."""

@@ -1,0 +1,1 @@
+"""Frozen cases of every release, and where they are kept."""

@@ -1,0 +1,136 @@
+"""From #208 on (0.7): ``ForecasterModule(ARForecaster(StepPredictor))``."""
+
+from __future__ import annotations
+
+import inspect
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from neural_lam import models, train_model
+from torch import Tensor, nn
+
+from pytest_nlam_compat.adapters.armodel import (
+    hierarchical_defect,
+    unpickle_everything,
+)
+from pytest_nlam_compat.adapters.base import Adapter, Predictor
+from pytest_nlam_compat.adapters.probe import has
+
+
+class ForecasterAdapter(Adapter):
+    """Builds and runs ``ForecasterModule``."""
+
+    def build(
+        self,
+        hyper_parameters: Mapping[str, Any],
+        datastore: Any,
+        predictor: Predictor | None = None,
+    ) -> nn.Module:
+        """See `Adapter.build`."""
+        arguments = dict(hyper_parameters)
+        config = arguments.pop("config")
+        step = self._step_predictor(
+            arguments.get("args"), config, datastore, predictor
+        )
+        taken = inspect.signature(models.ForecasterModule).parameters
+        module = models.ForecasterModule(
+            forecaster=models.ARForecaster(step, datastore),
+            config=config,
+            datastore=datastore,
+            **{name: arguments[name] for name in arguments if name in taken},
+        )
+        assert isinstance(module, nn.Module)
+        return module
+
+    def _step_predictor(
+        self,
+        args: Namespace | None,
+        config: Any,
+        datastore: Any,
+        predictor: Predictor | None,
+    ) -> Any:
+        if predictor is not None:
+            cls = getattr(models, predictor.name)
+            return cls(datastore=datastore, **predictor.arguments)
+        assert args is not None
+        cls = models.MODELS[args.model]
+        if hasattr(train_model, "build_predictor"):
+            return train_model.build_predictor(cls, args, config, datastore)
+        return cls(**_inline_arguments(cls, args, config), datastore=datastore)
+
+    def load_native(
+        self,
+        path: Path,
+        config: Any,
+        model: str,
+        datastore: Any,
+        predictor: Predictor | None = None,
+    ) -> nn.Module:
+        """See `Adapter.load_native`."""
+        if predictor is None:
+            loaded = train_model.load_forecaster_module_from_checkpoint(
+                str(path), config, datastore
+            )
+        else:
+            step = self._step_predictor(None, config, datastore, predictor)
+            loader = models.ForecasterModule.load_from_checkpoint
+            loaded = loader(
+                str(path),
+                map_location="cpu",
+                forecaster=models.ARForecaster(step, datastore),
+                datastore=datastore,
+                **unpickle_everything(loader),
+            )
+        assert isinstance(loaded, nn.Module)
+        return loaded
+
+    def unroll(
+        self,
+        module: nn.Module,
+        init_states: Tensor,
+        forcing: Tensor,
+        boundary_states: Tensor,
+    ) -> tuple[Tensor, Tensor | None]:
+        """See `Adapter.unroll`."""
+        forecaster: Any = module.forecaster
+        prediction, pred_std = forecaster(init_states, forcing, boundary_states)
+        return prediction, pred_std
+
+    def step_predictor(self, module: nn.Module) -> nn.Module:
+        """See `Adapter.step_predictor`."""
+        forecaster: Any = module.forecaster
+        predictor = forecaster.predictor
+        assert isinstance(predictor, nn.Module)
+        return predictor
+
+    def cannot_run(self, model: str) -> str | None:
+        """See `Adapter.cannot_run`.
+
+        Graph format 0.1.0 (#323) came after the defect was mended: code that
+        has it gets no excuse.
+        """
+        if has("neural_lam.create_graph", "CURRENT_GRAPH_SPEC_VERSION"):
+            return None
+        return hierarchical_defect(model)
+
+
+def _inline_arguments(
+    cls: type, args: Namespace, config: Any
+) -> dict[str, Any]:
+    """Return what ``build_predictor`` would pass, before there was one.
+
+    Between #208 and #688 ``train_model`` builds predictors inline. Each
+    argument is passed where the class takes it.
+    """
+    clamping = config.training.output_clamping
+    offered = {
+        "graph_name": args.graph,
+        "output_clamping_lower": clamping.lower,
+        "output_clamping_upper": clamping.upper,
+        "config": config,
+        **vars(args),
+    }
+    taken = inspect.signature(cls).parameters
+    return {name: offered[name] for name in offered if name in taken}

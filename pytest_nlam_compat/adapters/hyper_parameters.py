@@ -1,0 +1,81 @@
+"""Hyper-parameters of a saved run as objects of the current code."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_nlam_compat.checkpoints.standins import Global, Instance
+from pytest_nlam_compat.errors import CompatError
+
+_CONFIG_MODULE = "neural_lam.config"
+
+
+def revive(hyper_parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn the inert stand-ins of a saved run into real objects.
+
+    Only ``argparse.Namespace`` and dataclasses of the current code's
+    ``neural_lam.config`` are made, by calling them with their fields: what
+    the pickle names is never imported on its word.
+
+    Parameters
+    ----------
+    hyper_parameters : mapping of str to Any
+        From `SavedRun.hyper_parameters`, migrated.
+
+    Returns
+    -------
+    dict of str to Any
+        ``args`` an `argparse.Namespace` (or None), ``config`` a
+        ``NeuralLAMConfig``, and whatever else the run carries.
+
+    Raises
+    ------
+    CompatError
+        If a class is named that the current code does not have, or a field
+        that the class does not take.
+    """
+    return {name: _revive(value) for name, value in hyper_parameters.items()}
+
+
+def _revive(value: Any) -> Any:
+    if isinstance(value, Instance):
+        return _instance(value)
+    if isinstance(value, dict):
+        return {key: _revive(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_revive(item) for item in value)
+    return value
+
+
+def _instance(value: Instance) -> Any:
+    fields = {
+        name: _revive(item) for name, item in dict(value.state or {}).items()
+    }
+    named = value.cls
+    if isinstance(named, Global) and named.path == "argparse.Namespace":
+        return Namespace(**fields)
+    from neural_lam import config
+
+    if (
+        not isinstance(named, Global)
+        or named.module != _CONFIG_MODULE
+        or not hasattr(config, named.name)
+    ):
+        raise CompatError(
+            "The hyper-parameters name a class that the current code lacks.",
+            facts={"class": getattr(named, "path", named)},
+            remedy="Add a migration that replaces it, as "
+            "`ReplaceClass(...)` in the step for neural-lam 0.5.0 does.",
+        )
+    cls = getattr(config, named.name)
+    try:
+        return cls(**fields)
+    except TypeError as cause:
+        raise CompatError(
+            f"{named.path} of the current code does not take the fields "
+            "that the checkpoint has.",
+            facts={"fields": ", ".join(sorted(fields)), "cause": cause},
+            remedy="Add a migration that renames, drops or sets the field.",
+        ) from cause

@@ -1,0 +1,196 @@
+"""Reading a checkpoint."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from pytest_nlam_compat.checkpoints import walk
+from pytest_nlam_compat.checkpoints.archive import Archive
+from pytest_nlam_compat.checkpoints.loading import Loader
+from pytest_nlam_compat.checkpoints.refusals import refusal
+from pytest_nlam_compat.checkpoints.standins import Global, TensorRef
+from pytest_nlam_compat.checkpoints.unpickler import Unpickler
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Checkpoint:
+    """An open checkpoint: its whole tree, and where its tensors are.
+
+    Its file stays open until `close`, or the end of a with block; tensors
+    can be loaded, and the checkpoint written, until then.
+
+    Parameters
+    ----------
+    archive : Archive
+        The file.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    archive : Archive
+        Its records.
+    data : object
+        The tree: plain containers, numbers and text, and stand-ins for the
+        rest. It may be changed.
+    globals : tuple of Global
+        What the pickle names, in its order, whether used or not. That of
+        ``torch.save`` itself (``collections.OrderedDict`` and so on) too.
+    """
+
+    def __init__(self, archive: Archive) -> None:
+        unpickler = Unpickler(archive)
+        self.path = archive.path
+        self.archive = archive
+        self.data: Any = unpickler.load()
+        self.globals: tuple[Global, ...] = tuple(unpickler.globals)
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file. The tree stays."""
+        self.archive.close()
+
+    def tensors(self) -> dict[str, TensorRef]:
+        """Find all tensors.
+
+        Returns
+        -------
+        dict of str to TensorRef
+            By path, such as ``state_dict.grid_embedder.0.weight``.
+        """
+        return dict(walk.tensors(self.data))
+
+    def load(self, ref: TensorRef) -> torch.Tensor:
+        """Load one tensor.
+
+        Parameters
+        ----------
+        ref : TensorRef
+            Where it is.
+
+        Returns
+        -------
+        torch.Tensor
+            In memory of its own, on the CPU.
+
+        Raises
+        ------
+        CompatError
+            If its record is damaged, its file was closed, or its type has no
+            tensors here.
+        """
+        return Loader().load(ref)
+
+    def load_all(
+        self, refs: Mapping[str, TensorRef]
+    ) -> dict[str, torch.Tensor]:
+        """Load several tensors.
+
+        Parameters
+        ----------
+        refs : mapping of str to TensorRef
+            Where they are.
+
+        Returns
+        -------
+        dict of str to torch.Tensor
+            By the same names. Those that shared a storage share it again.
+
+        Raises
+        ------
+        CompatError
+            As for `load`.
+        """
+        loader = Loader()
+        return {name: loader.load(ref) for name, ref in refs.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the weights, still in the file.
+
+        Returns
+        -------
+        dict of str to TensorRef
+            The part of the tree itself, not a copy: a change of it is one of
+            the checkpoint. A module's extra state is there as it is.
+
+        Raises
+        ------
+        CompatError
+            If there is none.
+        """
+        weights = (
+            self.data.get("state_dict") if isinstance(self.data, dict) else None
+        )
+        if not isinstance(weights, dict):
+            raise refusal(
+                self.path,
+                "is no checkpoint of Lightning: it has no state_dict",
+                "Give a file that Trainer.save_checkpoint wrote.",
+            )
+        return weights
+
+    def load_state_dict(self) -> dict[str, torch.Tensor]:
+        """Load the weights.
+
+        Returns
+        -------
+        dict of str to torch.Tensor
+            By name, in the order of the file, without any extra state.
+
+        Raises
+        ------
+        CompatError
+            If there are none, or as for `load`.
+        """
+        return self.load_all(
+            {
+                name: ref
+                for name, ref in self.state_dict().items()
+                if isinstance(ref, TensorRef)
+            }
+        )
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Open a checkpoint and read all of it but its tensors.
+
+    Nothing that its pickle names is imported or called, so that a file may be
+    read that nobody trusts.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A file that ``torch.save`` or Lightning wrote.
+
+    Returns
+    -------
+    Checkpoint
+        To be closed, or used in a with block.
+
+    Raises
+    ------
+    CompatError
+        If the file is anything else, damaged, or dangerous to read.
+    """
+    archive = Archive(Path(path))
+    try:
+        return Checkpoint(archive)
+    except BaseException:
+        archive.close()
+        raise

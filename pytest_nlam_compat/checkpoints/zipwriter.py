@@ -1,0 +1,226 @@
+"""Writes the container of torch.save, byte for byte as torch does.
+
+The same layout, with the same padding, matters beyond taste: torch computes
+the places of records from it without looking, when it loads a file by mmap.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import zlib
+from typing import BinaryIO
+
+from pytest_nlam_compat.checkpoints.archive import Archive
+from pytest_nlam_compat.checkpoints.zipformat import (
+    CENTRAL,
+    CENTRAL_SIGNATURE,
+    DESCRIPTOR_SIGNATURE,
+    END,
+    END64,
+    END64_SIGNATURE,
+    END_SIGNATURE,
+    EXTRA,
+    HAS_DESCRIPTOR,
+    IN_ZIP64,
+    LOCAL,
+    LOCAL_SIGNATURE,
+    LOCATOR,
+    LOCATOR_SIGNATURE,
+    UTF8_NAME,
+    ZIP64_EXTRA,
+    Record,
+)
+
+#: What is as large, or as far away, does not fit into 32 bits.
+ZIP64_FROM = IN_ZIP64
+
+#: Records begin at multiples of this.
+ALIGNMENT = 64
+_PAGE = 4096
+
+# From this size on, a record is copied by the kernel; a smaller one goes into
+# one write together with the headers around it.
+_LARGE = 256 * 1024
+_PENDING = 1024 * 1024
+
+# What torch calls its padding, and the versions of the format: 4.5 has ZIP64.
+_PADDING = int.from_bytes(b"FB", "little")
+_MADE_BY, _NEEDED = 0x031E, 45
+
+# The errors of file systems between which, or on which, the kernel does not
+# copy.
+_NO_KERNEL_COPY = frozenset(
+    {
+        errno.EXDEV,
+        errno.ENOSYS,
+        errno.EOPNOTSUPP,
+        errno.EINVAL,
+    }
+)
+
+
+class ZipWriter:
+    """Writes an archive to a file, record after record.
+
+    Parameters
+    ----------
+    stream : BinaryIO
+        The file: empty, unbuffered, and open for writing.
+    folder : str
+        The folder of all records.
+    """
+
+    def __init__(self, stream: BinaryIO, folder: str) -> None:
+        self._stream = stream
+        self._folder = folder
+        self._pending = bytearray()
+        self._at = 0
+        self._directory = bytearray()
+        self._count = 0
+
+    def add(self, name: str, content: bytes | memoryview) -> None:
+        """Write a record from memory.
+
+        Parameters
+        ----------
+        name : str
+            Its name without the folder.
+        content : bytes or memoryview
+            Its bytes.
+        """
+        descriptor = self._begin(name, len(content), zlib.crc32(content))
+        self._write(content)
+        self._write(descriptor)
+
+    def copy(self, name: str, archive: Archive, source: str) -> None:
+        """Write a record that is the same as one of another archive.
+
+        Its checksum is that of the other: a damaged record stays one that
+        can be seen to be damaged.
+
+        Parameters
+        ----------
+        name : str
+            Its name here, without the folder.
+        archive : Archive
+            The other archive.
+        source : str
+            Its name there.
+
+        Raises
+        ------
+        CompatError
+            If the other is closed, or became shorter.
+        """
+        record = archive.records[source]
+        phase = record.start % _PAGE if name == "data/0" else 0
+        descriptor = self._begin(name, record.size, record.crc, phase)
+        if record.size >= _LARGE and self._copied_by_kernel(archive, record):
+            self._at += record.size
+        else:
+            for chunk in archive.chunks(source):
+                self._write(chunk)
+        self._write(descriptor)
+
+    def checksum(self) -> int:
+        """Return a checksum of all names, sizes and checksums so far."""
+        return zlib.crc32(self._directory)
+
+    def finish(self) -> None:
+        """Write the list of records; nothing can be added after it."""
+        start, length = self._at, len(self._directory)
+        end64 = start + length
+        self._write(self._directory)
+        counts = (0, 0, self._count, self._count, length, start)
+        self._write(
+            END64.pack(
+                END64_SIGNATURE, END64.size - 12, _MADE_BY, _NEEDED, *counts
+            )
+        )
+        self._write(LOCATOR.pack(LOCATOR_SIGNATURE, 0, end64, 1))
+        limits = (0, 0, 0xFFFF, 0xFFFF, IN_ZIP64, IN_ZIP64)
+        narrow = map(min, counts, (0, 0, *limits[2:]))
+        self._write(END.pack(END_SIGNATURE, *narrow, 0))
+        self._flush()
+
+    def _begin(self, name: str, size: int, crc: int, phase: int = 0) -> bytes:
+        """Write what is before a record; return what is to be behind it."""
+        path = f"{self._folder}/{name}".encode()
+        large, far = size >= ZIP64_FROM, self._at >= ZIP64_FROM
+        wide = (2 * struct.pack("<Q", size) if large else b"") + (
+            struct.pack("<Q", self._at) if far else b""
+        )
+        if wide:
+            wide = EXTRA.pack(ZIP64_EXTRA, len(wide)) + wide
+        unpadded = self._at + LOCAL.size + len(path) + len(wide) + EXTRA.size
+        gap = (phase - unpadded) % (_PAGE if phase else ALIGNMENT)
+        extra = wide + EXTRA.pack(_PADDING, gap) + b"Z" * gap
+        # Nothing follows an empty record, not even a descriptor.
+        flags = UTF8_NAME | (HAS_DESCRIPTOR if size else 0)
+        in_directory = IN_ZIP64 if large else size
+        self._directory += CENTRAL.pack(
+            *(CENTRAL_SIGNATURE, 0, 0, flags, 0, 0, 0),
+            *(crc, in_directory, in_directory, len(path), len(wide), 0),
+            *(0, 0, 0, IN_ZIP64 if far else self._at),
+        )
+        self._directory += path + wide
+        self._count += 1
+        self._write(
+            LOCAL.pack(
+                *(LOCAL_SIGNATURE, 0, flags, 0, 0, 0),
+                *(0, 0, 0, len(path), len(extra)),
+            )
+            + path
+            + extra
+        )
+        if not size:
+            return b""
+        sizes = "<4sI2Q" if wide else "<4s3I"
+        return struct.pack(sizes, DESCRIPTOR_SIGNATURE, crc, size, size)
+
+    def _copied_by_kernel(self, archive: Archive, record: Record) -> bool:
+        """Have the kernel copy a record; False if it does not, or not all."""
+        if not hasattr(os, "copy_file_range"):
+            return False
+        self._flush()
+        source, target = archive.fileno(), self._stream.fileno()
+        done = 0
+        while done < record.size:
+            try:
+                count = os.copy_file_range(
+                    source,
+                    target,
+                    record.size - done,
+                    record.start + done,
+                    self._at + done,
+                )
+            except OSError as error:
+                if error.errno in _NO_KERNEL_COPY:
+                    return False
+                raise
+            if count == 0:
+                return False
+            done += count
+        self._stream.seek(self._at + done)
+        return True
+
+    def _write(self, content: bytes | bytearray | memoryview) -> None:
+        self._at += len(content)
+        if len(content) >= _LARGE:
+            self._flush()
+            self._write_out(content)
+            return
+        self._pending += content
+        if len(self._pending) >= _PENDING:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._write_out(self._pending)
+        self._pending = bytearray()
+
+    def _write_out(self, content: bytes | bytearray | memoryview) -> None:
+        left = memoryview(content)
+        while left:
+            left = left[self._stream.write(left) :]

@@ -1,0 +1,143 @@
+"""From outputs to a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.numerics.comparison import Difference, compare
+from pytest_nlam_compat.numerics.tolerances import (
+    FLOAT32,
+    FLOAT64,
+    Tolerance,
+    allowed,
+)
+from pytest_nlam_compat.references.reference import Reference
+
+_AXES = ("batch item", "step", "node")
+
+
+def row_of(outputs: Mapping[str, Tensor]) -> Tolerance:
+    """Return the row by which outputs are judged: by their precision."""
+    double = all(t.dtype is torch.float64 for t in outputs.values())
+    return FLOAT64 if double else FLOAT32
+
+
+def differences(
+    reference: Reference, outputs: Mapping[str, Tensor]
+) -> list[Difference]:
+    """Compare outputs with the golden of the same precision.
+
+    Parameters
+    ----------
+    reference : Reference
+    outputs : mapping of str to Tensor
+        By name, all float64 or all float32.
+
+    Returns
+    -------
+    list of Difference
+        The worst entry of each output, the worst output first.
+
+    Raises
+    ------
+    CompatError
+        If the golden lacks an output, or its shape differs.
+    """
+    row = row_of(outputs)
+    precision = "golden64" if row is FLOAT64 else "golden32"
+    golden, judge64 = reference.group(precision), reference.group("golden64")
+    found = []
+    for name, output in outputs.items():
+        if name not in golden:
+            raise CompatError(
+                f"The reference {reference.id} has no golden for {name!r}.",
+                facts={"it has": ", ".join(sorted(golden))},
+                remedy="Compare one that it has.",
+            )
+        if output.shape != golden[name].shape:
+            raise CompatError(
+                f"{name} of the current code has another shape than that of "
+                f"neural-lam {reference.release}.",
+                facts={
+                    "reference": reference.id,
+                    "expected": tuple(golden[name].shape),
+                    "obtained": tuple(output.shape),
+                },
+                remedy="Return what the release returned, or adapt: implement "
+                "the hook pytest_nlam_compat_adapter.",
+            )
+        limit = allowed(row, judge64[name], reference.description["noise32"])
+        variables = (
+            reference.dataset.names["state"]
+            if name in ("prediction", "pred_std")
+            else None
+        )
+        found.append(
+            compare(
+                output, golden[name], limit, output=name, variables=variables
+            )
+        )
+    return sorted(found, key=lambda one: one.share, reverse=True)
+
+
+def judge(reference: Reference, outputs: Mapping[str, Tensor]) -> Difference:
+    """Insist that outputs equal the golden.
+
+    Parameters
+    ----------
+    reference : Reference
+    outputs : mapping of str to Tensor
+
+    Returns
+    -------
+    Difference
+        The worst, within its tolerance.
+
+    Raises
+    ------
+    CompatError
+        Where they differ most, and what to do.
+    """
+    worst = differences(reference, outputs)[0]
+    if worst.share <= 1:
+        return worst
+    raise CompatError(
+        f"{reference.id}: the current code gives other numbers than "
+        f"neural-lam {reference.release} did.",
+        facts=facts(worst, row_of(outputs)),
+        remedy="If the change is wanted, its meaning has to be carried over: "
+        "add a migration that makes the old weights give the old outputs. "
+        "If not, undo it.",
+    )
+
+
+def facts(difference: Difference, row: Tolerance) -> dict[str, object]:
+    """Describe the entry that differs most, line by line.
+
+    Parameters
+    ----------
+    difference : Difference
+    row : Tolerance
+        By which it was judged.
+
+    Returns
+    -------
+    dict of str to object
+    """
+    place = ", ".join(
+        f"{axis} {index}"
+        for axis, index in zip(_AXES, difference.index, strict=False)
+    )
+    return {
+        "compared": f"{difference.output}, by the row {row.name!r}",
+        "differs most": f"variable {difference.variable}, {place}",
+        "obtained": f"{difference.obtained:.12g}",
+        "expected": f"{difference.expected:.12g}",
+        "allowed": f"{difference.allowed:.2e}",
+        "difference": f"{difference.relative:.2e} of the spread of "
+        f"{difference.variable}, {difference.share:.3g} times what is allowed",
+    }

@@ -1,0 +1,240 @@
+"""Which references are checked in this pytest run, against what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+import torch
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import Version
+
+from pytest_nlam_compat.adapters.base import Adapter
+from pytest_nlam_compat.adapters.probe import probe
+from pytest_nlam_compat.adapters.select import select
+from pytest_nlam_compat.checks.reporting import Reporting
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.references.format import Archive
+from pytest_nlam_compat.references.reference import Reference
+from pytest_nlam_compat.references.store import Store
+from pytest_nlam_compat.routes.device import choose
+from pytest_nlam_compat.routes.subject import Subject
+
+SUITE = Path(__file__).with_name("suite.py")
+NODE_ID = "nlam-compat"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The references of this run, and the code that they are put before.
+
+    Attributes
+    ----------
+    adapter : Adapter
+    device : torch.device
+    source : str
+        Where the archives are.
+    references : tuple of Reference
+        Those that are checked.
+    newest : Version or None
+        Newest release with references that is not above the current code:
+        these must pass by the native route too.
+    void : dict of (Version, str) to str
+        Cases without a check, by release and name, with the reason.
+    newer : tuple of Version
+        Releases left out since the current code is older.
+    notices : tuple of str
+        What the store wants known.
+    """
+
+    adapter: Adapter
+    device: torch.device
+    source: str
+    references: tuple[Reference, ...]
+    newest: Version | None
+    void: dict[tuple[Version, str], str] = field(default_factory=dict)
+    newer: tuple[Version, ...] = ()
+    notices: tuple[str, ...] = ()
+
+    def subject(self, reference: Reference, folder: Path) -> Subject:
+        """Put a reference in front of the current code."""
+        return Subject(reference, self.adapter, folder, self.device)
+
+
+_SELECTION = pytest.StashKey[Selection]()
+
+
+def selection_of(config: pytest.Config) -> Selection:
+    """Return the selection of a run; made when it is first asked for.
+
+    Parameters
+    ----------
+    config : pytest.Config
+
+    Raises
+    ------
+    CompatError
+        If an option is impossible, or code or references are not there.
+    """
+    if _SELECTION not in config.stash:
+        config.stash[_SELECTION] = _select(config)
+        reporting = Reporting(config.stash[_SELECTION])
+        config.pluginmanager.register(reporting, "nlam-compat-reporting")
+    return config.stash[_SELECTION]
+
+
+def add_suite(config: pytest.Config) -> None:
+    """Add the ready-made checks to what is collected.
+
+    Where the command line names no path only they are run, so that
+    ``pytest --nlam-compat`` answers one question, and quickly.
+
+    Parameters
+    ----------
+    config : pytest.Config
+
+    Raises
+    ------
+    pytest.UsageError
+        With the text of what is wrong.
+    """
+    try:
+        selection_of(config)
+    except CompatError as error:
+        raise pytest.UsageError(str(error)) from error
+    config.pluginmanager.register(_Suite(), "nlam-compat-suite")
+    named = config.args_source is pytest.Config.ArgsSource.ARGS
+    if hasattr(config, "workerinput"):
+        return  # an xdist worker is given the arguments of its controller
+    config.args[:] = [*(config.args if named else []), str(SUITE)]
+
+
+class _Suite:
+    """Collects the bundled module under a short name."""
+
+    @pytest.hookimpl
+    def pytest_pycollect_makemodule(
+        self, module_path: Path, parent: pytest.Collector
+    ) -> pytest.Module | None:
+        if module_path != SUITE:
+            return None
+        module: pytest.Module = pytest.Module.from_parent(
+            parent, path=module_path, nodeid=NODE_ID
+        )
+        return module
+
+
+def parametrize(metafunc: pytest.Metafunc) -> None:
+    """Run a test once for each selected reference.
+
+    Parameters
+    ----------
+    metafunc : pytest.Metafunc
+    """
+    try:
+        references = selection_of(metafunc.config).references
+    except CompatError as error:
+        raise pytest.Collector.CollectError(str(error)) from error
+    metafunc.parametrize(
+        "nlam_reference",
+        references,
+        ids=[reference.id for reference in references],
+        indirect=True,
+        scope="session",
+    )
+
+
+def _select(config: pytest.Config) -> Selection:
+    _refuse_regeneration(config)
+    wanted = _specifier(config.getoption("nlam_compat_release"))
+    pattern = config.getoption("nlam_compat_case")
+    device = choose(config.getoption("nlam_compat_device"))
+    store = Store.locate(
+        url=config.getoption("nlam_compat_url")
+        or config.getini("nlam_compat_url")
+        or None,
+        offline=config.getoption("nlam_compat_offline"),
+    )
+    current = probe()
+    adapter = config.hook.pytest_nlam_compat_adapter(current=current)
+    if adapter is None:
+        adapter = select(current)
+    known = [r for r in store.releases if r <= current.release]
+    archives = [
+        Archive(store.archive(release)) for release in wanted.filter(known)
+    ]
+    references, void = _sort(archives, adapter, pattern)
+    if not references:
+        raise CompatError(
+            "No reference is selected.",
+            facts={
+                "releases": ", ".join(map(str, store.releases)) or "none",
+                "current code": f"neural-lam {current.release}",
+                "--nlam-compat-release": str(wanted) or "any",
+                "--nlam-compat-case": pattern,
+            },
+            remedy="Correct the options; without them all are selected.",
+        )
+    return Selection(
+        adapter=adapter,
+        device=device,
+        source=store.description,
+        references=references,
+        newest=max(known),
+        void=void,
+        newer=tuple(r for r in store.releases if r > current.release),
+        notices=tuple(store.notices),
+    )
+
+
+def _sort(
+    archives: Sequence[Archive], adapter: Adapter, pattern: str
+) -> tuple[tuple[Reference, ...], dict[tuple[Version, str], str]]:
+    """Tell references that can be checked from cases that are void."""
+    references: list[Reference] = []
+    void: dict[tuple[Version, str], str] = {}
+    for archive in archives:
+        for case, reason in archive.void.items():
+            if fnmatchcase(case, pattern):
+                void[archive.release, case] = reason
+        for case in archive.cases:
+            if not fnmatchcase(case, pattern):
+                continue
+            reference = Reference(archive, case)
+            defect = adapter.cannot_run(reference.description["model"])
+            if defect is None:
+                references.append(reference)
+            else:
+                void[archive.release, case] = defect
+    return tuple(references), void
+
+
+def _specifier(text: str) -> SpecifierSet:
+    try:
+        return SpecifierSet(text, prereleases=True)
+    except InvalidSpecifier:
+        raise CompatError(
+            "The releases can't be told from --nlam-compat-release.",
+            facts={
+                "expected": "a version specifier (PEP 440), such as '>=0.5' "
+                "or '==0.6.0'",
+                "found": text,
+            },
+            remedy="Correct it, or leave it out for all releases.",
+        ) from None
+
+
+def _refuse_regeneration(config: pytest.Config) -> None:
+    """Refuse what would pass without comparing, or rewrite a golden."""
+    for option in ("regen_all", "force_regen"):
+        if config.getoption(option, default=False):
+            flag = "--" + option.replace("_", "-")
+            raise CompatError(
+                f"{flag} can't be used with references of neural-lam: they "
+                "are frozen.",
+                remedy=f"Leave {flag} out, or deselect the tests that use "
+                "nlam_reference.",
+            )

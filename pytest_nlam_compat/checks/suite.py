@@ -1,0 +1,216 @@
+"""The ready-made checks, each run once for every selected reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from safetensors.torch import load_file, save, save_file
+
+from pytest_nlam_compat.checkpoints.reader import read_checkpoint
+from pytest_nlam_compat.checks.judging import differences, facts, judge
+from pytest_nlam_compat.checks.selecting import selection_of
+from pytest_nlam_compat.checks.training import judge_batch, judge_loss
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.numerics.tolerances import FLOAT64
+from pytest_nlam_compat.references.reference import Reference
+from pytest_nlam_compat.routes.subject import Subject
+
+if TYPE_CHECKING:
+    from pytest_regressions.file_regression import FileRegressionFixture
+
+__all__ = [
+    "test_batch",
+    "test_loads",
+    "test_loss",
+    "test_native",
+    "test_opens",
+    "test_outputs",
+    "test_outputs_float32",
+]
+
+pytestmark = pytest.mark.nlam_compat
+
+Record = Callable[[str, object], None]
+
+
+@contextmanager
+def _verdict() -> Iterator[None]:
+    """Let a user see the message, and no traceback of ours."""
+    __tracebackhide__ = True
+    try:
+        yield
+    except CompatError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+def test_opens(nlam_reference: Reference, nlam_subject: Subject) -> None:
+    """The raw file is read without running its pickle, bit for bit."""
+    with _verdict():
+        with read_checkpoint(nlam_subject.checkpoint) as checkpoint:
+            found = checkpoint.load_state_dict()
+        recorded = nlam_reference.state_dict
+        wrong = sorted(
+            name
+            for name in found.keys() | recorded.keys()
+            if name not in found
+            or name not in recorded
+            or not torch.equal(found[name], recorded[name])
+        )
+        if wrong:
+            raise CompatError(
+                f"{nlam_reference.id}: the checkpoint does not hold the "
+                "weights that were recorded with it.",
+                facts={"differ": ", ".join(wrong)},
+                remedy="The reader of checkpoints is broken; please report "
+                "it at https://github.com/mllam/pytest-nlam-compat/issues.",
+            )
+
+
+def test_native(
+    nlam_reference: Reference,
+    nlam_subject: Subject,
+    request: pytest.FixtureRequest,
+    record_property: Record,
+) -> None:
+    """The raw file through the current code's own loader alone.
+
+    What comes of it is shown beside the migrated route. It has to be right
+    for the newest release only: nothing has changed since, or a loader that
+    mends it is still missing.
+    """
+    with _verdict():
+        try:
+            module = nlam_subject.native(torch.float64)
+            worst = differences(
+                nlam_reference, nlam_subject.outputs(module, torch.float64)
+            )[0]
+        except CompatError as error:
+            record_property("nlam_native", "fails")
+            record_property("nlam_native_cause", str(error))
+            problem = error
+        else:
+            record_property("nlam_native_difference", worst.relative)
+            if worst.share <= 1:
+                record_property("nlam_native", "equal")
+                return
+            record_property("nlam_native", "differs")
+            problem = CompatError(
+                f"{nlam_reference.id}: it loads by the current code's own "
+                "loader, and gives other numbers.",
+                facts=facts(worst, FLOAT64),
+                remedy="Mend it in neural-lam's own loader "
+                "(on_load_checkpoint), or undo the change.",
+            )
+        if nlam_reference.release == selection_of(request.config).newest:
+            raise problem
+
+
+def test_loads(nlam_reference: Reference, nlam_subject: Subject) -> None:
+    """The migrated checkpoint loads strictly into the current model."""
+    with _verdict():
+        nlam_subject.migrated(torch.float64)
+
+
+def test_outputs(
+    nlam_reference: Reference,
+    nlam_subject: Subject,
+    file_regression: FileRegressionFixture,
+    tmp_path: Path,
+    record_property: Record,
+) -> None:
+    """A float64 rollout of the migrated run equals the golden."""
+    _compare(
+        nlam_reference,
+        nlam_subject,
+        torch.float64,
+        file_regression,
+        tmp_path,
+        record_property,
+    )
+
+
+def test_outputs_float32(
+    nlam_reference: Reference,
+    nlam_subject: Subject,
+    file_regression: FileRegressionFixture,
+    tmp_path: Path,
+    record_property: Record,
+) -> None:
+    """A float32 rollout does, within the error of the golden itself.
+
+    It sees what float64 can't: a layer in half precision, an autocast.
+    """
+    _compare(
+        nlam_reference,
+        nlam_subject,
+        torch.float32,
+        file_regression,
+        tmp_path,
+        record_property,
+    )
+
+
+def _compare(
+    reference: Reference,
+    subject: Subject,
+    dtype: torch.dtype,
+    file_regression: FileRegressionFixture,
+    tmp_path: Path,
+    record_property: Record,
+) -> None:
+    """Leave golden and obtained beside each other, and judge."""
+    __tracebackhide__ = True
+    with _verdict():
+        outputs = subject.outputs(subject.migrated(dtype), dtype)
+        precision = "golden64" if dtype is torch.float64 else "golden32"
+        golden = tmp_path / "golden.safetensors"
+        save_file(
+            {name: reference.group(precision)[name] for name in outputs},
+            golden,
+        )
+
+        def judged(obtained: Path, _: Path) -> None:
+            worst = judge(reference, load_file(obtained))
+            record_property("nlam_share", worst.share)
+            record_property("nlam_difference", worst.relative)
+
+        try:
+            file_regression.check(
+                save(
+                    {name: t.cpu().contiguous() for name, t in outputs.items()}
+                ),
+                binary=True,
+                extension=".safetensors",
+                fullpath=golden,
+                check_fn=judged,
+            )
+        except CompatError as error:
+            error.facts["left in"] = str(tmp_path)
+            raise
+
+
+def test_batch(
+    nlam_reference: Reference,
+    nlam_subject: Subject,
+    record_property: Record,
+) -> None:
+    """Dataset and transfer hooks make the same batch of the raw series."""
+    with _verdict():
+        share = judge_batch(nlam_reference, nlam_subject.batch())
+        record_property("nlam_share", share)
+
+
+def test_loss(
+    nlam_reference: Reference,
+    nlam_subject: Subject,
+    record_property: Record,
+) -> None:
+    """The training loss on the recorded batch is the recorded one."""
+    with _verdict():
+        share = judge_loss(nlam_reference, nlam_subject.loss())
+        record_property("nlam_share", share)

@@ -1,0 +1,82 @@
+"""The console script ``nlam-compat``: one subcommand a module.
+
+A subcommand is a module of `pytest_nlam_compat.commands` with ``NAME``,
+``HELP``, ``add_arguments(parser)`` and ``run(arguments)``, which returns the
+exit status. It imports what is heavy inside ``run``, so that the help is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from pytest_nlam_compat import __version__
+from pytest_nlam_compat.errors import CompatError
+
+COMMANDS = ("fetch", "record")
+"""The modules of the subcommands, in the order of the help."""
+
+FAILED = 1
+INTERRUPTED = 128 + 2  # what a shell reports for SIGINT
+PIPE_CLOSED = 128 + 13  # and for SIGPIPE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments. Default: those of the process.
+
+    Returns
+    -------
+    int
+        The exit status: that of the subcommand, 1 after an error, 130 after an
+        interrupt, 141 if nobody reads the output any more.
+
+    Raises
+    ------
+    SystemExit
+        After ``--help`` and ``--version``, and for a wrong use.
+    """
+    try:
+        try:
+            arguments = _parser().parse_args(argv)
+            status: int = arguments.run(arguments)
+        finally:
+            # Here, not at the end of the process, a closed pipe can be met.
+            sys.stdout.flush()
+    except CompatError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes once more on its way out, and that is to succeed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nlam-compat",
+        description="Keep neural-lam checkpoints of every release usable.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"%(prog)s {__version__}"
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for module in COMMANDS:
+        command = import_module(f"pytest_nlam_compat.commands.{module}")
+        subparser = commands.add_parser(
+            command.NAME, help=command.HELP, description=command.HELP
+        )
+        command.add_arguments(subparser)
+        subparser.set_defaults(run=command.run)
+    return parser

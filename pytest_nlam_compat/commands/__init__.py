@@ -1,0 +1,1 @@
+"""The subcommands of nlam-compat, one a module."""

@@ -1,0 +1,72 @@
+"""``nlam-compat record``: freeze what a new release computes."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pytest_nlam_compat.errors import CompatError
+
+NAME = "record"
+HELP = "Record the references of the installed release of neural-lam."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument(
+        "release",
+        metavar="RELEASE",
+        help="the release to record, such as 0.7.0; it has to be installed",
+    )
+    parser.add_argument(
+        "--fixtures",
+        metavar="DIR",
+        type=Path,
+        default=Path("fixtures"),
+        help="the folder with registry.txt (default: fixtures)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Record all cases of a release, and tell a line each.
+
+    Parameters
+    ----------
+    arguments : Namespace
+        With ``release`` and ``fixtures``.
+
+    Returns
+    -------
+    int
+        0: anything else is an error.
+
+    Raises
+    ------
+    CompatError
+        If the release can't be recorded.
+    """
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        release = Version(arguments.release)
+    except InvalidVersion:
+        raise CompatError(
+            f"{arguments.release!r} is not a release.",
+            remedy="Give a version such as 0.7.0.",
+        ) from None
+    if not (arguments.fixtures / "registry.txt").exists():
+        raise CompatError(
+            f"{arguments.fixtures} has no registry.txt.",
+            remedy="Run it at the top of a clone of pytest-nlam-compat, or "
+            "name its folder with --fixtures.",
+        )
+    from pytest_nlam_compat.recording.release import record_release
+
+    print(f"Recording neural-lam {release}", flush=True)
+    archive = record_release(
+        release,
+        arguments.fixtures,
+        lambda line: print(f"  {line}", flush=True),
+    )
+    print(f"{archive}: {archive.stat().st_size / 1000:,.0f} kB")
+    return 0

@@ -1,0 +1,94 @@
+"""Fixtures for the checks and for people's own tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from pytest_nlam_compat.references.reference import Reference
+    from pytest_nlam_compat.routes.subject import Subject
+
+
+@pytest.fixture(scope="session")
+def nlam_reference(request: pytest.FixtureRequest) -> Reference:
+    """One frozen case of one neural-lam release, for each that is selected.
+
+    A test that asks for it runs once for every reference that the options
+    ``--nlam-compat-release`` and ``--nlam-compat-case`` select::
+
+        def test_has_an_optimizer(nlam_reference):
+            assert nlam_reference.description["optimizer_steps"] == 2
+
+    ``batch()`` gives its inputs, ``group("golden64")`` what the release
+    computed from them, ``state_dict`` its weights.
+    """
+    reference: Reference = request.param
+    return reference
+
+
+@pytest.fixture(scope="session")
+def nlam_subject(
+    request: pytest.FixtureRequest,
+    nlam_reference: Reference,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Subject:
+    """Give the reference in front of the current code.
+
+    Its ``native(dtype)`` and ``migrated(dtype)`` give the models that the
+    current code makes of it; shared by all tests, so don't change them.
+    """
+    from pytest_nlam_compat.checks.selecting import selection_of
+
+    selection = selection_of(request.config)
+    return selection.subject(
+        nlam_reference, tmp_path_factory.mktemp(nlam_reference.id)
+    )
+
+
+@pytest.fixture
+def nlam_model(nlam_subject: Subject) -> nn.Module:
+    """Give the model of the current code with the weights of the reference.
+
+    The migrated checkpoint, loaded strictly, in float64, in which outputs are
+    judged. Each test has a copy of its own::
+
+        def test_rollout(nlam_reference, nlam_model, nlam_check):
+            init_states, target_states, forcing, _ = nlam_reference.batch()
+            prediction, _ = nlam_model.forecaster(
+                init_states, forcing, target_states
+            )
+            nlam_check(prediction=prediction)
+    """
+    import copy
+
+    import torch
+
+    return copy.deepcopy(nlam_subject.migrated(torch.float64))
+
+
+@pytest.fixture
+def nlam_check(nlam_reference: Reference) -> Callable[..., None]:
+    """Compare named tensors with the golden of the reference.
+
+    Call it with ``prediction=``, ``pred_std=`` or whatever else
+    ``nlam_reference.group("golden64")`` has. float64 tensors are judged by
+    the row "float64" of the tolerances, others by the row "float32". See
+    `nlam_model` for an example.
+    """
+
+    def check(**outputs: Tensor) -> None:
+        __tracebackhide__ = True
+        from pytest_nlam_compat.checks.judging import judge
+        from pytest_nlam_compat.errors import CompatError
+
+        try:
+            judge(nlam_reference, outputs)
+        except CompatError as error:
+            pytest.fail(str(error), pytrace=False)
+
+    return check

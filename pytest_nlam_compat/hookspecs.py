@@ -1,0 +1,45 @@
+"""Hooks by which a repository tells this plugin about itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_nlam_compat.adapters.base import Adapter
+    from pytest_nlam_compat.adapters.probe import CurrentCode
+
+
+@pytest.hookspec(firstresult=True)
+def pytest_nlam_compat_adapter(current: CurrentCode) -> Adapter | None:
+    """Say how models of the code under test are built, loaded and run.
+
+    Needed only where the API of neural-lam has changed so much that none of
+    the adapters of this plugin fits. Return None to let them.
+
+    Parameters
+    ----------
+    current : CurrentCode
+        The importable neural_lam: path, version and what was probed.
+
+    Returns
+    -------
+    Adapter or None
+        A subclass of ``pytest_nlam_compat.adapters.base.Adapter``.
+
+    Examples
+    --------
+    In the ``conftest.py`` of neural-lam::
+
+        def pytest_nlam_compat_adapter(current):
+            from pytest_nlam_compat.adapters.forecaster import (
+                ForecasterAdapter,
+            )
+
+            class Renamed(ForecasterAdapter):
+                def unroll(self, module, init_states, forcing, boundary):
+                    return module.rollout(init_states, forcing, boundary)
+
+            return Renamed(current)
+    """

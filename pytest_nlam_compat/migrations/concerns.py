@@ -1,0 +1,80 @@
+"""Predicates of the history: whether a step concerns a saved run at all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytest_nlam_compat.checkpoints.standins import Instance
+from pytest_nlam_compat.migrations.operations import (
+    NumberFromMinimum,
+    RelabelGrid,
+)
+from pytest_nlam_compat.migrations.operations.hyper_parameters import (
+    has_hyper_parameter,
+    hyper_parameter,
+)
+from pytest_nlam_compat.migrations.operations.numbering import (
+    LEGACY,
+    tensor_of,
+)
+from pytest_nlam_compat.migrations.operations.trees import holds_instance_of
+from pytest_nlam_compat.migrations.saved_run import SavedRun
+
+KIND = "neural_lam.config.DatastoreKindStr"
+
+
+def has_args(run: SavedRun) -> bool:
+    """Tell whether the run says how its model is built."""
+    return has_hyper_parameter(run, "args")
+
+
+def has_config(run: SavedRun) -> bool:
+    """Tell whether the run has a config, as since v0.3."""
+    return has_hyper_parameter(run, "config.training")
+
+
+def has_wandb_project(run: SavedRun) -> bool:
+    """Tell whether the run names a project of wandb."""
+    return has_hyper_parameter(run, "args.wandb_project")
+
+
+def holds_kind(run: SavedRun) -> bool:
+    """Tell whether the config was pickled with DatastoreKindStr."""
+    # A config built in Python rather than read from YAML has a plain str.
+    return holds_instance_of(run.hyper_parameters, KIND)
+
+
+def of_mdp_datastore(run: SavedRun) -> bool:
+    """Tell whether the run was trained on an mllam-data-prep dataset."""
+    kind: Any = hyper_parameter(run, "config.datastore.kind")
+    if isinstance(kind, Instance):
+        kind = kind.args[0]
+    return bool(kind == "mdp")
+
+
+def numbered_for_minimum(run: SavedRun) -> bool:
+    """Tell whether 0.3 to 0.5 would give the relabelled nodes new numbers."""
+    if not run.graph or run.grid_shape is None:
+        return False
+    as_they_were = NumberFromMinimum()
+    run = RelabelGrid("y-major", "x-major").apply(as_they_were.apply(run))
+    again = as_they_were.apply(run)
+    before = tensor_of(as_they_were, run, "g2m_edge_index")
+    after = tensor_of(as_they_were, again, "g2m_edge_index")
+    return bool((before != after).any())
+
+
+def regenerated(run: SavedRun) -> bool:
+    """Tell whether the graph of an older run was created anew, by 0.7."""
+    # Only 0.7 writes a format, so an older run came by its graph later.
+    return bool(run.graph) and run.graph_format != LEGACY
+
+
+def regenerated_flat(run: SavedRun) -> bool:
+    """Tell whether that happened to a model with one mesh level."""
+    return regenerated(run) and "mesh_embedder.0.weight" in run.state_dict
+
+
+def regenerated_hierarchical(run: SavedRun) -> bool:
+    """Tell whether that happened to a hierarchical model."""
+    return regenerated(run) and "mesh_embedders.0.0.weight" in run.state_dict

@@ -1,0 +1,277 @@
+"""What changed between the releases of neural-lam, one step a change.
+
+A step is "silent" where a run loads without it and gives other numbers. Runs
+of v0.1 and v0.2 are weights for one data layout only, that of MEPS: the code
+of the time had its features and their order built in.
+"""
+
+from __future__ import annotations
+
+from pytest_nlam_compat.migrations import concerns
+from pytest_nlam_compat.migrations.migration import Migration
+from pytest_nlam_compat.migrations.operations import (
+    Add,
+    FoldDifferenceStatistics,
+    FoldMeshPositions,
+    FoldStaticFeatures,
+    HardBreak,
+    MapHyperParameter,
+    MoveUnder,
+    New,
+    NumberFromMinimum,
+    PermuteInputColumns,
+    RelabelGrid,
+    RenameHyperParameter,
+    RepeatInputColumn,
+    Scale,
+    SetHyperParameter,
+    UnwrapClass,
+)
+from pytest_nlam_compat.migrations.parameters import CLAMP_BUFFERS
+
+INPUTS = "grid_embedder.0"
+
+# The inputs up to v0.2, by their columns from the end; before them come the
+# two states, of as many variables as the run has: water -20; at offsets
+# -1, 0 and +1 hours of one step each the flux, sine and cosine of the hour,
+# sine and cosine of the year -19..-5; x, y, geopotential, border -4..-1.
+_WATER, _STATICS = -20, -4
+# With the water in three columns of its own, 18 columns of forcing come
+# before the static ones: 0..2 water, then 3 + 5 * offset + feature. From v0.3
+# each feature is followed through the offsets, with the water in second place.
+_FORCING = -22
+_FEATURE_MAJOR = (
+    *(3 + 5 * offset for offset in range(3)),
+    *range(3),
+    *(3 + 5 * offset + k for k in range(1, 5) for offset in range(3)),
+)
+
+
+HISTORY: tuple[Migration, ...] = (
+    Migration(
+        id="0.2.0-output-std",
+        since="0.2.0",
+        reason="The model may predict a standard deviation (c14b6b4). v0.1 "
+        "never did.",
+        operations=(SetHyperParameter("args.output_std", False),),
+        when=concerns.has_args,
+    ),
+    Migration(
+        id="0.2.0-loss-names",
+        since="0.2.0",
+        reason="Losses got a module, where mse and mae are unweighted; those "
+        "of v0.1 were weighted (c14b6b4). Silent in a rollout.",
+        operations=(
+            MapHyperParameter("args.loss", {"mse": "wmse", "mae": "wmae"}),
+        ),
+        when=concerns.has_args,
+    ),
+    Migration(
+        id="0.3.0-forcing-window",
+        since="0.3.0",
+        reason="The window of the forcing can be chosen (#66). It was -1, 0, "
+        "+1 around the current state, which is two past and no future steps "
+        "around the predicted one. The defaults are silent: off by 0.12.",
+        operations=(
+            SetHyperParameter("args.num_past_forcing_steps", 2),
+            SetHyperParameter("args.num_future_forcing_steps", 0),
+        ),
+        when=concerns.has_args,
+    ),
+    Migration(
+        id="0.3.0-arguments",
+        since="0.3.0",
+        reason="Arguments of train_model.py got other names (#66).",
+        operations=(
+            RenameHyperParameter("args.n_workers", "num_workers"),
+            RenameHyperParameter("args.ar_steps", "ar_steps_train"),
+        ),
+        when=concerns.has_args,
+    ),
+    Migration(
+        id="0.3.0-water-window",
+        since="0.3.0",
+        reason="The water fraction is a forcing with a window, three equal "
+        "columns instead of one (#66).",
+        operations=(RepeatInputColumn(f"{INPUTS}.weight", _WATER, 3, keep=1),),
+    ),
+    Migration(
+        id="0.3.0-forcing-order",
+        since="0.3.0",
+        reason="The window is stacked by feature, it was by time (#66). "
+        "Silent.",
+        operations=(
+            PermuteInputColumns(
+                f"{INPUTS}.weight", _FEATURE_MAJOR, start=_FORCING
+            ),
+        ),
+    ),
+    Migration(
+        id="0.3.0-static-order",
+        since="0.3.0",
+        reason="The static features come as geopotential, border, x, y; they "
+        "came as x, y, geopotential, border (#66). Silent.",
+        operations=(
+            PermuteInputColumns(
+                f"{INPUTS}.weight", (2, 3, 0, 1), start=_STATICS
+            ),
+        ),
+    ),
+    Migration(
+        id="0.3.0-static-units",
+        since="0.3.0",
+        reason="The static features are fed raw. Coordinates were divided by "
+        "the largest and the geopotential went from 0 to 1 (#66). Silent.",
+        operations=(
+            FoldStaticFeatures(
+                INPUTS,
+                {
+                    "surface_geopotential": "min-max",
+                    "border_mask": "raw",
+                    "x": "largest-coordinate",
+                    "y": "largest-coordinate",
+                },
+                "raw",
+            ),
+        ),
+        needs=("statistics",),
+    ),
+    Migration(
+        id="0.3.0-grid-order",
+        since="0.3.0",
+        reason="Grid nodes are numbered along y first, they were along x "
+        "first (#66). Silent. The numbers count from the first node that has "
+        "an edge (see 0.6.0-first-nodes), in the old order.",
+        operations=(NumberFromMinimum(), RelabelGrid("y-major", "x-major")),
+        needs=("graph", "grid_shape"),
+    ),
+    Migration(
+        id="0.3.0-first-nodes",
+        since="0.3.0",
+        until="0.6.0",
+        reason="InteractionNet numbers the nodes from the first one that has "
+        "an edge, which is another one in the new order of the grid.",
+        operations=(
+            HardBreak(
+                "The graph of this run can't be numbered for 0.3 to 0.5.",
+                "Migrate to 0.6.0 or newer.",
+            ),
+        ),
+        when=concerns.numbered_for_minimum,
+    ),
+    Migration(
+        id="0.4.0-static-standardised",
+        since="0.4.0",
+        reason="The static features are standardised (#96). Silent: off by "
+        "0.36 to 0.47.",
+        operations=(FoldStaticFeatures(INPUTS, "raw", "standardised"),),
+        needs=("statistics",),
+    ),
+    Migration(
+        id="0.4.0-clamping-buffers",
+        since="0.4.0",
+        reason="The limits of output clamping are buffers, empty where "
+        "nothing is clamped (#92).",
+        operations=tuple(
+            Add(name, (0,), buffer=True, before=f"{INPUTS}.weight")
+            for name in CLAMP_BUFFERS
+        ),
+    ),
+    Migration(
+        id="0.4.0-clamping-config",
+        since="0.4.0",
+        reason="The config says what to clamp (#92); nothing was.",
+        operations=(
+            SetHyperParameter(
+                "config.training.output_clamping",
+                New(
+                    "neural_lam.config.OutputClamping",
+                    {"lower": {}, "upper": {}},
+                ),
+            ),
+        ),
+        when=concerns.has_config,
+    ),
+    Migration(
+        id="0.4.0-difference-statistics",
+        since="0.4.0",
+        oldest="0.3.0",
+        reason="The mdp datastore gives the statistics of differences of "
+        "standardised states, it gave those of raw ones (#122). Silent.",
+        operations=(FoldDifferenceStatistics("output_map"),),
+        when=concerns.of_mdp_datastore,
+        needs=("statistics",),
+    ),
+    Migration(
+        id="0.4.0-logger",
+        since="0.4.0",
+        reason="There are other loggers than wandb.",
+        operations=(
+            RenameHyperParameter("args.wandb_project", "logger_project"),
+            SetHyperParameter("args.logger", "wandb"),
+        ),
+        when=concerns.has_wandb_project,
+    ),
+    Migration(
+        id="0.5.0-datastore-kind",
+        since="0.5.0",
+        reason="The str subclass DatastoreKindStr in the pickled config was "
+        "removed, and the file can't be unpickled without it (#113).",
+        operations=(UnwrapClass(concerns.KIND),),
+        when=concerns.holds_kind,
+    ),
+    Migration(
+        id="0.5.0-original-graph",
+        since="0.5.0",
+        reason="create_graph takes the grid in the order of its nodes (#150); "
+        "the graph that a run was trained with before is another one.",
+        operations=(
+            HardBreak(
+                "The graph was created anew, and it is not the one that this "
+                "run was trained with.",
+                "Give the original graph directory, without metainfo.yaml.",
+            ),
+        ),
+        when=concerns.regenerated,
+    ),
+    Migration(
+        id="0.6.0-first-nodes",
+        since="0.6.0",
+        oldest="0.3.0",
+        reason="InteractionNet no longer numbers the nodes from the first one "
+        "that has an edge (#184). Silent: off by up to 18 nodes.",
+        operations=(NumberFromMinimum(),),
+        needs=("graph",),
+    ),
+    Migration(
+        id="0.7.0-regenerated-flat-graph",
+        since="0.7.0",
+        oldest="0.5.0",
+        reason="A graph that 0.7 has created anew has mesh positions in other "
+        "units (#323). Silent. The original graph needs nothing.",
+        operations=(FoldMeshPositions("mesh_embedder.0.weight"),),
+        when=concerns.regenerated_flat,
+        needs=("statistics",),
+    ),
+    Migration(
+        id="0.7.0-regenerated-hierarchical-graph",
+        since="0.7.0",
+        oldest="0.5.0",
+        reason="A graph that 0.7 has created anew has mesh positions in other "
+        "units, and vector differences of the up edges with the other sign "
+        "(#323). Silent. The original graph needs nothing.",
+        operations=(
+            FoldMeshPositions("mesh_embedders.*.0.weight"),
+            Scale("mesh_up_embedders.*.0.weight", -1.0, columns=(1, 2)),
+        ),
+        when=concerns.regenerated_hierarchical,
+        needs=("statistics",),
+    ),
+    Migration(
+        id="0.7.0-forecaster",
+        since="0.7.0",
+        reason="ARModel was split: the predictor and its weights live in a "
+        "forecaster now (#208).",
+        operations=(MoveUnder("forecaster.predictor"),),
+    ),
+)

@@ -1,0 +1,220 @@
+"""Folding a change of units of inputs or outputs into a Linear.
+
+Let an old input be x = a x' + c of the new one. Then
+
+    W x + b = (W a) x' + (b + W c),
+
+so W' = W a and b' = b + W c say the same. The gradients are
+
+    dL/dW' = (dL/dW - dL/db c) / a,    dL/db' = dL/db,
+
+linear, so ``exp_avg`` has an exact image. ``exp_avg_sq`` of the weight has
+one where c = 0 only: the mean of a product of gradients is nowhere stored.
+Elsewhere it is reset to the most that it can have been,
+
+    E[(g - h c)^2] <= (sqrt(E[g^2]) + |c| sqrt(E[h^2]))^2,
+
+and `Optimizer.reset` says so. Zero would not do: with ``exp_avg`` kept, the
+first step of a resumed training was 30 times the learning rate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pytest_nlam_compat.migrations.operations.base import (
+    Operation,
+    nothing_matched,
+)
+from pytest_nlam_compat.migrations.operations.columns import block, width_of
+from pytest_nlam_compat.migrations.operations.tensors import (
+    POWERS,
+    times,
+    with_images,
+)
+from pytest_nlam_compat.migrations.saved_run import Optimizer, SavedRun
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Old inputs as functions of the new ones: x = scale x' + shift.
+
+    Attributes
+    ----------
+    scale, shift : Tensor
+        float64, one number for each of a block of columns.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+
+def fold_inputs(
+    operation: Operation, run: SavedRun, layer: str, start: int, units: Affine
+) -> SavedRun:
+    """Fold a change of units of some inputs into a Linear.
+
+    Parameters
+    ----------
+    operation : Operation
+        For errors.
+    run : SavedRun
+    layer : str
+        Name of the Linear, without ``.weight``.
+    start : int
+        First of the columns; negative counts from the end.
+    units : Affine
+
+    Returns
+    -------
+    SavedRun
+
+    Raises
+    ------
+    CompatError
+        The layer lacks weight, bias or columns, or one has moments without
+        the other.
+    """
+    weight, bias = f"{layer}.weight", f"{layer}.bias"
+    for name in (weight, bias):
+        if name not in run.state_dict:
+            raise nothing_matched(operation, run, name)
+    width = width_of(operation, weight, run.state_dict[weight])
+    first = block(operation, weight, width, start, len(units.scale))
+    columns = slice(first, first + len(units.scale))
+    old = run.state_dict[weight].double()[:, columns]
+
+    def image(name: str, tensor: Tensor, power: int) -> Tensor:
+        if name == bias:
+            return (tensor.double() + old @ units.shift).to(tensor.dtype)
+        folded = tensor.clone()
+        folded[:, columns] = times(tensor[:, columns], units.scale)
+        return folded
+
+    optimizers = [
+        _fold_moments(operation, optimizer, weight, bias, columns, units)
+        for optimizer in run.optimizers
+    ]
+    # The moments are done apart, since each needs both layers' gradients.
+    folded = with_images(replace(run, optimizers=[]), [weight, bias], image)
+    return replace(folded, optimizers=optimizers)
+
+
+def _fold_moments(
+    operation: Operation,
+    optimizer: Optimizer,
+    weight: str,
+    bias: str,
+    columns: slice,
+    units: Affine,
+) -> Optimizer:
+    moments = optimizer.moments
+    if (weight in moments) != (bias in moments):
+        raise operation.refuse(
+            "The optimizer has moments for only one of weight and bias.",
+            "Migrate without the optimizer: drop optimizer_states.",
+            weight=weight,
+            bias=bias,
+        )
+    if weight not in moments:
+        return optimizer
+    reset = dict(optimizer.reset)
+    folded: dict[str, Tensor] = {}
+    for kind, moment in moments[weight].items():
+        folded[kind] = moment.clone()
+        if kind not in POWERS:
+            continue
+        image, lost = _fold_moment(
+            moment.double()[:, columns],
+            moments[bias][kind].double(),
+            units,
+            POWERS[kind],
+        )
+        folded[kind][:, columns] = image.to(moment.dtype)
+        if lost:
+            reset[f"{weight}.{kind}"] = (
+                f"columns {', '.join(str(columns.start + i) for i in lost)}: "
+                "no exact image under an offset of the input, set to its "
+                "upper bound"
+            )
+    return replace(optimizer, moments={**moments, weight: folded}, reset=reset)
+
+
+def _fold_moment(
+    of_weight: Tensor, of_bias: Tensor, units: Affine, power: int
+) -> tuple[Tensor, list[int]]:
+    """Give the image of a moment of the columns, and which were reset.
+
+    Parameters
+    ----------
+    of_weight : Tensor
+        (h, columns), float64.
+    of_bias : Tensor
+        (h,), float64.
+    units : Affine
+    power : int
+        1 for the mean of the gradient, 2 for that of its square.
+
+    Returns
+    -------
+    image : Tensor
+        (h, columns).
+    reset : list of int
+        Columns of the block without an exact image.
+    """
+    import torch
+
+    # A new input of scale 0 is constant at 0, and so are its gradients.
+    constant = units.scale == 0
+    if power == 1:
+        image = of_weight - torch.outer(of_bias, units.shift)
+        reset = torch.zeros_like(constant)
+    else:
+        offset = torch.outer(of_bias.sqrt(), units.shift.abs())
+        image = (of_weight.sqrt() + offset) ** 2
+        reset = (units.shift != 0) & ~constant
+    image = torch.where(constant, 0.0, image / units.scale**power)
+    return image, torch.nonzero(reset).flatten().tolist()
+
+
+@dataclass(frozen=True, repr=False)
+class FoldInputs(Operation):
+    """Fold a change of units of inputs, given as numbers, into a Linear.
+
+    Attributes
+    ----------
+    layer : str
+        Name of the Linear, ``"grid_embedder.0"``.
+    scale, shift : tuple of float
+        Old input = scale * new input + shift, for each column of a block.
+    start : int
+        First column of the block; negative counts from the end.
+
+    Raises
+    ------
+    CompatError
+        The layer lacks weight, bias or columns.
+    """
+
+    layer: str
+    scale: tuple[float, ...]
+    shift: tuple[float, ...]
+    start: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.scale) != len(self.shift):
+            raise ValueError("scale and shift differ in length")
+
+    def apply(self, run: SavedRun) -> SavedRun:
+        """Fold into weight, bias and moments."""
+        import torch
+
+        units = Affine(
+            torch.tensor(self.scale, dtype=torch.float64),
+            torch.tensor(self.shift, dtype=torch.float64),
+        )
+        return fold_inputs(self, run, self.layer, self.start, units)

@@ -1,0 +1,98 @@
+"""Patterns over the dot-separated segments of parameter names.
+
+A pattern names a module or a tensor: ``g2m_gnn.grid_mlp`` covers
+``g2m_gnn.grid_mlp.0.weight``, never ``g2m_gnn.grid_mlp_extra.0.weight``. A
+``*`` stands for any text within one segment, of one character at least.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+
+@dataclass(frozen=True)
+class Match:
+    """How a pattern covers a name.
+
+    Attributes
+    ----------
+    captured : tuple of str
+        What each ``*`` stood for.
+    rest : str
+        What follows the pattern in the name: ``""`` or ``".0.weight"``.
+    """
+
+    captured: tuple[str, ...]
+    rest: str
+
+
+@lru_cache(maxsize=512)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    if not pattern or "" in pattern.split("."):
+        raise ValueError(
+            f"A pattern has no empty segments, but this one does: {pattern!r}"
+        )
+    body = re.escape(pattern).replace(r"\*", "([^.]+)")
+    return re.compile(rf"{body}(?P<rest>(?:\..+)?)\Z")
+
+
+def match(pattern: str, name: str) -> Match | None:
+    """Match a pattern against the leading segments of a name.
+
+    Parameters
+    ----------
+    pattern : str
+        Dot-separated segments, each with any number of ``*``.
+    name : str
+        Of a parameter or buffer.
+
+    Returns
+    -------
+    Match or None
+
+    Raises
+    ------
+    ValueError
+        For a pattern with an empty segment.
+
+    Examples
+    --------
+    >>> match("processor.module_*", "processor.module_1.edge_mlp.0.bias")
+    Match(captured=('1',), rest='.edge_mlp.0.bias')
+    >>> match("g2m_gnn.grid_mlp", "g2m_gnn.grid_mlp_extra.0.bias") is None
+    True
+    """
+    found = _compiled(pattern).match(name)
+    if found is None:
+        return None
+    return Match(
+        captured=found.groups()[:-1],
+        rest=found.group("rest"),
+    )
+
+
+def covers(pattern: str, name: str) -> bool:
+    """Tell whether a pattern names `name` or a module that holds it."""
+    return match(pattern, name) is not None
+
+
+def wildcards(pattern: str) -> int:
+    """Count the ``*`` of a pattern."""
+    return pattern.count("*")
+
+
+def fill(pattern: str, found: Match) -> str:
+    """Put what was captured into another pattern, in order.
+
+    Examples
+    --------
+    >>> fill("gnns.*.up", match("up_gnns.*", "up_gnns.0.edge_mlp"))
+    'gnns.0.up.edge_mlp'
+    """
+    parts = pattern.split("*")
+    text = parts[0]
+    for captured, part in zip(found.captured, parts[1:], strict=True):
+        text += captured + part
+    return text + found.rest

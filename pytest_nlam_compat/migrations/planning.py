@@ -1,0 +1,100 @@
+"""The way of a saved run from one release to another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from packaging.version import Version
+
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations.history import HISTORY
+from pytest_nlam_compat.migrations.migration import Migration
+from pytest_nlam_compat.migrations.saved_run import SavedRun
+
+
+def plan(
+    origin: Version,
+    target: Version,
+    run: SavedRun,
+    migrations: Sequence[Migration] = HISTORY,
+) -> list[Migration]:
+    """Find the steps that carry a run from one release to another.
+
+    Parameters
+    ----------
+    origin, target : Version
+        Release that wrote the run; release whose layout is wanted. Of a
+        development install give the newest release's layout that it has.
+    run : SavedRun
+        As the origin wrote it; the predicates of all steps see it so.
+    migrations : sequence of Migration
+        A registry. One of your own comes after neural-lam's history:
+        ``(*HISTORY, *own)``.
+
+    Returns
+    -------
+    list of Migration
+        In order; empty where nothing changed in between.
+
+    Raises
+    ------
+    CompatError
+        The target is older than the origin, or a step needs data that the run
+        comes without.
+    """
+    if target < origin:
+        raise CompatError(
+            f"A saved run of neural-lam {origin} can't be carried back to "
+            f"{target}.",
+            remedy=f"Upgrade neural-lam to {origin} or newer, or say which "
+            "release wrote the run with --from.",
+        )
+    steps = [
+        step
+        for step in in_order(migrations)
+        if step.applies(origin, target, run)
+    ]
+    lacking = [step for step in steps if step.missing(run)]
+    if lacking:
+        missing = {need for step in lacking for need in step.missing(run)}
+        raise CompatError(
+            f"A saved run of neural-lam {origin} can't be carried to {target} "
+            "without more than its checkpoint.",
+            facts={
+                "missing": ", ".join(sorted(missing)),
+                **{f"step {step.id}": step.reason for step in lacking},
+            },
+            remedy="Give the graph directory and the dataset that it was "
+            "trained with.",
+        )
+    return steps
+
+
+def apply(run: SavedRun, steps: Iterable[Migration]) -> SavedRun:
+    """Apply steps one after another.
+
+    Parameters
+    ----------
+    run : SavedRun
+        Left as it is. Cast it first with `SavedRun.double`, so that folds are
+        rounded once, when the result is cast back.
+    steps : iterable of Migration
+        As `plan` gave them.
+
+    Returns
+    -------
+    SavedRun
+
+    Raises
+    ------
+    CompatError
+        What an operation refuses, with the id of its step.
+    """
+    for step in steps:
+        run = step.apply(run)
+    return run
+
+
+def in_order(migrations: Iterable[Migration]) -> list[Migration]:
+    """Sort by release; within one, the order of the registry stays."""
+    return sorted(migrations, key=lambda step: Version(step.since))

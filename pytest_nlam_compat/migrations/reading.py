@@ -1,0 +1,244 @@
+"""From a checkpoint file to a saved run, and back to what a file holds.
+
+A checkpoint numbers the parameters of its optimizer; a saved run names them,
+so that a step which renames, drops or reorders can't mix up moments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pytest_nlam_compat.checkpoints.standins import TensorRef
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations.parameters import parameter_names
+from pytest_nlam_compat.migrations.saved_run import (
+    GraphTensor,
+    Optimizer,
+    SavedRun,
+    Statistics,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Readable(Protocol):
+    """What is needed of a `checkpoints.reader.Checkpoint`."""
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """The whole tree, with tensors as `TensorRef`."""
+
+    def load(self, ref: TensorRef, /) -> Tensor:
+        """Read one tensor."""
+
+
+def saved_run_from_checkpoint(
+    checkpoint: Readable,
+    *,
+    graph: Mapping[str, GraphTensor] | None = None,
+    graph_format: str = "legacy",
+    statistics: Statistics | None = None,
+    grid_shape: tuple[int, int] | None = None,
+) -> SavedRun:
+    """Read a checkpoint into a saved run.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        An open file; its tensors are read here.
+    graph : mapping of str to (Tensor or list of Tensor), optional
+        Contents of the graph directory by file stem.
+    graph_format : str
+        ``"legacy"`` or the ``spec_version`` of ``metainfo.yaml``.
+    statistics : Statistics, optional
+        Of the dataset that the run was trained on.
+    grid_shape : tuple of (int, int), optional
+        Grid nodes along x and y.
+
+    Returns
+    -------
+    SavedRun
+
+    Raises
+    ------
+    CompatError
+        The file holds no weights, or its optimizer doesn't fit them.
+    """
+    data = checkpoint.data
+    if "state_dict" not in data:
+        raise CompatError(
+            "The file holds no state_dict.",
+            facts={"found": ", ".join(map(str, data)) or "nothing"},
+            remedy="Give a checkpoint that neural-lam's training has written.",
+        )
+    others = [
+        str(name)
+        for name, value in data["state_dict"].items()
+        if not isinstance(value, TensorRef)
+    ]
+    if others:
+        raise CompatError(
+            "The state_dict holds more than tensors.",
+            facts={"found": ", ".join(others)},
+            remedy="Write a step for it, or drop it from the file.",
+        )
+    state_dict = {
+        str(name): checkpoint.load(ref)
+        for name, ref in data["state_dict"].items()
+    }
+    return SavedRun(
+        state_dict=state_dict,
+        hyper_parameters=dict(data.get("hyper_parameters", {})),
+        optimizers=[
+            read_optimizer(state, state_dict, checkpoint.load)
+            for state in data.get("optimizer_states", [])
+        ],
+        graph=dict(graph or {}),
+        graph_format=graph_format,
+        grid_shape=grid_shape,
+        statistics=statistics,
+    )
+
+
+def read_optimizer(
+    state: Mapping[str, Any],
+    state_dict: Mapping[str, Tensor],
+    load: Callable[[TensorRef], Tensor],
+) -> Optimizer:
+    """Name the parameters of an optimizer state.
+
+    Parameters
+    ----------
+    state : mapping
+        One entry of ``optimizer_states``, as ``torch.optim`` writes it.
+    state_dict : mapping of str to Tensor
+        Weights and buffers in the order of the file.
+    load : callable
+        Reads a `TensorRef`.
+
+    Returns
+    -------
+    Optimizer
+
+    Raises
+    ------
+    CompatError
+        Another number of parameters than the file has, a moment of another
+        shape than its parameter, or several parameter groups.
+    """
+    import torch
+
+    groups = state["param_groups"]
+    if len(groups) != 1:
+        raise CompatError(
+            f"The optimizer has {len(groups)} parameter groups.",
+            facts={"expected": "1, as every release of neural-lam has"},
+            remedy="Migrate without the optimizer: drop optimizer_states.",
+        )
+    names = parameter_names(state_dict)
+    positions = list(groups[0]["params"])
+    if len(positions) != len(names):
+        raise CompatError(
+            "The optimizer state doesn't belong to the weights of this file.",
+            facts={
+                "parameters of the optimizer": len(positions),
+                "parameters of the state_dict": len(names),
+            },
+            remedy="Migrate without the optimizer: drop optimizer_states.",
+        )
+    moments: dict[str, dict[str, Tensor]] = {}
+    for position, name in zip(positions, names, strict=True):
+        if position not in state["state"]:
+            continue
+        moments[name] = {
+            kind: load(value)
+            if isinstance(value, TensorRef)
+            # torch wrote the step as a number up to 1.11.
+            else torch.tensor(value, dtype=torch.float32)
+            for kind, value in state["state"][position].items()
+        }
+        for kind, moment in moments[name].items():
+            expected = state_dict[name].shape
+            if kind != "step" and moment.shape != expected:
+                raise CompatError(
+                    f"The {kind} at position {position} doesn't fit the "
+                    f"parameter {name!r}.",
+                    facts={
+                        "expected": tuple(expected),
+                        "found": tuple(moment.shape),
+                    },
+                    remedy="Migrate without the optimizer: drop "
+                    "optimizer_states.",
+                )
+    return Optimizer(
+        names=names,
+        moments=moments,
+        param_groups=[{k: v for k, v in groups[0].items() if k != "params"}],
+    )
+
+
+def to_checkpoint_dict(
+    run: SavedRun, parameter_order: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Give the parts of a checkpoint file that a saved run carries.
+
+    Parameters
+    ----------
+    run : SavedRun
+    parameter_order : sequence of str, optional
+        Names in the order of ``model.named_parameters()`` of the code that is
+        to load it; the order of the run by default.
+
+    Returns
+    -------
+    dict
+        ``state_dict``, ``optimizer_states`` (positional), and
+        ``hyper_parameters``, with its stand-ins.
+
+    Raises
+    ------
+    CompatError
+        `parameter_order` and the run name other parameters.
+    """
+    return {
+        "state_dict": dict(run.state_dict),
+        "optimizer_states": [
+            _positional(optimizer, parameter_order)
+            for optimizer in run.optimizers
+        ],
+        "hyper_parameters": dict(run.hyper_parameters),
+    }
+
+
+def _positional(
+    optimizer: Optimizer, order: Sequence[str] | None
+) -> dict[str, Any]:
+    names = optimizer.names if order is None else list(order)
+    if sorted(names) != sorted(optimizer.names):
+        raise CompatError(
+            "The optimizer state names other parameters than the model.",
+            facts={
+                "only in the model": ", ".join(
+                    sorted(set(names) - set(optimizer.names))
+                )
+                or "none",
+                "only in the saved run": ", ".join(
+                    sorted(set(optimizer.names) - set(names))
+                )
+                or "none",
+            },
+            remedy="Add the missing step to the migrations.",
+        )
+    return {
+        "state": {
+            position: dict(optimizer.moments[name])
+            for position, name in enumerate(names)
+            if name in optimizer.moments
+        },
+        "param_groups": [
+            {**group, "params": list(range(len(names)))}
+            for group in optimizer.param_groups
+        ],
+    }

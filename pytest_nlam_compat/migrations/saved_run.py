@@ -1,0 +1,149 @@
+"""A saved run: a checkpoint with what it can't be understood without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+GraphTensor: TypeAlias = "Tensor | list[Tensor]"
+
+
+@dataclass
+class Optimizer:
+    """State of one optimizer, by parameter name instead of by position.
+
+    Attributes
+    ----------
+    names : list of str
+        Parameters in the order of their positions in the file.
+    moments : dict of str to dict of str to Tensor
+        ``moments[name][kind]``, kind ``"exp_avg"``, ``"exp_avg_sq"`` (shape
+        of the parameter) or ``"step"`` (scalar). A parameter that never had
+        a gradient has no entry.
+    param_groups : list of dict
+        As in the file, without ``"params"``; one group.
+    reset : dict of str to str
+        Moments that a migration could not carry over exactly, as
+        ``"name.kind"``, with the reason and what it put there.
+    """
+
+    names: list[str]
+    moments: dict[str, dict[str, Tensor]]
+    param_groups: list[dict[str, Any]]
+    reset: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Statistics:
+    """Statistics of the dataset that a run was trained on.
+
+    Attributes
+    ----------
+    arrays : dict of str to Tensor
+        float64. ``state_mean``, ``state_std``, ``state_diff_mean``,
+        ``state_diff_std`` (per state variable); ``static_mean``,
+        ``static_std`` (per static feature, population, in the order of
+        ``static_names``); ``static_min``, ``static_max``.
+    static_names : list of str
+        Order of the static features in today's layout.
+    """
+
+    arrays: dict[str, Tensor] = field(default_factory=dict)
+    static_names: list[str] = field(default_factory=list)
+
+
+@dataclass
+class SavedRun:
+    """What migrations carry from one release to the next.
+
+    Attributes
+    ----------
+    state_dict : dict of str to Tensor
+        Weights and persistent buffers, in the order of the file.
+    hyper_parameters : dict of str to Any
+        Plain data and inert stand-ins (`checkpoints.standins.Instance`) as
+        the reader gives them: ``args`` is an ``argparse.Namespace`` stand-in,
+        ``config`` one of ``neural_lam.config.NeuralLAMConfig``.
+    optimizers : list of Optimizer
+    graph : dict of str to (Tensor or list of Tensor)
+        Contents of the graph directory by file stem, for example
+        ``"g2m_edge_index"`` (2, M) and ``"mesh_features"`` list of (N_l, 2).
+    graph_format : str
+        ``"legacy"``, or the ``spec_version`` of ``metainfo.yaml``.
+    grid_shape : tuple of (int, int), optional
+        Grid nodes along x and y.
+    statistics : Statistics, optional
+        None where the file comes without its dataset.
+    applied : tuple of str
+        Ids of the migrations that this run has gone through, in order.
+    """
+
+    state_dict: dict[str, Tensor]
+    hyper_parameters: dict[str, Any]
+    optimizers: list[Optimizer] = field(default_factory=list)
+    graph: dict[str, GraphTensor] = field(default_factory=dict)
+    graph_format: str = "legacy"
+    grid_shape: tuple[int, int] | None = None
+    statistics: Statistics | None = None
+    applied: tuple[str, ...] = ()
+
+    def double(self) -> SavedRun:
+        """Cast every floating point tensor to float64.
+
+        Weights, buffers, optimizer moments and graph features; integers keep
+        their type. Folds of a run cast first are exact to float64 rounding.
+
+        Returns
+        -------
+        SavedRun
+            A new run. The statistics are shared with this one.
+        """
+        return self.map_tensors(_as_double)
+
+    def single(self) -> SavedRun:
+        """Cast every float64 tensor to float32, as neural-lam saves them.
+
+        Returns
+        -------
+        SavedRun
+            A new run. The statistics are shared with this one.
+        """
+        return self.map_tensors(_as_single)
+
+    def map_tensors(self, function: Callable[[Tensor], Tensor]) -> SavedRun:
+        """Give a new run with `function` applied to every tensor."""
+        optimizers = [
+            replace(
+                optimizer,
+                moments={
+                    name: {kind: function(t) for kind, t in kinds.items()}
+                    for name, kinds in optimizer.moments.items()
+                },
+            )
+            for optimizer in self.optimizers
+        ]
+        return replace(
+            self,
+            state_dict={k: function(t) for k, t in self.state_dict.items()},
+            optimizers=optimizers,
+            graph={
+                stem: [function(t) for t in tensors]
+                if isinstance(tensors, list)
+                else function(tensors)
+                for stem, tensors in self.graph.items()
+            },
+        )
+
+
+def _as_double(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+def _as_single(tensor: Tensor) -> Tensor:
+    import torch
+
+    return tensor.float() if tensor.dtype == torch.float64 else tensor

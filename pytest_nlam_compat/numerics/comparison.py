@@ -1,0 +1,130 @@
+"""Comparing outputs with a golden, variable by variable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where one output differs most from its golden, by its tolerance.
+
+    Attributes
+    ----------
+    output : str
+        ``prediction``, ``pred_std``, ...
+    variable : str
+        Name of the feature, or its index.
+    index : tuple of int
+        (batch item, step, node), or whatever axes the output has before the
+        last.
+    obtained, expected : float
+    allowed : float
+        Absolute, in the unit of the output (standardised).
+    relative : float
+        Difference over the spread of the variable.
+    share : float
+        Difference over what is allowed; the check fails above 1.
+    """
+
+    output: str
+    variable: str
+    index: tuple[int, ...]
+    obtained: float
+    expected: float
+    allowed: float
+    relative: float
+    share: float
+
+
+def spread(golden: Tensor) -> Tensor:
+    """Return the standard deviation of each variable over all else.
+
+    Parameters
+    ----------
+    golden : Tensor
+        (..., d).
+
+    Returns
+    -------
+    Tensor
+        (d,) float64. A variable that is constant has the spread of its
+        magnitude, or 1 where that is 0.
+    """
+    flat = golden.double().reshape(-1, golden.shape[-1])
+    deviation = flat.std(dim=0, unbiased=False)
+    magnitude = flat.abs().amax(dim=0)
+    magnitude = torch.where(
+        magnitude > 0, magnitude, torch.ones_like(magnitude)
+    )
+    # A deviation below rounding is that of a constant.
+    constant = deviation <= 1e-6 * magnitude
+    return torch.where(constant, magnitude, deviation)
+
+
+def compare(
+    obtained: Tensor,
+    golden: Tensor,
+    allowed: Tensor,
+    *,
+    output: str,
+    variables: Sequence[str] | None = None,
+) -> Difference:
+    """Compare an output with its golden.
+
+    Parameters
+    ----------
+    obtained, golden : Tensor
+        (..., d), of one shape.
+    allowed : Tensor
+        (d,) absolute difference that each variable is allowed.
+    output : str
+        For the report.
+    variables : sequence of str, optional
+        Names of the d variables.
+
+    Returns
+    -------
+    Difference
+        The entry that uses the largest share of its tolerance. Where
+        `obtained` is not finite the share is infinite.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    if obtained.shape != golden.shape:
+        raise ValueError(
+            f"{output} has shape {tuple(obtained.shape)}, "
+            f"its golden {tuple(golden.shape)}"
+        )
+    obtained, golden = obtained.double().cpu(), golden.double().cpu()
+    difference = (obtained - golden).abs()
+    shares = difference / allowed.double().cpu()
+    shares = torch.where(shares.isnan(), torch.inf, shares)
+    flat = int(shares.argmax())
+    index = tuple(
+        int(i) for i in torch.unravel_index(torch.tensor(flat), shares.shape)
+    )
+    variable = index[-1]
+    name = str(variable) if variables is None else variables[variable]
+    return Difference(
+        output=output,
+        variable=name,
+        index=index[:-1],
+        obtained=float(obtained[index]),
+        expected=float(golden[index]),
+        allowed=float(allowed[variable]),
+        relative=float(difference[index] / spread(golden)[variable]),
+        share=float(shares[index]),
+    )
+
+
+def worst(differences: Mapping[str, Difference]) -> Difference:
+    """Return the difference that uses the largest share of its tolerance."""
+    return max(differences.values(), key=lambda difference: difference.share)

@@ -1,0 +1,116 @@
+"""Noise that a model draws, recorded and replayed instead of seeded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from pytest_nlam_compat.errors import CompatError
+
+# Ways of torch to draw from a normal distribution, in a forward pass.
+_NORMAL = frozenset(
+    {torch.normal, torch.randn, torch.randn_like, torch.Tensor.normal_}
+)
+
+
+class _NormalNoise(TorchFunctionMode):
+    """Answers each draw from a normal distribution with `_standard`."""
+
+    def _standard(self, shape: torch.Size) -> Tensor:
+        raise NotImplementedError
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func not in _NORMAL:
+            return func(*args, **kwargs)
+        with torch._C.DisableTorchFunction():
+            like = func(*args, **kwargs)
+        noise = self._standard(like.shape).to(like)
+        if func is torch.normal:
+            mean, std = args[0], args[1]
+            return mean + std * noise
+        if func is torch.Tensor.normal_:
+            mean, std = (*args[1:], 0.0, 1.0)[:2]
+            return args[0].copy_(mean + std * noise)
+        return noise
+
+
+class RecordNoise(_NormalNoise):
+    """Draws few-bit noise and remembers it.
+
+    Parameters
+    ----------
+    generator : torch.Generator
+
+    Attributes
+    ----------
+    drawn : list of Tensor
+        Standard-normal-like noise in the order drawn, float32 multiples of
+        1/16.
+    """
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self._generator = generator
+        self.drawn: list[Tensor] = []
+
+    def _standard(self, shape: torch.Size) -> Tensor:
+        with torch._C.DisableTorchFunction():
+            noise = torch.randn(
+                shape, generator=self._generator, dtype=torch.float32
+            )
+            noise = (noise * 16).round() / 16
+        self.drawn.append(noise)
+        return noise
+
+
+class ReplayNoise(_NormalNoise):
+    """Gives back recorded noise, draw by draw.
+
+    Parameters
+    ----------
+    drawn : iterable of Tensor
+        As `RecordNoise.drawn`.
+    """
+
+    def __init__(self, drawn: Iterable[Tensor]) -> None:
+        super().__init__()
+        self._left = list(drawn)
+
+    def _standard(self, shape: torch.Size) -> Tensor:
+        if not self._left:
+            raise CompatError(
+                "The model draws more noise than its release did.",
+                facts={"expected": "no further draw", "found": tuple(shape)},
+                remedy="Find what draws it: the same inputs no longer give "
+                "one distribution of outputs.",
+            )
+        noise = self._left.pop(0)
+        if noise.shape != shape:
+            raise CompatError(
+                "The model draws noise of another shape than its release.",
+                facts={"expected": tuple(noise.shape), "found": tuple(shape)},
+                remedy="Find the draw that changed: the latent variable no "
+                "longer lives where it did.",
+            )
+        return noise
+
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__(*exception)  # type: ignore[no-untyped-call]
+        if exception[0] is None and self._left:
+            raise CompatError(
+                "The model draws less noise than its release did.",
+                facts={"not drawn": [tuple(n.shape) for n in self._left]},
+                remedy="Find the draw that is gone: outputs that were "
+                "sampled are not any more.",
+            )

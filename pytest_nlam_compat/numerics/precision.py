@@ -1,0 +1,120 @@
+"""Precision and determinism of everything that is computed here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+# `torch.load` makes an empty tensor of the dtype in the file and then points
+# it at the bytes that were read: widening that one would read garbage.
+_EXACT_DTYPE = frozenset({torch.empty, torch.Tensor.set_})
+
+
+class _WidenFloat32(TorchFunctionMode):
+    """Replaces each explicit float32 by float64 while a model is built."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in _EXACT_DTYPE:
+            return func(*args, **kwargs)
+        if func is torch.Tensor.float:
+            return torch.Tensor.double(*args, **kwargs)
+        if kwargs.get("dtype") is torch.float32:
+            kwargs["dtype"] = torch.float64
+        args = tuple(
+            torch.float64 if argument is torch.float32 else argument
+            for argument in args
+        )
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Make ``dtype`` the default of new floating tensors, then restore it.
+
+    Parameters
+    ----------
+    dtype : torch.dtype
+    """
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
+def building(dtype: torch.dtype) -> Iterator[None]:
+    """Build a model with all of its constants in ``dtype``.
+
+    neural-lam asks for float32 wherever it turns an array of the datastore
+    into a tensor. Casting the finished model with ``module.double()`` would
+    keep what that rounding lost: 7e-9 to 8e-8 on the outputs. In float64
+    each such request is therefore answered in float64, whatever the buffers
+    are called in the code under test.
+
+    Parameters
+    ----------
+    dtype : torch.dtype
+        ``torch.float32`` (the code under test as it is) or ``torch.float64``.
+    """
+    with default_dtype(dtype):
+        if dtype is torch.float64:
+            with _WidenFloat32():
+                yield
+        else:
+            yield
+
+
+@contextmanager
+def reproducible() -> Iterator[None]:
+    """Switch TF32 off and determinism on, then restore both.
+
+    TF32 moves a float32 rollout by 1.4e-3, as much as weights that went
+    through float16. Where CUDA has no deterministic kernel torch warns and
+    goes on: the tolerances still judge the result.
+    """
+    precision = torch.get_float32_matmul_precision()
+    tf32 = torch.backends.cudnn.allow_tf32
+    benchmark = torch.backends.cudnn.benchmark
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.backends.cudnn.benchmark = benchmark
+        torch.backends.cudnn.allow_tf32 = tf32
+        torch.set_float32_matmul_precision(precision)
+
+
+def cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Cast what is left of a built model to ``dtype``.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    dtype : torch.dtype
+
+    Returns
+    -------
+    torch.nn.Module
+        The same object.
+    """
+    return module.to(dtype)

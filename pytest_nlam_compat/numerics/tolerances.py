@@ -1,0 +1,112 @@
+"""Every tolerance, as a named row with its reason.
+
+A test forbids numbers that stand for tolerances anywhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pytest_nlam_compat.numerics.comparison import spread
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """One row of the table.
+
+    Attributes
+    ----------
+    name : str
+        As reports show it.
+    relative : float
+        Allowed difference over the spread of each variable.
+    noise : float
+        Allowed difference over the float32 noise of the golden, added.
+    rationale : str
+        Why this much and no more, with what was measured.
+    """
+
+    name: str
+    relative: float
+    noise: float
+    rationale: str
+
+
+FLOAT64 = Tolerance(
+    name="float64",
+    relative=1e-9,
+    noise=0.0,
+    rationale="Releases agree to 1e-15 of the spread when model, inputs, "
+    "statics and graph are float64; the smallest known silent break is 1e-6.",
+)
+FLOAT32 = Tolerance(
+    name="float32",
+    relative=0.0,
+    noise=10.0,
+    rationale="Ten times the golden's own float32 error: other CPU kernels "
+    "stay below 3 times. Each parameter tensor, perturbed by 10 %, moves the "
+    "outputs by at least 20 times that error.",
+)
+BATCH = Tolerance(
+    name="batch",
+    relative=1e-6,
+    noise=0.0,
+    rationale="The raw series was chosen such that standardising it is exact "
+    "in float32; a few roundings are allowed, a wrong column is of order 1.",
+)
+LOSS = Tolerance(
+    name="loss",
+    relative=1e-9,
+    noise=0.0,
+    rationale="As float64. The loss is one number: its spread is its size.",
+)
+
+TABLE = (FLOAT64, FLOAT32, BATCH, LOSS)
+
+# Least float32 error to expect of a golden: a few roundings of its largest
+# value. Without it a golden that happens to be exact would allow nothing.
+_ROUNDINGS = 4
+
+
+def noise32(golden32: Tensor, golden64: Tensor) -> float:
+    """Float32 error of a golden, over the spread of its variables.
+
+    Parameters
+    ----------
+    golden32, golden64 : Tensor
+        (..., d), the same rollout in both precisions.
+
+    Returns
+    -------
+    float
+        Largest over all variables.
+    """
+    scale = spread(golden64)
+    reference = golden64.reshape(-1, golden64.shape[-1]).double()
+    error = (golden32.double().reshape(reference.shape) - reference).abs()
+    floor = _ROUNDINGS * torch.finfo(torch.float32).eps
+    measured = float((error.amax(dim=0) / scale).max())
+    rounding = float((floor * reference.abs().amax(dim=0) / scale).max())
+    return max(measured, rounding)
+
+
+def allowed(row: Tolerance, golden: Tensor, noise: float = 0.0) -> Tensor:
+    """Absolute difference that each variable of an output is allowed.
+
+    Parameters
+    ----------
+    row : Tolerance
+    golden : Tensor
+        (..., d).
+    noise : float, optional
+        From `noise32`.
+
+    Returns
+    -------
+    Tensor
+        (d,) float64.
+    """
+    return spread(golden) * (row.relative + row.noise * noise)

@@ -1,0 +1,89 @@
+"""The pytest plugin: options, ini keys and hooks.
+
+It is loaded in every pytest run of whoever has it installed. Nothing heavy is
+imported before ``--nlam-compat`` or a fixture of ours asks for it.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_nlam_compat.fixtures import (
+    nlam_check,
+    nlam_model,
+    nlam_reference,
+    nlam_subject,
+)
+
+__all__ = ["nlam_check", "nlam_model", "nlam_reference", "nlam_subject"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare options and ini keys."""
+    group = parser.getgroup(
+        "nlam-compat", "checkpoints of all neural-lam releases"
+    )
+    group.addoption(
+        "--nlam-compat",
+        action="store_true",
+        help="check that the checkpoints of every neural-lam release still "
+        "load in the neural_lam that is importable and give the same numbers",
+    )
+    group.addoption(
+        "--nlam-compat-release",
+        metavar="SPEC",
+        default="",
+        help="only references of these releases, such as '>=0.5' (PEP 440)",
+    )
+    group.addoption(
+        "--nlam-compat-case",
+        metavar="GLOB",
+        default="*",
+        help="only these cases, such as 'hi_lam*'",
+    )
+    group.addoption(
+        "--nlam-compat-device",
+        choices=("cpu", "cuda", "auto"),
+        default="cpu",
+        help="where models are run (default: cpu)",
+    )
+    group.addoption(
+        "--nlam-compat-url",
+        metavar="URL",
+        help="folder of the reference archives on another server (also the "
+        "ini key nlam_compat_url, or NLAM_COMPAT_URL)",
+    )
+    group.addoption(
+        "--nlam-compat-offline",
+        action="store_true",
+        help="use the references that are there, download nothing",
+    )
+    parser.addini(
+        "nlam_compat_url", "folder of the reference archives on a server"
+    )
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare our hooks."""
+    from pytest_nlam_compat import hookspecs
+
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker and, with the flag, add the checks."""
+    config.addinivalue_line(
+        "markers", "nlam_compat: a check against references of neural-lam"
+    )
+    if config.getoption("nlam_compat"):
+        from pytest_nlam_compat.checks.selecting import add_suite
+
+        add_suite(config)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run whatever asks for ``nlam_reference`` once for each reference."""
+    if "nlam_reference" in metafunc.fixturenames:
+        from pytest_nlam_compat.checks.selecting import parametrize
+
+        parametrize(metafunc)

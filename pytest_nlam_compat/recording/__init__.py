@@ -1,0 +1,1 @@
+"""Recording the references of a release, with that release installed."""

@@ -1,0 +1,245 @@
+"""The cases that each release is recorded for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from packaging.version import Version
+
+from pytest_nlam_compat.adapters.base import Predictor
+
+STATE = ("t2m", "r2m", "q2m", "u10")
+CLAMPING: Mapping[str, Mapping[str, float]] = {
+    # One variable of each kind: bounded above, on both sides, below, free.
+    "upper": {"t2m": 320.0, "r2m": 1.0},
+    "lower": {"r2m": 0.0, "q2m": 0.0},
+}
+WEIGHTS: Mapping[str, float] = {
+    "t2m": 0.5,
+    "r2m": 2.0,
+    "q2m": 1.0,
+    "u10": 0.25,
+}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Grid of a case.
+
+    Attributes
+    ----------
+    nx, ny : int
+        Nodes along x and y. The mesh has 3 ** (floor(log3 max(nx, ny)) - 1)
+        nodes along each side at its lowest level.
+    width, height : float
+        Extent in m. Chosen such that each mesh node has a grid node within
+        0.67 mesh distances along x.
+    """
+
+    nx: int
+    ny: int
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model of one release.
+
+    Attributes
+    ----------
+    name : str
+    model : str
+        Name in ``MODELS``; the class where `predictor` is given.
+    grid : Grid
+    graph : str
+        Name of the graph directory.
+    levels : int or None
+        Mesh levels at most.
+    arguments : mapping of str to str
+        Command line of ``train_model``; a flag has the value "".
+    clamping, weighting : bool
+        Whether the configuration has them.
+    samples : int
+        Batch size.
+    predictor : mapping of str to Any, optional
+        Keyword arguments of a model that ``MODELS`` lacks.
+    since : str
+        First release that has the model.
+    void : mapping of str to str
+        Releases that can't run the case, with the reason.
+    """
+
+    name: str
+    model: str
+    grid: Grid
+    graph: str = "1level"
+    levels: int | None = 1
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    clamping: bool = False
+    weighting: bool = False
+    samples: int = 2
+    predictor: Predictor | None = None
+    since: str = "0.4.0"
+    void: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def hierarchical(self) -> bool:
+        """Whether the graph has levels with edges between them."""
+        return self.graph.startswith("hierarchical")
+
+
+_SMALL = Grid(nx=9, ny=6, width=16.0, height=12.0)
+_SQUARE = Grid(nx=10, ny=10, width=16.0, height=16.0)
+_WIDE = Grid(nx=27, ny=4, width=54.0, height=16.0)
+_SQUARE_WIDE = Grid(nx=27, ny=8, width=54.0, height=54.0)
+_LONG = Grid(nx=81, ny=2, width=81.0, height=3.0)
+
+_NO_STD = {
+    "0.4.0": "neural-lam 0.4 can't run output_std: its input dimension is "
+    "twice that of its output instead of its state (#147)",
+}
+_NO_HIERARCHY = {
+    "0.6.0": "neural-lam 0.6 can't run hierarchical models: graph indices "
+    "are moved by the nodes of one mesh level only (utils.py:98, :150; "
+    "#643, #680)",
+}
+
+
+def _flat(name: str, **changes: Any) -> Case:
+    settings: dict[str, Any] = {"model": "graph_lam", "grid": _SMALL}
+    return Case(name=name, **(settings | changes))
+
+
+def _hierarchical(name: str, model: str, **changes: Any) -> Case:
+    settings: dict[str, Any] = {
+        "model": model,
+        "grid": _WIDE,
+        "graph": "hierarchical",
+        "levels": 2,
+        # Twice the layers make a file twice as large and show nothing more.
+        "arguments": {"--processor_layers": "1"},
+        "samples": 1,
+        "void": _NO_HIERARCHY,
+    }
+    return Case(name=name, **(settings | changes))
+
+
+_EFM: Mapping[str, Any] = {
+    "hidden_dim": 4,
+    "hidden_layers": 1,
+    "latent_dim": 3,
+    "prior_dist": "diagonal",
+    "num_past_forcing_steps": 1,
+    "num_future_forcing_steps": 1,
+}
+
+CASES = (
+    _flat("graph_lam"),
+    _flat(
+        "graph_lam-multiscale",
+        grid=_WIDE,
+        graph="multiscale",
+        levels=None,
+        arguments={"--mesh_aggr": "mean"},
+    ),
+    _flat("graph_lam-std", arguments={"--output_std": ""}, void=_NO_STD),
+    _flat("graph_lam-clamp", clamping=True),
+    _flat(
+        "graph_lam-std-clamp",
+        arguments={"--output_std": ""},
+        clamping=True,
+        void=_NO_STD,
+    ),
+    _flat(
+        "graph_lam-window00",
+        arguments={
+            "--num_past_forcing_steps": "0",
+            "--num_future_forcing_steps": "0",
+        },
+    ),
+    _flat(
+        "graph_lam-window21",
+        arguments={
+            "--num_past_forcing_steps": "2",
+            "--num_future_forcing_steps": "1",
+        },
+    ),
+    _flat("graph_lam-weights", weighting=True),
+    _flat("graph_lam-square", grid=_SQUARE),
+    _hierarchical("hi_lam", "hi_lam"),
+    _hierarchical(
+        "hi_lam-3level", "hi_lam", grid=_LONG, graph="hierarchical3", levels=3
+    ),
+    _hierarchical("hi_lam-square", "hi_lam", grid=_SQUARE_WIDE),
+    _hierarchical("hi_lam_parallel", "hi_lam_parallel", arguments={}),
+    _hierarchical("hi_lam_parallel-clamp", "hi_lam_parallel", clamping=True),
+    _flat(
+        "graph_lam-propagation",
+        arguments={
+            "--g2m_gnn_type": "PropagationNet",
+            "--m2g_gnn_type": "PropagationNet",
+        },
+        since="0.7.0",
+    ),
+    _hierarchical(
+        "hi_lam-propagation",
+        "hi_lam",
+        arguments={
+            "--processor_layers": "1",
+            "--g2m_gnn_type": "PropagationNet",
+            "--m2g_gnn_type": "PropagationNet",
+            "--mesh_up_gnn_type": "PropagationNet",
+            "--mesh_down_gnn_type": "PropagationNet",
+        },
+        since="0.7.0",
+        void={},
+    ),
+    _hierarchical(
+        "graph_efm",
+        "GraphEFM",
+        predictor=Predictor(
+            "GraphEFM",
+            {
+                **_EFM,
+                "graph_name": "hierarchical",
+                "prior_intra_level_layers": 1,
+                "encoder_intra_level_layers": 1,
+                "decoder_intra_level_layers": 1,
+            },
+        ),
+        since="0.7.0",
+        void={},
+    ),
+    _flat(
+        "graph_efm-multiscale",
+        model="GraphEFMMultiScale",
+        grid=_WIDE,
+        graph="multiscale",
+        levels=None,
+        samples=1,
+        predictor=Predictor(
+            "GraphEFMMultiScale",
+            {
+                **_EFM,
+                "graph_name": "multiscale",
+                "prior_m2m_layers": 1,
+                "encoder_m2m_layers": 1,
+                "decoder_m2m_layers": 1,
+            },
+        ),
+        since="0.7.0",
+    ),
+)
+
+
+def cases_of(release: Version) -> list[Case]:
+    """Cases that a release knows, void ones too.
+
+    Parameters
+    ----------
+    release : Version
+    """
+    return [case for case in CASES if Version(case.since) <= release]

@@ -1,0 +1,134 @@
+"""Recording all cases of a release into its archive."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import io
+import logging
+import platform
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from loguru import logger
+from packaging.version import Version
+
+import pytest_nlam_compat
+from pytest_nlam_compat.adapters.probe import probe
+from pytest_nlam_compat.adapters.select import select
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.numerics.precision import reproducible
+from pytest_nlam_compat.recording.cases import cases_of
+from pytest_nlam_compat.recording.recorder import record
+from pytest_nlam_compat.references import registry
+from pytest_nlam_compat.references.format import write_archive
+
+_STACK = (
+    "neural-lam",
+    "torch",
+    "pytorch-lightning",
+    "torch-geometric",
+    "numpy",
+)
+
+
+def record_release(
+    release: Version, fixtures: Path, progress: Callable[[str], None]
+) -> Path:
+    """Record a release, which has to be the one that is installed.
+
+    Parameters
+    ----------
+    release : Version
+    fixtures : pathlib.Path
+        Folder of the archives, with ``registry.txt``.
+    progress : callable
+        Called with a line for each case.
+
+    Returns
+    -------
+    pathlib.Path
+        The archive.
+
+    Raises
+    ------
+    CompatError
+        If another release is installed, if the archive exists, or if a case
+        is too weak.
+    """
+    archive = fixtures / f"{release}.zip"
+    if archive.exists():
+        raise CompatError(
+            f"neural-lam {release} is recorded already. References are "
+            "frozen and never overwritten.",
+            facts={"file": archive},
+            remedy="Delete it and its line in registry.txt by hand if it "
+            "was never published.",
+        )
+    current = probe()
+    if current.version != str(release):
+        raise CompatError(
+            f"neural-lam {release} can only be recorded with itself.",
+            facts={"installed": current.version, "path": current.path},
+            remedy=f"Run `nox -s record -- {release}`: it installs that "
+            "release beside the others.",
+        )
+    adapter = select(current)
+    recorded: dict[str, dict[str, bytes]] = {}
+    void: dict[str, str] = {}
+    for case in cases_of(release):
+        if str(release) in case.void:
+            void[case.name] = case.void[str(release)]
+            progress(f"{case.name}: void, {void[case.name]}")
+            continue
+        started = time.monotonic()
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            _quietly(),
+            reproducible(),
+        ):
+            members = record(case, adapter, Path(folder))
+        recorded[case.name] = members
+        size = sum(len(content) for content in members.values()) / 1000
+        seconds = time.monotonic() - started
+        progress(f"{case.name}: {size:.0f} kB unpacked, {seconds:.1f} s")
+    index = {
+        "release": str(release),
+        "void": void,
+        "provenance": _provenance(release),
+    }
+    write_archive(archive, index, recorded)
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    registry.add(fixtures / "registry.txt", archive.name, digest)
+    return archive
+
+
+def _provenance(release: Version) -> dict[str, Any]:
+    return {
+        "command": f"nlam-compat record {release}",
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "tool": pytest_nlam_compat.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "versions": {name: importlib.metadata.version(name) for name in _STACK},
+    }
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep what neural-lam and Lightning report out of our own progress."""
+    logger.disable("neural_lam")
+    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+    finally:
+        logger.enable("neural_lam")

@@ -1,0 +1,139 @@
+"""The gate that each case has to pass: everything in it must show.
+
+A small fresh model is blind: some of its weights move the outputs by less
+than rounding does, and a break in what they mean would go unseen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pytest_nlam_compat.numerics.comparison import spread
+from pytest_nlam_compat.numerics.tolerances import FLOAT64
+
+# How far 10 % of a weight must move the outputs.
+TIMES_FLOAT64_TOLERANCE = 1000.0
+TIMES_FLOAT32_NOISE = 20.0
+_PERTURBATION = 0.1
+
+Run = Callable[[], Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Strength:
+    """Figures of a case.
+
+    Attributes
+    ----------
+    parameters : dict of str to float
+        Largest change of an output, over the spread of its variable, when a
+        parameter tensor gets random 10 % of its root mean square.
+    columns : dict of str to float
+        The same when an input column of a grid embedder is scaled by 1.1.
+    required : float
+        What the weakest must reach.
+    """
+
+    parameters: dict[str, float]
+    columns: dict[str, float]
+    required: float
+
+    @property
+    def weak(self) -> dict[str, float]:
+        """Those that do not reach what is required."""
+        everything = self.parameters | self.columns
+        return {
+            name: effect
+            for name, effect in everything.items()
+            if effect < self.required
+        }
+
+
+def required(noise32: float) -> float:
+    """Return the effect that 10 % of anything must have, over the spread."""
+    return max(
+        TIMES_FLOAT64_TOLERANCE * FLOAT64.relative,
+        TIMES_FLOAT32_NOISE * noise32,
+    )
+
+
+def measure(
+    module: nn.Module,
+    run: Run,
+    noise32: float,
+    generator: torch.Generator,
+    suspects: Iterable[str],
+) -> Strength:
+    """Perturb each parameter tensor and input column in turn.
+
+    Ends at the first that is too weak: the case is drawn anew then.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        In float64; as before when this returns.
+    run : callable
+        Returns the outputs of the module, by name.
+    noise32 : float
+        Float32 error of the golden over its spread.
+    generator : torch.Generator
+    suspects : iterable of str
+        Parameters to begin with: those that were too weak before.
+
+    Returns
+    -------
+    Strength
+    """
+    golden = run()
+    figures = Strength({}, {}, required(noise32))
+    by_name = dict(module.named_parameters())
+    for name in dict.fromkeys([*suspects, *by_name]):
+        parameter = by_name[name]
+        size = parameter.detach().square().mean().sqrt()
+        random = torch.randn(
+            parameter.shape, generator=generator, dtype=parameter.dtype
+        )
+        step = _PERTURBATION * size * random
+        figures.parameters[name] = _effect(parameter, step, run, golden)
+        if figures.weak:
+            break
+        if _embeds_grid(name):
+            for column in range(parameter.shape[1]):
+                step = torch.zeros_like(parameter)
+                step[:, column] = _PERTURBATION * parameter[:, column]
+                effect = _effect(parameter, step, run, golden)
+                figures.columns[f"{name}[:, {column}]"] = effect
+    return figures
+
+
+def _embeds_grid(name: str) -> bool:
+    *_, embedder, layer, kind = ["", "", *name.split(".")]
+    return (
+        embedder.startswith("grid_")
+        and embedder.endswith("embedder")
+        and (layer, kind) == ("0", "weight")
+    )
+
+
+def _effect(
+    parameter: nn.Parameter,
+    step: Tensor,
+    run: Run,
+    golden: Mapping[str, Tensor],
+) -> float:
+    before = parameter.detach().clone()
+    with torch.no_grad():
+        parameter.add_(step)
+    try:
+        moved = run()
+    finally:
+        with torch.no_grad():
+            parameter.copy_(before)
+    return max(
+        float(((moved[name] - golden[name]).abs() / spread(golden[name])).max())
+        for name in golden
+    )

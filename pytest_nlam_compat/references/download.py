@@ -1,0 +1,251 @@
+"""One archive, from a server into the cache, or an error that says why not."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.references.cache import without_password
+from pytest_nlam_compat.references.progress import ProgressLine
+from pytest_nlam_compat.references.registry import sha256_of
+
+if TYPE_CHECKING:
+    import requests
+
+PAUSES_S = (0.25, 0.5, 1.0)
+"""Between the attempts: long enough for a hiccup, too short to annoy."""
+
+TIMEOUT_S = (10, 30)
+"""To connect, and between two pieces of the answer."""
+
+_CHUNK_BYTES = 1 << 16
+_MODE = 0o644
+
+_OTHER_SERVER = (
+    "Check the address; NLAM_COMPAT_URL or --nlam-compat-url (--url of"
+    " `nlam-compat fetch`) gives another one."
+)
+_FETCH_BEFORE = (
+    "For a machine without a network, run `nlam-compat fetch` beforehand and"
+    " then use --nlam-compat-offline."
+)
+_OTHER_CACHE = (
+    "Mend that, or give another folder with NLAM_COMPAT_CACHE (--cache of"
+    " `nlam-compat fetch`)."
+)
+
+
+class _WrongHashError(Exception):
+    """What arrived is not what was published."""
+
+    def __init__(self, found: str, size: int) -> None:
+        super().__init__(found)
+        self.found = found
+        self.size = size
+
+
+def download(url: str, path: Path, sha256: str, *, progress: bool) -> None:
+    """Download an archive; it appears complete and checked, or not at all.
+
+    A connection that breaks, a server that is overloaded and an answer of the
+    wrong content are given a few more attempts.
+
+    Parameters
+    ----------
+    url : str
+        The address of the archive.
+    path : Path
+        Where to store it. What is there is replaced.
+    sha256 : str
+        The published hash, lower-case hex digits.
+    progress : bool
+        Show on a terminal how far the download is.
+
+    Raises
+    ------
+    CompatError
+        If the server doesn't answer, doesn't have the archive or sends another
+        one, or if the archive can't be stored.
+    """
+    import pooch
+    import requests
+
+    # What a caller is busy with is the context of no failure in here.
+    outside = sys.exc_info()[1]
+    try:
+        with _quiet(pooch.get_logger()):
+            pooch.retrieve(
+                url,
+                known_hash=f"sha256:{sha256}",
+                fname=path.name,
+                path=path.parent,
+                downloader=_Patient(sha256, path.name, progress),
+            )
+    except _WrongHashError as error:
+        raise CompatError(
+            f"The server sent another archive {path.name} than the published"
+            " one.",
+            facts={
+                "url": without_password(url),
+                "expected": f"sha256 {sha256}",
+                "found": f"sha256 {error.found}, {error.size} bytes",
+            },
+            remedy="It was thrown away. A proxy or a login page may have"
+            f" answered instead of the server. {_OTHER_SERVER}",
+        ) from None
+    except requests.HTTPError as error:
+        raise CompatError(
+            f"The server doesn't give out the archive {path.name}.",
+            facts={
+                "url": without_password(url),
+                "expected": "200 OK",
+                "found": f"{_answer(error).status_code}"
+                f" {_answer(error).reason}",
+            },
+            remedy=f"{_OTHER_SERVER} {_FETCH_BEFORE}",
+        ) from None
+    # An OSError too, so ahead of those of the disk. A ValueError is an answer
+    # or an address that the HTTP libraries can't make sense of.
+    except (requests.RequestException, ValueError) as error:
+        raise CompatError(
+            f"The archive {path.name} can't be downloaded.",
+            facts={
+                "url": without_password(url),
+                "cause": _root_cause(error, outside),
+            },
+            remedy=f"{_OTHER_SERVER} {_FETCH_BEFORE}",
+        ) from None
+    except OSError as error:
+        raise _not_stored(path, error) from None
+
+
+class _Patient:
+    """A downloader for pooch that knows which failures may pass.
+
+    pooch's own retries would also ask again for what a server doesn't have, and
+    begin with a pause of a second.
+    """
+
+    def __init__(self, sha256: str, name: str, progress: bool) -> None:
+        self._sha256 = sha256
+        self._name = name
+        self._progress = progress and sys.stderr.isatty()
+
+    def __call__(self, url: str, output_file: str, _: object) -> None:
+        """Download to a file that pooch has made and will move or delete."""
+        import requests
+
+        # pooch makes it for its owner's eyes only, and a shared cache would
+        # stay so. Made anew it gets the mode that the umask leaves.
+        os.remove(output_file)
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+        os.close(os.open(output_file, flags, _MODE))
+        for pause in PAUSES_S:
+            try:
+                return self._attempt(url, output_file)
+            except (requests.RequestException, _WrongHashError) as error:
+                if not _may_pass(error):
+                    raise
+            time.sleep(pause)
+        return self._attempt(url, output_file)
+
+    def _attempt(self, url: str, output_file: str) -> None:
+        import pooch
+        import requests
+
+        bar = ProgressLine(self._name, sys.stderr) if self._progress else None
+        fetch = pooch.HTTPDownloader(
+            progressbar=bar or False,
+            chunk_size=_CHUNK_BYTES,
+            timeout=TIMEOUT_S,
+        )
+        try:
+            fetch(url, output_file, None)
+        except requests.HTTPError as error:
+            # Or it will be a ResourceWarning, in somebody else's test.
+            _answer(error).close()
+            raise
+        finally:
+            if bar is not None:
+                bar.close()
+        found = sha256_of(Path(output_file))
+        if found != self._sha256:
+            raise _WrongHashError(found, os.path.getsize(output_file))
+
+
+def _may_pass(error: Exception) -> bool:
+    """Tell whether another attempt may go better."""
+    import requests
+
+    if isinstance(error, requests.HTTPError):
+        status = _answer(error).status_code
+        return status >= 500 or status == requests.codes.too_many_requests
+    # Nobody answers at all, and each attempt costs the whole timeout.
+    if isinstance(error, requests.ConnectTimeout):
+        return False
+    return isinstance(
+        error,
+        (
+            # Also an answer of unknown length that was cut off.
+            _WrongHashError,
+            requests.ConnectionError,
+            requests.Timeout,
+            requests.exceptions.ChunkedEncodingError,
+        ),
+    )
+
+
+def _answer(error: requests.HTTPError) -> requests.Response:
+    """Return the answer that is the error."""
+    # Only the types allow for an HTTPError without one.
+    assert error.response is not None
+    return error.response
+
+
+def _root_cause(error: BaseException, outside: BaseException | None) -> str:
+    """Return what the HTTP libraries have wrapped, in its own words."""
+    cause: BaseException | None = error
+    while cause is not None and cause is not outside:
+        error, cause = cause, cause.__cause__ or cause.__context__
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
+
+
+def _not_stored(path: Path, error: OSError) -> CompatError:
+    # pooch says "permission denied" in words of its own, without a number.
+    number = error.errno or errno.EACCES
+    root = path.parent.parent
+    what = f"The archive {path.name} can't be stored in the cache."
+    expected = "a folder that can be written"
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        what = f"There is no room for the archive {path.name}."
+        expected = "some free disk space"
+    return CompatError(
+        what,
+        facts={
+            "cache": root,
+            "expected": expected,
+            "found": os.strerror(number),
+        },
+        remedy=_OTHER_CACHE,
+    )
+
+
+@contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Keep pooch from reporting downloads on stderr in the midst of pytest."""
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

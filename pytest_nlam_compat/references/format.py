@@ -1,0 +1,191 @@
+"""The archive of a release: a zip with one folder for each case.
+
+::
+
+    release.json              schema, release, provenance, cases, void cases
+    <case>/case.json          names, shapes, figures of the strength gate
+    <case>/checkpoint.ckpt    exactly as the release wrote it
+    <case>/config.yaml        configuration that the run was trained with
+    <case>/graph/*            graph directory, as the release created it
+    <case>/state_dict.safetensors
+    <case>/tensors.safetensors
+                              dataset/, batch/, golden32/, golden64/, noise/,
+                              resume/, trace/
+
+Members have a fixed order and a fixed time, so that equal content gives an
+equal archive.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from packaging.version import Version
+
+from pytest_nlam_compat.errors import CompatError
+
+SCHEMA = 1
+INDEX = "release.json"
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_BROKEN = (zipfile.BadZipFile, EOFError, OSError, ValueError, KeyError)
+
+
+def write_archive(
+    path: Path,
+    index: Mapping[str, Any],
+    cases: Mapping[str, Mapping[str, bytes]],
+) -> None:
+    """Write the archive of a release.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Must not exist.
+    index : mapping
+        Content of ``release.json`` besides what this function adds.
+    cases : mapping of str to mapping of str to bytes
+        Members of each case by their name below its folder.
+
+    Raises
+    ------
+    CompatError
+        If the file exists: references are never overwritten.
+    """
+    members = {
+        f"{case}/{name}": content
+        for case in sorted(cases)
+        for name, content in sorted(cases[case].items())
+    }
+    listing = {
+        **index,
+        "schema": SCHEMA,
+        "cases": sorted(cases),
+        "members": list(members),
+    }
+    members = {INDEX: to_json(listing)} | members
+    try:
+        with zipfile.ZipFile(path, "x") as archive:
+            for name, content in members.items():
+                entry = zipfile.ZipInfo(name, date_time=_EPOCH)
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                entry.external_attr = 0o644 << 16
+                archive.writestr(entry, content, compresslevel=9)
+    except FileExistsError:
+        raise CompatError(
+            f"{path} exists. References are frozen and never overwritten.",
+            remedy="Delete it and its line in registry.txt by hand if it "
+            "was never published.",
+        ) from None
+
+
+def to_json(value: Any) -> bytes:
+    """Serialise with a fixed layout."""
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
+    return (text + "\n").encode()
+
+
+class Archive:
+    """The archive of a release, opened and checked for completeness.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+
+    Attributes
+    ----------
+    index : dict
+        Content of ``release.json``.
+    release : Version
+
+    Raises
+    ------
+    CompatError
+        If the file is no archive of this schema, or has members missing or
+        too many.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._zip = zipfile.ZipFile(path)
+            self.index: dict[str, Any] = json.loads(self._zip.read(INDEX))
+            found = set(self._zip.namelist()) - {INDEX}
+        except _BROKEN as cause:
+            raise self._broken("can't be read", cause=cause) from cause
+        schema = self.index.get("schema")
+        if schema != SCHEMA:
+            raise CompatError(
+                f"{path.name} has a format that this version does not know.",
+                facts={"expected": f"schema {SCHEMA}", "found": schema},
+                remedy="Upgrade pytest-nlam-compat: "
+                "`pip install -U pytest-nlam-compat`.",
+            )
+        expected = set(self.index["members"])
+        if found != expected:
+            raise self._broken(
+                "does not hold what its index lists",
+                missing=", ".join(sorted(expected - found)) or "nothing",
+                extra=", ".join(sorted(found - expected)) or "nothing",
+            )
+        self.release = Version(self.index["release"])
+
+    def _broken(self, what: str, **facts: object) -> CompatError:
+        return CompatError(
+            f"The archive {self.path.name} {what}.",
+            facts={"file": self.path, **facts},
+            remedy="Restore it: from git in a checkout, with "
+            "`nlam-compat fetch` elsewhere.",
+        )
+
+    @property
+    def cases(self) -> list[str]:
+        """Names of the recorded cases, sorted."""
+        return list(self.index["cases"])
+
+    @property
+    def void(self) -> dict[str, str]:
+        """Cases that the release can't run, with the reason."""
+        return dict(self.index["void"])
+
+    def read(self, case: str, name: str) -> bytes:
+        """Return a member of a case.
+
+        Parameters
+        ----------
+        case, name : str
+
+        Raises
+        ------
+        CompatError
+            If the member is damaged.
+        """
+        try:
+            return self._zip.read(f"{case}/{name}")
+        except _BROKEN as cause:
+            raise self._broken(
+                "is damaged", member=f"{case}/{name}", cause=cause
+            ) from cause
+
+    def extract(self, case: str, prefix: str, into: Path) -> None:
+        """Write the members of a case whose names start with a prefix.
+
+        Parameters
+        ----------
+        case, prefix : str
+        into : pathlib.Path
+            Folder, created; members keep their names below it.
+        """
+        for member in self.index["members"]:
+            folder, _, name = member.partition("/")
+            if folder == case and name.startswith(prefix):
+                target = into / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(self.read(case, name))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._zip.close()

@@ -1,0 +1,191 @@
+"""The list of reference archives: which releases there are, and their hashes.
+
+The file is a registry of pooch's own format, held to stricter rules: each name
+is a release of neural-lam, each hash a sha256, and nothing is listed twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from packaging.version import InvalidVersion, Version
+
+from pytest_nlam_compat.errors import CompatError
+
+_SUFFIX = ".zip"
+_LINE = "0.6.0.zip sha256:<64 hex digits>"
+_CHUNK_BYTES = 1 << 20
+
+
+def archive_name(release: Version) -> str:
+    """Return the file name of the archive of a release.
+
+    Examples
+    --------
+    >>> archive_name(Version("0.6.0"))
+    '0.6.0.zip'
+    """
+    return f"{release}{_SUFFIX}"
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file.
+
+    Parameters
+    ----------
+    path : Path
+        The file, read piece by piece.
+
+    Returns
+    -------
+    str
+        64 lower-case hex digits.
+
+    Raises
+    ------
+    OSError
+        If the file can't be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def read(path: Path) -> dict[Version, str]:
+    """Read and check a registry.
+
+    Parameters
+    ----------
+    path : Path
+        The file: a name and a hash a line. Empty lines and lines that begin
+        with ``#`` are comments.
+
+    Returns
+    -------
+    dict of Version to str
+        The sha256 of each archive in lower-case hex digits, by release, in the
+        order of the releases.
+
+    Raises
+    ------
+    CompatError
+        If the file can't be read or one of its lines can't be used.
+    """
+    hashes: dict[Version, str] = {}
+    for number, line in enumerate(_text(path).splitlines(), start=1):
+        fields = line.split()
+        if not fields or fields[0].startswith("#"):
+            continue
+        try:
+            release, sha256 = _entry(fields)
+            if release in hashes:
+                raise ValueError(f"{fields[0]} is listed a second time")
+        except ValueError as reason:
+            raise CompatError(
+                f"Line {number} of {path} can't be used: {reason}.",
+                facts={"expected": _LINE, "found": line.strip()},
+                remedy="Mend the line, or restore the file from git.",
+            ) from None
+        hashes[release] = sha256
+    return dict(sorted(hashes.items()))
+
+
+def add(path: Path, name: str, sha256: str) -> None:
+    """Append the line of a new archive to a registry.
+
+    Parameters
+    ----------
+    path : Path
+        The registry, which must exist.
+    name : str
+        The file name of the archive, such as ``0.6.0.zip``.
+    sha256 : str
+        The hash of the archive, 64 hex digits.
+
+    Raises
+    ------
+    CompatError
+        If the registry can't be read or written, if the name or the hash can't
+        be used, or if the release is listed already.
+    """
+    listed = read(path)
+    try:
+        release, sha256 = _entry([name, sha256])
+    except ValueError as reason:
+        raise CompatError(
+            f"{name} can't be added to {path}: {reason}.",
+            facts={"expected": _LINE, "found": f"{name} {sha256}"},
+            remedy="Give the archive the name and the hash of a release.",
+        ) from None
+    if release in listed:
+        raise CompatError(
+            f"{name} can't be added to {path}: it is listed already.",
+            facts={
+                "listed": f"sha256 {listed[release]}",
+                "new": f"sha256 {sha256}",
+            },
+            remedy="A reference stays as it was recorded. If this one was never"
+            " published, delete its archive and its line and record it again.",
+        )
+    text = _text(path)
+    # A last line without its line break would swallow the new one.
+    start = "" if not text or text.endswith("\n") else "\n"
+    try:
+        with path.open("a", encoding="utf-8", newline="\n") as file:
+            file.write(f"{start}{name} sha256:{sha256}\n")
+    except OSError as error:
+        raise CompatError(
+            f"{name} can't be added to {path}.",
+            facts={"cause": error.strerror},
+            remedy="Make the file writable.",
+        ) from None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        cause = error.strerror if isinstance(error, OSError) else error
+        raise CompatError(
+            f"The list of reference archives can't be read: {path}.",
+            facts={"expected": "a text file in UTF-8", "found": cause},
+            remedy="Restore it from git in a checkout, or install"
+            " pytest-nlam-compat again.",
+        ) from None
+
+
+def _entry(fields: list[str]) -> tuple[Version, str]:
+    """Return release and hash; a ValueError says why there are none."""
+    if len(fields) != 2:
+        raise ValueError(
+            f"a name and a hash were expected, not {len(fields)} words"
+        )
+    name, hash_ = fields
+    return _release(name), _sha256(hash_)
+
+
+def _release(name: str) -> Version:
+    if not name.endswith(_SUFFIX):
+        raise ValueError(f"the name {name} does not end in {_SUFFIX}")
+    text = name.removesuffix(_SUFFIX)
+    try:
+        release = Version(text)
+    except InvalidVersion:
+        raise ValueError(f"{text} is not a version (PEP 440)") from None
+    if release.local is not None or release.is_devrelease:
+        raise ValueError(f"{text} is not a release but a development version")
+    # One spelling only: the name of the file is made from the version again.
+    if archive_name(release) != name:
+        raise ValueError(f"{name} is to be written {archive_name(release)}")
+    return release
+
+
+def _sha256(text: str) -> str:
+    digits = text.removeprefix("sha256:").lower()
+    if not re.fullmatch("[0-9a-f]{64}", digits):
+        raise ValueError(f"{text} is not a sha256 of 64 hex digits")
+    return digits

@@ -1,0 +1,167 @@
+"""The matrix of releases and cases in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from packaging.version import Version
+
+_NATIVE = {"equal": "ok", "differs": "wrong", "fails": "no"}
+_LEGEND = (
+    "native / migrated, largest share of a tolerance that was used",
+    "native: ok the same numbers, wrong other numbers without an error, "
+    "no it does not load or run",
+)
+
+
+@dataclass
+class Cell:
+    """What came of one reference.
+
+    Attributes
+    ----------
+    void : str
+        Why there is nothing to check; empty where there is.
+    native : str
+        ``equal``, ``differs``, ``fails``, or empty where it was not tried.
+    failed : list of str
+        Names of the checks that failed.
+    checked : int
+        Number of checks that ran.
+    share : float or None
+        Largest share of a tolerance, of the migrated route.
+    """
+
+    void: str = ""
+    native: str = ""
+    failed: list[str] = field(default_factory=list)
+    checked: int = 0
+    share: float | None = None
+
+    def add(
+        self,
+        check: str,
+        passed: bool,
+        properties: Mapping[str, Any],
+        *,
+        setup: bool,
+    ) -> None:
+        """Count one report of a check in.
+
+        Parameters
+        ----------
+        check : str
+        passed : bool
+        properties : mapping of str to Any
+            User properties of the report.
+        setup : bool
+            Whether it is about the setup, which only counts if it failed.
+        """
+        self.checked += not (setup and passed)
+        if not passed:
+            self.failed.append(check)
+        self.native = str(properties.get("nlam_native", self.native))
+        share = properties.get("nlam_share")
+        if share is not None:
+            self.share = max(float(share), self.share or 0.0)
+
+    def __str__(self) -> str:
+        if self.void:
+            return "void"
+        if not self.checked:
+            return "-"
+        native = _NATIVE.get(self.native, "-")
+        if self.failed:
+            return f"{native} / FAILED"
+        if self.share is None:
+            return f"{native} / ok"
+        return f"{native} / ok {_percent(self.share)}"
+
+
+def _percent(share: float) -> str:
+    if share == 0:
+        return "0%"
+    if share < 1e-4:
+        return "<0.01%"
+    return f"{100 * share:.2g}%"
+
+
+def render(
+    cells: Mapping[tuple[Version, str], Cell], width: int
+) -> Iterator[str]:
+    """Lay the matrix out, in as many blocks of columns as it takes.
+
+    Parameters
+    ----------
+    cells : mapping of (Version, str) to Cell
+        By release and case.
+    width : int
+        Characters in a line.
+
+    Yields
+    ------
+    str
+        Lines, with the legend and the reasons of void cases at the end.
+    """
+    releases = sorted({release for release, _ in cells})
+    cases = list(dict.fromkeys(case for _, case in cells))
+    cases.sort()
+    head = max(len(str(release)) for release in releases)
+    widths = {
+        case: max(
+            len(case),
+            *(len(_text(cells, release, case)) for release in releases),
+        )
+        for case in cases
+    }
+    for block in _blocks(cases, widths, width - head):
+        yield " " * head + "".join(
+            f"  {case:<{widths[case]}}" for case in block
+        )
+        for release in releases:
+            row = "".join(
+                f"  {_text(cells, release, case):<{widths[case]}}"
+                for case in block
+            )
+            yield f"{release!s:<{head}}{row}".rstrip()
+        yield ""
+    yield from _LEGEND
+    yield from _reasons(cells)
+
+
+def _text(
+    cells: Mapping[tuple[Version, str], Cell], release: Version, case: str
+) -> str:
+    cell = cells.get((release, case))
+    return "" if cell is None else str(cell)
+
+
+def _blocks(
+    cases: list[str], widths: Mapping[str, int], width: int
+) -> Iterator[list[str]]:
+    """Split columns into blocks that fit; one column always does."""
+    block: list[str] = []
+    used = 0
+    for case in cases:
+        needed = widths[case] + 2
+        if block and used + needed > width:
+            yield block
+            block, used = [], 0
+        block.append(case)
+        used += needed
+    if block:
+        yield block
+
+
+def _reasons(
+    cells: Mapping[tuple[Version, str], Cell],
+) -> Iterator[str]:
+    """Say why cells are void, each reason once."""
+    reasons: dict[str, list[str]] = {}
+    for (release, case), cell in cells.items():
+        if cell.void:
+            reasons.setdefault(cell.void, []).append(f"{release}-{case}")
+    for reason, where in reasons.items():
+        yield f"void: {', '.join(where)}: {reason}"

@@ -1,0 +1,293 @@
+"""A reference in front of the current code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from pytest_nlam_compat.adapters.base import Adapter, Predictor
+from pytest_nlam_compat.adapters.datastore import StoredDatastore
+from pytest_nlam_compat.adapters.hyper_parameters import revive
+from pytest_nlam_compat.checkpoints.reader import read_checkpoint
+from pytest_nlam_compat.migrations import (
+    HISTORY,
+    Migration,
+    SavedRun,
+    apply,
+    plan,
+    saved_run_from_checkpoint,
+    to_checkpoint_dict,
+)
+from pytest_nlam_compat.numerics.noise import ReplayNoise
+from pytest_nlam_compat.numerics.precision import (
+    building,
+    default_dtype,
+    reproducible,
+)
+from pytest_nlam_compat.references.reference import (
+    Reference,
+    graph_format,
+    read_graph,
+    write_graph,
+)
+from pytest_nlam_compat.routes.under_test import code_under_test
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+_NUMPY = {torch.float32: "f4", torch.float64: "f8"}
+
+
+class Subject:
+    """One reference, and the models that the current code makes of it.
+
+    Parameters
+    ----------
+    reference : Reference
+    adapter : Adapter
+    folder : pathlib.Path
+        Empty folder for its files.
+    device : torch.device
+        Where models are run.
+    migrations : sequence of Migration
+        Steps of the repository under test, after our own history.
+    """
+
+    def __init__(
+        self,
+        reference: Reference,
+        adapter: Adapter,
+        folder: Path,
+        device: torch.device,
+        migrations: Sequence[Migration] = (),
+    ) -> None:
+        self.reference = reference
+        self.adapter = adapter
+        self.device = device
+        self._migrations = (*HISTORY, *migrations)
+        self._folder = folder
+        self._checkpoint = reference.write(folder / "recorded")
+        self._models: dict[tuple[str, torch.dtype], nn.Module] = {}
+
+    @property
+    def checkpoint(self) -> Path:
+        """The raw file, exactly as the release wrote it."""
+        return self._checkpoint
+
+    @cached_property
+    def predictor(self) -> Predictor | None:
+        """The model, where the checkpoint does not say it."""
+        stored = self.reference.description["predictor"]
+        return Predictor(**stored) if stored else None
+
+    @cached_property
+    def recorded(self) -> SavedRun:
+        """The saved run as recorded, in float64, so that folds are exact."""
+        graph = self.reference.graph_folder(self._folder / "recorded")
+        with read_checkpoint(self._checkpoint) as checkpoint:
+            run = saved_run_from_checkpoint(
+                checkpoint,
+                graph=read_graph(graph),
+                graph_format=graph_format(graph),
+                grid_shape=self.reference.dataset.grid_shape,
+            )
+        return run.double()
+
+    @cached_property
+    def steps(self) -> list[Migration]:
+        """Migrations from the release that wrote it to the current code."""
+        return plan(
+            self.reference.release,
+            self.adapter.current.release,
+            self.recorded,
+            self._migrations,
+        )
+
+    @cached_property
+    def run(self) -> SavedRun:
+        """The saved run in the layout of the current code, in float64."""
+        return apply(self.recorded, self.steps)
+
+    @cached_property
+    def hyper_parameters(self) -> dict[str, Any]:
+        """Hyper-parameters as objects of the current code."""
+        return revive(self.run.hyper_parameters)
+
+    def native(self, dtype: torch.dtype) -> nn.Module:
+        """Load the raw file with the current code's own loader.
+
+        Parameters
+        ----------
+        dtype : torch.dtype
+
+        Returns
+        -------
+        torch.nn.Module
+
+        Raises
+        ------
+        CompatError
+            With the cause, where the current code can't.
+        """
+        key = ("native", dtype)
+        if key not in self._models:
+            root = self._folder / "native" / _NUMPY[dtype]
+            self._put_graph(self.recorded, dtype, root)
+            config = self.adapter.config(
+                self._folder / "recorded" / "config.yaml"
+            )
+            with code_under_test("Loading it by the current code's own loader"):
+                with building(dtype):
+                    module = self.adapter.load_native(
+                        self._checkpoint,
+                        config,
+                        self.reference.description["model"],
+                        self._datastore(dtype, root),
+                        self.predictor,
+                    )
+            self._models[key] = module.to(self.device, dtype)
+        return self._models[key]
+
+    def migrated(self, dtype: torch.dtype) -> nn.Module:
+        """Build the current model and load the migrated run strictly.
+
+        Parameters
+        ----------
+        dtype : torch.dtype
+
+        Returns
+        -------
+        torch.nn.Module
+
+        Raises
+        ------
+        CompatError
+            If a migration refuses, or the run does not fit the model.
+        """
+        key = ("migrated", dtype)
+        if key not in self._models:
+            checkpoint = to_checkpoint_dict(self.run)
+            checkpoint["state_dict"] = {
+                name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+                for name, tensor in checkpoint["state_dict"].items()
+            }
+            with code_under_test("Building the model of the current code"):
+                with building(dtype):
+                    module = self.adapter.build(
+                        self.hyper_parameters,
+                        self.datastore(dtype),
+                        self.predictor,
+                    )
+            module = module.to(dtype)
+            with code_under_test("Loading the migrated run"):
+                self.adapter.load_strictly(module, checkpoint)
+            self._models[key] = module.to(self.device)
+        return self._models[key]
+
+    def datastore(self, dtype: torch.dtype) -> StoredDatastore:
+        """Return the dataset, with the migrated graph beside it."""
+        root = self._folder / "migrated" / _NUMPY[dtype]
+        self._put_graph(self.run, dtype, root)
+        return self._datastore(dtype, root)
+
+    def _datastore(self, dtype: torch.dtype, root: Path) -> StoredDatastore:
+        return StoredDatastore(self.reference.dataset, root, _NUMPY[dtype])
+
+    def _put_graph(self, run: SavedRun, dtype: torch.dtype, root: Path) -> None:
+        folder = root / "graph" / self.reference.graph_name
+        if folder.exists():
+            return
+
+        def typed(tensor: Tensor) -> Tensor:
+            return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+        graph = run.map_tensors(typed).graph
+        write_graph(dict(graph), run.graph_format, folder)
+
+    def _batch(
+        self, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        init, target, forcing, times = self.reference.batch(dtype)
+        return (
+            init.to(self.device),
+            target.to(self.device),
+            forcing.to(self.device),
+            times.to(self.device),
+        )
+
+    def outputs(
+        self, module: nn.Module, dtype: torch.dtype
+    ) -> Mapping[str, Tensor]:
+        """Roll out on the recorded batch, with the recorded noise.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+            From `native` or `migrated`.
+        dtype : torch.dtype
+
+        Returns
+        -------
+        mapping of str to Tensor
+            By name, as in the golden.
+        """
+        init, target, forcing, _ = self._batch(dtype)
+        noise = ReplayNoise(self.reference.noise("rollout"))
+        with code_under_test("Rolling out with the current code"):
+            with reproducible(), default_dtype(dtype), noise:
+                return self.adapter.outputs(module, init, forcing, target)
+
+    def loss(self) -> Tensor:
+        """Training loss of the migrated model on the recorded batch.
+
+        Returns
+        -------
+        Tensor
+            (1,) float64.
+        """
+        module = self.migrated(torch.float64)
+        noise = ReplayNoise(self.reference.noise("loss"))
+        with code_under_test("The training step of the current code"):
+            with reproducible(), default_dtype(torch.float64), noise:
+                loss = self.adapter.training_loss(
+                    module, self._batch(torch.float64)
+                )
+        return loss.detach().reshape(1)
+
+    def batch(self) -> Mapping[str, Tensor]:
+        """Make the batch anew from the raw series.
+
+        Returns
+        -------
+        mapping of str to Tensor
+            ``init_states``, ``target_states``, ``forcing``,
+            ``target_times``, as the current code's dataset and transfer
+            hooks make them in float32.
+        """
+        description = self.reference.description
+        module = self.migrated(torch.float32)
+        with code_under_test("Making a batch with the current code"):
+            batch = self.adapter.batch(
+                module,
+                self.datastore(torch.float32),
+                self._window(),
+                description["samples"],
+                description["ar_steps"],
+            )
+        names = ("init_states", "target_states", "forcing", "target_times")
+        return dict(zip(names, batch, strict=True))
+
+    def _window(self) -> Namespace:
+        """Return the forcing window of the run."""
+        from argparse import Namespace
+
+        args = self.hyper_parameters.get("args")
+        if args is not None:
+            return args  # type: ignore[no-any-return]
+        assert self.predictor is not None
+        return Namespace(**self.predictor.arguments)

@@ -1,0 +1,285 @@
+"""What is no archive of torch.save is named as what it is, and refused."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import struct
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pytest_nlam_compat.checkpoints import limits
+from pytest_nlam_compat.checkpoints.reader import read_checkpoint
+from pytest_nlam_compat.errors import CompatError
+
+EMPTY_DICT = b"\x80\x02}."
+
+
+def refused(path: Path) -> CompatError:
+    with pytest.raises(CompatError) as caught:
+        read_checkpoint(path).close()
+    return caught.value
+
+
+def tar_file() -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("storages"))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "is empty"),
+        (b"hello", "is not a checkpoint of torch.save"),
+        (
+            struct.pack("<Q", 20) + b'{"__metadata__": {}}',
+            "is a safetensors file, and no checkpoint",
+        ),
+        (tar_file(), "is a tar archive, as torch before 0.2 wrote"),
+        (
+            b"\x80\x04N.",
+            "is a bare pickle, as torch before 1.6 and other tools write; it "
+            "may run anything when it is loaded",
+        ),
+        (b"\x89HDF\r\n\x1a\n", "is an HDF5 file, as Keras writes"),
+        (b"\x1f\x8b\x08", "is compressed with gzip"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "is only the pointer of a Git LFS file",
+        ),
+        (
+            b"PK\x03\x04",
+            "does not end as an archive of torch.save does: it was cut "
+            "short, or something was appended to it",
+        ),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_other_files_are_named(
+    tmp_path: Path, content: bytes, what: str
+) -> None:
+    path = tmp_path / "other.ckpt"
+    path.write_bytes(content)
+    assert refused(path).what == f"other.ckpt {what}."
+
+
+def test_a_refusal_shows_the_file_and_a_way_out(tmp_path: Path) -> None:
+    path = tmp_path / "legacy.ckpt"
+    torch.save([1], path, _use_new_zipfile_serialization=False)
+    assert str(refused(path)) == (
+        "legacy.ckpt is a bare pickle, as torch before 1.6 and other tools "
+        "write; it may run anything when it is loaded.\n"
+        f"  file: {path}\n"
+        "If you trust who made it: load it with torch.load in the environment "
+        "that wrote it, and write it again with torch.save(..., path)."
+    )
+
+
+def test_no_regular_file(tmp_path: Path) -> None:
+    assert refused(tmp_path / "no.ckpt").what == "no.ckpt can't be opened."
+    assert refused(tmp_path).what == (
+        f"{tmp_path.name} is a directory, as distributed checkpoints are."
+    )
+    os.mkfifo(tmp_path / "pipe")
+    assert refused(tmp_path / "pipe").what == "pipe is not a regular file."
+
+
+def test_other_zip_archives(craft: Any, tmp_path: Path) -> None:
+    script = craft(EMPTY_DICT, {"constants.pkl": b"", "code/a.py": b""})
+    assert refused(script).what == (
+        "crafted.ckpt is a TorchScript archive: a program, and no checkpoint."
+    )
+    path = tmp_path / "plain.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/readme.txt", "")
+    assert refused(path).what == (
+        "plain.zip is a zip archive, but not one of torch.save: it has no "
+        "data.pkl."
+    )
+    for name in ("b/data.pkl", "top.txt"):
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(name, EMPTY_DICT)
+        assert refused(path).what == (
+            "plain.zip is a zip archive, but not one of torch.save: its "
+            "records are not all in one folder."
+        )
+
+
+@pytest.mark.parametrize("name", ["../a", "a/../b", "/a", "a//b", "a\\b", "\n"])
+def test_dangerous_names(craft: Any, name: str) -> None:
+    error = refused(craft(EMPTY_DICT, {name: b""}))
+    assert error.what == "crafted.ckpt holds a record with a dangerous name."
+
+
+def test_a_compressed_archive(craft: Any) -> None:
+    path = craft(b"\x80\x02" + bytes(2**20), compression=zipfile.ZIP_DEFLATED)
+    assert refused(path).what == (
+        "crafted.ckpt holds a compressed record, where torch.save only stores."
+    )
+
+
+def test_two_records_of_one_name(craft: Any) -> None:
+    path = craft(EMPTY_DICT)
+    with (
+        pytest.warns(UserWarning, match="Duplicate name"),
+        zipfile.ZipFile(path, "a") as archive,
+    ):
+        archive.writestr("archive/data.pkl", EMPTY_DICT)
+    assert refused(path).what == "crafted.ckpt holds two records of one name."
+
+
+def test_truncated_anywhere(lightning_file: Path, tmp_path: Path) -> None:
+    content = lightning_file.read_bytes()
+    path = tmp_path / "short.ckpt"
+    for length in range(4, len(content), 97):
+        path.write_bytes(content[:length])
+        assert "does not end as an archive" in refused(path).what
+
+
+def test_something_before_behind_or_between(
+    lightning_file: Path, tmp_path: Path
+) -> None:
+    content = lightning_file.read_bytes()
+    path = tmp_path / "more.ckpt"
+    path.write_bytes(content + b"\0")
+    assert "something was appended" in refused(path).what
+    path.write_bytes(b"\0" + content)
+    assert refused(path).what == "more.ckpt is not a checkpoint of torch.save."
+    path.write_bytes(b"PK\x03\x04" + content)
+    assert "a ZIP64 end that is somewhere else" in refused(path).what
+    # With its numbers mended by zipfile, but the first bytes unaccounted for.
+    path.write_bytes(b"PK\x03\x04" + bytes(100))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("a/data.pkl", EMPTY_DICT)
+    assert "hidden bytes" in refused(path).what
+
+
+def test_overlapping_records(craft: Any) -> None:
+    # Both entries of the directory point to the first record.
+    path = craft(EMPTY_DICT, {"data.pk2": EMPTY_DICT})
+    content = bytearray(path.read_bytes())
+    second = content.rindex(b"PK\x01\x02")
+    content[second + 42 : second + 46] = bytes(4)
+    path.write_bytes(content)
+    assert "records that overlap" in refused(path).what
+
+
+def test_a_record_with_two_names(craft: Any) -> None:
+    path = craft(EMPTY_DICT)
+    path.write_bytes(path.read_bytes().replace(b"data.pkl", b"date.pkl", 1))
+    assert refused(path).what == "crafted.ckpt gives one record two names."
+
+
+def test_an_encrypted_record(craft: Any) -> None:
+    path = craft(EMPTY_DICT)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+    assert refused(path).what == "crafted.ckpt is encrypted."
+
+
+def test_a_flipped_bit_in_the_pickle(lightning_file: Path) -> None:
+    content = bytearray(lightning_file.read_bytes())
+    content[content.index(b"global_step")] ^= 1
+    lightning_file.write_bytes(content)
+    error = refused(lightning_file)
+    assert error.what == (
+        "model.ckpt is damaged: a record does not have its checksum."
+    )
+    assert error.facts["record"] == "data.pkl"
+
+
+def test_a_size_beyond_the_file(craft: Any) -> None:
+    path = craft(EMPTY_DICT)
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"PK\x01\x02")
+    content[entry + 20 : entry + 28] = struct.pack("<2I", 2**31, 2**31)
+    path.write_bytes(content)
+    assert refused(path).what == (
+        "crafted.ckpt is damaged: it holds a record that reaches beyond its "
+        "end."
+    )
+
+
+def test_a_file_that_shrinks_while_it_is_read(lightning_file: Path) -> None:
+    with read_checkpoint(lightning_file) as checkpoint:
+        os.truncate(lightning_file, 4096)
+        weight = checkpoint.state_dict()["2.weight"]
+        for read in (
+            checkpoint.archive.verify,
+            lambda: checkpoint.load(weight),
+        ):
+            with pytest.raises(CompatError, match="became shorter while"):
+                read()
+
+
+def test_a_closed_checkpoint(lightning_file: Path) -> None:
+    with read_checkpoint(lightning_file) as checkpoint:
+        weight = checkpoint.state_dict()["2.weight"]
+    with pytest.raises(
+        CompatError, match=r"model\.ckpt has been closed already"
+    ):
+        checkpoint.load(weight)
+
+
+def test_byte_orders(craft: Any, tmp_path: Path) -> None:
+    path = tmp_path / "one.ckpt"
+    torch.save(torch.ones(1), path)
+    with zipfile.ZipFile(path) as archive:
+        pickle, record = (
+            archive.read("one/data.pkl"),
+            archive.read("one/data/0"),
+        )
+    # torch before 2.0 did not write the order; it was the little one.
+    with read_checkpoint(craft(pickle, {"data/0": record})) as checkpoint:
+        assert checkpoint.load(checkpoint.data).tolist() == [1]
+    big = craft(pickle, {"data/0": record, "byteorder": b"big"})
+    with (
+        read_checkpoint(big) as checkpoint,
+        pytest.raises(CompatError, match="written on a big-endian machine"),
+    ):
+        checkpoint.load(checkpoint.data)
+    for order in (b"mixed!", bytes(100)):
+        error = refused(craft(pickle, {"data/0": record, "byteorder": order}))
+        assert error.what == (
+            "crafted.ckpt names a byte order that does not exist."
+        )
+
+
+def test_very_many_records(craft: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "FLOOR", 100_000)
+    path = craft(EMPTY_DICT, {f"data/{index}": b"" for index in range(300)})
+    error = refused(path)
+    assert error.what == (
+        "crafted.ckpt asks for far more memory than its size."
+    )
+
+
+def test_names_can_not_speak_to_the_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "a\x1b[2J.ckpt"
+    path.write_bytes(b"")
+    assert refused(path).what == "a\\x1b[2J.ckpt is empty."
+
+
+def test_the_reading_of_zip64(lightning_file: Path, tmp_path: Path) -> None:
+    # The ends of torch have both widths; with only the wide one it is the same.
+    path = tmp_path / "wide.ckpt"
+    shutil.copy(lightning_file, path)
+    content = bytearray(path.read_bytes())
+    content[-14:-2] = b"\xff" * 12
+    path.write_bytes(content)
+    with read_checkpoint(path) as checkpoint:
+        checkpoint.archive.verify()
+    content[-14:-12] = b"\x01\x00"
+    path.write_bytes(content)
+    assert refused(path).what == (
+        "wide.ckpt is damaged: it holds two ends that differ."
+    )

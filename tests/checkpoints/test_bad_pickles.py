@@ -1,0 +1,309 @@
+"""A pickle that does what none of torch.save does is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_nlam_compat.checkpoints.reader import read_checkpoint
+from pytest_nlam_compat.errors import CompatError
+
+STORAGE = b"(X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\0" + (
+    b"0X\3\0\0\0cpuK\4tQ"
+)
+TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n(%b%b\x89ccollections\n" + (
+    b"OrderedDict\n)R%btR"
+)
+
+
+def tensor(
+    storage: bytes = STORAGE,
+    place: bytes = b"K\0K\4\x85K\1\x85",
+    more: bytes = b"",
+) -> bytes:
+    return TENSOR % (storage, place, more)
+
+
+def text(content: str) -> bytes:
+    encoded = content.encode()
+    return b"X" + len(encoded).to_bytes(4, "little") + encoded
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        (b"", "is cut short"),
+        (b"X\xff\0\0\0a.", "is cut short"),
+        (b"\x95\xff\0\0\0\0\0\0\0N.", "is cut short"),
+        (b".", "takes what it never put down"),
+        (b"t.", "takes what it never put down"),
+        (b"q\0.", "takes what it never put down"),
+        (b"NR.", "takes what it never put down"),
+        (b"NN.", "leaves something behind"),
+        (b"(N.", "leaves something behind"),
+        (
+            b"N.\x80\x02cos\nsystem\nX\2\0\0\0ls\x85R.",
+            "goes on after its end: a second pickle may be hidden there",
+        ),
+        (b"N0.", "uses the opcode POP"),
+        (b"\x82\1.", "uses the opcode EXT1"),
+        (b"P1\n.", "uses the opcode PERSID"),
+        (b"I1\n.", "uses the opcode INT"),
+        (b"\x98.", "uses the opcode READONLY_BUFFER"),
+        (b"\0.", "uses the opcode 0x00"),
+        (b"\x80\x02N.", "uses the opcode 0x80"),
+        (b"h\1.", "uses a name that it never gave"),
+        (b"Nq\0q\0.", "gives one name to two objects"),
+        (b"X\1\0\0\0\xff.", "holds text that is not UTF-8"),
+        (b"\x8b\1\1\0\0" + bytes(257) + b".", "holds an integer of 257 bytes"),
+        (b"NNa.", "appends to a NoneType"),
+        (b"NNNs.", "sets items of a NoneType"),
+        (b"}(Nu.", "sets items of a dict"),
+        (b"N(N\x90.", "adds members to a NoneType"),
+        (b"}]Ns.", "holds a key that is a list"),
+        (b"}NNN\x87\x85Ns.", "holds a key that is a long or nested tuple"),
+        (
+            b"}" + text("k" * 5000) + b"Ns.",
+            "holds a key of 5000 characters",
+        ),
+        (
+            b"}\x8a\x08" + b"\xff" * 7 + b"\x1fNs.",
+            "holds a key that is a very large number",
+        ),
+        (b"(]\x91.", "holds a key that is a list"),
+        (b"cos\n", "holds a name without an end"),
+        (
+            b"cos\nsystem\x1b[2J\n.",
+            "holds a name that can't be one: system\\x1b[2J",
+        ),
+        (b"c\nsystem\n.", "holds a name that can't be one: "),
+        (b"NN\x93.", "holds a name that is no text"),
+        (b"N)R.", "holds a call of a NoneType"),
+        (b"(o.", "holds a call of a NoneType"),
+        (b"cos\nsystem\nNR.", "holds a call without arguments"),
+        (
+            b"cos\nsystem\n)}(NNu\x92.",
+            "holds arguments whose names are no text",
+        ),
+        (b"]}b.", "holds a state for a list"),
+        (b"cos\nsystem\n)R}b}b.", "holds a state for a Instance"),
+        (
+            b"ccollections\nOrderedDict\n)R}X\5\0\0\0itemsNsb.",
+            "holds an OrderedDict with a changed part",
+        ),
+        (
+            b"ccollections\nOrderedDict\nN\x85R.",
+            "holds an OrderedDict that is made of something else",
+        ),
+        (
+            b"ccollections\nOrderedDict\nNN\x86R.",
+            "holds a call of collections.OrderedDict with 2 arguments",
+        ),
+        (
+            b"cbuiltins\nset\nN\x85R.",
+            "holds a set that is made of something else",
+        ),
+        (
+            b"c_codecs\nencode\nNN\x86R.",
+            "holds bytes that are made of something else",
+        ),
+        (
+            b"c_codecs\nencode\n"
+            + text("\N{SNOWMAN}")
+            + text("latin1")
+            + b"\x86R.",
+            "holds bytes that are no bytes",
+        ),
+        (
+            b"cbuiltins\nbytearray\nN\x85R.",
+            "holds a bytearray that is made of something else",
+        ),
+        (
+            b"cbuiltins\ncomplex\nNN\x86R.",
+            "holds a complex number that is made of others",
+        ),
+        (b"NQ.", "holds a persistent id that is not that of a storage"),
+        (
+            tensor(STORAGE.replace(b"Float", b"Short")),
+            "holds a storage of 8 bytes whose record, data/0, has 16",
+        ),
+        (
+            tensor(STORAGE.replace(b"\0000X", b"\0009X")),
+            "holds a storage that the file does not have: 9",
+        ),
+        (
+            tensor(STORAGE.replace(b"Float", b"Other")),
+            "holds an unknown kind of storage: torch.OtherStorage",
+        ),
+        (
+            tensor(STORAGE.replace(b"torch", b"torchy")),
+            "holds an unknown kind of storage: torchy.FloatStorage",
+        ),
+        (
+            STORAGE + STORAGE.replace(b"cpu", b"gpu") + b".",
+            "holds two descriptions of data/0",
+        ),
+        (
+            tensor(place=b"K\1K\4\x85K\1\x85"),
+            "holds a tensor that reaches beyond its storage, data/0",
+        ),
+        (
+            tensor(place=b"K\5K\0\x85K\1\x85"),
+            "holds a tensor that reaches beyond its storage, data/0",
+        ),
+        (
+            tensor(place=b"K\0\x8a\x08" + b"\xff" * 7 + b"\x7f\x85K\0\x85"),
+            "holds a tensor that reaches beyond its storage, data/0",
+        ),
+        (
+            tensor(place=b"K\0J\xff\xff\xff\xff\x85K\1\x85"),
+            "holds a tensor whose description makes no sense",
+        ),
+        (
+            tensor(place=b"K\0K\4K\1\x86K\1\x85"),
+            "holds a tensor whose description makes no sense",
+        ),
+        (
+            tensor(STORAGE.replace(b"Float", b"Int")).replace(b"\x89", b"\x88"),
+            "holds a gradient for a tensor of the type int32",
+        ),
+        (
+            tensor(more=b"N").replace(b"_v2", b"_v3"),
+            "holds a tensor whose description makes no sense",
+        ),
+        (
+            tensor().replace(b")R", b"]K\1K\1\x86a\x85R"),
+            "holds a tensor with functions hooked to it",
+        ),
+        (
+            b"ctorch._utils\n_rebuild_parameter\nNNN\x87R.",
+            "holds a parameter whose description makes no sense",
+        ),
+    ],
+    ids=lambda value: ascii(value)[:40],
+)
+def test_refused_pickles(craft: Any, body: bytes, what: str) -> None:
+    path = craft(b"\x80\x02" + body, {"data/0": bytes(16)})
+    with pytest.raises(CompatError) as caught:
+        read_checkpoint(path)
+    assert caught.value.what == f"crafted.ckpt has a data.pkl that {what}."
+
+
+def test_the_tensors_above_would_be_good_ones(craft: Any) -> None:
+    for more in (b"", b"}"):
+        pickle = b"\x80\x02" + tensor(more=more) + b"."
+        with read_checkpoint(craft(pickle, {"data/0": bytes(16)})) as good:
+            assert good.load(good.data).tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("pickle", "what"),
+    [
+        (b"N.", "is no pickle"),
+        (b"\x80\x01N.", "is of the protocol 1"),
+        (b"\x80\x06N.", "is of the protocol 6"),
+    ],
+)
+def test_other_beginnings(craft: Any, pickle: bytes, what: str) -> None:
+    with pytest.raises(CompatError, match=what):
+        read_checkpoint(craft(pickle))
+
+
+def test_a_message_says_where(craft: Any) -> None:
+    path = craft(b"\x80\x02N0.")
+    with pytest.raises(CompatError) as caught:
+        read_checkpoint(path)
+    assert str(caught.value) == (
+        "crafted.ckpt has a data.pkl that uses the opcode POP.\n"
+        f"  file: {path}\n"
+        "  at its byte: 4\n"
+        "torch.save writes no such file. Do not give it to torch.load unless "
+        "you know who made it and how."
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "at"),
+    [
+        (b"]q\0h\0a.", "0"),
+        (b"}q\0X\1\0\0\0ah\0s.", "a"),
+        (b"]q\0(h\0ta.", "0.0"),
+        (b"cm\nC\n)\x81q\0}X\1\0\0\0mh\0sb.", "m"),
+    ],
+)
+def test_an_object_that_holds_itself(craft: Any, body: bytes, at: str) -> None:
+    with pytest.raises(
+        CompatError, match="an object that holds itself"
+    ) as error:
+        read_checkpoint(craft(b"\x80\x02" + body))
+    assert error.value.facts["at"] == at
+
+
+@pytest.mark.parametrize("depth", [100, 10_000])
+def test_deep_nesting(craft: Any, depth: int) -> None:
+    with pytest.raises(CompatError, match="more than 100 levels deep"):
+        read_checkpoint(craft(b"\x80\x02)" + b"\x85" * depth + b"."))
+
+
+def test_long_paths(craft: Any) -> None:
+    key = text("k" * 4000)
+    body = b"}" + (key + b"}") * 3 + b"s" * 3
+    with pytest.raises(CompatError, match="very long names inside of each"):
+        read_checkpoint(craft(b"\x80\x02" + body + b"."))
+
+
+def test_shared_parts_are_gone_through_once(craft: Any) -> None:
+    # 2**90 paths lead to the innermost.
+    body = b"\x80\x02)" + b"".join(
+        b"q%ch%c\x86" % (index, index) for index in range(90)
+    )
+    start = time.monotonic()
+    with read_checkpoint(craft(body + b".")) as checkpoint:
+        assert checkpoint.tensors() == {}
+    assert time.monotonic() - start < 1
+
+
+PEAK = """
+import resource, sys
+from pytest_nlam_compat.checkpoints.reader import read_checkpoint
+from pytest_nlam_compat.errors import CompatError
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    read_checkpoint(sys.argv[1])
+except CompatError as error:
+    print(error.what)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"]" * 5_000_000,
+        b"}" * 5_000_000,
+        b"(" * 5_000_000,
+        b"\x8f" * 5_000_000,
+        b"]" + b"(NNNt" * 1_000_000 + b"e",
+        b"]" + b"G\0\0\0\0\0\0\0\1" * 600_000,
+        b"".join(b"Nr" + i.to_bytes(4, "little") for i in range(900_000)),
+        text("a" * 20_000_000 + "\N{SNOWMAN}\U0001f600"),
+        b"cm\nC\nq\0" + b"h\0)R" * 1_000_000,
+    ],
+    ids=lambda body: ascii(body)[:20],
+)
+def test_memory_is_bounded(craft: Any, body: bytes) -> None:
+    path: Path = craft(b"\x80\x02" + body + b".")
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *_, kilobytes = done.stdout.split()
+    size = path.stat().st_size
+    assert int(kilobytes) * 1024 < max(80_000_000, 4 * size)

@@ -1,0 +1,301 @@
+"""Real files are read as torch reads them, without importing anything."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import dataclasses
+import enum
+import json
+import pathlib
+import pickletools
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pytest_nlam_compat.checkpoints.opcodes import REFUSED, Op
+from pytest_nlam_compat.checkpoints.paths import get_path
+from pytest_nlam_compat.checkpoints.reader import read_checkpoint
+from pytest_nlam_compat.checkpoints.standins import (
+    Global,
+    How,
+    Instance,
+    TensorRef,
+)
+from pytest_nlam_compat.errors import CompatError
+
+
+class Kind(str, enum.Enum):
+    NPY = "npyfilesmeps"
+
+
+@dataclasses.dataclass
+class Selection:
+    kind: Kind
+    path: str
+
+    class Nested:
+        pass
+
+
+class Slotted:
+    __slots__ = ("left", "right")
+
+
+class Keyworded:
+    def __new__(cls, *, size: int) -> Keyworded:
+        return super().__new__(cls)
+
+    def __init__(self, *, size: int) -> None:
+        self.size = size
+
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, int]]:
+        return (), {"size": self.size}
+
+
+def through_torch(tmp_path: Path, value: Any, protocol: int = 2) -> Any:
+    path = tmp_path / "value.pt"
+    torch.save({"value": value}, path, pickle_protocol=protocol)
+    with read_checkpoint(path) as checkpoint:
+        return checkpoint.data["value"]
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        True,
+        -1,
+        255,
+        65536,
+        -(2**31),
+        10**100,
+        1.5,
+        1 + 2j,
+        "text",
+        "\N{SNOWMAN}\ud800",
+        b"",
+        b"\x00\xff",
+        bytearray(b"\x80"),
+        (),
+        (1, (2, 3), 4, 5),
+        [1, [2]],
+        {"a": {1: None}},
+        {1, 2},
+        frozenset({"a"}),
+        list(range(2000)),
+        {str(i): i for i in range(2000)},
+    ],
+    ids=lambda value: f"{type(value).__name__} {str(value)[:10]!a}",
+)
+def test_plain_values_come_back_as_they_are(
+    tmp_path: Path, value: Any, protocol: int
+) -> None:
+    found = through_torch(tmp_path, value, protocol)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_a_namespace_is_a_stand_in_with_its_attributes(
+    tmp_path: Path,
+) -> None:
+    found = through_torch(tmp_path, argparse.Namespace(a=1, b=[2]))
+    assert found.cls == Global("argparse", "Namespace")
+    assert found.how is How.NEWOBJ
+    assert found.attributes == {"a": 1, "b": [2]}
+
+
+def test_a_config_of_dataclasses_and_enums(tmp_path: Path) -> None:
+    found = through_torch(tmp_path, Selection(Kind.NPY, "data"))
+    assert found.cls == Global(__name__, "Selection")
+    kind = found.attributes["kind"]
+    assert (kind.cls.name, kind.args) == ("Kind", ("npyfilesmeps",))
+    assert kind.how is How.REDUCE
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_nested_class_has_one_dotted_name(
+    tmp_path: Path, protocol: int
+) -> None:
+    path = tmp_path / "nested.pt"
+    torch.save([Selection.Nested], path, pickle_protocol=protocol)
+    with read_checkpoint(path) as checkpoint:
+        nested = Global(__name__, "Selection.Nested")
+        assert checkpoint.data == [nested]
+        assert nested in checkpoint.globals
+        assert Global("builtins", "getattr") not in checkpoint.globals
+
+
+def test_slots_and_keyword_arguments(tmp_path: Path) -> None:
+    slotted = Slotted()
+    slotted.left, slotted.right = 1, 2
+    found = through_torch(tmp_path, slotted)
+    assert found.state == (None, {"left": 1, "right": 2})
+    assert found.attributes == {"left": 1, "right": 2}
+    found = through_torch(tmp_path, Keyworded(size=3), protocol=4)
+    assert (found.how, found.kwargs) == (How.NEWOBJ_EX, {"size": 3})
+
+
+def test_containers_that_are_objects_keep_their_items(tmp_path: Path) -> None:
+    found = through_torch(tmp_path, collections.defaultdict(list, a=1))
+    assert found.args == (Global("builtins", "list"),)
+    assert found.dict_items == {"a": 1}
+    assert through_torch(tmp_path, collections.deque([1, 2])).list_items == [
+        1,
+        2,
+    ]
+    assert through_torch(tmp_path, pathlib.PurePosixPath("/a")).args == (
+        "/",
+        "a",
+    )
+
+
+def test_what_is_shared_stays_shared(tmp_path: Path) -> None:
+    namespace = argparse.Namespace(a=1)
+    first, second = through_torch(tmp_path, [namespace, namespace])
+    assert first is second
+
+
+def test_a_lightning_checkpoint(lightning_file: Path) -> None:
+    expected = torch.load(lightning_file, weights_only=False)
+    with read_checkpoint(lightning_file) as checkpoint:
+        weights = checkpoint.state_dict()
+        assert list(weights) == list(expected["state_dict"])
+        assert isinstance(weights, collections.OrderedDict)
+        assert weights._metadata == expected["state_dict"]._metadata
+        tied, whole = weights["tied"], weights["0.weight"]
+        assert isinstance(tied, TensorRef)
+        assert tied.storage is whole.storage
+        assert (tied.shape, tied.stride, tied.offset) == ((3, 2), (3, 1), 3)
+        assert (whole.dtype, whole.device, whole.nbytes) == (
+            "float32",
+            "cpu",
+            48,
+        )
+        assert get_path(checkpoint.data, "hyper_parameters.args.lr") == 1e-3
+        assert [found.path for found in checkpoint.globals] == [
+            "collections.OrderedDict",
+            "torch._utils._rebuild_tensor_v2",
+            "torch.FloatStorage",
+            "argparse.Namespace",
+        ]
+        assert checkpoint.path == lightning_file
+        moment = checkpoint.tensors()["optimizer_states.0.state.0.exp_avg"]
+        torch.testing.assert_close(
+            checkpoint.load(moment),
+            expected["optimizer_states"][0]["state"][0]["exp_avg"],
+            rtol=0,
+            atol=0,
+        )
+
+
+def test_a_file_without_state_dict_is_no_lightning_checkpoint(
+    tmp_path: Path,
+) -> None:
+    torch.save([1], tmp_path / "list.pt")
+    with (
+        read_checkpoint(tmp_path / "list.pt") as checkpoint,
+        pytest.raises(CompatError, match=r"^list.pt is no checkpoint of Light"),
+    ):
+        checkpoint.state_dict()
+
+
+def test_tensors_are_found_wherever_they_are(tmp_path: Path) -> None:
+    shared = torch.ones(1)
+    path = tmp_path / "tree.pt"
+    value = argparse.Namespace(a=(shared, {1: [torch.ones(2)]}), b=shared)
+    torch.save({"x": value}, path)
+    with read_checkpoint(path) as checkpoint:
+        found = checkpoint.tensors()
+    assert list(found) == ["x.a.0", "x.a.1.1.0", "x.b"]
+    assert found["x.a.0"] is found["x.b"]
+
+
+WATCH = """
+import json, sys
+from pytest_nlam_compat.checkpoints.reader import read_checkpoint
+seen = []
+def hook(event, args):
+    if event in ("import", "exec", "compile", "os.system", "subprocess.Popen"):
+        seen.append([event, str(args[0])[:80]])
+sys.addaudithook(hook)
+with read_checkpoint(sys.argv[1]) as checkpoint:
+    checkpoint.tensors()
+    names = [name.path for name in checkpoint.globals]
+print(json.dumps([seen, names, [
+    name for name in ("torch", "numpy", "neural_lam", "argparse", "this")
+    if name in sys.modules
+]]))
+"""
+
+
+def test_nothing_is_imported_or_called(
+    craft: Any, lightning_file: Path
+) -> None:
+    hostile = b"\x80\x02("
+    names = ["os.system", "builtins.eval", "this.that", "torch.load"]
+    for name in names:
+        module, function = name.split(".")
+        hostile += f"c{module}\n{function}\nX\4\0\0\0true\x85R".encode(
+            "latin-1"
+        )
+    hostile += b"cneural_lam.config\nDatastoreKindStr\n)\x81}bt."
+    seen, found, modules = _watched(craft(hostile))
+    assert found == [*names, "neural_lam.config.DatastoreKindStr"]
+    assert (seen, modules) == ([], [])
+    seen, found, modules = _watched(lightning_file)
+    assert found[-1] == "argparse.Namespace"
+    assert (seen, modules) == ([], [])
+
+
+def _watched(path: Path) -> Any:
+    done = subprocess.run(
+        [sys.executable, "-c", WATCH, str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def test_the_tensors_of_a_large_file_are_not_read(tmp_path: Path) -> None:
+    # The records are holes: reading one would fail at its checksum.
+    path = tmp_path / "large.pt"
+    torch.save({"a": torch.ones(100_000), "b": torch.ones(3)}, path)
+    content = bytearray(path.read_bytes())
+    start = content.index(torch.ones(1000).numpy().tobytes())
+    content[start : start + 400_000] = bytes(400_000)
+    path.write_bytes(content)
+    with read_checkpoint(path) as checkpoint:
+        assert checkpoint.data["a"].shape == (100_000,)
+        assert checkpoint.load(checkpoint.data["b"]).tolist() == [1, 1, 1]
+        with pytest.raises(CompatError, match="does not have its checksum"):
+            checkpoint.load(checkpoint.data["a"])
+        with pytest.raises(CompatError, match="does not have its checksum"):
+            checkpoint.archive.verify()
+
+
+def test_python_2_names_become_those_of_python_3(craft: Any) -> None:
+    path = craft(b"\x80\x02c__builtin__\neval\n.")
+    with read_checkpoint(path) as checkpoint:
+        assert checkpoint.data == Global("builtins", "eval")
+
+
+def test_classes_of_python_2_are_stand_ins(craft: Any) -> None:
+    path = craft(b"\x80\x02(K\1imod\nOld\n(cmod\nOld\nK\2o\x86.")
+    with read_checkpoint(path) as checkpoint:
+        first, second = checkpoint.data
+    assert isinstance(first, Instance)
+    assert (first.how, first.args) == (How.OBJ, (1,))
+    assert (second.cls.path, second.args) == ("mod.Old", (2,))
+
+
+def test_pickle_opcodes_are_those_of_the_standard_library() -> None:
+    ours = {op.value: op.name for op in Op} | REFUSED
+    theirs = {ord(op.code): op.name for op in pickletools.opcodes}
+    assert ours == theirs

@@ -1,0 +1,183 @@
+import dataclasses
+
+import pytest
+import torch
+from packaging.version import Version
+from saved_runs import saved_run
+
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations import (
+    HISTORY,
+    Add,
+    CallFunction,
+    Drop,
+    Migration,
+    Rename,
+    lint,
+)
+
+V6, V8 = Version("0.6.0"), Version("0.8.0")
+
+
+def step(name, since, *operations, **more):
+    return Migration(name, since, "Why.", operations, **more)
+
+
+def told(findings):
+    return [str(finding) for finding in findings]
+
+
+def lose_the_order(run):
+    optimizer = run.optimizers[0]
+    return dataclasses.replace(
+        run,
+        optimizers=[
+            dataclasses.replace(optimizer, names=["a.w", "gone"]),
+        ],
+    )
+
+
+def test_the_history_is_in_order():
+    assert told(lint.check_registry(HISTORY)) == []
+
+
+def test_what_is_wrong_with_a_registry_is_told_in_one_go():
+    steps = [
+        step("b", "0.8.0", Drop("b")),
+        step("a", "0.7.0", Drop("a"), oldest="0.7.0"),
+        step("a", "0.9.0", until="0.9.0"),
+    ]
+    assert told(lint.check_registry(steps)) == [
+        "a: The id is used 2 times.",
+        "a: Stands after a step of 0.8.0.",
+        "a: No run is of 0.7.0 and older than 0.7.0.",
+        "a: Has no operations.",
+        "a: Ends at 0.9.0, before it begins.",
+    ]
+
+
+@pytest.fixture
+def run():
+    return saved_run({"a.w": (2, 1), "b.w": (1,)})
+
+
+def test_a_registry_that_reaches_the_current_layout_has_no_findings(run):
+    steps = [step("s", "0.8.0", Rename("a", "c"))]
+    layout = {"c.w": (2, 1), "b.w": (1,)}
+    assert lint.check_on_run(steps, V6, V8, run, layout) == []
+
+
+def test_what_a_layout_has_and_the_last_step_not_is_told(run):
+    steps = [step("s", "0.8.0", Rename("a", "c"))]
+    layout = {"c.w": (1, 2), "d.w": (1,)}
+    assert told(lint.check_on_run(steps, V6, V8, run, layout)) == [
+        "s: 'c.w' is (2, 1), in the current layout (1, 2).",
+        "s: The current layout has 'd.w', the last step not.",
+        "s: The last step leaves 'b.w', the current layout not.",
+    ]
+
+
+def test_a_step_that_matches_nothing_is_told(run):
+    [finding] = lint.check_on_run([step("s", "0.8.0", Drop("d"))], V6, V8, run)
+    assert finding.step == "s"
+    assert finding.problem.startswith("Nothing in the saved run matches 'd'.")
+
+
+def test_a_plan_that_can_not_be_made_is_told(run):
+    needy = [step("s", "0.8.0", Drop("a"), needs=("graph",))]
+    [finding] = lint.check_on_run(needy, V6, V8, run)
+    assert finding.step == "plan"
+    assert "missing: graph" in finding.problem
+
+
+def test_an_optimizer_that_a_function_has_forgotten_is_told(run):
+    steps = [step("s", "0.8.0", CallFunction(lose_the_order))]
+    assert told(lint.check_on_run(steps, V6, V8, run)) == [
+        "s: Numbers the parameter 'gone' that has no weight.",
+        "s: Numbers the parameter 'b.w' nowhere.",
+    ]
+
+
+def forget_the_moments(run):
+    weights = {"a.w": torch.zeros(3), "b.w": run.state_dict["b.w"]}
+    return dataclasses.replace(run, state_dict=weights)
+
+
+def test_moments_of_another_shape_are_told(run):
+    steps = [step("s", "0.8.0", CallFunction(forget_the_moments))]
+    assert told(lint.check_on_run(steps, V6, V8, run)) == [
+        "s: Numbers the parameter 'a.w' with a exp_avg of another shape.",
+        "s: Numbers the parameter 'a.w' with a exp_avg_sq of another shape.",
+    ]
+
+
+def test_a_registry_without_steps_leaves_the_run(run):
+    assert lint.check_on_run([], V6, V8, run, {"a.w": (2, 1), "b.w": (1,)}) == []
+
+
+def weights(*names):
+    return {name: torch.zeros(1) for name in names}
+
+
+def by_prefix(old, new):
+    def function(state_dict):
+        for name in [name for name in state_dict if name.startswith(old)]:
+            state_dict[new + name[len(old) :]] = state_dict.pop(name)
+        return state_dict
+
+    return function
+
+
+def test_a_prefix_that_matches_half_a_segment_is_told():
+    function = by_prefix("gnn.grid_mlp", "mlp")
+    found = lint.check_function("s", function, weights("gnn.grid_mlp.w", "gnn.b"))
+    assert told(found) == [
+        "s: Takes 'gnn.grid_mlp_extra' for 'gnn.grid_mlp': not a whole segment."
+    ]
+    with_dot = by_prefix("gnn.grid_mlp.", "mlp.")
+    assert not lint.check_function("s", with_dot, weights("gnn.grid_mlp.w"))
+
+
+def test_a_rename_onto_a_tensor_is_told():
+    function = by_prefix("a.", "b.")
+    assert told(lint.check_function("s", function, weights("a.w", "b.w"))) == [
+        "s: Overwrites 'b.w'."
+    ]
+
+
+def test_a_tensor_that_is_dropped_is_no_finding():
+    def drop(state_dict):
+        return {k: v for k, v in state_dict.items() if k != "a.w"}
+
+    assert lint.check_function("s", drop, weights("a.w", "b.w")) == []
+
+
+def test_a_prefix_that_is_put_again_is_told():
+    def prefix(state_dict):
+        return {f"top.{name}": tensor for name, tensor in state_dict.items()}
+
+    assert told(lint.check_function("s", prefix, weights("a.w"))) == [
+        "s: Twice is not the same as once."
+    ]
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [Rename("a", "c"), Drop("a"), Rename("*", "top.*"), Add("n", (1,))],
+)
+def test_our_operations_have_no_findings(operation):
+    found = lint.check_function("s", operation, weights("a.w", "a.b", "b.w"))
+    assert found == []
+
+
+def test_a_function_that_refuses_a_lonely_tensor_is_no_finding():
+    def needs_both(state_dict):
+        if len(state_dict) < 2:
+            raise CompatError("No.", remedy="Stop.")
+        return weights("c")
+
+    assert lint.check_function("s", needs_both, weights("a.w", "b.w")) == []
+
+
+def test_an_empty_state_dict_has_no_findings():
+    assert lint.check_function("s", lambda weights: weights, {}) == []

@@ -1,0 +1,154 @@
+import pytest
+from packaging.version import Version
+from saved_runs import namespace, same, saved_run, statistics
+
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations import (
+    HISTORY,
+    Migration,
+    Rename,
+    SetHyperParameter,
+    apply,
+    plan,
+)
+
+V = Version
+
+
+def step(name, since, **more):
+    new = Rename(f"before_{name}", f"after_{name}")
+    return Migration(name, since, f"Why {name}.", (new,), **more)
+
+
+def ids(origin, target, run, steps):
+    return [found.id for found in plan(V(origin), V(target), run, steps)]
+
+
+@pytest.fixture
+def run():
+    return saved_run({"before_a.w": (1,), "before_b.w": (1,)})
+
+
+def test_a_step_lies_between_the_releases_on_either_side_of_it(run):
+    steps = [step("a", "0.5.0")]
+    assert ids("0.4.0", "0.5.0", run, steps) == ["a"]
+    assert ids("0.1.0", "0.7.0", run, steps) == ["a"]
+    assert ids("0.5.0", "0.7.0", run, steps) == []
+    assert ids("0.3.0", "0.4.0", run, steps) == []
+
+
+def test_steps_come_by_release_and_within_one_as_registered(run):
+    steps = [step("c", "0.10.0"), step("b", "0.9.0"), step("a", "0.9.0")]
+    assert ids("0.1.0", "1.0.0", run, steps) == ["b", "a", "c"]
+
+
+def test_a_step_may_be_for_runs_of_some_releases_only(run):
+    steps = [step("a", "0.6.0", oldest="0.3.0")]
+    assert ids("0.2.0", "0.7.0", run, steps) == []
+    assert ids("0.3.0", "0.7.0", run, steps) == ["a"]
+
+
+def test_a_step_may_be_for_code_of_some_releases_only(run):
+    steps = [step("a", "0.3.0", until="0.6.0")]
+    assert ids("0.2.0", "0.5.0", run, steps) == ["a"]
+    assert ids("0.2.0", "0.6.0", run, steps) == []
+
+
+def test_a_step_may_depend_on_the_run(run):
+    steps = [step("a", "0.3.0", when=lambda run: "x" in run.state_dict)]
+    assert ids("0.1.0", "0.7.0", run, steps) == []
+    assert ids("0.1.0", "0.7.0", saved_run({"x": (1,)}), steps) == ["a"]
+
+
+def test_predicates_see_the_run_as_its_release_wrote_it(run):
+    steps = [
+        step("a", "0.3.0"),
+        step("b", "0.4.0", when=lambda run: "before_a.w" in run.state_dict),
+    ]
+    assert ids("0.1.0", "0.7.0", run, steps) == ["a", "b"]
+
+
+def test_what_is_missing_is_said_before_anything_is_done(run):
+    steps = [
+        step("a", "0.3.0", needs=("graph", "statistics")),
+        step("b", "0.4.0", needs=("grid_shape",)),
+        step("c", "0.5.0"),
+    ]
+    with pytest.raises(CompatError) as caught:
+        plan(V("0.1.0"), V("0.7.0"), run, steps)
+    assert str(caught.value) == (
+        "A saved run of neural-lam 0.1.0 can't be carried to 0.7.0 without "
+        "more than its checkpoint.\n"
+        "  missing: graph, grid_shape, statistics\n"
+        "  step a: Why a.\n"
+        "  step b: Why b.\n"
+        "Give the graph directory and the dataset that it was trained with."
+    )
+    full = saved_run(
+        {"w": (1,)},
+        statistics=statistics(),
+        graph={"g2m_features": []},
+        grid_shape=(1, 1),
+    )
+    assert ids("0.1.0", "0.7.0", full, steps) == ["a", "b", "c"]
+
+
+def test_there_is_no_way_back(run):
+    with pytest.raises(CompatError) as caught:
+        plan(V("0.7.0"), V("0.6.0"), run, HISTORY)
+    assert str(caught.value) == (
+        "A saved run of neural-lam 0.7.0 can't be carried back to 0.6.0.\n"
+        "Upgrade neural-lam to 0.7.0 or newer, or say which release wrote "
+        "the run with --from."
+    )
+
+
+def test_the_history_is_what_is_planned_with():
+    steps = plan(V("0.6.0"), V("0.7.0"), saved_run({"w": (1,)}))
+    assert [found.id for found in steps] == ["0.7.0-forecaster"]
+
+
+def test_applying_notes_the_steps_and_leaves_the_run_alone(run):
+    steps = [step("a", "0.3.0"), step("b", "0.4.0")]
+    new = apply(run, steps)
+    assert list(new.state_dict) == ["after_a.w", "after_b.w"]
+    assert new.applied == ("a", "b")
+    assert run.applied == ()
+    assert same(run, saved_run({"before_a.w": (1,), "before_b.w": (1,)}))
+
+
+def test_an_error_names_the_step(run):
+    with pytest.raises(CompatError) as caught:
+        apply(run, [step("c", "0.3.0")])
+    assert str(caught.value) == (
+        "Nothing in the saved run matches 'before_c'.\n"
+        "  migration: c\n"
+        "  operation: Rename('before_c', 'after_c')\n"
+        "  names: before_a.w, before_b.w\n"
+        "Correct the pattern, or the predicate of its migration."
+    )
+
+
+def test_a_step_that_was_refused_is_not_noted(run):
+    broken = Migration(
+        "a",
+        "0.3.0",
+        "Why.",
+        (Rename("before_a", "a"), SetHyperParameter("args.x", 1)),
+    )
+    with pytest.raises(CompatError, match="no hyper-parameters 'args'"):
+        apply(run, [broken])
+    assert list(run.state_dict) == ["before_a.w", "before_b.w"]
+    run.hyper_parameters["args"] = namespace()
+    assert apply(run, [broken]).applied == ("a",)
+
+
+def test_a_step_that_needs_what_nobody_has_is_refused():
+    with pytest.raises(ValueError, match=r"needs unknown data: \['weather'\]"):
+        step("a", "0.3.0", needs=("weather",))
+
+
+@pytest.mark.parametrize("limit", ["since", "oldest", "until"])
+def test_limits_are_versions(limit):
+    with pytest.raises(ValueError, match="Invalid version"):
+        step("a", **{"since": "0.3.0", limit: "yesterday"})

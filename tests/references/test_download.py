@@ -1,0 +1,264 @@
+"""Servers that fail, disks that fail, and what is left in the cache."""
+
+import errno
+import hashlib
+import io
+import os
+import socket
+
+import pooch
+import pytest
+from packaging.version import Version
+
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.references import download
+from pytest_nlam_compat.references.store import Store
+
+R6 = Version("0.6.0")
+ARCHIVE = bytes(range(256)) * 400
+SHA = hashlib.sha256(ARCHIVE).hexdigest()
+OTHER_SERVER = (
+    "Check the address; NLAM_COMPAT_URL or --nlam-compat-url (--url of"
+    " `nlam-compat fetch`) gives another one."
+)
+FETCH_BEFORE = (
+    "For a machine without a network, run `nlam-compat fetch` beforehand and"
+    " then use --nlam-compat-offline."
+)
+OTHER_CACHE = (
+    "Mend that, or give another folder with NLAM_COMPAT_CACHE (--cache of"
+    " `nlam-compat fetch`)."
+)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def archives(installed, server, cache):
+    installed.publish("0.6.0.zip", ARCHIVE)
+    server.files["0.6.0.zip"] = ARCHIVE
+    return Store.locate(url=server.url, cache=cache)
+
+
+def files_in(cache):
+    """Return what the cache holds, but for locks."""
+    every = (path for path in cache.rglob("*") if path.is_file())
+    return [path.name for path in every if path.suffix != ".lock"]
+
+
+def failure(archives):
+    with pytest.raises(CompatError) as error:
+        archives.archive(R6)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    "hiccup", ["cut_off", "cut_off_unannounced", "reset", "hang_up"]
+)
+def test_a_broken_connection_is_tried_again(archives, server, cache, hiccup):
+    server.script = [getattr(server, hiccup)] * 2
+    assert archives.archive(R6).read_bytes() == ARCHIVE
+    assert server.requests == ["/fixtures/0.6.0.zip"] * 3
+    assert files_in(cache) == ["0.6.0.zip"]
+
+
+@pytest.mark.parametrize("code", [429, 500, 503])
+def test_an_overloaded_server_is_tried_again(archives, server, cache, code):
+    server.script = [server.status(code)] * 3
+    assert archives.archive(R6).read_bytes() == ARCHIVE
+    assert len(server.requests) == 4
+
+
+@pytest.mark.parametrize(
+    ("code", "found", "requests"),
+    [
+        (404, "404 Not Found", 1),
+        (403, "403 Forbidden", 1),
+        (503, "503 Service Unavailable", 4),
+    ],
+)
+def test_an_archive_that_is_not_given_out(
+    archives, server, cache, code, found, requests
+):
+    server.answer = server.status(code)
+    assert failure(archives) == (
+        "The server doesn't give out the archive 0.6.0.zip.\n"
+        f"  url: {server.url}0.6.0.zip\n"
+        "  expected: 200 OK\n"
+        f"  found: {found}\n"
+        f"{OTHER_SERVER} {FETCH_BEFORE}"
+    )
+    assert len(server.requests) == requests
+    assert files_in(cache) == []
+
+
+def test_another_archive_is_thrown_away(archives, server, cache):
+    server.answer = server.other(b"<html>Log in</html>")
+    wrong = hashlib.sha256(b"<html>Log in</html>").hexdigest()
+    assert failure(archives) == (
+        "The server sent another archive 0.6.0.zip than the published one.\n"
+        f"  url: {server.url}0.6.0.zip\n"
+        f"  expected: sha256 {SHA}\n"
+        f"  found: sha256 {wrong}, 19 bytes\n"
+        "It was thrown away. A proxy or a login page may have answered instead"
+        f" of the server. {OTHER_SERVER}"
+    )
+    assert len(server.requests) == 4
+    assert files_in(cache) == []
+
+
+def test_a_damaged_archive_stays_until_there_is_a_better_one(
+    archives, server, cache
+):
+    path = cache / SHA[:16] / "0.6.0.zip"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"damaged")
+    server.answer = server.status(404)
+    assert "404 Not Found" in failure(archives)
+    assert path.read_bytes() == b"damaged"
+    server.answer = server.complete
+    assert archives.archive(R6).read_bytes() == ARCHIVE
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        (
+            "cut_off",
+            "IncompleteRead(51200 bytes read, 51200 more expected)",
+        ),
+        ("reset", os.strerror(errno.ECONNRESET)),
+        ("hang_up", "Remote end closed connection without response"),
+    ],
+)
+def test_a_connection_that_always_breaks(
+    archives, server, cache, answer, cause
+):
+    server.answer = getattr(server, answer)
+    assert failure(archives) == (
+        "The archive 0.6.0.zip can't be downloaded.\n"
+        f"  url: {server.url}0.6.0.zip\n"
+        f"  cause: {cause}\n"
+        f"{OTHER_SERVER} {FETCH_BEFORE}"
+    )
+    assert len(server.requests) == 4
+    assert files_in(cache) == []
+
+
+def test_nobody_listens(installed, server, cache):
+    installed.publish("0.6.0.zip", ARCHIVE)
+    # A port that is taken, by somebody who doesn't listen.
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    url = f"http://me:secret@127.0.0.1:{port}"
+    archives = Store.locate(url=url, cache=cache)
+    # The error that a caller is busy with is not the cause.
+    try:
+        raise KeyError("unrelated")
+    except KeyError:
+        message = failure(archives)
+    assert message == (
+        "The archive 0.6.0.zip can't be downloaded.\n"
+        f"  url: http://***@127.0.0.1:{port}/0.6.0.zip\n"
+        f"  cause: {os.strerror(errno.ECONNREFUSED)}\n"
+        f"{OTHER_SERVER} {FETCH_BEFORE}"
+    )
+
+
+def test_a_server_that_falls_silent(archives, server, cache, monkeypatch):
+    monkeypatch.setattr(download, "TIMEOUT_S", (10, 0.1))
+    server.answer = server.slow(0.3)
+    assert failure(archives) == (
+        "The archive 0.6.0.zip can't be downloaded.\n"
+        f"  url: {server.url}0.6.0.zip\n"
+        "  cause: timed out\n"
+        f"{OTHER_SERVER} {FETCH_BEFORE}"
+    )
+    assert len(server.requests) == 4
+
+
+def test_a_host_that_can_not_be_is_an_error(installed, server, cache):
+    installed.publish("0.6.0.zip", ARCHIVE)
+    url = f"http://{'a' * 70}.invalid"
+    archives = Store.locate(url=url, cache=cache)
+    assert failure(archives).startswith(
+        "The archive 0.6.0.zip can't be downloaded.\n"
+        f"  url: {url}/0.6.0.zip\n"
+        "  cause: "
+    )
+
+
+def test_a_cache_that_is_a_file(archives, server, cache):
+    cache.write_text("a file")
+    assert failure(archives) == (
+        "The archive 0.6.0.zip can't be stored in the cache.\n"
+        f"  cache: {cache}\n"
+        "  expected: a folder that can be written\n"
+        "  found: Not a directory\n"
+        f"{OTHER_CACHE}"
+    )
+    assert server.requests == []
+    assert cache.read_text() == "a file"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk(archives, server, cache, monkeypatch, number):
+    class Full(io.FileIO):
+        def write(self, data):
+            super().write(data[:1000])
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("pooch.downloaders.open", Full, raising=False)
+    assert failure(archives) == (
+        "There is no room for the archive 0.6.0.zip.\n"
+        f"  cache: {cache}\n"
+        "  expected: some free disk space\n"
+        f"  found: {os.strerror(number)}\n"
+        f"{OTHER_CACHE}"
+    )
+    assert files_in(cache) == []
+
+
+def test_pooch_is_silent_here_and_as_before_elsewhere(archives, capfd):
+    level = pooch.get_logger().level
+    archives.archive(R6)
+    assert capfd.readouterr() == ("", "")
+    assert pooch.get_logger().level == level
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("answer", "shown"),
+    [
+        ("complete", ["66 of 102 kB", "102 of 102 kB", "102 of 102 kB"]),
+        ("cut_off_unannounced", ["66 kB", "0 kB"]),
+    ],
+)
+def test_progress_is_shown_on_a_terminal(
+    archives, server, monkeypatch, answer, shown
+):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr(download, "PAUSES_S", ())
+    server.answer = getattr(server, answer)
+    try:
+        archives.obtain(R6, progress=True)
+    except CompatError:
+        assert answer == "cut_off_unannounced"
+    lines = [f"0.6.0.zip: {each}" for each in shown]
+    assert terminal.getvalue().split("\r\x1b[K") == ["", *lines, "", ""]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_for_a_terminal_that_asked(archives, monkeypatch, terminal):
+    stream = Terminal() if terminal else io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    archives.obtain(R6, progress=not terminal)
+    assert stream.getvalue() == ""

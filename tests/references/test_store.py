@@ -1,0 +1,220 @@
+"""Which archives belong to which copy of the package, and archives in place."""
+
+import hashlib
+import subprocess
+import sys
+
+import pooch
+import pytest
+from packaging.version import Version
+
+from pytest_nlam_compat import __version__
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.references import store
+from pytest_nlam_compat.references.store import Store
+
+R5, R6 = Version("0.5.0"), Version("0.6.0")
+DEFAULT_URL = (
+    f"https://github.com/mllam/pytest-nlam-compat/raw/v{__version__}/fixtures/"
+)
+
+
+def sha(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two archives and their registry."""
+    path = tmp_path / "checkout" / "fixtures"
+    path.mkdir(parents=True)
+    (path / "0.5.0.zip").write_bytes(b"five")
+    (path / "0.6.0.zip").write_bytes(b"six")
+    (path / "registry.txt").write_text(
+        f"0.6.0.zip {sha(b'six')}\n0.5.0.zip {sha(b'five')}\n"
+    )
+    return path
+
+
+@pytest.fixture
+def checkout(folder, monkeypatch):
+    package = folder.parent / "pytest_nlam_compat"
+    monkeypatch.setattr(store, "PACKAGE", package)
+    return folder
+
+
+def test_a_checkout_uses_its_archives_in_place(checkout):
+    archives = Store.locate()
+    assert archives.releases == [R5, R6]
+    assert archives.archive(R6) == checkout / "0.6.0.zip"
+    assert archives.obtain(R6).how == "in place"
+    assert archives.sha256(R6) == sha(b"six")
+    assert archives.description == (
+        f"fixtures/ of the checkout {checkout.parent}"
+    )
+    assert archives.notices == []
+
+
+def test_this_checkout_is_one():
+    root = store.PACKAGE.parent
+    assert Store.locate().description == f"fixtures/ of the checkout {root}"
+
+
+def test_a_folder_that_is_named_is_used_in_place(folder, installed):
+    archives = Store.locate(directory=folder, offline=True)
+    assert archives.archive(R5) == folder / "0.5.0.zip"
+    assert archives.description == f"the folder {folder}"
+
+
+def test_a_checkout_can_be_told_to_download(checkout, tmp_path):
+    cache = tmp_path / "cache"
+    archives = Store.locate(cache=cache)
+    assert archives.description == f"cache {cache}, filled from {DEFAULT_URL}"
+    assert archives.releases == [R5, R6]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "download"),
+    [
+        ({"url": "http://localhost/"}, "http://localhost/"),
+        ({"cache": "elsewhere"}, "into elsewhere"),
+    ],
+)
+def test_in_place_and_downloaded_exclude_each_other(
+    folder, arguments, download
+):
+    with pytest.raises(CompatError) as error:
+        Store.locate(directory=folder, **arguments)
+    assert str(error.value) == (
+        "Reference archives are used in place or downloaded, not both.\n"
+        f"  in place: {folder}\n"
+        f"  download: {download}\n"
+        "Give one of the two."
+    )
+
+
+def test_an_archive_in_place_is_hashed_once(checkout):
+    archives = Store.locate()
+    first = archives.archive(R6)
+    first.write_bytes(b"changed")
+    assert archives.archive(R6) == first
+
+
+def test_a_changed_archive_in_place_is_refused_and_left_alone(checkout):
+    path = checkout / "0.6.0.zip"
+    path.write_bytes(b"changed")
+    with pytest.raises(CompatError) as error:
+        Store.locate().archive(R6)
+    assert str(error.value) == (
+        "The archive 0.6.0.zip is not the one in the registry.\n"
+        f"  file: {path}\n"
+        f"  expected: sha256 {sha(b'six')}\n"
+        f"  found: sha256 {sha(b'changed')}\n"
+        "Restore it from git: a reference stays as it was recorded."
+    )
+    assert path.read_bytes() == b"changed"
+
+
+def test_an_archive_that_vanishes_is_missed(checkout):
+    archives = Store.locate()
+    (checkout / "0.6.0.zip").unlink()
+    with pytest.raises(CompatError, match="  found: no file\n"):
+        archives.archive(R6)
+
+
+def test_a_listed_archive_must_be_there(checkout):
+    (checkout / "0.5.0.zip").unlink()
+    with pytest.raises(CompatError) as error:
+        Store.locate()
+    assert str(error.value) == (
+        "The registry lists archives that are not there.\n"
+        f"  registry: {checkout / 'registry.txt'}\n"
+        "  missing: 0.5.0.zip\n"
+        "Restore them from git. A source distribution has no archives: use a"
+        " checkout or an installed package."
+    )
+
+
+def test_an_archive_that_is_there_must_be_listed(checkout):
+    (checkout / "0.7.0.zip").touch()
+    (checkout / "draft.zip").touch()
+    with pytest.raises(CompatError) as error:
+        Store.locate()
+    assert str(error.value) == (
+        "There are archives that the registry doesn't list.\n"
+        f"  registry: {checkout / 'registry.txt'}\n"
+        "  not listed: 0.7.0.zip, draft.zip\n"
+        "Add a line for each to the registry, or move them away."
+    )
+
+
+def test_an_archive_that_is_a_folder_can_not_be_read(checkout):
+    path = checkout / "0.6.0.zip"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(CompatError) as error:
+        Store.locate().archive(R6)
+    assert str(error.value) == (
+        "The archive 0.6.0.zip can't be read.\n"
+        f"  file: {path}\n"
+        "  cause: Is a directory\n"
+        "Make the file readable, or delete it to have it downloaded again."
+    )
+
+
+def test_a_release_without_an_archive_is_refused(checkout):
+    with pytest.raises(CompatError) as error:
+        Store.locate().archive(Version("0.7.0"))
+    assert str(error.value) == (
+        "There is no reference archive of neural-lam 0.7.0.\n"
+        "  releases: 0.5.0, 0.6.0\n"
+        f"  registry: {checkout / 'registry.txt'}\n"
+        "Choose one of these releases."
+    )
+
+
+def test_another_spelling_of_a_release_finds_its_archive(checkout):
+    path = Store.locate().archive(Version("0.6"))
+    assert path == checkout / "0.6.0.zip"
+
+
+def test_an_installation_without_a_registry_is_damaged(installed):
+    installed.registry.unlink()
+    with pytest.raises(CompatError) as error:
+        Store.locate()
+    assert str(error.value) == (
+        "The list of reference archives can't be read:"
+        f" {installed.registry}.\n"
+        "  expected: a text file in UTF-8\n"
+        "  found: No such file or directory\n"
+        "Restore it from git in a checkout, or install pytest-nlam-compat"
+        " again."
+    )
+
+
+def test_the_fixtures_of_another_package_are_not_ours(installed):
+    beside = installed.package.parent / "fixtures"
+    beside.mkdir()
+    (beside / "registry.txt").write_text("theirs\n")
+    installed.publish("0.6.0.zip", b"six")
+    assert Store.locate().releases == [R6]
+
+
+def test_an_installed_package_downloads_into_the_users_cache(installed):
+    cache = pooch.os_cache("pytest-nlam-compat")
+    assert Store.locate().description == (
+        f"cache {cache}, filled from {DEFAULT_URL}"
+    )
+    assert Store.locate(offline=True).description == f"cache {cache}, offline"
+
+
+def test_importing_the_store_imports_nothing_that_downloads():
+    code = (
+        "import sys, pytest_nlam_compat.references.store\n"
+        "heavy = {'pooch', 'requests', 'filelock', 'numpy', 'torch'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "[]\n"

@@ -1,0 +1,135 @@
+import os
+import pkgutil
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from types import ModuleType
+
+import pytest
+
+from pytest_nlam_compat import __version__, cli, commands
+from pytest_nlam_compat.errors import CompatError
+
+RUN = [sys.executable, "-m", "pytest_nlam_compat"]
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """A subcommand ``try`` of which a test sets what it does."""
+    module = ModuleType("pytest_nlam_compat.commands.attempt")
+    module.NAME = "try"
+    module.HELP = "Try something."
+    module.add_arguments = lambda parser: parser.add_argument("--number")
+    module.run = lambda arguments: 0
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(cli, "COMMANDS", ("attempt",))
+    return module
+
+
+def test_the_script_is_installed():
+    (script,) = entry_points(group="console_scripts", name="nlam-compat")
+    assert script.load() is cli.main
+
+
+def test_every_module_of_the_room_is_a_command():
+    modules = {each.name for each in pkgutil.iter_modules(commands.__path__)}
+    assert set(cli.COMMANDS) == modules
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr() == (f"nlam-compat {__version__}\n", "")
+
+
+def test_python_m_is_the_same():
+    result = subprocess.run(
+        [*RUN, "--version"], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == f"nlam-compat {__version__}\n"
+
+
+def test_help_names_the_commands_and_imports_nothing_heavy():
+    code = (
+        "import sys\n"
+        "from pytest_nlam_compat.cli import main\n"
+        "try:\n"
+        "    main(['--help'])\n"
+        "except SystemExit as end:\n"
+        "    assert end.code == 0\n"
+        "heavy = {'torch', 'numpy', 'pooch', 'requests', 'filelock',\n"
+        "         'pytest', 'safetensors', 'neural_lam'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    lines = result.stdout.splitlines()
+    assert lines[0] == "usage: nlam-compat [-h] [--version] COMMAND ..."
+    listed = [line.split()[0] for line in lines if line.startswith(" " * 4)]
+    assert set(cli.COMMANDS) <= set(listed)
+    assert lines[-1] == "[]"
+
+
+def test_a_command_gets_its_arguments_and_gives_the_status(command):
+    command.run = lambda arguments: int(arguments.number)
+    assert cli.main(["try", "--number", "3"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["--no-such-option"], "the following arguments are required: COMMAND"),
+        (["try", "--no-such"], "unrecognized arguments: --no-such"),
+    ],
+)
+def test_a_wrong_use_is_told(command, capsys, argv, message):
+    with pytest.raises(SystemExit) as end:
+        cli.main(argv)
+    assert end.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[-1] == f"nlam-compat: error: {message}"
+
+
+def test_an_error_is_its_text(command, capsys):
+    def run(arguments):
+        raise CompatError("It broke.", facts={"found": 1}, remedy="Mend it.")
+
+    command.run = run
+    assert cli.main(["try"]) == 1
+    assert capsys.readouterr() == ("", "It broke.\n  found: 1\nMend it.\n")
+
+
+def test_an_interrupt_is_a_line(command, capsys):
+    def run(arguments):
+        raise KeyboardInterrupt
+
+    command.run = run
+    assert cli.main(["try"]) == 130
+    assert capsys.readouterr() == ("", "Interrupted.\n")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_a_closed_pipe_is_no_news(unbuffered, size):
+    code = (
+        "import sys\n"
+        "from pytest_nlam_compat.cli import main\n"
+        "from pytest_nlam_compat.commands import fetch\n"
+        f"fetch.run = lambda arguments: print('x' * {size})\n"
+        "sys.exit(main(['fetch']))"
+    )
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write) as pipe:
+        result = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert (result.returncode, result.stderr) == (141, "")
