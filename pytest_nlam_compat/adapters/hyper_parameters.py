@@ -71,7 +71,7 @@ def _instance(value: Instance) -> Any:
         )
     cls = getattr(config, named.name)
     try:
-        return cls(**fields)
+        return cls(*(_revive(item) for item in value.args), **fields)
     except TypeError as cause:
         raise CompatError(
             f"{named.path} of the current code does not take the fields "

@@ -37,6 +37,9 @@ _OF_THE_FORMAT = frozenset(
 )
 _VERSION = b"3\n"
 
+#: A file for which the kernel's speed matters more than 4 kB.
+_LARGE = 1024 * 1024
+
 
 def write_checkpoint(
     checkpoint: Checkpoint | Any,
@@ -97,7 +100,14 @@ def _write_records(
     writer.add("byteorder", sys.byteorder.encode())
     for key, storage in enumerate(storages):
         if isinstance(storage, StorageRef):
-            writer.copy(f"data/{key}", storage.archive, storage.record)
+            # Padding before any other would be where torch expects none.
+            large = storage.archive.size >= _LARGE
+            writer.copy(
+                f"data/{key}",
+                storage.archive,
+                storage.record,
+                in_phase=large and key == 0,
+            )
         else:
             writer.add(f"data/{key}", storage.content)
     version = _VERSION

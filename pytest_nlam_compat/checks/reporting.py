@@ -37,7 +37,7 @@ class Reporting:
             f"taken for {current.release} since {current.evidence}",
             f"nlam-compat: torch {torch.__version__} on "
             f"{_device(chosen.device)}",
-            f"nlam-compat: {len(chosen.references)} references of "
+            f"nlam-compat: {_count(len(chosen.references), 'reference')} of "
             f"{_names(releases)}, from {chosen.source}",
         ]
         if chosen.newer:
@@ -47,7 +47,8 @@ class Reporting:
             )
         if chosen.void:
             lines.append(
-                f"nlam-compat: {len(chosen.void)} cases are void, see the end"
+                f"nlam-compat: {_count(len(chosen.void), 'void case')}, "
+                "see the end"
             )
         lines += [f"nlam-compat: {notice}" for notice in chosen.notices]
         return lines
@@ -97,6 +98,10 @@ class Reporting:
 
 def _parameter(nodeid: str) -> str:
     return nodeid.rpartition("[")[2].removesuffix("]")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _names(releases: Iterable[Version]) -> str:

@@ -107,8 +107,6 @@ def add_suite(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
     config.pluginmanager.register(_Suite(), "nlam-compat-suite")
     named = config.args_source is pytest.Config.ArgsSource.ARGS
-    if hasattr(config, "workerinput"):
-        return  # an xdist worker is given the arguments of its controller
     config.args[:] = [*(config.args if named else []), str(SUITE)]
 
 

@@ -5,18 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from pytest_nlam_compat.checkpoints.standins import Instance
-from pytest_nlam_compat.migrations.operations import (
-    NumberFromMinimum,
-    RelabelGrid,
-)
 from pytest_nlam_compat.migrations.operations.hyper_parameters import (
     has_hyper_parameter,
     hyper_parameter,
 )
-from pytest_nlam_compat.migrations.operations.numbering import (
-    LEGACY,
-    tensor_of,
-)
+from pytest_nlam_compat.migrations.operations.numbering import LEGACY
 from pytest_nlam_compat.migrations.operations.trees import holds_instance_of
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 
@@ -50,18 +43,6 @@ def of_mdp_datastore(run: SavedRun) -> bool:
     if isinstance(kind, Instance):
         kind = kind.args[0]
     return bool(kind == "mdp")
-
-
-def numbered_for_minimum(run: SavedRun) -> bool:
-    """Tell whether 0.3 to 0.5 would give the relabelled nodes new numbers."""
-    if not run.graph or run.grid_shape is None:
-        return False
-    as_they_were = NumberFromMinimum()
-    run = RelabelGrid("y-major", "x-major").apply(as_they_were.apply(run))
-    again = as_they_were.apply(run)
-    before = tensor_of(as_they_were, run, "g2m_edge_index")
-    after = tensor_of(as_they_were, again, "g2m_edge_index")
-    return bool((before != after).any())
 
 
 def regenerated(run: SavedRun) -> bool:

@@ -140,24 +140,11 @@ HISTORY: tuple[Migration, ...] = (
         id="0.3.0-grid-order",
         since="0.3.0",
         reason="Grid nodes are numbered along y first, they were along x "
-        "first (#66). Silent. The numbers count from the first node that has "
-        "an edge (see 0.6.0-first-nodes), in the old order.",
+        "first (#66). Silent. They count from the first node that has an edge "
+        "in the old order (see 0.6.0-first-nodes): node 0, which is node 0 of "
+        "either order.",
         operations=(NumberFromMinimum(), RelabelGrid("y-major", "x-major")),
         needs=("graph", "grid_shape"),
-    ),
-    Migration(
-        id="0.3.0-first-nodes",
-        since="0.3.0",
-        until="0.6.0",
-        reason="InteractionNet numbers the nodes from the first one that has "
-        "an edge, which is another one in the new order of the grid.",
-        operations=(
-            HardBreak(
-                "The graph of this run can't be numbered for 0.3 to 0.5.",
-                "Migrate to 0.6.0 or newer.",
-            ),
-        ),
-        when=concerns.numbered_for_minimum,
     ),
     Migration(
         id="0.4.0-static-standardised",

@@ -78,10 +78,6 @@ def check_registry(migrations: Sequence[Migration]) -> list[Finding]:
                     f"No run is of {step.oldest} and older than {step.since}.",
                 )
             )
-        if step.until and Version(step.until) <= Version(step.since):
-            findings.append(
-                Finding(step.id, f"Ends at {step.until}, before it begins.")
-            )
     return findings
 
 

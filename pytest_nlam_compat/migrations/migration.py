@@ -36,8 +36,6 @@ class Migration:
     oldest : str, optional
         First release whose runs need the step; all older than `since` by
         default. For a mistake that came in and was mended later.
-    until : str, optional
-        First release whose code needs the step no longer.
     when : callable, optional
         Tells of a saved run whether it is concerned at all.
     needs : tuple of str
@@ -49,12 +47,11 @@ class Migration:
     reason: str
     operations: tuple[Operation, ...]
     oldest: str | None = None
-    until: str | None = None
     when: Callable[[SavedRun], bool] | None = None
     needs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for release in (self.since, self.oldest, self.until):
+        for release in (self.since, self.oldest):
             if release is not None:
                 Version(release)
         unknown = set(self.needs) - set(DATA)
@@ -66,8 +63,6 @@ class Migration:
     def between(self, origin: Version, target: Version) -> bool:
         """Tell whether the step lies on the way between two releases."""
         if self.oldest is not None and origin < Version(self.oldest):
-            return False
-        if self.until is not None and target >= Version(self.until):
             return False
         return origin < Version(self.since) <= target
 

@@ -44,8 +44,9 @@ class Statistics:
     Attributes
     ----------
     arrays : dict of str to Tensor
-        float64. ``state_mean``, ``state_std``, ``state_diff_mean``,
-        ``state_diff_std`` (per state variable); ``static_mean``,
+        float64. ``state_mean``, ``state_std`` (per state variable);
+        ``state_diff_mean``, ``state_diff_std`` of one-step differences of
+        standardised states, as since 0.4; ``static_mean``,
         ``static_std`` (per static feature, population, in the order of
         ``static_names``); ``static_min``, ``static_max``.
     static_names : list of str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -48,6 +49,13 @@ def lightning_file(tmp_path: Path) -> Path:
     path = tmp_path / "model.ckpt"
     torch.save(lightning_checkpoint(), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def lightning_bytes() -> bytes:
+    stream = io.BytesIO()
+    torch.save(lightning_checkpoint(), stream)
+    return stream.getvalue()
 
 
 Craft = Callable[..., Path]

@@ -211,8 +211,9 @@ def test_a_size_beyond_the_file(craft: Any) -> None:
 
 def test_a_file_that_shrinks_while_it_is_read(lightning_file: Path) -> None:
     with read_checkpoint(lightning_file) as checkpoint:
-        os.truncate(lightning_file, 4096)
         weight = checkpoint.state_dict()["2.weight"]
+        record = checkpoint.archive.records[weight.storage.record]
+        os.truncate(lightning_file, record.start + 1)
         for read in (
             checkpoint.archive.verify,
             lambda: checkpoint.load(weight),

@@ -148,7 +148,9 @@ def test_a_migrated_file_is_recognised_by_our_stamp():
     assert data["nlam_compat"] == {"layout": "0.7.0", "migrations": ["a", "b"]}
     origin = detect_origin(data)
     assert origin.release == "0.7.0"
-    assert [str(e) for e in origin.evidence] == ["migrated to 0.7.0 before: 0.7.0"]
+    assert [str(e) for e in origin.evidence] == [
+        "migrated to 0.7.0 before: 0.7.0"
+    ]
 
 
 def test_a_file_that_a_newer_version_of_ours_has_migrated_is_refused():

@@ -48,12 +48,6 @@ def test_a_step_may_be_for_runs_of_some_releases_only(run):
     assert ids("0.3.0", "0.7.0", run, steps) == ["a"]
 
 
-def test_a_step_may_be_for_code_of_some_releases_only(run):
-    steps = [step("a", "0.3.0", until="0.6.0")]
-    assert ids("0.2.0", "0.5.0", run, steps) == ["a"]
-    assert ids("0.2.0", "0.6.0", run, steps) == []
-
-
 def test_a_step_may_depend_on_the_run(run):
     steps = [step("a", "0.3.0", when=lambda run: "x" in run.state_dict)]
     assert ids("0.1.0", "0.7.0", run, steps) == []
@@ -148,7 +142,7 @@ def test_a_step_that_needs_what_nobody_has_is_refused():
         step("a", "0.3.0", needs=("weather",))
 
 
-@pytest.mark.parametrize("limit", ["since", "oldest", "until"])
+@pytest.mark.parametrize("limit", ["since", "oldest"])
 def test_limits_are_versions(limit):
     with pytest.raises(ValueError, match="Invalid version"):
         step("a", **{"since": "0.3.0", limit: "yesterday"})

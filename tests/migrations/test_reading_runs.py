@@ -88,7 +88,10 @@ def test_the_way_back_gives_what_torch_wrote(read, content):
     assert list(back["state_dict"]) == list(content["state_dict"])
     for name, tensor in content["state_dict"].items():
         assert torch.equal(back["state_dict"][name], tensor)
-    [written], [original] = back["optimizer_states"], content["optimizer_states"]
+    [written], [original] = (
+        back["optimizer_states"],
+        content["optimizer_states"],
+    )
     assert written["param_groups"] == original["param_groups"]
     assert list(written["state"]) == list(original["state"])
     for position, kinds in original["state"].items():
@@ -220,7 +223,9 @@ def test_a_moment_of_another_shape_is_an_error(read, content):
 
 def test_several_groups_are_an_error(read, content):
     content["optimizer_states"][0]["param_groups"] *= 2
-    with pytest.raises(CompatError, match="The optimizer has 2 parameter groups"):
+    with pytest.raises(
+        CompatError, match="The optimizer has 2 parameter groups"
+    ):
         read(content)
 
 

@@ -123,9 +123,7 @@ def test_moves_read_as_upstream_wrote_them():
         ("mlp.0.weight", [0, 5, 1, 2, 3, 4]),
         ("out.weight", [1, 2, 0, 3, 4, 5]),
     ):
-        assert torch.equal(
-            new.state_dict[name], run.state_dict[name][:, order]
-        )
+        assert torch.equal(new.state_dict[name], run.state_dict[name][:, order])
 
 
 @given(

@@ -1,87 +1,22 @@
-"""Folds, judged by what a model computes and by gradients of torch itself."""
-
-import dataclasses
+"""Folds, judged by what a Linear computes and by gradients of torch itself."""
 
 import pytest
 import torch
+from gradients import agrees, data, doubles, start, trained
 from hypothesis import given
 from hypothesis import strategies as st
-from saved_runs import moment, saved_run, statistics
+from saved_runs import moment
 from torch import nn
 
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import (
-    FoldDifferenceStatistics,
     FoldInputs,
-    FoldMeshPositions,
-    FoldStaticFeatures,
-    Optimizer,
     PermuteInputColumns,
     RepeatInputColumn,
-    SavedRun,
     Scale,
 )
 
 FINITE = st.floats(-4, 4).filter(lambda x: abs(x) > 0.1)
-
-
-def trained(weights, inputs, output=lambda y: y):
-    """Give a run of one Linear whose moments saw the gradients of a loss."""
-    out, width = weights["l.0.weight"].shape
-    layer = nn.Linear(width, out).double()
-    layer.weight.data = weights["l.0.weight"].clone()
-    layer.bias.data = weights["l.0.bias"].clone()
-    # Nothing moves, so that the same gradients arise in other units.
-    optimizer = torch.optim.AdamW(
-        layer.parameters(), lr=0.0, betas=(0.9, 0.95), amsgrad=True
-    )
-    for batch in inputs:
-        optimizer.zero_grad()
-        output(layer(batch)).sin().sum().backward()
-        optimizer.step()
-    moments = {
-        f"l.0.{name}": dict(optimizer.state[parameter])
-        for name, parameter in layer.named_parameters()
-    }
-    state_dict = {
-        f"l.0.{name}": parameter.detach().clone()
-        for name, parameter in layer.named_parameters()
-    }
-    return SavedRun(
-        state_dict=state_dict,
-        hyper_parameters={},
-        optimizers=[Optimizer(list(state_dict), moments, [{}])],
-        statistics=statistics(),
-    )
-
-
-def data(width, seed=1):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(3, 5, width, generator=generator, dtype=torch.float64)
-
-
-def doubles(numbers):
-    return torch.tensor(numbers, dtype=torch.float64)
-
-
-def start(out, width):
-    run = saved_run({"l.0.weight": (out, width), "l.0.bias": (out,)})
-    return run.state_dict
-
-
-def agrees(run, expected, *, second=True):
-    for name, tensor in expected.state_dict.items():
-        torch.testing.assert_close(
-            run.state_dict[name], tensor, rtol=1e-12, atol=1e-12
-        )
-        kinds = ("exp_avg", "exp_avg_sq") if second else ("exp_avg",)
-        for kind in kinds:
-            torch.testing.assert_close(
-                moment(run, name, kind),
-                moment(expected, name, kind),
-                rtol=1e-10,
-                atol=1e-12,
-            )
 
 
 @given(st.lists(FINITE, min_size=2, max_size=2), st.integers(0, 2))
@@ -143,163 +78,15 @@ def test_the_moments_of_moved_scaled_and_repeated_columns_are_those_of_torch():
     old = data(4)
     run = trained(start(3, 4), old)
     for operation, new in (
-        (PermuteInputColumns("l.*.weight", (2, 0, 3, 1)), old[..., [2, 0, 3, 1]]),
+        (
+            PermuteInputColumns("l.*.weight", (2, 0, 3, 1)),
+            old[..., [2, 0, 3, 1]],
+        ),
         (RepeatInputColumn("l.0.weight", 1, 2), old[..., [0, 1, 1, 2, 3]]),
         (Scale("l.0.weight", 5.0), old / 5),
     ):
         image = operation.apply(run)
         agrees(image, trained(image.state_dict, new))
-
-
-def test_an_output_scaling_carries_both_moments():
-    std = statistics().arrays["state_std"].double()
-    mean = statistics().arrays["state_diff_mean"].double()
-    spread = statistics().arrays["state_diff_std"].double()
-    run = trained(
-        start(2, 3), data(3), lambda y: y * spread * std + mean * std
-    )
-    folded = FoldDifferenceStatistics("l").apply(run)
-    agrees(
-        folded,
-        trained(folded.state_dict, data(3), lambda y: y * spread + mean),
-    )
-    inputs = data(3)
-    old = nn.functional.linear(inputs, *run.state_dict.values())
-    new = nn.functional.linear(inputs, *folded.state_dict.values())
-    torch.testing.assert_close(
-        new * spread + mean, old * spread * std + mean * std
-    )
-
-
-def test_the_last_linear_of_an_mlp_takes_the_outputs():
-    run = saved_run(
-        {
-            "map.0.weight": (2, 2),
-            "map.0.bias": (2,),
-            "map.10.weight": (2, 2),
-            "map.10.bias": (2,),
-        },
-        statistics=statistics(),
-    )
-    folded = FoldDifferenceStatistics("map").apply(run)
-    assert torch.equal(
-        folded.state_dict["map.0.weight"], run.state_dict["map.0.weight"]
-    )
-    assert not torch.equal(
-        folded.state_dict["map.10.weight"], run.state_dict["map.10.weight"]
-    )
-
-
-def static_inputs(raw, scaling):
-    low, high = torch.tensor([40.0, 0.0, -1.0]), torch.tensor([60.0, 2.0, 4.0])
-    mean, std = torch.tensor([50.0, 1.0, 1.5]), torch.tensor([8.0, 0.5, 2.0])
-    return {
-        "raw": raw,
-        "standardised": (raw - mean) / std,
-        "min-max": (raw - low) / (high - low),
-        "largest-coordinate": raw / 4.0,
-    }[scaling]
-
-
-@pytest.mark.parametrize("new", ["raw", "standardised", "min-max"])
-@pytest.mark.parametrize("old", ["raw", "standardised", "largest-coordinate"])
-def test_static_features_say_the_same_in_other_units(old, new):
-    raw = data(5)
-    raw[..., 2:] *= torch.tensor([10.0, 1.0, 2.0])
-
-    def inputs(scaling):
-        return torch.cat(
-            (raw[..., :2], static_inputs(raw[..., 2:], scaling)), -1
-        )
-
-    run = trained(start(3, 5), inputs(old))
-    folded = FoldStaticFeatures("l.0", old, new).apply(run)
-    agrees(folded, trained(folded.state_dict, inputs(new)), second=False)
-    torch.testing.assert_close(
-        nn.functional.linear(inputs(new), *folded.state_dict.values()),
-        nn.functional.linear(inputs(old), *run.state_dict.values()),
-    )
-
-
-def test_each_static_feature_may_come_from_a_scaling_of_its_own():
-    old = {"height": "min-max", "y": "raw", "x": "largest-coordinate"}
-    run = trained(start(3, 5), data(5))
-    folded = FoldStaticFeatures("l.0", old, "raw").apply(run)
-    weight = run.state_dict["l.0.weight"]
-    scale = torch.tensor([1.0, 1.0, 1 / 20, 1.0, 1 / 4]).double()
-    torch.testing.assert_close(folded.state_dict["l.0.weight"], weight * scale)
-    torch.testing.assert_close(
-        folded.state_dict["l.0.bias"],
-        run.state_dict["l.0.bias"] - weight[:, 2] * 40 / 20,
-    )
-
-
-def test_mesh_positions_in_units_of_the_span():
-    run = saved_run({"m.0.0.weight": (3, 2)}, statistics=statistics())
-    folded = FoldMeshPositions("m.*.0.weight").apply(run)
-    # x from -1 to 4 is the longer side, 5; the largest coordinate is 4.
-    torch.testing.assert_close(
-        folded.state_dict["m.0.0.weight"],
-        run.state_dict["m.0.0.weight"] * 5 / 4,
-    )
-    for power, kind in enumerate(("exp_avg", "exp_avg_sq"), start=1):
-        torch.testing.assert_close(
-            moment(folded, "m.0.0.weight", kind),
-            moment(run, "m.0.0.weight", kind) / (5 / 4) ** power,
-        )
-
-
-def without(run, **parts):
-    return dataclasses.replace(run, **parts)
-
-
-@pytest.mark.parametrize(
-    "operation",
-    [
-        FoldStaticFeatures("l.0", "raw", "standardised"),
-        FoldDifferenceStatistics("l"),
-        FoldMeshPositions("l.0.weight"),
-    ],
-)
-def test_a_fold_without_statistics_is_an_error(operation):
-    run = without(trained(start(2, 3), data(3)), statistics=None)
-    with pytest.raises(CompatError) as caught:
-        operation.apply(run)
-    assert str(caught.value) == (
-        "The saved run comes without the statistics of its dataset.\n"
-        f"  operation: {operation.python()}\n"
-        "Give the dataset that it was trained on."
-    )
-
-
-def test_statistics_that_lack_an_array_are_an_error():
-    run = trained(start(2, 3), data(3))
-    del run.statistics.arrays["static_std"]
-    with pytest.raises(CompatError, match="lack 'static_std'"):
-        FoldStaticFeatures("l.0", "raw", "standardised").apply(run)
-    run.statistics.static_names[2] = "longitude"
-    with pytest.raises(CompatError, match="has no static feature 'x'"):
-        FoldMeshPositions("l.0.weight").apply(run)
-
-
-def test_a_constant_feature_that_was_divided_by_its_spread_is_an_error():
-    run = trained(start(2, 3), data(3))
-    run.statistics.arrays["static_std"][1] = 0
-    with pytest.raises(CompatError, match="'y' is constant, and its old"):
-        FoldStaticFeatures("l.0", "standardised", "raw").apply(run)
-
-
-def test_a_feature_without_an_old_scaling_is_an_error():
-    run = trained(start(2, 3), data(3))
-    with pytest.raises(CompatError, match="how the static feature 'height'"):
-        FoldStaticFeatures("l.0", {"x": "raw"}, "standardised").apply(run)
-
-
-def test_an_unknown_scaling_is_refused():
-    with pytest.raises(ValueError, match="'z-score'"):
-        FoldStaticFeatures("l.0", "raw", "z-score")
-    with pytest.raises(ValueError, match="scale and shift differ in length"):
-        FoldInputs("l.0", (1.0,), ())
 
 
 def test_a_layer_without_bias_or_columns_is_an_error():
@@ -328,16 +115,6 @@ def test_a_run_without_moments_is_folded_too():
     assert folded.optimizers[0].reset == {}
 
 
-def test_another_number_of_outputs_than_variables_is_an_error():
-    with pytest.raises(CompatError) as caught:
-        FoldDifferenceStatistics("l").apply(trained(start(3, 2), data(2)))
-    assert str(caught.value) == (
-        "'l.0.weight' has 3 outputs, and the state 2 variables.\n"
-        "  operation: FoldDifferenceStatistics('l')\n"
-        "Give the dataset that the run was trained on."
-    )
-
-
-def test_an_mlp_that_is_not_there_is_an_error():
-    with pytest.raises(CompatError, match=r"matches 'k\.\*\.weight'"):
-        FoldDifferenceStatistics("k").apply(trained(start(2, 2), data(2)))
+def test_scale_and_shift_of_unlike_length_are_refused():
+    with pytest.raises(ValueError, match="scale and shift differ in length"):
+        FoldInputs("l.0", (1.0,), ())

@@ -96,9 +96,7 @@ def test_senders_are_shifted_by_the_first_node_that_has_an_edge():
     new = NumberFromMinimum().apply(run)
     shift = run.graph["g2m_edge_index"] - new.graph["g2m_edge_index"]
     assert shift.tolist() == [[2] * 4, [0] * 4]
-    assert torch.equal(
-        new.graph["m2g_edge_index"], run.graph["m2g_edge_index"]
-    )
+    assert torch.equal(new.graph["m2g_edge_index"], run.graph["m2g_edge_index"])
 
 
 def test_mesh_senders_are_shifted_where_mesh_node_0_has_no_edge():
@@ -152,9 +150,7 @@ def test_grid_nodes_keep_their_place_in_another_order(graph_format):
     x_major = [ix * NY + iy for iy in range(NY) for ix in range(NX)]
     for stem, row in (("g2m_edge_index", 0), ("m2g_edge_index", 1)):
         assert (new.graph[stem][row] - first).tolist() == x_major
-        assert torch.equal(
-            new.graph[stem][1 - row], run.graph[stem][1 - row]
-        )
+        assert torch.equal(new.graph[stem][1 - row], run.graph[stem][1 - row])
 
 
 @given(st.integers(1, 6), st.integers(1, 6))
@@ -229,7 +225,9 @@ def test_edges_are_reversed_and_back():
     assert torch.equal(
         new.graph["g2m_edge_index"][0], run.graph["g2m_edge_index"][1]
     )
-    assert graphs_equal(ReverseEdges("g2m_edge_index").inverse().apply(new), run)
+    assert graphs_equal(
+        ReverseEdges("g2m_edge_index").inverse().apply(new), run
+    )
 
 
 def test_features_of_all_levels_are_scaled():

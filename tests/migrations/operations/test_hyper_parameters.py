@@ -69,7 +69,9 @@ def test_unwrapping_nothing_is_an_error(run):
     )
 
 
-@pytest.mark.parametrize("wrapped", [kind(), kind("a", "b"), kind("a", state=1)])
+@pytest.mark.parametrize(
+    "wrapped", [kind(), kind("a", "b"), kind("a", state=1)]
+)
 def test_unwrapping_more_than_a_value_is_an_error(wrapped):
     with pytest.raises(CompatError, match="holds more than one value"):
         UnwrapClass(KIND).apply(run_with(config=wrapped))
@@ -86,7 +88,9 @@ def test_an_object_is_set_as_a_stand_in():
     config = namespace(training=namespace(lr=1))
     new = SetHyperParameter(
         "config.training.output_clamping",
-        New("neural_lam.config.OutputClamping", {"lower": {}, "of": New("a.B")}),
+        New(
+            "neural_lam.config.OutputClamping", {"lower": {}, "of": New("a.B")}
+        ),
     ).apply(run_with(config=config))
     training = new.hyper_parameters["config"].attributes["training"]
     clamping = training.attributes["output_clamping"]

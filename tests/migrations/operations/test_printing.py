@@ -16,7 +16,7 @@ EXAMPLES = [
     migrations.FoldInputs("a.0", (1.5,), (0.1,), start=-1),
     migrations.FoldMeshPositions("mesh_embedder.0.weight"),
     migrations.FoldStaticFeatures("a.0", {"x": "raw"}, "standardised"),
-    migrations.HardBreak("It's \"gone\".", "Train\nagain."),
+    migrations.HardBreak('It\'s "gone".', "Train\nagain."),
     migrations.MapHyperParameter("args.loss", {"mse": "wmse", None: 1}),
     migrations.MoveInputColumns({"a.weight": {49: 34}, "b": ((1, 2), (1, 3))}),
     migrations.MoveOut("forecaster"),

@@ -21,9 +21,7 @@ NAMES = st.lists(
     max_size=6,
     unique=True,
 )
-PATTERN = st.lists(
-    SEGMENT | st.just("*"), min_size=1, max_size=2
-).map(".".join)
+PATTERN = st.lists(SEGMENT | st.just("*"), min_size=1, max_size=2).map(".".join)
 
 
 def test_a_module_is_renamed_with_moments_and_position():
@@ -53,7 +51,9 @@ def test_the_run_given_stays_as_it_is():
 
 
 def test_wildcards_carry_numbers_over():
-    new = Rename("processor.module_*.mlp", "gnns.*")(saved_run(SHAPES).state_dict)
+    new = Rename("processor.module_*.mlp", "gnns.*")(
+        saved_run(SHAPES).state_dict
+    )
     assert list(new)[3:] == ["gnns.0.weight", "gnns.1.weight"]
 
 
@@ -103,9 +103,10 @@ def test_a_tensor_left_behind_by_its_module_is_an_error():
         "  left: a.bias\n"
         "Rename the module as a whole, or say alone=True."
     )
-    assert list(
-        Rename("a.weight", "b.weight", alone=True)(run.state_dict)
-    ) == ["b.weight", "a.bias"]
+    assert list(Rename("a.weight", "b.weight", alone=True)(run.state_dict)) == [
+        "b.weight",
+        "a.bias",
+    ]
 
 
 def test_a_tensor_may_be_renamed_inside_of_its_module():
@@ -192,7 +193,9 @@ def test_moving_to_where_something_is_needs_a_word():
 
 def test_moving_onto_a_tensor_is_an_error():
     run = saved_run({"top.a": (1,), "a": (1,)})
-    with pytest.raises(CompatError, match=r"Two tensors would be named 'top\.a"):
+    with pytest.raises(
+        CompatError, match=r"Two tensors would be named 'top\.a"
+    ):
         MoveUnder("top", merge=True).apply(run)
     with pytest.raises(CompatError, match="Two tensors would be named 'a'"):
         MoveOut("top").apply(run)

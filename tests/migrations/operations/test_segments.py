@@ -56,9 +56,7 @@ def test_captures_fill_another_pattern_in_order():
 @given(NAME, NAME)
 def test_a_plain_pattern_is_the_test_of_leading_segments(pattern, name):
     wanted = pattern.split(".")
-    assert covers(pattern, name) == (
-        name.split(".")[: len(wanted)] == wanted
-    )
+    assert covers(pattern, name) == (name.split(".")[: len(wanted)] == wanted)
 
 
 @given(NAME)

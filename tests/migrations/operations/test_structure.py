@@ -27,7 +27,7 @@ def test_a_new_parameter_stands_last_by_default():
 
 def test_a_new_buffer_has_no_position():
     new = Add("limits", (0,), buffer=True, before="a").apply(saved_run(SHAPES))
-    assert list(new.state_dict)[0] == "limits"
+    assert next(iter(new.state_dict)) == "limits"
     assert new.state_dict["limits"].numel() == 0
     assert new.optimizers[0].names == ["a", "b"]
 

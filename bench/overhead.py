@@ -1,0 +1,298 @@
+"""What the plugin costs: while it checks, and while it is only installed.
+
+``nox -s bench`` runs it. It prints a table of what was measured and of the
+bounds, and ends with exit status 1 when a bound is broken.
+
+Checking is compared with a bare loop: a process that imports neural_lam, loads
+every reference on both routes and rolls it out as the checks do, and looks at
+nothing. Both are run in turn, several times, and ratio and duration are those
+of the medians: a machine is never alone with a benchmark.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CORES = 2
+
+MAX_RATIO = 1.25
+MAX_SECONDS = 90.0
+MAX_MODULES = 5
+HEAVY = frozenset({"neural_lam", "numpy", "pooch", "safetensors", "torch"})
+
+# Run by `python -c` with the file for its answer and the options of pytest.
+_COUNT_MODULES = """
+import json, pathlib, sys
+import pytest
+status = pytest.main(sys.argv[2:])
+pathlib.Path(sys.argv[1]).write_text(json.dumps(sorted(sys.modules)))
+sys.exit(status)
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table.
+
+    Attributes
+    ----------
+    what, bound, measured : str
+    held : bool
+    """
+
+    what: str
+    bound: str
+    measured: str
+    held: bool
+
+
+class BenchmarkError(Exception):
+    """What was to be measured did not run as it should."""
+
+
+def main() -> int:
+    """Measure everything and print the table.
+
+    Returns
+    -------
+    int
+        0 if all bounds hold.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument(
+        "--repeat",
+        type=int,
+        default=3,
+        metavar="N",
+        help="runs of the checks and of the bare loop (default: 3)",
+    )
+    # How this file runs itself, in a process of its own.
+    parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.bare:
+        print(bare_loop(), "references")
+        return 0
+    _use_two_cores()
+    try:
+        rows = [*idle_rows(), *checking_rows(arguments.repeat)]
+    except BenchmarkError as error:
+        print(error, file=sys.stderr)
+        return 1
+    _print_table(rows)
+    return 0 if all(row.held for row in rows) else 1
+
+
+def bare_loop() -> int:
+    """Load and roll out every reference as the checks do, and no more.
+
+    Returns
+    -------
+    int
+        Number of references.
+    """
+    import torch
+
+    from pytest_nlam_compat.adapters.probe import probe
+    from pytest_nlam_compat.adapters.select import select
+    from pytest_nlam_compat.errors import CompatError
+    from pytest_nlam_compat.references.format import Archive
+    from pytest_nlam_compat.references.reference import Reference
+    from pytest_nlam_compat.references.store import Store
+    from pytest_nlam_compat.routes.subject import Subject
+
+    adapter = select(probe())
+    store = Store.locate()
+    cpu = torch.device("cpu")
+    count = 0
+    for release in store.releases:
+        if release > adapter.current.release:
+            continue
+        archive = Archive(store.archive(release))
+        for case in archive.cases:
+            reference = Reference(archive, case)
+            if adapter.cannot_run(reference.description["model"]):
+                continue
+            count += 1
+            with tempfile.TemporaryDirectory() as folder:
+                subject = Subject(reference, adapter, Path(folder), cpu)
+                # Some are too old for the current code's own loader.
+                with suppress(CompatError):
+                    native = subject.native(torch.float64)
+                    subject.outputs(native, torch.float64)
+                for dtype in (torch.float64, torch.float32):
+                    subject.outputs(subject.migrated(dtype), dtype)
+                subject.batch()
+                subject.loss()
+    return count
+
+
+def checking_rows(repeat: int) -> list[Row]:
+    """Compare the checks with the bare loop.
+
+    Parameters
+    ----------
+    repeat : int
+        Runs of each.
+
+    Returns
+    -------
+    list of Row
+
+    Raises
+    ------
+    BenchmarkError
+        If a run fails, or if the two ran different references.
+    """
+    pytest_ = [sys.executable, "-m", "pytest", "--nlam-compat"]
+    bare_ = [sys.executable, __file__, "--bare"]
+    checks, bare = [], []
+    for number in range(1, repeat + 1):
+        seconds, references = _timed(pytest_)
+        checks.append(seconds)
+        seconds, expected = _timed(bare_)
+        bare.append(seconds)
+        if references != expected:
+            raise BenchmarkError(
+                f"The checks ran {references} references and the bare loop "
+                f"{expected}."
+            )
+        print(
+            f"run {number} of {repeat}: checks {checks[-1]:.1f} s, "
+            f"bare loop {bare[-1]:.1f} s",
+            flush=True,
+        )
+    seconds = statistics.median(checks)
+    ratio = seconds / statistics.median(bare)
+    return [
+        Row(
+            f"checks of {references} references, over a bare loop",
+            f"{MAX_RATIO:.2f}x",
+            f"{ratio:.2f}x",
+            ratio <= MAX_RATIO,
+        ),
+        Row(
+            f"the same on {CORES} cores",
+            f"{MAX_SECONDS:.0f} s",
+            f"{seconds:.1f} s",
+            seconds < MAX_SECONDS,
+        ),
+    ]
+
+
+def idle_rows() -> list[Row]:
+    """Count what a pytest run imports more because the plugin is installed.
+
+    Once beside the other plugins of the environment, and once alone: what
+    another plugin imports as well would hide among the former.
+
+    Returns
+    -------
+    list of Row
+    """
+    rows = []
+    for where, with_plugin, without in (
+        ("beside others", [], ["-p", "no:nlam_compat"]),
+        ("alone", ["-p", "nlam_compat"], []),
+    ):
+        alone = where == "alone"
+        more = _modules(with_plugin, alone) - _modules(without, alone)
+        heavy = sorted({name.partition(".")[0] for name in more} & HEAVY)
+        rows += [
+            Row(
+                f"modules that it adds to an empty run, {where}",
+                str(MAX_MODULES),
+                str(len(more)),
+                len(more) <= MAX_MODULES,
+            ),
+            Row(
+                f"heavy packages among them, {where}",
+                "none",
+                ", ".join(heavy) or "none",
+                not heavy,
+            ),
+        ]
+    return rows
+
+
+def _modules(options: Sequence[str], alone: bool) -> set[str]:
+    """Names of all modules after pytest has run an empty test file."""
+    environment = {**os.environ}
+    if alone:
+        environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder) / "modules.json"
+        Path(folder, "test_empty.py").touch()
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                _COUNT_MODULES,
+                str(answer),
+                "--rootdir=.",
+                "test_empty.py",
+                *options,
+            ],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        no_tests = 5
+        if done.returncode != no_tests:
+            raise BenchmarkError(
+                f"pytest on an empty file failed:\n{done.stdout}{done.stderr}"
+            )
+        return set(json.loads(answer.read_text()))
+
+
+def _timed(command: Sequence[str]) -> tuple[float, int]:
+    """Run a command; its wall time in s and its number of references."""
+    started = time.perf_counter()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    seconds = time.perf_counter() - started
+    references = re.search(r"(\d+) references", done.stdout)
+    if done.returncode != 0 or references is None:
+        raise BenchmarkError(
+            f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}"
+        )
+    return seconds, int(references[1])
+
+
+def _use_two_cores() -> None:
+    """Keep this process and all that it starts on two cores."""
+    if hasattr(os, "sched_setaffinity"):
+        mine = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, mine[:CORES])
+    else:
+        os.environ["OMP_NUM_THREADS"] = str(CORES)
+
+
+def _print_table(rows: Sequence[Row]) -> None:
+    table = [("", "bound", "measured", "")]
+    table += [
+        (row.what, row.bound, row.measured, "" if row.held else "BROKEN")
+        for row in rows
+    ]
+    widths = [max(len(line[i]) for line in table) for i in range(4)]
+    for what, bound, measured, verdict in table:
+        print(
+            f"{what:<{widths[0]}}  {bound:>{widths[1]}}  "
+            f"{measured:>{widths[2]}}  {verdict}".rstrip()
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

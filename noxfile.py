@@ -1,0 +1,219 @@
+#!/usr/bin/env python3
+
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["nox>=2025.2.9"]
+#
+# [tool.nox]
+# script-venv-backend = "venv"
+# ///
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from itertools import takewhile
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_venv = "yes"
+
+ROOT = Path(__file__).resolve().parent
+NOX = ROOT / ".nox"
+PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+CONSTRAINTS = ROOT / "constraints.txt"
+
+RELEASES = ("0.4.0", "0.5.0", "0.6.0", "0.7.0")
+NEWEST = RELEASES[-1]
+
+# torch comes first: where its wheels are many, the search for the rest of
+# neural-lam's requirements has one unknown less.
+STEPS = (
+    ("torch",),
+    (f"neural-lam=={NEWEST}",),
+    (
+        "--editable",
+        ".",
+        *nox.project.dependency_groups(PYPROJECT, "test", "types"),
+    ),
+)
+
+
+@nox.session(venv_backend="none")
+def tests(session: nox.Session) -> None:
+    """Run the test suite."""
+    python = environment(session)
+    session.run(python, "-m", "pytest", *session.posargs, external=True)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format."""
+    groups = nox.project.dependency_groups(PYPROJECT, "lint")
+    session.install("--constraint", str(CONSTRAINTS), *groups)
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session(venv_backend="none")
+def types(session: nox.Session) -> None:
+    """Check the types of the package."""
+    python = environment(session)
+    session.run(python, "-m", "mypy", *session.posargs, external=True)
+
+
+@nox.session(venv_backend="none")
+def compat(session: nox.Session) -> None:
+    """Check all references against the newest release of neural-lam."""
+    python = environment(session)
+    check(session, python, NEWEST, *session.posargs)
+
+
+@nox.session(venv_backend="none", default=False)
+def matrix(session: nox.Session) -> None:
+    """Check all references against each release (posargs: releases)."""
+    python = environment(session)
+    failed = []
+    for release in session.posargs or RELEASES:
+        session.log(f"Current code: neural-lam {release}")
+        try:
+            check(session, python, release)
+        except nox.command.CommandFailed:
+            failed.append(release)
+    if failed:
+        session.error(f"Current code that failed: {', '.join(failed)}")
+
+
+@nox.session(venv_backend="none", default=False)
+def record(session: nox.Session) -> None:
+    """Record references of releases (posargs: releases, then options)."""
+    releases = list(takewhile(is_no_option, session.posargs))
+    options = session.posargs[len(releases) :]
+    if not releases:
+        session.error("Name the release: nox -s record -- 0.7.0")
+    python = environment(session)
+    for release in releases:
+        session.run(
+            python,
+            "-m",
+            "pytest_nlam_compat",
+            "record",
+            release,
+            *options,
+            env=importable(session, python, release),
+            external=True,
+        )
+
+
+@nox.session(venv_backend="none", default=False)
+def bench(session: nox.Session) -> None:
+    """Measure what the plugin costs, and compare it with its bounds."""
+    python = environment(session)
+    session.run(python, "bench/overhead.py", *session.posargs, external=True)
+
+
+def check(
+    session: nox.Session, python: str, release: str, *options: str
+) -> None:
+    session.run(
+        python,
+        "-m",
+        "pytest",
+        "--nlam-compat",
+        *options,
+        env=importable(session, python, release),
+        external=True,
+    )
+
+
+def environment(session: nox.Session) -> str:
+    """Build the environment that sessions share, and return its Python.
+
+    torch and neural-lam are large: each session with an environment of its
+    own would install them once more.
+    """
+    folder = NOX / f"shared-{fingerprint()}"
+    scripts = "Scripts" if os.name == "nt" else "bin"
+    python = str(folder / scripts / "python")
+    # Written last: a build that was interrupted is never taken for whole.
+    whole = folder / "whole"
+    if not whole.exists():
+        for outdated in NOX.glob("shared-*"):
+            shutil.rmtree(outdated)
+        session.run(sys.executable, "-m", "venv", str(folder), external=True)
+        for requirements in STEPS:
+            install(session, python, *requirements)
+        whole.touch()
+    return python
+
+
+def fingerprint() -> str:
+    """Whatever the shared environment depends on, in a few digits."""
+    parts = {
+        "python": sys.version,
+        "place": str(ROOT),
+        "steps": STEPS,
+        "constraints": CONSTRAINTS.read_text(encoding="utf-8"),
+        "build": PYPROJECT["build-system"],
+        "project": PYPROJECT["project"],
+        "hatch": PYPROJECT["tool"]["hatch"],
+    }
+    text = json.dumps(parts, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def importable(
+    session: nox.Session, python: str, release: str
+) -> Mapping[str, str | None]:
+    """Environment variables with which ``import neural_lam`` is a release.
+
+    All releases run on the requirements of the newest: the others need no
+    more than their own files, before the installed ones on the path.
+    """
+    if release == NEWEST:
+        return {"PYTHONPATH": None}
+    folder = NOX / "releases" / release
+    if not folder.exists():
+        part = folder.with_name(f"{release}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        install(
+            session,
+            python,
+            "--no-deps",
+            "--target",
+            str(part),
+            f"neural-lam=={release}",
+        )
+        # At once, so that half a release is never taken for whole.
+        part.rename(folder)
+    return {"PYTHONPATH": str(folder)}
+
+
+def install(session: nox.Session, python: str, *arguments: str) -> None:
+    session.run(
+        python,
+        "-m",
+        "pip",
+        "install",
+        "-qq",
+        "--disable-pip-version-check",
+        "--constraint",
+        str(CONSTRAINTS),
+        *arguments,
+        external=True,
+    )
+
+
+def is_no_option(argument: str) -> bool:
+    return not argument.startswith("-")
+
+
+if __name__ == "__main__":
+    nox.main()

@@ -1,0 +1,149 @@
+"""Tensors are what torch.load would have made of them."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from pytest_nlam_compat.checkpoints.dtypes import QUANTIZED, STORAGES, itemsize
+from pytest_nlam_compat.checkpoints.reader import read_checkpoint
+from pytest_nlam_compat.checkpoints.standins import (
+    Instance,
+    StorageRef,
+    TensorRef,
+)
+from pytest_nlam_compat.errors import CompatError
+
+BYTES = torch.arange(1, 33, dtype=torch.uint8)
+DTYPES = sorted(
+    {
+        *torch.storage._dtype_to_storage_type_map(),
+        *torch.storage._new_dtypes(),
+    },
+    key=str,
+)
+
+
+def same(left: torch.Tensor, right: torch.Tensor) -> bool:
+    """Equal to the bit, with all that a tensor is made of."""
+    return (
+        left.dtype == right.dtype
+        and left.shape == right.shape
+        and left.stride() == right.stride()
+        and left.storage_offset() == right.storage_offset()
+        and left.requires_grad == right.requires_grad
+        and type(left) is type(right)
+        and left.is_conj() == right.is_conj()
+        and bytes(left.untyped_storage()) == bytes(right.untyped_storage())
+    )
+
+
+def test_every_type_of_torch_is_known() -> None:
+    storages = torch.storage._dtype_to_storage_type_map()
+    known = {
+        name: f"torch.{dtype}"
+        for name, dtype in STORAGES.items()
+        if name != "UntypedStorage"
+    }
+    assert known == {name: str(dtype) for dtype, name in storages.items()}
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [dtype for dtype in DTYPES if str(dtype)[6:] not in QUANTIZED],
+    ids=str,
+)
+def test_every_type_of_torch(tmp_path: Path, dtype: torch.dtype) -> None:
+    name = str(dtype).removeprefix("torch.")
+    path = tmp_path / "typed.pt"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="ComplexHalf")
+        torch.save({"x": BYTES.view(dtype)}, path)
+        with read_checkpoint(path) as checkpoint:
+            ref = checkpoint.data["x"]
+            assert (ref.dtype, ref.nbytes) == (name, 32)
+            assert itemsize(name) == torch.empty(0, dtype=dtype).element_size()
+            expected = torch.load(path)["x"]
+            assert same(checkpoint.load(ref), expected)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.empty(0),
+        torch.empty(0, 3)[:, 1:],
+        torch.ones(()),
+        torch.arange(24.0).reshape(2, 3, 4).permute(2, 0, 1)[1:, :, ::2],
+        torch.ones(1).expand(1000, 1000),
+        torch.nn.Parameter(torch.ones(2)),
+        torch.nn.Parameter(torch.ones(2), requires_grad=False),
+        torch.ones(2, requires_grad=True),
+        torch.tensor([1 + 2j]).conj(),
+    ],
+    ids=lambda tensor: f"{type(tensor).__name__} {tuple(tensor.shape)}",
+)
+def test_kinds_of_tensors(tmp_path: Path, tensor: torch.Tensor) -> None:
+    path = tmp_path / "kind.pt"
+    torch.save([tensor], path)
+    with read_checkpoint(path) as checkpoint:
+        loaded = checkpoint.load(checkpoint.data[0])
+    assert same(loaded, torch.load(path)[0])
+
+
+def test_views_share_their_storage_again(lightning_file: Path) -> None:
+    with read_checkpoint(lightning_file) as checkpoint:
+        weights = checkpoint.load_state_dict()
+    expected = torch.load(lightning_file, weights_only=False)["state_dict"]
+    assert list(weights) == list(expected)
+    assert all(same(weights[name], expected[name]) for name in expected)
+    weights["0.weight"].zero_()
+    assert not weights["tied"].any()
+
+
+def test_what_is_loaded_is_ones_own(lightning_file: Path) -> None:
+    with read_checkpoint(lightning_file) as checkpoint:
+        ref = checkpoint.state_dict()["2.weight"]
+        checkpoint.load(ref).zero_()
+        assert checkpoint.load(ref).any()
+
+
+def test_extra_state_is_not_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "extra.pt"
+    torch.save({"state_dict": {"a": torch.ones(1), "_extra_state": 5}}, path)
+    with read_checkpoint(path) as checkpoint:
+        assert checkpoint.state_dict()["_extra_state"] == 5
+        assert list(checkpoint.load_state_dict()) == ["a"]
+
+
+def test_a_type_that_this_torch_does_not_have(
+    lightning_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(torch, "float32")
+    with (
+        read_checkpoint(lightning_file) as checkpoint,
+        pytest.raises(CompatError, match="type float32, which can't be loaded"),
+    ):
+        checkpoint.load(checkpoint.state_dict()["2.weight"])
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+@pytest.mark.filterwarnings("ignore:TypedStorage")
+def test_quantized_and_sparse_tensors_stay_calls(tmp_path: Path) -> None:
+    path = tmp_path / "calls.pt"
+    quantized = torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)
+    torch.save([quantized, torch.eye(2).to_sparse()], path)
+    with read_checkpoint(path) as checkpoint:
+        first, second = checkpoint.data
+        assert isinstance(first, Instance)
+        assert first.cls.path == "torch._utils._rebuild_qtensor"
+        assert isinstance(first.args[0], StorageRef)
+        assert first.args[0].dtype == "qint8"
+        assert second.cls.path == "torch._utils._rebuild_sparse_tensor"
+        values = [ref.shape for ref in checkpoint.tensors().values()]
+        assert values == [(2, 2), (2,)]
+        bare = TensorRef(first.args[0], "qint8", 0, (3,), (1,))
+        with pytest.raises(CompatError, match="qint8, which can't be loaded"):
+            checkpoint.load(bare)

@@ -1,0 +1,468 @@
+"""What is written is what was read, but for the changes."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import os
+import stat
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pytest_nlam_compat.checkpoints import writer, zipwriter
+from pytest_nlam_compat.checkpoints.paths import set_path
+from pytest_nlam_compat.checkpoints.reader import read_checkpoint
+from pytest_nlam_compat.checkpoints.standins import Global, How, Instance
+from pytest_nlam_compat.checkpoints.writer import write_checkpoint
+from pytest_nlam_compat.errors import CompatError
+
+
+class Point:
+    """Made in as many ways as an instance can be."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Point:
+        return super().__new__(cls)
+
+    def __init__(self, x: int = 0, *, y: int = 0) -> None:
+        self.x, self.y = x, y
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Point) and vars(self) == vars(other)
+
+    class Inner:
+        pass
+
+
+class Keyworded(Point):
+    def __getnewargs_ex__(self) -> tuple[tuple[int], dict[str, int]]:
+        return (1,), {"y": 2}
+
+
+class Items(list[int]):
+    pass
+
+
+class Table(dict[str, int]):
+    pass
+
+
+PLAIN = [
+    None,
+    True,
+    [0, 255, 256, 65535, 65536, -1, -(2**31), 2**31, -(2**100), 2**1900],
+    1.5,
+    float("inf"),
+    2 - 3j,
+    "text \N{SNOWMAN}",
+    b"",
+    b"\x00\xff",
+    bytearray(b"\x80"),
+    (),
+    (1, 2, 3, (4, 5, 6, 7)),
+    {"a": {1: [2]}},
+    {1, "b"},
+    frozenset({3}),
+    collections.OrderedDict(a=1),
+    list(range(1000)),
+    [f"name {index}" for index in range(400)],
+]
+
+
+def rewritten(path: Path) -> Any:
+    """Return what torch makes of a file that was read and written."""
+    target = path.with_name("rewritten.pt")
+    with read_checkpoint(path) as checkpoint:
+        write_checkpoint(checkpoint, target)
+    return torch.load(target, weights_only=False)
+
+
+@pytest.mark.parametrize("protocol", [2, 5])
+@pytest.mark.parametrize("value", PLAIN, ids=lambda value: ascii(value)[:20])
+def test_plain_values(tmp_path: Path, value: Any, protocol: int) -> None:
+    torch.save(value, tmp_path / "plain.pt", pickle_protocol=protocol)
+    found = rewritten(tmp_path / "plain.pt")
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize(
+    "value",
+    [
+        argparse.Namespace(a=1, b=[2]),
+        Point(1, y=2),
+        Keyworded(1, y=2),
+        Items([1, 2]),
+        Table(a=1),
+        collections.defaultdict(list, a=[1]),
+        collections.Counter("aab"),
+        torch.Size([1, 2]),
+        torch.float32,
+        torch.device("cpu"),
+        Point.Inner,
+        range(3),
+        np.arange(3.0),
+        np.float32(2),
+        Path("a"),
+    ],
+    ids=lambda value: ascii(value)[:20],
+)
+def test_objects(tmp_path: Path, value: Any, protocol: int) -> None:
+    torch.save([value, value], tmp_path / "object.pt", pickle_protocol=protocol)
+    first, second = rewritten(tmp_path / "object.pt")
+    assert type(first) is type(value)
+    assert np.all(first == value)
+    assert getattr(first, "__dict__", 0) == getattr(value, "__dict__", 0)
+    assert first is second
+
+
+def test_old_classes_are_written_as_they_were(
+    craft: Any, tmp_path: Path
+) -> None:
+    body = b"\x80\x02(K\1icollections\nOld\n(ccollections\nOld\no\x86."
+    with read_checkpoint(craft(body)) as checkpoint:
+        write_checkpoint(checkpoint, tmp_path / "old.pt")
+    with read_checkpoint(tmp_path / "old.pt") as checkpoint:
+        first, second = checkpoint.data
+        assert (first.how, first.args) == (How.OBJ, (1,))
+        assert (second.how, second.args) == (How.OBJ, ())
+
+
+def test_names_that_were_others_in_python_2(tmp_path: Path) -> None:
+    # Read as protocol 2, commands would become subprocess.
+    tree = [Global("commands", "run"), Global("builtins", "eval")]
+    write_checkpoint(tree, tmp_path / "names.pt")
+    with read_checkpoint(tmp_path / "names.pt") as checkpoint:
+        assert checkpoint.data == tree
+
+
+def test_a_lightning_checkpoint(lightning_file: Path) -> None:
+    found = rewritten(lightning_file)
+    expected = torch.load(lightning_file, weights_only=False)
+    assert list(found) == list(expected)
+    weights = found["state_dict"]
+    assert weights._metadata == expected["state_dict"]._metadata
+    for name, tensor in expected["state_dict"].items():
+        assert torch.equal(weights[name], tensor)
+        assert weights[name].stride() == tensor.stride()
+    # Shared storages, and the one tensor that is in two places.
+    weights["0.weight"].zero_()
+    assert not weights["tied"].any()
+    callback = found["callbacks"]["ModelCheckpoint"]
+    assert callback["best_model_score"] is weights["tied"]
+    moments = found["optimizer_states"][0]["state"]
+    for index, moment in expected["optimizer_states"][0]["state"].items():
+        assert torch.equal(moments[index]["exp_avg"], moment["exp_avg"])
+    assert found["hyper_parameters"] == expected["hyper_parameters"]
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_the_layout_is_that_of_torch(lightning_file: Path, large: bool) -> None:
+    if large:
+        tensors = [torch.arange(size) for size in (100_000, 3, 70_001)]
+        torch.save(tensors, lightning_file)
+    rewritten(lightning_file)
+    target = lightning_file.with_name("rewritten.pt")
+    with zipfile.ZipFile(lightning_file) as old, zipfile.ZipFile(target) as new:
+        assert new.testzip() is None
+        assert new.namelist() == old.namelist()
+        for ours, theirs in zip(new.infolist(), old.infolist(), strict=True):
+            for attribute in (
+                "flag_bits",
+                "extra",
+                "date_time",
+                "extract_version",
+            ):
+                assert getattr(ours, attribute) == getattr(theirs, attribute)
+    assert torch.load(target, weights_only=False, mmap=True)
+    # torch calculates the places of records from the layout, and checks here
+    # that they are where it thinks.
+    check = (
+        "import sys, torch; from torch.utils.serialization import config\n"
+        "config.load.calculate_storage_offsets = True\n"
+        "torch.load(sys.argv[1], weights_only=False, mmap=True)\n"
+        "torch.load(sys.argv[1], weights_only=False)\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", check, str(target)],
+        env=os.environ | {"TORCH_SERIALIZATION_DEBUG": "1"},
+        check=True,
+    )
+
+
+@pytest.mark.parametrize("by_kernel", [True, False])
+def test_large_records_are_copied_as_they_are(
+    tmp_path: Path, by_kernel: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not by_kernel:
+        monkeypatch.delattr(os, "copy_file_range")
+    tensors = [torch.arange(size) for size in (100_000, 70_001, 3, 200_000)]
+    torch.save(tensors, tmp_path / "large.pt")
+    found = rewritten(tmp_path / "large.pt")
+    assert all(map(torch.equal, found, tensors))
+    with (
+        read_checkpoint(tmp_path / "large.pt") as old,
+        read_checkpoint(tmp_path / "rewritten.pt") as new,
+    ):
+        new.archive.verify()
+        place = [file.archive.records["data/0"].start for file in (old, new)]
+        assert place[0] % 4096 == place[1] % 4096
+
+
+@pytest.mark.parametrize("error", [18, 0, 5])
+def test_file_systems_between_which_the_kernel_does_not_copy(
+    tmp_path: Path, error: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: int) -> int:
+        if error:
+            raise OSError(error, "refused")
+        return 0
+
+    monkeypatch.setattr(os, "copy_file_range", refuse, raising=False)
+    torch.save([torch.arange(100_000)], tmp_path / "large.pt")
+    if error == 5:
+        with pytest.raises(CompatError, match=r"^rewritten.pt can't be writte"):
+            rewritten(tmp_path / "large.pt")
+    else:
+        assert torch.equal(
+            rewritten(tmp_path / "large.pt")[0], torch.arange(100_000)
+        )
+
+
+def test_a_damaged_record_stays_recognisable(lightning_file: Path) -> None:
+    content = bytearray(lightning_file.read_bytes())
+    with read_checkpoint(lightning_file) as checkpoint:
+        content[checkpoint.archive.records["data/0"].start] ^= 1
+    lightning_file.write_bytes(content)
+    with read_checkpoint(lightning_file) as checkpoint:
+        write_checkpoint(checkpoint, lightning_file, overwrite=True)
+    with (
+        read_checkpoint(lightning_file) as checkpoint,
+        pytest.raises(CompatError, match="does not have its checksum"),
+    ):
+        checkpoint.archive.verify()
+
+
+def test_changes(lightning_file: Path) -> None:
+    target = lightning_file.with_name("changed.ckpt")
+    bias = torch.arange(4.0)
+    with read_checkpoint(lightning_file) as checkpoint:
+        weights = checkpoint.state_dict()
+        weights["forecaster.0.weight"] = weights.pop("0.weight")
+        weights["0.bias"] = bias
+        weights["view"] = bias[1:]
+        weights["numbers"] = np.arange(6, dtype=np.int32).reshape(2, 3)
+        weights["scalar"] = np.array(2.5)
+        del weights["2.weight"]
+        set_path(checkpoint.data, "hyper_parameters.args.hidden_dim", 32)
+        set_path(
+            checkpoint.data,
+            "hyper_parameters.config",
+            Instance(Global("argparse", "Namespace"), state={"a": 1}),
+        )
+        write_checkpoint(checkpoint, target)
+    found = torch.load(target, weights_only=False)
+    old = torch.load(lightning_file, weights_only=False)
+    weights = found["state_dict"]
+    assert torch.equal(
+        weights["forecaster.0.weight"], old["state_dict"]["0.weight"]
+    )
+    assert weights["view"].tolist() == [1, 2, 3]
+    assert weights["numbers"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert weights["numbers"].dtype == torch.int32
+    assert weights["scalar"].item() == 2.5
+    weights["0.bias"].zero_()
+    assert not weights["view"].any()
+    assert found["hyper_parameters"]["args"].hidden_dim == 32
+    assert found["hyper_parameters"]["config"] == argparse.Namespace(a=1)
+    with zipfile.ZipFile(target) as archive:
+        assert archive.testzip() is None
+
+
+@pytest.mark.filterwarnings("ignore:ComplexHalf")
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.empty(0, 3),
+        torch.ones(()),
+        torch.arange(6.0).reshape(2, 3).t(),
+        torch.tensor([1 + 2j]).conj(),
+        torch.nn.Parameter(torch.ones(2)),
+        torch.ones(2, requires_grad=True),
+        torch.tensor([1, 2], dtype=torch.uint16),
+        torch.ones(2).to(torch.float8_e4m3fn),
+        torch.ones(2).bfloat16(),
+        torch.tensor([True]),
+        torch.tensor([7], dtype=torch.uint8),
+    ],
+    ids=lambda tensor: f"{type(tensor).__name__} {tensor.dtype}",
+)
+def test_new_tensors(tmp_path: Path, tensor: torch.Tensor) -> None:
+    write_checkpoint([tensor], tmp_path / "new.pt")
+    found = torch.load(tmp_path / "new.pt")[0]
+    assert (type(found), found.dtype) == (type(tensor), tensor.dtype)
+    assert found.stride() == tensor.stride()
+    assert found.requires_grad == tensor.requires_grad
+    assert found.is_conj() == tensor.is_conj()
+    assert torch.equal(found, tensor)
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        (argparse.Namespace(), "A argparse.Namespace can't be written"),
+        (np.float32(1), "A numpy.float32 can't be written"),
+        (np.array(["a"]), "A numpy.ndarray of the type <U1 can't be"),
+        (np.array([1], dtype=">i4"), "A numpy.ndarray of the type >i4 can't"),
+        (torch.eye(2).to_sparse(), "A Tensor of the type float32 can't be"),
+        (torch.empty(1, device="meta"), "A Tensor of the type float32 can't"),
+        (
+            (lambda one: [one, one.view(torch.int32)])(torch.ones(1)),
+            "A view as int32 of a storage of the type float32 can't be",
+        ),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_what_can_not_be_written(tmp_path: Path, value: Any, what: str) -> None:
+    with pytest.raises(CompatError, match="^" + what):
+        write_checkpoint({"x": value}, tmp_path / "bad.pt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tree_without_an_end(tmp_path: Path) -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    with pytest.raises(CompatError, match="an object that holds itself"):
+        write_checkpoint(endless, tmp_path / "bad.pt")
+
+
+def test_tensors_of_two_checkpoints(tmp_path: Path) -> None:
+    for name, value in (("a", 1.0), ("b", 2.0)):
+        torch.save([torch.full((2,), value)], tmp_path / name)
+    with (
+        read_checkpoint(tmp_path / "a") as first,
+        read_checkpoint(tmp_path / "b") as second,
+    ):
+        write_checkpoint([first.data, second.data], tmp_path / "both")
+    found = torch.load(tmp_path / "both")
+    assert [part.tolist() for (part,) in found] == [[1, 1], [2, 2]]
+
+
+def test_zip64(lightning_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As if what is beyond 2 kB were beyond 4 GB.
+    monkeypatch.setattr(zipwriter, "ZIP64_FROM", 2000)
+    value = [torch.ones(100), torch.ones(1000), torch.ones(3)]
+    torch.save(value, lightning_file)
+    found = rewritten(lightning_file)
+    assert all(map(torch.equal, found, value))
+    target = lightning_file.with_name("rewritten.pt")
+    with zipfile.ZipFile(target) as archive:
+        assert archive.testzip() is None
+        assert any(info.extra for info in archive.infolist())
+    with read_checkpoint(target) as checkpoint:
+        checkpoint.archive.verify()
+
+
+def test_records_of_others_are_kept(craft: Any, tmp_path: Path) -> None:
+    path = craft(
+        b"\x80\x02N.",
+        {"notes.txt": b"mine", "version": b"2\n", "data/9": b"unused"},
+        folder="own",
+    )
+    with read_checkpoint(path) as checkpoint:
+        write_checkpoint(checkpoint, tmp_path / "kept.pt")
+    with read_checkpoint(tmp_path / "kept.pt") as checkpoint:
+        archive = checkpoint.archive
+        assert archive.folder == "own"
+        assert archive.read("notes.txt") == b"mine"
+        assert archive.read("version") == b"2\n"
+        assert "data/9" not in archive.records
+
+
+def test_the_other_byte_order(
+    craft: Any, lightning_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with read_checkpoint(lightning_file) as checkpoint:
+        checkpoint.archive.byteorder = "big"
+        with pytest.raises(CompatError, match="of the other byte order"):
+            write_checkpoint(checkpoint, lightning_file.with_name("new"))
+
+
+def test_no_file_is_overwritten_unasked(lightning_file: Path) -> None:
+    before = lightning_file.read_bytes()
+    with read_checkpoint(lightning_file) as checkpoint:
+        with pytest.raises(CompatError, match=r"^model.ckpt is there already"):
+            write_checkpoint(checkpoint, lightning_file)
+        assert lightning_file.read_bytes() == before
+
+
+def test_a_file_that_appears_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def appear(*_: Any) -> None:
+        (tmp_path / "new.pt").write_bytes(b"other")
+
+    monkeypatch.setattr(writer, "_write_records", appear)
+    with pytest.raises(CompatError, match=r"^new.pt is there already"):
+        write_checkpoint([1], tmp_path / "new.pt")
+    assert (tmp_path / "new.pt").read_bytes() == b"other"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_writing_over_the_file_itself_and_through_a_link(
+    lightning_file: Path,
+) -> None:
+    lightning_file.chmod(0o640)
+    link = lightning_file.with_name("last.ckpt")
+    link.symlink_to(lightning_file)
+    with read_checkpoint(link) as checkpoint:
+        set_path(checkpoint.data, "epoch", 7)
+        write_checkpoint(checkpoint, link, overwrite=True)
+        # The old file is still there for those who have it open.
+        assert checkpoint.load_state_dict()
+    assert link.is_symlink()
+    assert stat.S_IMODE(lightning_file.stat().st_mode) == 0o640
+    assert torch.load(lightning_file, weights_only=False)["epoch"] == 7
+    assert len(list(lightning_file.parent.iterdir())) == 2
+
+
+def test_a_disk_that_is_full(
+    lightning_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = lightning_file.read_bytes()
+    monkeypatch.setattr(writer, "_write_records", full)
+    with read_checkpoint(lightning_file) as checkpoint:
+        with pytest.raises(CompatError) as caught:
+            write_checkpoint(checkpoint, lightning_file, overwrite=True)
+        assert str(caught.value) == (
+            "model.ckpt can't be written.\n"
+            f"  file: {lightning_file}\n"
+            "  cause: No space left on device\n"
+            "Nothing was changed. Make room or mend the permissions of its "
+            "folder, and try again."
+        )
+    assert lightning_file.read_bytes() == before
+    assert len(list(lightning_file.parent.iterdir())) == 1
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(CompatError, match="No such file or directory"):
+        write_checkpoint([1], tmp_path / "no" / "new.pt")
+
+
+def test_the_source_was_closed(lightning_file: Path) -> None:
+    with read_checkpoint(lightning_file) as checkpoint:
+        pass
+    with pytest.raises(CompatError, match="has been closed already"):
+        write_checkpoint(checkpoint, lightning_file.with_name("new.ckpt"))
+    assert len(list(lightning_file.parent.iterdir())) == 1
