@@ -67,7 +67,7 @@ def _instance(value: Instance) -> Any:
             "The hyper-parameters name a class that the current code lacks.",
             facts={"class": getattr(named, "path", named)},
             remedy="Add a migration that replaces it, as "
-            "`ReplaceClass(...)` in the step for neural-lam 0.5.0 does.",
+            "`UnwrapClass(...)` in the step for neural-lam 0.5.0 does.",
         )
     cls = getattr(config, named.name)
     try:

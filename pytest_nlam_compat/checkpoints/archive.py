@@ -6,7 +6,6 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 
 from pytest_nlam_compat.checkpoints.limits import Budget
 from pytest_nlam_compat.checkpoints.refusals import (
@@ -71,17 +70,6 @@ class Archive:
         except BaseException:
             self._stream.close()
             raise
-
-    def __enter__(self) -> Archive:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file."""

@@ -115,10 +115,10 @@ class FreshTensors:
         memory = here.untyped_storage()
         if memory._cdata not in self._storages:
             size = memory.nbytes()
-            bytes_there = (ctypes.c_char * size).from_address(
-                memory.data_ptr() if size else id(self)
-            )
-            content = memoryview(bytes_there).cast("B")
+            content = memoryview(b"")
+            if size:
+                there = (ctypes.c_char * size).from_address(memory.data_ptr())
+                content = memoryview(there).cast("B")
             self._storages[memory._cdata] = _storage(
                 content, memory, dtype, here.element_size()
             )

@@ -296,9 +296,5 @@ _AS_CALLS: dict[type, Any] = {
         value.decode("latin-1"),
         "latin1",
     ),
-    bytearray: lambda value: (
-        Global("builtins", "bytearray"),
-        value.decode("latin-1"),
-        "latin-1",
-    ),
+    bytearray: lambda value: (Global("builtins", "bytearray"), bytes(value)),
 }

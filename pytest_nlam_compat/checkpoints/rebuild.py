@@ -11,7 +11,6 @@ from pytest_nlam_compat.checkpoints.dtypes import DTYPES, STORAGES, itemsize
 from pytest_nlam_compat.checkpoints.keys import MalformedError
 from pytest_nlam_compat.checkpoints.standins import (
     Global,
-    Instance,
     StorageRef,
     TensorRef,
 )
@@ -96,8 +95,6 @@ def tensor(
     MalformedError
         If there can be no such tensor.
     """
-    if isinstance(shape, Instance) and shape.cls == Global("torch", "Size"):
-        shape = shape.args[0] if shape.args else ()
     if not (
         isinstance(ref, StorageRef)
         and _is_count(offset)

@@ -219,11 +219,10 @@ def _data_start(stream: BinaryIO, header_at: int, name: str, path: Path) -> int:
     stream.seek(header_at)
     encoded = name.encode()
     header = stream.read(LOCAL.size + len(encoded))
-    if len(header) < LOCAL.size + len(encoded):
-        raise _damaged(path, "a record that lies beyond its end")
-    fields = LOCAL.unpack_from(header)
-    if fields[0] != LOCAL_SIGNATURE:
+    whole = len(header) == LOCAL.size + len(encoded)
+    if not whole or not header.startswith(LOCAL_SIGNATURE):
         raise _damaged(path, "a record without a header")
+    fields = LOCAL.unpack_from(header)
     if header[LOCAL.size :] != encoded or fields[9] != len(encoded):
         raise refusal(
             path,

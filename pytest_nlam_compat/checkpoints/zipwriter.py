@@ -127,7 +127,7 @@ class ZipWriter:
             If the other is closed, or became shorter.
         """
         record = archive.records[source]
-        phase = record.start % _PAGE if name == "data/0" else 0
+        phase = record.start % _PAGE if in_phase else 0
         descriptor = self._begin(name, record.size, record.crc, phase)
         if record.size >= _LARGE and self._copied_by_kernel(archive, record):
             self._at += record.size

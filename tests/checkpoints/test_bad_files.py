@@ -197,6 +197,51 @@ def test_a_flipped_bit_in_the_pickle(lightning_file: Path) -> None:
     assert error.facts["record"] == "data.pkl"
 
 
+FIRST, SECOND = 0, 1
+END, ENTRY = b"PK\x05\x06", b"PK\x01\x02"
+
+
+@pytest.mark.parametrize(
+    ("signature", "which", "at", "change", "what"),
+    [
+        (END, FIRST, 4, b"\1", "a part of an archive of several files"),
+        (END, FIRST, 12, b"\xff", "a list of records that does not fit"),
+        (END, FIRST, 8, b"\1\0\1", "a list of records that does not fit"),
+        (END, FIRST, 8, b"\3\0\3", "a list of records that ends too early"),
+        (ENTRY, SECOND, 0, b"X", "a list of records that is garbled"),
+        (ENTRY, SECOND, 32, b"\xff", "a list of records that is garbled"),
+        (ENTRY, SECOND, 24, b"\xfe", "a stored record with two sizes"),
+        (ENTRY, FIRST, 24, b"\xff" * 4, "a large record without its size"),
+        (ENTRY, FIRST, 50, b"\xff", "a record whose name is not UTF-8"),
+        (b"PK\x03\x04", SECOND, 3, b"X", "a record without a header"),
+    ],
+)
+def test_damaged_numbers(
+    craft: Any,
+    signature: bytes,
+    which: int,
+    at: int,
+    change: bytes,
+    what: str,
+) -> None:
+    path = craft(EMPTY_DICT, {"version": b"3"}, folder="f" * 60)
+    content = bytearray(path.read_bytes())
+    start = content.index(signature)
+    if which == SECOND:
+        start = content.index(signature, start + 1)
+    content[start + at : start + at + len(change)] = change
+    path.write_bytes(content)
+    assert refused(path).what == f"crafted.ckpt is damaged: it holds {what}."
+
+
+def test_a_damaged_zip64_end(lightning_file: Path) -> None:
+    content = lightning_file.read_bytes()
+    lightning_file.write_bytes(content.replace(b"PK\6\6", b"PK\6\5"))
+    assert refused(lightning_file).what == (
+        "model.ckpt is damaged: it holds no ZIP64 end where it should be."
+    )
+
+
 def test_a_size_beyond_the_file(craft: Any) -> None:
     path = craft(EMPTY_DICT)
     content = bytearray(path.read_bytes())

@@ -173,6 +173,10 @@ def text(content: str) -> bytes:
             "holds a tensor whose description makes no sense",
         ),
         (
+            tensor(more=b"ctorch\nfloat3\n").replace(b"_v2", b"_v3"),
+            "holds a tensor of an unknown type: float3",
+        ),
+        (
             tensor().replace(b")R", b"]K\1K\1\x86a\x85R"),
             "holds a tensor with functions hooked to it",
         ),

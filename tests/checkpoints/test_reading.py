@@ -85,7 +85,7 @@ def through_torch(tmp_path: Path, value: Any, protocol: int = 2) -> Any:
         (),
         (1, (2, 3), 4, 5),
         [1, [2]],
-        {"a": {1: None}},
+        {"a": {1: None}, (1, "b"): 2.5},
         {1, 2},
         frozenset({"a"}),
         list(range(2000)),
@@ -278,6 +278,13 @@ def test_the_tensors_of_a_large_file_are_not_read(tmp_path: Path) -> None:
             checkpoint.load(checkpoint.data["a"])
         with pytest.raises(CompatError, match="does not have its checksum"):
             checkpoint.archive.verify()
+
+
+def test_a_bytearray_of_old_pythons(craft: Any) -> None:
+    args = b"X\2\0\0\0a\x7fX\7\0\0\0latin-1\x86"
+    path = craft(b"\x80\x02c__builtin__\nbytearray\n" + args + b"R.")
+    with read_checkpoint(path) as checkpoint:
+        assert checkpoint.data == bytearray(b"a\x7f")
 
 
 def test_python_2_names_become_those_of_python_3(craft: Any) -> None:
