@@ -80,7 +80,7 @@ def building(dtype: torch.dtype) -> Iterator[None]:
 
 @contextmanager
 def reproducible() -> Iterator[None]:
-    """Switch TF32 off and determinism on, then restore both.
+    """Switch TF32 off and determinism on, run on one thread, then restore.
 
     TF32 moves a float32 rollout by 1.4e-3, as much as weights that went
     through float16. Where CUDA has no deterministic kernel torch warns and
@@ -91,6 +91,10 @@ def reproducible() -> Iterator[None]:
     benchmark = torch.backends.cudnn.benchmark
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    threads = torch.get_num_threads()
+    # Handing out such small tensors costs more than it gains, many times
+    # more on a busy machine.
+    torch.set_num_threads(1)
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False
@@ -98,6 +102,7 @@ def reproducible() -> Iterator[None]:
     try:
         yield
     finally:
+        torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         torch.backends.cudnn.benchmark = benchmark
         torch.backends.cudnn.allow_tf32 = tf32
