@@ -246,7 +246,7 @@ class Adapter(ABC):
         module: nn.Module,
         datastore: Any,
         args: Namespace,
-        samples: int,
+        samples: Sequence[int],
         ar_steps: int,
     ) -> Batch:
         """Make a batch as training would: dataset, collation, transfer hook.
@@ -258,8 +258,8 @@ class Adapter(ABC):
         datastore : StoredDatastore
         args : argparse.Namespace
             ``num_past_forcing_steps`` and ``num_future_forcing_steps``.
-        samples : int
-            First samples of the series.
+        samples : sequence of int
+            Indices into the dataset.
         ar_steps : int
 
         Returns
@@ -269,7 +269,7 @@ class Adapter(ABC):
             (B, T, N, f * window), standardised, and target times (B, T).
         """
         dataset = self.dataset(datastore, args, ar_steps)
-        items = [dataset[index] for index in range(samples)]
+        items = [dataset[index] for index in samples]
         batch = torch.utils.data.default_collate(items)
         device = next(module.parameters()).device
         moved = tuple(tensor.to(device) for tensor in batch)

@@ -9,7 +9,12 @@ from torch import Tensor
 from pytest_nlam_compat.checks.judging import facts
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.numerics.comparison import compare, worst
-from pytest_nlam_compat.numerics.tolerances import BATCH, LOSS, allowed
+from pytest_nlam_compat.numerics.tolerances import (
+    BATCH,
+    LOSS,
+    LOSS_FLOAT32_WEIGHTS,
+    allowed,
+)
 from pytest_nlam_compat.references.reference import Reference
 
 
@@ -86,7 +91,9 @@ def judge_loss(reference: Reference, loss: Tensor) -> float:
         With both losses.
     """
     expected = reference.group("golden64")["loss"]
-    difference = compare(loss, expected, allowed(LOSS, expected), output="loss")
+    rounded = reference.description.get("loss_weights") == "float32"
+    row = LOSS_FLOAT32_WEIGHTS if rounded else LOSS
+    difference = compare(loss, expected, allowed(row, expected), output="loss")
     if difference.share > 1:
         raise CompatError(
             f"{reference.id}: the training loss on the recorded batch is "

@@ -132,7 +132,11 @@ def _record(
     module32 = _loaded(work, saved, torch.float32)
     module64 = _loaded(work, saved, torch.float64)
     batch = adapter.batch(
-        module32, work.datastore(torch.float32), args, case.samples, AR_STEPS
+        module32,
+        work.datastore(torch.float32),
+        args,
+        range(case.samples),
+        AR_STEPS,
     )
     run = _Runs(case, adapter, batch, generator)
     golden32 = run.outputs(module32, torch.float32)

@@ -149,6 +149,33 @@ class Reference:
         return into / "checkpoint.ckpt"
 
     @property
+    def sample_indices(self) -> list[int]:
+        """Samples of the dataset that make up the batch."""
+        indices = self.description.get("sample_indices")
+        return list(indices or range(self.description["samples"]))
+
+    @property
+    def graph_as_fed(self) -> dict[str, Tensor | list[Tensor]]:
+        """Edge features as the release's model saw them, by file stem.
+
+        References before 0.4.0 have them: their golden was made from
+        features that were divided by the longest edge in float32.
+        """
+        fed: dict[str, Any] = {}
+        for name, tensor in self.group("graph_as_fed").items():
+            stem, _, level = name.partition(".")
+            if level:
+                fed.setdefault(stem, {})[int(level)] = tensor
+            else:
+                fed[stem] = tensor
+        return {
+            stem: [value[level] for level in sorted(value)]
+            if isinstance(value, dict)
+            else value
+            for stem, value in fed.items()
+        }
+
+    @property
     def graph_name(self) -> str:
         """Name of the graph directory in ``args``."""
         return str(self.description["graph"])

@@ -35,6 +35,7 @@ from pytest_nlam_compat.references.reference import (
     read_graph,
     write_graph,
 )
+from pytest_nlam_compat.routes.statistics import statistics
 from pytest_nlam_compat.routes.under_test import code_under_test
 
 if TYPE_CHECKING:
@@ -92,9 +93,10 @@ class Subject:
         with read_checkpoint(self._checkpoint) as checkpoint:
             run = saved_run_from_checkpoint(
                 checkpoint,
-                graph=read_graph(graph),
+                graph=read_graph(graph) | self.reference.graph_as_fed,
                 graph_format=graph_format(graph),
                 grid_shape=self.reference.dataset.grid_shape,
+                statistics=statistics(self.reference.dataset),
             )
         return run.double()
 
@@ -115,8 +117,18 @@ class Subject:
 
     @cached_property
     def hyper_parameters(self) -> dict[str, Any]:
-        """Hyper-parameters as objects of the current code."""
-        return revive(self.run.hyper_parameters)
+        """Hyper-parameters as objects of the current code.
+
+        Checkpoints before v0.3.0 have no configuration; as for a user, it
+        comes from YAML then.
+        """
+        revived = revive(self.run.hyper_parameters)
+        if revived.get("config") is None:
+            revived["config"] = self._config()
+        return revived
+
+    def _config(self) -> Any:
+        return self.adapter.config(self._folder / "recorded" / "config.yaml")
 
     def native(self, dtype: torch.dtype) -> nn.Module:
         """Load the raw file with the current code's own loader.
@@ -138,9 +150,7 @@ class Subject:
         if key not in self._models:
             root = self._folder / "native" / _NUMPY[dtype]
             self._put_graph(self.recorded, dtype, root)
-            config = self.adapter.config(
-                self._folder / "recorded" / "config.yaml"
-            )
+            config = self._config()
             with code_under_test("Loading it by the current code's own loader"):
                 with building(dtype):
                     module = self.adapter.load_native(
@@ -276,7 +286,7 @@ class Subject:
                 module,
                 self.datastore(torch.float32),
                 self._window(),
-                description["samples"],
+                self.reference.sample_indices,
                 description["ar_steps"],
             )
         names = ("init_states", "target_states", "forcing", "target_times")

@@ -1,0 +1,39 @@
+"""Statistics of a dataset, as the migrations that fold them in want them."""
+
+from __future__ import annotations
+
+import torch
+
+from pytest_nlam_compat.migrations import Statistics
+from pytest_nlam_compat.references.dataset import Dataset
+
+_STORED = (
+    "state_mean",
+    "state_std",
+    "state_diff_mean",
+    "state_diff_std",
+    "static_mean",
+    "static_std",
+)
+
+
+def statistics(dataset: Dataset) -> Statistics:
+    """Collect the statistics of a dataset.
+
+    Parameters
+    ----------
+    dataset : Dataset
+
+    Returns
+    -------
+    Statistics
+        In float64.
+    """
+    arrays = {
+        name: torch.from_numpy(dataset.arrays[name]).double()
+        for name in _STORED
+    }
+    static = torch.from_numpy(dataset.arrays["static"]).double()
+    arrays["static_min"] = static.amin(dim=0)
+    arrays["static_max"] = static.amax(dim=0)
+    return Statistics(arrays, list(dataset.names["static"]))
