@@ -8,6 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+# Of its magnitude: a variable that varies by less than float32 can resolve is
+# a constant, and its deviation no measure of anything.
+_CONSTANT = 1e-6
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -61,8 +65,7 @@ def spread(golden: Tensor) -> Tensor:
     magnitude = torch.where(
         magnitude > 0, magnitude, torch.ones_like(magnitude)
     )
-    # A deviation below rounding is that of a constant.
-    constant = deviation <= 1e-6 * magnitude
+    constant = deviation <= _CONSTANT * magnitude
     return torch.where(constant, magnitude, deviation)
 
 

@@ -36,13 +36,23 @@ class _NormalNoise(TorchFunctionMode):
         with torch._C.DisableTorchFunction():
             like = func(*args, **kwargs)
         noise = self._standard(like.shape).to(like)
-        if func is torch.normal:
-            mean, std = args[0], args[1]
-            return mean + std * noise
-        if func is torch.Tensor.normal_:
-            mean, std = (*args[1:], 0.0, 1.0)[:2]
-            return args[0].copy_(mean + std * noise)
-        return noise
+        if func in (torch.normal, torch.Tensor.normal_):
+            mean, std = _mean_and_std(func, args, kwargs)
+            noise = mean + std * noise
+        # Into the tensor that torch drew: it may be one of the caller's. And
+        # what the caller does to it must not change what is remembered.
+        with torch.no_grad():
+            return like.copy_(noise)
+
+
+def _mean_and_std(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, Any]:
+    """Mean and standard deviation that a draw asks for."""
+    given = args if func is torch.normal else args[1:]
+    mean = given[0] if given else kwargs.get("mean", 0.0)
+    std = given[1] if len(given) > 1 else kwargs.get("std", 1.0)
+    return mean, std
 
 
 class RecordNoise(_NormalNoise):

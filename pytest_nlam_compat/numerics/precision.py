@@ -86,8 +86,6 @@ def reproducible() -> Iterator[None]:
     through float16. Where CUDA has no deterministic kernel torch warns and
     goes on: the tolerances still judge the result.
     """
-    precision = torch.get_float32_matmul_precision()
-    tf32 = torch.backends.cudnn.allow_tf32
     benchmark = torch.backends.cudnn.benchmark
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
@@ -95,18 +93,51 @@ def reproducible() -> Iterator[None]:
     # Handing out such small tensors costs more than it gains, many times
     # more on a busy machine.
     torch.set_num_threads(1)
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
-        yield
+        with _no_tf32():
+            yield
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         torch.backends.cudnn.benchmark = benchmark
-        torch.backends.cudnn.allow_tf32 = tf32
-        torch.set_float32_matmul_precision(precision)
+
+
+@contextmanager
+def _no_tf32() -> Iterator[None]:
+    """Compute float32 as float32, by old and new switches of torch."""
+    new = [(switch, switch.fp32_precision) for switch in _switches()]
+    old: tuple[str, bool] | None = None
+    try:
+        old = (
+            torch.get_float32_matmul_precision(),
+            torch.backends.cudnn.allow_tf32,
+        )
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = False
+    except RuntimeError:
+        # Where the new ones were used, torch does not answer by the old.
+        for switch, _ in new:
+            switch.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        if old is not None:
+            precision, torch.backends.cudnn.allow_tf32 = old
+            torch.set_float32_matmul_precision(precision)
+        for switch, value in new:
+            switch.fp32_precision = value
+
+
+def _switches() -> list[Any]:
+    """Whatever has a precision of its own, from torch 2.9 on."""
+    backends: Any = torch.backends
+    places = [backends, backends.cuda.matmul]
+    for library in (backends.cudnn, backends.mkldnn):
+        parts = ("matmul", "conv", "rnn")
+        places += [library, *(getattr(library, p, None) for p in parts)]
+    return [place for place in places if hasattr(place, "fp32_precision")]
 
 
 def cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:

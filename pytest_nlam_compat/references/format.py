@@ -19,7 +19,9 @@ equal archive.
 from __future__ import annotations
 
 import json
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,17 @@ from pytest_nlam_compat.errors import CompatError
 SCHEMA = 1
 INDEX = "release.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-_BROKEN = (zipfile.BadZipFile, EOFError, OSError, ValueError, KeyError)
+# What zipfile raises on damage, and json on what damage leaves.
+_BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+    RuntimeError,  # an unknown compression, or an encrypted member
+)
 
 
 def write_archive(
@@ -72,6 +84,7 @@ def write_archive(
             for name, content in members.items():
                 entry = zipfile.ZipInfo(name, date_time=_EPOCH)
                 entry.compress_type = zipfile.ZIP_DEFLATED
+                entry.create_system = 3  # Unix, on every system
                 entry.external_attr = 0o644 << 16
                 archive.writestr(entry, content, compresslevel=9)
     except FileExistsError:
@@ -112,18 +125,34 @@ class Archive:
         self.path = path
         try:
             self._zip = zipfile.ZipFile(path)
-            self.index: dict[str, Any] = json.loads(self._zip.read(INDEX))
-            found = set(self._zip.namelist()) - {INDEX}
         except _BROKEN as cause:
             raise self._broken("can't be read", cause=cause) from cause
-        schema = self.index.get("schema")
+        try:
+            self.index = self._index()
+            self.release = self._checked()
+        except CompatError:
+            self._zip.close()
+            raise
+
+    def _index(self) -> dict[str, Any]:
+        try:
+            index = json.loads(self._zip.read(INDEX))
+        except _BROKEN as cause:
+            raise self._broken("can't be read", cause=cause) from cause
+        schema = index.get("schema") if isinstance(index, dict) else None
         if schema != SCHEMA:
             raise CompatError(
-                f"{path.name} has a format that this version does not know.",
+                f"{self.path.name} has a format that this version does not "
+                "know.",
                 facts={"expected": f"schema {SCHEMA}", "found": schema},
                 remedy="Upgrade pytest-nlam-compat: "
                 "`pip install -U pytest-nlam-compat`.",
             )
+        assert isinstance(index, dict)
+        return index
+
+    def _checked(self) -> Version:
+        found = set(self._zip.namelist()) - {INDEX}
         expected = set(self.index["members"])
         if found != expected:
             raise self._broken(
@@ -131,7 +160,7 @@ class Archive:
                 missing=", ".join(sorted(expected - found)) or "nothing",
                 extra=", ".join(sorted(found - expected)) or "nothing",
             )
-        self.release = Version(self.index["release"])
+        return Version(self.index["release"])
 
     def _broken(self, what: str, **facts: object) -> CompatError:
         return CompatError(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pytest_nlam_compat.references.dataset import Dataset
 from pytest_nlam_compat.references.format import Archive
-from pytest_nlam_compat.references.trace import Call, Trace
+from pytest_nlam_compat.references.trace import Call, Trace, kind_of
 
 
 class Reference:
@@ -51,12 +51,17 @@ class Reference:
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
         """Content of ``tensors.safetensors``."""
-        return load(self._archive.read(self.case, "tensors.safetensors"))
+        return self._load("tensors.safetensors")
 
     @cached_property
     def state_dict(self) -> dict[str, Tensor]:
-        """Weights and persistent buffers, as in the checkpoint."""
-        return load(self._archive.read(self.case, "state_dict.safetensors"))
+        """Weights and persistent buffers, as in the checkpoint; by name."""
+        return self._load("state_dict.safetensors")
+
+    def _load(self, member: str) -> dict[str, Tensor]:
+        # safetensors gives them in another order in each process.
+        tensors = load(self._archive.read(self.case, member))
+        return dict(sorted(tensors.items()))
 
     def group(self, prefix: str) -> dict[str, Tensor]:
         """Return tensors below a prefix, for example ``golden64``."""
@@ -95,7 +100,7 @@ class Reference:
         columns = self.group("trace/columns")
         return Trace(
             calls=[
-                Call(module, kind, tuple(inputs), tuple(outputs))
+                Call(module, kind_of(kind), tuple(inputs), tuple(outputs))
                 for module, kind, inputs, outputs in stored["calls"]
             ],
             shapes=[tuple(shape) for shape in stored["shapes"]],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 import torch
@@ -9,6 +10,24 @@ from torch import Tensor
 
 SAMPLES = 5
 MOMENTS = 3
+
+# torch-geometric makes a class for each Sequential, with a random suffix.
+_RANDOM_SUFFIX = re.compile(r"(?<=^Sequential)_[0-9a-f]{6}$")
+
+
+def kind_of(name: str) -> str:
+    """Return the name of a class without what is random in it.
+
+    Parameters
+    ----------
+    name : str
+
+    Examples
+    --------
+    >>> kind_of("Sequential_497765"), kind_of("Linear")
+    ('Sequential', 'Linear')
+    """
+    return _RANDOM_SUFFIX.sub("", name)
 
 
 @dataclass(frozen=True)
@@ -20,7 +39,7 @@ class Call:
     module : str
         Name below the step predictor.
     kind : str
-        Class of the module.
+        Class of the module, by `kind_of`.
     inputs, outputs : tuple of int
         Rows of the trace; only tensors with floating entries have one.
     """

@@ -1,0 +1,39 @@
+"""The fixed sample of a tensor."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytest_nlam_compat.numerics.sampling import ENTRIES, sample
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        (1, [0]),
+        (2, [0, 14]),
+        (3, [0, 7, 14]),
+        (8, [0, 2, 4, 6, 8, 10, 12, 14]),
+        (99, list(range(15))),
+    ],
+)
+def test_entries_are_at_equal_distances(entries, expected):
+    assert sample(torch.arange(15).reshape(3, 5), entries).tolist() == expected
+
+
+def test_strides_and_gradients_do_not_matter():
+    tensor = torch.arange(6.0, dtype=torch.float64).reshape(2, 3)
+    parameter = torch.nn.Parameter(tensor.t())
+    found = sample(parameter)
+    assert found.tolist() == [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]
+    assert found.dtype is torch.float64
+    assert not found.requires_grad
+
+
+@settings(deadline=None)
+@given(st.integers(1, 5000))
+def test_both_ends_are_in_it_and_nothing_twice(size):
+    found = sample(torch.arange(size)).tolist()
+    assert len(set(found)) == len(found) == min(size, ENTRIES)
+    assert (found[0], found[-1]) == (0, size - 1)
