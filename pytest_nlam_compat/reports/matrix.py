@@ -8,11 +8,15 @@ from typing import Any
 
 from packaging.version import Version
 
+# Of a tolerance; two digits of a percentage show no less.
+_LEAST_SHOWN = 1e-4
+
+_NATIVE_CHECK = "test_native"
 _NATIVE = {"equal": "ok", "differs": "wrong", "fails": "no"}
 _LEGEND = (
     "native / migrated, largest share of a tolerance that was used",
-    "native: ok the same numbers, wrong other numbers without an error, "
-    "no it does not load or run",
+    "native: ok the same numbers, wrong other numbers without an error,",
+    "no it does not load or run; in capitals where that is a failure",
 )
 
 
@@ -26,18 +30,18 @@ class Cell:
         Why there is nothing to check; empty where there is.
     native : str
         ``equal``, ``differs``, ``fails``, or empty where it was not tried.
-    failed : list of str
+    failed : set of str
         Names of the checks that failed.
-    checked : int
-        Number of checks that ran.
+    checked : set of str
+        Names of the checks that ran.
     share : float or None
         Largest share of a tolerance, of the migrated route.
     """
 
     void: str = ""
     native: str = ""
-    failed: list[str] = field(default_factory=list)
-    checked: int = 0
+    failed: set[str] = field(default_factory=set)
+    checked: set[str] = field(default_factory=set)
     share: float | None = None
 
     def add(
@@ -59,9 +63,10 @@ class Cell:
         setup : bool
             Whether it is about the setup, which only counts if it failed.
         """
-        self.checked += not (setup and passed)
+        if not (setup and passed):
+            self.checked.add(check)
         if not passed:
-            self.failed.append(check)
+            self.failed.add(check)
         self.native = str(properties.get("nlam_native", self.native))
         share = properties.get("nlam_share")
         if share is not None:
@@ -72,18 +77,25 @@ class Cell:
             return "void"
         if not self.checked:
             return "-"
-        native = _NATIVE.get(self.native, "-")
-        if self.failed:
-            return f"{native} / FAILED"
-        if self.share is None:
-            return f"{native} / ok"
-        return f"{native} / ok {_percent(self.share)}"
+        return f"{self._native_route()} / {self._migrated_route()}"
+
+    def _native_route(self) -> str:
+        if _NATIVE_CHECK not in self.failed:
+            return _NATIVE.get(self.native, "-")
+        return _NATIVE.get(self.native, "failed").upper()
+
+    def _migrated_route(self) -> str:
+        if self.failed - {_NATIVE_CHECK}:
+            return "FAILED"
+        if not self.checked - {_NATIVE_CHECK}:
+            return "-"
+        return "ok" if self.share is None else f"ok {_percent(self.share)}"
 
 
 def _percent(share: float) -> str:
     if share == 0:
         return "0%"
-    if share < 1e-4:
+    if share < _LEAST_SHOWN:
         return "<0.01%"
     return f"{100 * share:.2g}%"
 
@@ -117,9 +129,8 @@ def render(
         for case in cases
     }
     for block in _blocks(cases, widths, width - head):
-        yield " " * head + "".join(
-            f"  {case:<{widths[case]}}" for case in block
-        )
+        titles = "".join(f"  {case:<{widths[case]}}" for case in block)
+        yield f"{'':<{head}}{titles}".rstrip()
         for release in releases:
             row = "".join(
                 f"  {_text(cells, release, case):<{widths[case]}}"

@@ -1,0 +1,130 @@
+"""The closing matrix, from what the checks of each reference reported."""
+
+import pytest
+from packaging.version import Version
+
+from pytest_nlam_compat.reports.matrix import Cell, render
+
+NEWEST = Version("0.7.0")
+
+
+def cell(*reports, void=""):
+    """Make a cell of (check, passed, properties) and count them in."""
+    made = Cell(void=void)
+    for check, passed, properties in reports:
+        made.add(check, passed, properties, setup=False)
+    return made
+
+
+def native(outcome, passed=True):
+    return ("test_native", passed, {"nlam_native": outcome})
+
+
+def outputs(share, passed=True):
+    return ("test_outputs", passed, {"nlam_share": share})
+
+
+@pytest.mark.parametrize(
+    ("reports", "text"),
+    [
+        ([], "-"),
+        ([native("equal"), outputs(0.0)], "ok / ok 0%"),
+        ([native("differs"), outputs(3e-6)], "wrong / ok <0.01%"),
+        ([native("fails"), outputs(1e-4)], "no / ok 0.01%"),
+        ([native("equal"), outputs(0.25), outputs(0.031)], "ok / ok 25%"),
+        ([native("equal"), ("test_loads", True, {})], "ok / ok"),
+        ([native("equal"), outputs(1.7, passed=False)], "ok / FAILED"),
+    ],
+)
+def test_cell_shows_both_routes_and_the_largest_share(reports, text):
+    assert str(cell(*reports)) == text
+
+
+@pytest.mark.parametrize(
+    ("outcome", "text"),
+    [("differs", "WRONG / ok 0%"), ("fails", "NO / ok 0%")],
+)
+def test_native_route_that_should_work_is_in_capitals(outcome, text):
+    assert str(cell(native(outcome, passed=False), outputs(0.0))) == text
+
+
+def test_failure_before_the_native_route_is_tried_is_one_of_it():
+    made = Cell()
+
+    made.add("test_native", False, {}, setup=True)
+
+    assert str(made) == "FAILED / -"
+
+
+def test_route_that_was_deselected_is_not_said_to_work():
+    assert str(cell(native("equal"))) == "ok / -"
+    assert str(cell(outputs(0.5))) == "- / ok 50%"
+
+
+def test_setup_counts_only_where_it_failed():
+    made = Cell()
+    made.add("test_outputs", True, {}, setup=True)
+    assert str(made) == "-"
+
+    made.add("test_outputs", False, {}, setup=True)
+    assert str(made) == "- / FAILED"
+
+
+def test_void_case_is_void_and_says_why_once():
+    void = Cell(void="it can't run (#1)")
+    green = cell(native("equal"), outputs(0.0))
+    cells = {
+        (Version("0.6.0"), "hi_lam"): void,
+        (Version("0.6.0"), "hi_lam-3level"): void,
+        (NEWEST, "hi_lam"): green,
+    }
+
+    assert list(render(cells, 80)) == [
+        "       hi_lam      hi_lam-3level",
+        "0.6.0  void        void",
+        "0.7.0  ok / ok 0%",
+        "",
+        "native / migrated, largest share of a tolerance that was used",
+        "native: ok the same numbers, wrong other numbers without an error,",
+        "no it does not load or run; in capitals where that is a failure",
+        "void: 0.6.0-hi_lam, 0.6.0-hi_lam-3level: it can't run (#1)",
+    ]
+
+
+def test_releases_and_cases_are_sorted_as_such():
+    cells = {
+        (Version(release), case): cell(outputs(0.0))
+        for release in ("0.10.0", "0.9.0")
+        for case in ("hi_lam", "graph_lam")
+    }
+
+    head, first, second = list(render(cells, 80))[:3]
+
+    assert head.split() == ["graph_lam", "hi_lam"]
+    assert first.startswith("0.9.0 ")
+    assert second.startswith("0.10.0 ")
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 120])
+def test_columns_that_do_not_fit_go_into_a_block_below(width):
+    cases = [f"case-{letter}" for letter in "abcdefgh"]
+    cells = {
+        (NEWEST, case): cell(native("equal"), outputs(0.0)) for case in cases
+    }
+
+    lines = list(render(cells, width))
+    table = lines[: [line[:8] for line in lines].index("native /")]
+
+    assert all(len(line) <= width for line in table)
+    assert " ".join(table[0::3]).split() == cases
+    assert all(line.startswith("0.7.0  ok / ok 0%") for line in table[1::3])
+
+
+def test_one_column_is_shown_however_narrow_it_is():
+    cells = {(NEWEST, "graph_lam"): cell(outputs(0.0))}
+
+    assert list(render(cells, 5))[:3] == [
+        "       graph_lam",
+        "0.7.0  - / ok 0%",
+        "",
+    ]
