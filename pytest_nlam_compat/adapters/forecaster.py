@@ -55,7 +55,7 @@ class ForecasterAdapter(Adapter):
             cls = getattr(models, predictor.name)
             return cls(datastore=datastore, **predictor.arguments)
         assert args is not None
-        cls = models.MODELS[args.model]
+        cls = train_model.MODELS[args.model]
         if hasattr(train_model, "build_predictor"):
             return train_model.build_predictor(cls, args, config, datastore)
         return cls(**_inline_arguments(cls, args, config), datastore=datastore)

@@ -56,26 +56,36 @@ def _instance(value: Instance) -> Any:
     named = value.cls
     if isinstance(named, Global) and named.path == "argparse.Namespace":
         return Namespace(**fields)
-    from neural_lam import config
-
-    if (
-        not isinstance(named, Global)
-        or named.module != _CONFIG_MODULE
-        or not hasattr(config, named.name)
-    ):
+    cls = _config_class(named)
+    if cls is None:
         raise CompatError(
             "The hyper-parameters name a class that the current code lacks.",
             facts={"class": getattr(named, "path", named)},
             remedy="Add a migration that replaces it, as "
             "`UnwrapClass(...)` in the step for neural-lam 0.5.0 does.",
         )
-    cls = getattr(config, named.name)
     try:
         return cls(*(_revive(item) for item in value.args), **fields)
     except TypeError as cause:
         raise CompatError(
-            f"{named.path} of the current code does not take the fields "
-            "that the checkpoint has.",
+            f"{_CONFIG_MODULE}.{cls.__name__} of the current code does not "
+            "take the fields that the checkpoint has.",
             facts={"fields": ", ".join(sorted(fields)), "cause": cause},
             remedy="Add a migration that renames, drops or sets the field.",
         ) from cause
+
+
+def _config_class(named: Any) -> Any:
+    """Return the class of the current code's configuration, if it is one.
+
+    Whatever else its module holds, such as the functions that it imports, a
+    pickle has no say over.
+    """
+    if not isinstance(named, Global) or named.module != _CONFIG_MODULE:
+        return None
+    from neural_lam import config
+
+    found = getattr(config, named.name, None)
+    if isinstance(found, type) and found.__module__ == _CONFIG_MODULE:
+        return found
+    return None

@@ -75,7 +75,11 @@ def has(module: str, name: str) -> bool:
     ----------
     module, name : str
     """
-    if importlib.util.find_spec(module) is None:
+    try:
+        if importlib.util.find_spec(module) is None:
+            return False
+    except ModuleNotFoundError:
+        # Not even the package that would hold it is there.
         return False
     return hasattr(importlib.import_module(module), name)
 
@@ -101,6 +105,8 @@ def probe() -> CurrentCode:
     try:
         package = importlib.import_module("neural_lam")
         importlib.import_module("neural_lam.train_model")
+        if package.__file__ is None:
+            raise ImportError("the folder has no __init__.py")
     # Whatever a working tree raises while it is imported is its cause.
     except Exception as cause:
         raise CompatError(
@@ -114,7 +120,6 @@ def probe() -> CurrentCode:
         ) from cause
     version = _metadata_version()
     release, evidence = _release(version)
-    assert package.__file__ is not None
     return CurrentCode(
         version=version,
         path=Path(package.__file__).parent,
@@ -125,8 +130,8 @@ def probe() -> CurrentCode:
 
 def _folder(module: str) -> str:
     spec = importlib.util.find_spec(module)
-    origin = spec.origin if spec else None
-    return str(Path(origin).parent) if origin else "unknown"
+    folders = spec.submodule_search_locations if spec else None
+    return ", ".join(folders or ["unknown"])
 
 
 def _metadata_version() -> str:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pytest_nlam_compat.adapters.base import Adapter, Batch
 from pytest_nlam_compat.adapters.datastore import StoredDatastore
+from pytest_nlam_compat.adapters.resuming import resume
 from pytest_nlam_compat.diagnosis.trace import record as record_trace
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.numerics.noise import RecordNoise, ReplayNoise
@@ -336,7 +337,7 @@ def _members(
     trace = run.trace(module64)
     loss = run.loss(module64)
     with default_dtype(torch.float64), run.drawing("loss"):
-        resumed_loss, after = training.resume(
+        resumed_loss, after = resume(
             run.adapter,
             module64,
             saved["optimizer_states"][0],

@@ -71,6 +71,15 @@ def record_release(
             remedy="Delete it and its line in registry.txt by hand if it "
             "was never published.",
         )
+    listed = registry.read(fixtures / "registry.txt").get(release)
+    if listed is not None:
+        raise CompatError(
+            f"neural-lam {release} is recorded already. References are "
+            "frozen and never overwritten.",
+            facts={"listed": f"sha256 {listed}", "missing": archive},
+            remedy="Restore the archive from git; or delete its line in "
+            "registry.txt by hand if it was never published.",
+        )
     current = probe()
     if current.version != str(release):
         raise CompatError(

@@ -49,7 +49,8 @@ class Strength:
         return {
             name: effect
             for name, effect in everything.items()
-            if effect < self.required
+            # Not "<": that of a model that gives NaN is NaN.
+            if not effect >= self.required
         }
 
 

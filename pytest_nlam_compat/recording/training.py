@@ -10,7 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pytest_nlam_compat.adapters.base import Adapter
 
@@ -88,40 +88,3 @@ def train(
         trainer.fit(module, train_dataloaders=loader)
         assert trainer.global_step == OPTIMIZER_STEPS
         trainer.save_checkpoint(checkpoint)
-
-
-def resume(
-    adapter: Adapter,
-    module: nn.Module,
-    optimizer_state: dict[str, Any],
-    batch: tuple[Tensor, Tensor, Tensor, Tensor],
-) -> tuple[float, dict[str, Tensor]]:
-    """Take one more AdamW step from a restored optimizer.
-
-    Parameters
-    ----------
-    adapter : Adapter
-    module : torch.nn.Module
-        Weights of the checkpoint; changed.
-    optimizer_state : dict
-        ``optimizer_states[0]`` of the checkpoint.
-    batch : tuple of Tensor
-
-    Returns
-    -------
-    loss : float
-        Before the step.
-    parameters : dict of str to Tensor
-        After it, by name.
-    """
-    optimizer = module.configure_optimizers()  # type: ignore[operator]
-    optimizer.load_state_dict(optimizer_state)
-    optimizer.zero_grad()
-    loss = adapter.training_loss(module, batch)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-    parameters = {
-        name: parameter.detach()
-        for name, parameter in module.named_parameters()
-    }
-    return float(loss), parameters

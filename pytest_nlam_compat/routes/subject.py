@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from pytest_nlam_compat.adapters.base import Adapter, Predictor
+from pytest_nlam_compat.adapters.base import Adapter, Batch, Predictor
 from pytest_nlam_compat.adapters.datastore import StoredDatastore
 from pytest_nlam_compat.adapters.hyper_parameters import revive
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.migrations import (
     HISTORY,
     Migration,
+    Registry,
     SavedRun,
     apply,
-    plan,
     saved_run_from_checkpoint,
     to_checkpoint_dict,
 )
@@ -33,8 +33,9 @@ from pytest_nlam_compat.references.reference import (
     Reference,
     graph_format,
     read_graph,
-    write_graph,
 )
+from pytest_nlam_compat.routes.graph import put_graph
+from pytest_nlam_compat.routes.stamp import upstream_stamp
 from pytest_nlam_compat.routes.statistics import statistics
 from pytest_nlam_compat.routes.under_test import code_under_test
 
@@ -56,7 +57,9 @@ class Subject:
     device : torch.device
         Where models are run.
     migrations : sequence of Migration
-        Steps of the repository under test, after our own history.
+        Steps of the repository under test, after neural-lam's history.
+    history : sequence of Migration
+        neural-lam's.
     """
 
     def __init__(
@@ -66,12 +69,16 @@ class Subject:
         folder: Path,
         device: torch.device,
         migrations: Sequence[Migration] = (),
+        history: Sequence[Migration] = HISTORY,
     ) -> None:
         self.reference = reference
         self.adapter = adapter
         self.device = device
-        self._migrations = (*HISTORY, *migrations)
+        self.registry = Registry(
+            adapter.current.release, tuple(migrations), tuple(history)
+        )
         self._folder = folder
+        self._migrated_folder = folder / "migrated"
         self._checkpoint = reference.write(folder / "recorded")
         self._models: dict[tuple[str, torch.dtype], nn.Module] = {}
 
@@ -79,6 +86,16 @@ class Subject:
     def checkpoint(self) -> Path:
         """The raw file, exactly as the release wrote it."""
         return self._checkpoint
+
+    def move_to(self, folder: Path) -> None:
+        """Forget the models, and write what is migrated to another folder.
+
+        Parameters
+        ----------
+        folder : pathlib.Path
+        """
+        self._migrated_folder = folder
+        self._models = {}
 
     @cached_property
     def predictor(self) -> Predictor | None:
@@ -103,12 +120,7 @@ class Subject:
     @cached_property
     def steps(self) -> list[Migration]:
         """Migrations from the release that wrote it to the current code."""
-        return plan(
-            self.reference.release,
-            self.adapter.current.release,
-            self.recorded,
-            self._migrations,
-        )
+        return self.registry.plan(self.reference.release, self.recorded)
 
     @cached_property
     def run(self) -> SavedRun:
@@ -150,12 +162,11 @@ class Subject:
         if key not in self._models:
             root = self._folder / "native" / _NUMPY[dtype]
             self._put_graph(self.recorded, dtype, root)
-            config = self._config()
             with code_under_test("Loading it by the current code's own loader"):
                 with building(dtype):
                     module = self.adapter.load_native(
                         self._checkpoint,
-                        config,
+                        self._config(),
                         self.reference.description["model"],
                         self._datastore(dtype, root),
                         self.predictor,
@@ -182,26 +193,37 @@ class Subject:
         key = ("migrated", dtype)
         if key not in self._models:
             checkpoint = to_checkpoint_dict(self.run)
+            checkpoint |= upstream_stamp(self._checkpoint)
             checkpoint["state_dict"] = {
                 name: tensor.to(dtype) if tensor.is_floating_point() else tensor
                 for name, tensor in checkpoint["state_dict"].items()
             }
-            with code_under_test("Building the model of the current code"):
-                with building(dtype):
-                    module = self.adapter.build(
-                        self.hyper_parameters,
-                        self.datastore(dtype),
-                        self.predictor,
-                    )
-            module = module.to(dtype)
+            module = self._built(dtype)
             with code_under_test("Loading the migrated run"):
                 self.adapter.load_strictly(module, checkpoint)
             self._models[key] = module.to(self.device)
         return self._models[key]
 
+    def _built(self, dtype: torch.dtype) -> nn.Module:
+        with code_under_test("Building the model of the current code"):
+            with building(dtype):
+                module = self.adapter.build(
+                    self.hyper_parameters,
+                    self.datastore(dtype),
+                    self.predictor,
+                )
+        return module.to(dtype)
+
+    def layout(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes that a file of the current code would have."""
+        module = self._models.get(("migrated", torch.float64))
+        if module is None:
+            module = self._built(torch.float64)
+        return {n: tuple(t.shape) for n, t in module.state_dict().items()}
+
     def datastore(self, dtype: torch.dtype) -> StoredDatastore:
         """Return the dataset, with the migrated graph beside it."""
-        root = self._folder / "migrated" / _NUMPY[dtype]
+        root = self._migrated_folder / _NUMPY[dtype]
         self._put_graph(self.run, dtype, root)
         return self._datastore(dtype, root)
 
@@ -209,26 +231,12 @@ class Subject:
         return StoredDatastore(self.reference.dataset, root, _NUMPY[dtype])
 
     def _put_graph(self, run: SavedRun, dtype: torch.dtype, root: Path) -> None:
-        folder = root / "graph" / self.reference.graph_name
-        if folder.exists():
-            return
+        put_graph(run, dtype, root / "graph" / self.reference.graph_name)
 
-        def typed(tensor: Tensor) -> Tensor:
-            return tensor.to(dtype) if tensor.is_floating_point() else tensor
-
-        graph = run.map_tensors(typed).graph
-        write_graph(dict(graph), run.graph_format, folder)
-
-    def _batch(
-        self, dtype: torch.dtype
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        init, target, forcing, times = self.reference.batch(dtype)
-        return (
-            init.to(self.device),
-            target.to(self.device),
-            forcing.to(self.device),
-            times.to(self.device),
-        )
+    def _batch(self, dtype: torch.dtype) -> Batch:
+        recorded = self.reference.batch(dtype)
+        init, target, forcing, times = (t.to(self.device) for t in recorded)
+        return init, target, forcing, times
 
     def outputs(
         self, module: nn.Module, dtype: torch.dtype
@@ -261,12 +269,11 @@ class Subject:
             (1,) float64.
         """
         module = self.migrated(torch.float64)
+        batch = self._batch(torch.float64)
         noise = ReplayNoise(self.reference.noise("loss"))
         with code_under_test("The training step of the current code"):
             with reproducible(), default_dtype(torch.float64), noise:
-                loss = self.adapter.training_loss(
-                    module, self._batch(torch.float64)
-                )
+                loss = self.adapter.training_loss(module, batch)
         return loss.detach().reshape(1)
 
     def batch(self) -> Mapping[str, Tensor]:
@@ -279,7 +286,6 @@ class Subject:
             ``target_times``, as the current code's dataset and transfer
             hooks make them in float32.
         """
-        description = self.reference.description
         module = self.migrated(torch.float32)
         with code_under_test("Making a batch with the current code"):
             batch = self.adapter.batch(
@@ -287,7 +293,7 @@ class Subject:
                 self.datastore(torch.float32),
                 self._window(),
                 self.reference.sample_indices,
-                description["ar_steps"],
+                self.reference.description["ar_steps"],
             )
         names = ("init_states", "target_states", "forcing", "target_times")
         return dict(zip(names, batch, strict=True))

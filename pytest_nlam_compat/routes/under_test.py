@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,10 +51,18 @@ def code_under_test(doing: str) -> Iterator[None]:
 def _place(cause: BaseException) -> str:
     """Return the innermost frame of the code under test."""
     frames = traceback.extract_tb(cause.__traceback__)
-    theirs = [f for f in frames if "neural_lam" in Path(f.filename).parts]
+    theirs = [f for f in frames if _is_theirs(f.filename)]
     outside = [f for f in frames if not _is_ours(f.filename)]
     frame = (theirs or outside or list(frames))[-1]
     return f"{frame.filename}:{frame.lineno}, in {frame.name}"
+
+
+def _is_theirs(filename: str) -> bool:
+    package = getattr(sys.modules.get("neural_lam"), "__file__", None)
+    if package is None:
+        return False
+    # Not by name: a clone called neural_lam holds an environment, too.
+    return Path(filename).is_relative_to(Path(package).parent)
 
 
 def _is_ours(filename: str) -> bool:

@@ -1,0 +1,228 @@
+"""What the importable neural_lam is taken for, and why."""
+
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+
+import packaging
+import pytest
+from packaging.version import Version
+
+from pytest_nlam_compat.adapters import probe as probing
+from pytest_nlam_compat.adapters.probe import (
+    MARKERS,
+    OLDEST,
+    CurrentCode,
+    has,
+    probe,
+)
+from pytest_nlam_compat.errors import CompatError
+
+PACKAGE = Path(probing.__file__).parents[2]
+
+
+@pytest.fixture
+def current(current_adapter):
+    return current_adapter.current
+
+
+@pytest.mark.neural_lam
+def test_the_installed_release_is_recognised(current):
+    import neural_lam
+
+    assert current == CurrentCode(
+        version=importlib.metadata.version("neural-lam"),
+        path=Path(neural_lam.__file__).parent,
+        release=Version("0.7.0"),
+        evidence="it has neural_lam.train_model.build_predictor",
+    )
+
+
+def test_markers_are_newest_first():
+    releases = [Version(marker.release) for marker in MARKERS]
+    assert releases == sorted(releases, reverse=True)
+    assert releases[-1] > OLDEST
+
+
+# What a development install may lack or have, and what it is taken for then.
+HISTORY = [
+    # A build of 0.7.0, whatever its metadata says.
+    ([], "0.7.0", "0.7.0", "it has neural_lam.train_model.build_predictor"),
+    ([], "unknown", "0.7.0", "it has neural_lam.train_model.build_predictor"),
+    ([], "0.5.1", "0.7.0", "it has neural_lam.train_model.build_predictor"),
+    ([], "0.8.0", "0.7.0", "it has neural_lam.train_model.build_predictor"),
+    # Between 0.6.0 and 0.7.0: before #688.
+    (
+        ["0.7.0"],
+        "0.6.1.dev9",
+        "0.6.0",
+        "it has neural_lam.utils.zero_index_g2m",
+    ),
+    (["0.7.0"], "unknown", "0.6.0", "it has neural_lam.utils.zero_index_g2m"),
+    # A pull request on 0.7.0 or later that renamed the marker.
+    (["0.7.0"], "0.7.0", "0.7.0", "its metadata says 0.7.0"),
+    (["0.7.0"], "0.7.1.dev3+g1", "0.7.0", "its metadata says 0.7.1.dev3+g1"),
+    (["0.7.0", "0.6.0"], "1.0", "0.7.0", "its metadata says 1.0"),
+    # Releases that came before.
+    (
+        ["0.7.0", "0.6.0"],
+        "0.5.0",
+        "0.5.0",
+        "it lacks neural_lam.config.DatastoreKindStr",
+    ),
+    (
+        ["0.7.0", "0.6.0", "0.5.0"],
+        "0.4.0",
+        "0.4.0",
+        "none of the markers of later releases",
+    ),
+    # Older metadata never lowers the answer to a release without a marker.
+    (
+        ["0.7.0", "0.6.0", "0.5.0"],
+        "0.3.0",
+        "0.4.0",
+        "none of the markers of later releases",
+    ),
+]
+
+
+@pytest.mark.neural_lam
+@pytest.mark.usefixtures("current_adapter")
+@pytest.mark.parametrize(("without", "version", "release", "evidence"), HISTORY)
+def test_development_installs(monkeypatch, without, version, release, evidence):
+    """The real code, with markers taken away from it."""
+    for marker in MARKERS:
+        if marker.release in without:
+            module = sys.modules[marker.module]
+            if marker.present:
+                monkeypatch.delattr(module, marker.name)
+            else:
+                monkeypatch.setattr(module, marker.name, object, raising=False)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
+    current = probe()
+    assert current.version == version
+    assert (str(current.release), current.evidence) == (release, evidence)
+
+
+@pytest.mark.neural_lam
+@pytest.mark.usefixtures("current_adapter")
+def test_a_tree_without_metadata(monkeypatch):
+    def version(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert probe().version == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "expected"),
+    [
+        ("json", "dumps", True),
+        ("json", "no_such_name", False),
+        ("json.decoder", "JSONDecoder", True),
+        ("json.no_such_module", "name", False),
+        ("json.no_such_module.below", "name", False),
+        ("json.decoder.below", "name", False),  # its parent is no package
+        ("no_such_package", "name", False),
+        ("no_such_package.below", "name", False),
+    ],
+)
+def test_has(module, name, expected):
+    assert has(module, name) is expected
+
+
+def test_no_neural_lam(monkeypatch):
+    monkeypatch.setitem(sys.modules, "neural_lam", None)
+    with pytest.raises(CompatError) as raised:
+        probe()
+    assert str(raised.value) == (
+        "There is no neural_lam to check: it can't be imported.\n"
+        "Install the code under test in this environment, for example with "
+        "`pip install -e .` in a clone of neural-lam."
+    )
+
+
+def probed(folder, *options):
+    """Probe in a process of its own, with a folder before all others."""
+    code = (
+        "import sys\n"
+        f"sys.path[:0] = {[str(folder), str(PACKAGE)]}\n"
+        "from pytest_nlam_compat.adapters.probe import probe\n"
+        "from pytest_nlam_compat.errors import CompatError\n"
+        "try:\n"
+        "    probe()\n"
+        "except CompatError as error:\n"
+        "    print(error)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, *options, "-c", code], capture_output=True, text=True
+    )
+    assert run.stderr == ""
+    return run.stdout
+
+
+def broken(path, cause):
+    return (
+        "neural_lam is installed but its import fails.\n"
+        f"  path: {path}\n"
+        f"  cause: {cause}\n"
+        "`python -c 'import neural_lam.train_model'` shows the whole story; "
+        "mend that first.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "cause"),
+    [
+        (
+            "__init__.py",
+            "import no_such_dependency",
+            "ModuleNotFoundError: No module named 'no_such_dependency'",
+        ),
+        (
+            "train_model.py",
+            "from neural_lam import models",
+            "ImportError: cannot import name 'models' from 'neural_lam' "
+            "({package}/__init__.py)",
+        ),
+        ("train_model.py", "1 / 0", "ZeroDivisionError: division by zero"),
+        (
+            "train_model.py",
+            "def main(:",
+            "SyntaxError: invalid syntax (train_model.py, line 1)",
+        ),
+        (
+            "models.py",  # so that there is no train_model.py
+            "",
+            "ModuleNotFoundError: No module named 'neural_lam.train_model'",
+        ),
+    ],
+)
+def test_a_neural_lam_whose_import_fails(tmp_path, file, content, cause):
+    package = tmp_path / "neural_lam"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / file).write_text(content)
+    assert probed(tmp_path) == broken(package, cause.format(package=package))
+
+
+@pytest.mark.parametrize(
+    ("files", "cause"),
+    [
+        # The folder of a clone, from the folder that holds it.
+        (
+            ["neural_lam/__init__.py"],
+            "ModuleNotFoundError: No module named 'neural_lam.train_model'",
+        ),
+        (["train_model.py"], "ImportError: the folder has no __init__.py"),
+    ],
+)
+def test_a_folder_that_only_has_the_name(tmp_path, files, cause):
+    package = tmp_path / "neural_lam"
+    for file in files:
+        (package / file).parent.mkdir(parents=True, exist_ok=True)
+        (package / file).touch()
+    # Without what is installed, where a real one would be found first.
+    (tmp_path / "packaging").symlink_to(Path(packaging.__file__).parent)
+    assert probed(tmp_path, "-S", "-E") == broken(package, cause)

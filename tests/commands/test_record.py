@@ -1,0 +1,97 @@
+"""``nlam-compat record``: what is asked for, and what it prints."""
+
+import pytest
+from packaging.version import Version
+
+from pytest_nlam_compat.cli import main
+from pytest_nlam_compat.recording.cases import CASES
+
+
+@pytest.fixture
+def fixtures(tmp_path):
+    folder = tmp_path / "fixtures"
+    folder.mkdir()
+    (folder / "registry.txt").write_text("# Archives.\n")
+    return folder
+
+
+@pytest.mark.neural_lam
+@pytest.mark.usefixtures("current_adapter")
+def test_it_tells_a_line_for_each_case(fixtures, monkeypatch, capsys):
+    from pytest_nlam_compat.recording import release
+
+    monkeypatch.setattr(release, "cases_of", lambda _: CASES[:1])
+    monkeypatch.chdir(fixtures.parent)
+    assert main(["record", "v0.7.0"]) == 0
+    out, err = capsys.readouterr()
+    first, case, last = out.splitlines()
+    assert first == "Recording neural-lam 0.7.0"
+    assert case.startswith("  graph_lam: ")
+    size = (fixtures / "0.7.0.zip").stat().st_size
+    assert last == f"fixtures/0.7.0.zip: {size / 1000:,.0f} kB"
+    assert err == ""
+
+
+@pytest.mark.parametrize("text", ["newest", "0.7.x", "main", ""])
+def test_a_release_that_is_none(fixtures, capsys, text):
+    assert main(["record", text, "--fixtures", str(fixtures)]) == 1
+    assert capsys.readouterr() == (
+        "",
+        f"{text!r} is not a release.\nGive a version such as 0.7.0.\n",
+    )
+
+
+def test_a_folder_without_a_registry(tmp_path, capsys):
+    assert main(["record", "0.7.0", "--fixtures", str(tmp_path)]) == 1
+    assert capsys.readouterr() == (
+        "",
+        f"{tmp_path} has no registry.txt.\n"
+        "Run it at the top of a clone of pytest-nlam-compat, or name its "
+        "folder with --fixtures.\n",
+    )
+
+
+def test_fixtures_are_those_of_the_current_folder(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["record", "0.7.0"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("fixtures has no registry.txt.\n")
+
+
+@pytest.mark.neural_lam
+@pytest.mark.usefixtures("current_adapter")
+@pytest.mark.parametrize(
+    ("release", "what"),
+    [
+        ("0.6.0", "neural-lam 0.6.0 can only be recorded with itself."),
+        (
+            "0.7.0.dev1",
+            "neural-lam 0.7.0.dev1 can only be recorded with itself.",
+        ),
+    ],
+)
+def test_another_release(fixtures, capsys, release, what):
+    assert main(["record", release, "--fixtures", str(fixtures)]) == 1
+    out, err = capsys.readouterr()
+    assert out == f"Recording neural-lam {Version(release)}\n"
+    assert err.startswith(f"{what}\n  installed: 0.7.0\n")
+
+
+@pytest.mark.neural_lam
+def test_an_archive_that_is_there(fixtures, capsys):
+    (fixtures / "0.7.0.zip").write_bytes(b"published")
+    assert main(["record", "0.7.0", "--fixtures", str(fixtures)]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("neural-lam 0.7.0 is recorded already. ")
+    assert (fixtures / "0.7.0.zip").read_bytes() == b"published"
+
+
+def test_the_release_is_required(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["record"])
+    assert end.value.code == 2
+    assert capsys.readouterr().err.endswith(
+        "the following arguments are required: RELEASE\n"
+    )
