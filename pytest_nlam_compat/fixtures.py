@@ -43,11 +43,13 @@ def nlam_subject(
     current code makes of it; shared by all tests, so don't change them.
     """
     from pytest_nlam_compat.checks.selecting import selection_of
+    from pytest_nlam_compat.checks.verdict import verdict
 
     selection = selection_of(request.config)
-    return selection.subject(
-        nlam_reference, tmp_path_factory.mktemp(nlam_reference.id)
-    )
+    with verdict():
+        return selection.subject(
+            nlam_reference, tmp_path_factory.mktemp(nlam_reference.id)
+        )
 
 
 @pytest.fixture
@@ -68,7 +70,10 @@ def nlam_model(nlam_subject: Subject) -> nn.Module:
 
     import torch
 
-    return copy.deepcopy(nlam_subject.migrated(torch.float64))
+    from pytest_nlam_compat.checks.verdict import verdict
+
+    with verdict():
+        return copy.deepcopy(nlam_subject.migrated(torch.float64))
 
 
 @pytest.fixture
@@ -84,11 +89,9 @@ def nlam_check(nlam_reference: Reference) -> Callable[..., None]:
     def check(**outputs: Tensor) -> None:
         __tracebackhide__ = True
         from pytest_nlam_compat.checks.judging import judge
-        from pytest_nlam_compat.errors import CompatError
+        from pytest_nlam_compat.checks.verdict import verdict
 
-        try:
+        with verdict():
             judge(nlam_reference, outputs)
-        except CompatError as error:
-            pytest.fail(str(error), pytrace=False)
 
     return check

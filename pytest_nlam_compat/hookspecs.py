@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from pytest_nlam_compat.adapters.base import Adapter
     from pytest_nlam_compat.adapters.probe import CurrentCode
+    from pytest_nlam_compat.migrations import Migration
 
 
 @pytest.hookspec(firstresult=True)
@@ -42,4 +44,39 @@ def pytest_nlam_compat_adapter(current: CurrentCode) -> Adapter | None:
                     return module.rollout(init_states, forcing, boundary)
 
             return Renamed(current)
+    """
+
+
+@pytest.hookspec
+def pytest_nlam_compat_migrations() -> Iterable[Migration] | None:
+    """Give the migrations that the repository under test brings along.
+
+    For steps that are made rather than written down; what is written down is
+    found by the ini key ``nlam_compat_migrations``, which comes first. Every
+    implementation is asked.
+
+    Returns
+    -------
+    iterable of Migration, or None
+        Applied after neural-lam's own history, to each saved run that is
+        older than the step's ``since``.
+
+    Examples
+    --------
+    In the ``conftest.py`` of neural-lam::
+
+        def pytest_nlam_compat_migrations():
+            from pytest_nlam_compat.migrations import Migration, Rename
+
+            yield Migration(
+                id="0.8.0-output-mlp",
+                since="0.8.0",
+                reason="output_map is named as the other MLPs are (#800).",
+                operations=(
+                    Rename(
+                        "forecaster.predictor.output_map",
+                        "forecaster.predictor.output_mlp",
+                    ),
+                ),
+            )
     """

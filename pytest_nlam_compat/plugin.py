@@ -61,6 +61,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini(
         "nlam_compat_url", "folder of the reference archives on a server"
     )
+    parser.addini(
+        "nlam_compat_migrations",
+        "migrations of this repository: a file or folder, relative to the "
+        "root, or a module",
+    )
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -82,8 +87,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run whatever asks for ``nlam_reference`` once for each reference."""
+    """Run checks once for each reference, or for each registry."""
     if "nlam_reference" in metafunc.fixturenames:
         from pytest_nlam_compat.checks.selecting import parametrize
 
         parametrize(metafunc)
+    if "nlam_registry" in metafunc.fixturenames:
+        from pytest_nlam_compat.checks.selecting import parametrize_registries
+
+        parametrize_registries(metafunc)

@@ -124,6 +124,17 @@ class Archive:
             raise self._flipped(name)
         return content
 
+    def read_at(self, start: int, size: int) -> bytes:
+        """Read bytes from a place of the file; fewer at its end.
+
+        Several threads may, where the system reads without moving a position.
+        """
+        if hasattr(os, "pread"):
+            return os.pread(self.fileno(), size, start)
+        self.fileno()
+        self._stream.seek(start)
+        return self._stream.read(size)
+
     def verify(self) -> None:
         """Read all records once, and check them.
 

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_nlam_compat.checkpoints.arrays import Array
 from pytest_nlam_compat.checkpoints.dtypes import DTYPES, QUANTIZED, STORAGES
 from pytest_nlam_compat.checkpoints.standins import Global
 from pytest_nlam_compat.errors import CompatError
@@ -45,6 +46,11 @@ class FreshStorage:
     device: str = "cpu"
 
     @property
+    def nbytes(self) -> int:
+        """Its size in bytes."""
+        return self.content.nbytes
+
+    @property
     def untyped(self) -> bool:
         """Whether each tensor brings its own element type."""
         return self.cls.name == "UntypedStorage"
@@ -77,7 +83,7 @@ class FreshTensors:
         ----------
         value : object
             A ``torch.Tensor``, a ``torch.nn.Parameter``, a ``numpy.ndarray``
-            (which becomes a tensor), or anything else.
+            or an `Array` (which become tensors), or anything else.
 
         Returns
         -------
@@ -91,6 +97,8 @@ class FreshTensors:
         """
         # Whoever has a tensor has imported its library; we need not.
         torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
+        if isinstance(value, Array):
+            return self._of_numpy(value.content(), value.dtype)
         if torch is not None and isinstance(value, torch.Tensor):
             return self._of_torch(value)
         if numpy is not None and isinstance(value, numpy.ndarray):
@@ -141,8 +149,10 @@ class FreshTensors:
             metadata,
         )
 
-    def _of_numpy(self, array: np.ndarray[Any, Any]) -> FreshTensor:
-        dtype = array.dtype.name
+    def _of_numpy(
+        self, array: np.ndarray[Any, Any], dtype: str | None = None
+    ) -> FreshTensor:
+        dtype = dtype or array.dtype.name
         if dtype not in DTYPES or not array.dtype.isnative:
             raise _unwritable(f"numpy.ndarray of the type {array.dtype}")
         content = memoryview(array.tobytes())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pytest_nlam_compat.checkpoints.archive import Archive
+from pytest_nlam_compat.checkpoints.copying import Progress
 from pytest_nlam_compat.checkpoints.fresh import FreshStorage
 from pytest_nlam_compat.checkpoints.pickler import Pickler
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
@@ -46,6 +47,7 @@ def write_checkpoint(
     path: str | os.PathLike[str],
     *,
     overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> None:
     """Write a checkpoint, whole or not at all.
 
@@ -63,6 +65,9 @@ def write_checkpoint(
         Where to. May be the file that the checkpoint was read from.
     overwrite : bool, optional
         Whether there may be a file already, which is then replaced.
+    progress : callable, optional
+        Told now and then how many bytes of large records are copied,
+        and of how many.
 
     Raises
     ------
@@ -84,7 +89,7 @@ def write_checkpoint(
     with _replacing(target, overwrite) as stream:
         writer = ZipWriter(stream, archive.folder if archive else "archive")
         _write_records(writer, pickle, pickler.storages, archive)
-        writer.finish()
+        writer.finish(progress)
 
 
 def _write_records(

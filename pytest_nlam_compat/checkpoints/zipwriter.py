@@ -6,13 +6,12 @@ the places of records from it without looking, when it loads a file by mmap.
 
 from __future__ import annotations
 
-import errno
-import os
 import struct
 import zlib
 from typing import BinaryIO
 
 from pytest_nlam_compat.checkpoints.archive import Archive
+from pytest_nlam_compat.checkpoints.copying import Copies, Progress, write_at
 from pytest_nlam_compat.checkpoints.zipformat import (
     CENTRAL,
     CENTRAL_SIGNATURE,
@@ -30,7 +29,6 @@ from pytest_nlam_compat.checkpoints.zipformat import (
     LOCATOR_SIGNATURE,
     UTF8_NAME,
     ZIP64_EXTRA,
-    Record,
 )
 
 #: What is as large, or as far away, does not fit into 32 bits.
@@ -50,17 +48,6 @@ _PENDING = 1024 * 1024
 _PADDING = int.from_bytes(b"FB", "little")
 _MADE_BY, _NEEDED = 0x031E, 45
 
-# The errors of file systems between which, or on which, the kernel does not
-# copy.
-_NO_KERNEL_COPY = frozenset(
-    {
-        errno.EXDEV,
-        errno.ENOSYS,
-        errno.EOPNOTSUPP,
-        errno.EINVAL,
-    }
-)
-
 
 class ZipWriter:
     """Writes an archive to a file, record after record.
@@ -75,9 +62,12 @@ class ZipWriter:
 
     def __init__(self, stream: BinaryIO, folder: str) -> None:
         self._stream = stream
+        self._copies = Copies(stream)
         self._folder = folder
         self._pending = bytearray()
         self._at = 0
+        # Up to where all is written, or noted to be copied.
+        self._flushed = 0
         self._directory = bytearray()
         self._count = 0
 
@@ -124,13 +114,17 @@ class ZipWriter:
         Raises
         ------
         CompatError
-            If the other is closed, or became shorter.
+            If the other is closed, or became shorter. A large record is only
+            copied in the end, by `finish`: the other is to stay open.
         """
         record = archive.records[source]
         phase = record.start % _PAGE if in_phase else 0
         descriptor = self._begin(name, record.size, record.crc, phase)
-        if record.size >= _LARGE and self._copied_by_kernel(archive, record):
+        if record.size >= _LARGE:
+            self._flush()
+            self._copies.add(archive, source, self._at)
             self._at += record.size
+            self._flushed = self._at
         else:
             for chunk in archive.chunks(source):
                 self._write(chunk)
@@ -140,8 +134,20 @@ class ZipWriter:
         """Return a checksum of all names, sizes and checksums so far."""
         return zlib.crc32(self._directory)
 
-    def finish(self) -> None:
-        """Write the list of records; nothing can be added after it."""
+    def finish(self, progress: Progress | None = None) -> None:
+        """Write the list of records; nothing can be added after it.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            Told now and then how many bytes of large records are copied, and
+            of how many.
+
+        Raises
+        ------
+        CompatError
+            If an archive that is copied from became shorter.
+        """
         start, length = self._at, len(self._directory)
         end64 = start + length
         self._write(self._directory)
@@ -156,6 +162,7 @@ class ZipWriter:
         narrow = map(min, counts, (0, 0, *limits[2:]))
         self._write(END.pack(END_SIGNATURE, *narrow, 0))
         self._flush()
+        self._copies.run(progress)
 
     def _begin(self, name: str, size: int, crc: int, phase: int = 0) -> bytes:
         """Write what is before a record; return what is to be behind it."""
@@ -194,32 +201,6 @@ class ZipWriter:
         sizes = "<4sI2Q" if wide else "<4s3I"
         return struct.pack(sizes, DESCRIPTOR_SIGNATURE, crc, size, size)
 
-    def _copied_by_kernel(self, archive: Archive, record: Record) -> bool:
-        """Have the kernel copy a record; False if it does not, or not all."""
-        if not hasattr(os, "copy_file_range"):
-            return False
-        self._flush()
-        source, target = archive.fileno(), self._stream.fileno()
-        done = 0
-        while done < record.size:
-            try:
-                count = os.copy_file_range(
-                    source,
-                    target,
-                    record.size - done,
-                    record.start + done,
-                    self._at + done,
-                )
-            except OSError as error:
-                if error.errno in _NO_KERNEL_COPY:
-                    return False
-                raise
-            if count == 0:
-                return False
-            done += count
-        self._stream.seek(self._at + done)
-        return True
-
     def _write(self, content: bytes | bytearray | memoryview) -> None:
         self._at += len(content)
         if len(content) >= _LARGE:
@@ -235,6 +216,5 @@ class ZipWriter:
         self._pending = bytearray()
 
     def _write_out(self, content: bytes | bytearray | memoryview) -> None:
-        left = memoryview(content)
-        while left:
-            left = left[self._stream.write(left) :]
+        write_at(self._stream, content, self._flushed)
+        self._flushed += len(content)

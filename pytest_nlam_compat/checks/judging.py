@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -26,6 +26,52 @@ def row_of(outputs: Mapping[str, Tensor]) -> Tolerance:
     return FLOAT64 if double else FLOAT32
 
 
+def insist_on_outputs(
+    reference: Reference, outputs: Mapping[str, Tensor], dtype: torch.dtype
+) -> None:
+    """Insist that a rollout gave what the release gave, in this precision.
+
+    What is missing would go uncompared, and what came in a lesser precision
+    would be judged by the tolerance of that.
+
+    Parameters
+    ----------
+    reference : Reference
+    outputs : mapping of str to Tensor
+        By name.
+    dtype : torch.dtype
+        Of the model and its inputs.
+
+    Raises
+    ------
+    CompatError
+        Naming what is missing, new, or of another precision.
+    """
+    # The float32 golden has all outputs of a rollout and nothing else.
+    expected = reference.group("golden32").keys()
+    wrong = {
+        "missing": ", ".join(sorted(expected - outputs.keys())),
+        "new": ", ".join(sorted(outputs.keys() - expected)),
+        f"not {_name(dtype)} as model and inputs are": ", ".join(
+            f"{name} ({_name(output.dtype)})"
+            for name, output in sorted(outputs.items())
+            if output.dtype is not dtype
+        ),
+    }
+    if any(wrong.values()):
+        raise CompatError(
+            f"{reference.id}: the current code gives other outputs than "
+            f"neural-lam {reference.release} did.",
+            facts={label: names for label, names in wrong.items() if names},
+            remedy="Return what the release returned, or adapt: implement "
+            "the hook pytest_nlam_compat_adapter.",
+        )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def differences(
     reference: Reference, outputs: Mapping[str, Tensor]
 ) -> list[Difference]:
@@ -35,7 +81,7 @@ def differences(
     ----------
     reference : Reference
     outputs : mapping of str to Tensor
-        By name, all float64 or all float32.
+        By name, at least one; all float64 or all float32.
 
     Returns
     -------
@@ -47,6 +93,12 @@ def differences(
     CompatError
         If the golden lacks an output, or its shape differs.
     """
+    if not outputs:
+        raise CompatError(
+            "No output was given to compare with the golden of "
+            f"{reference.id}.",
+            remedy="Give at least one by name, such as prediction=...",
+        )
     row = row_of(outputs)
     precision = "golden64" if row is FLOAT64 else "golden32"
     golden, judge64 = reference.group(precision), reference.group("golden64")
@@ -71,17 +123,25 @@ def differences(
                 "the hook pytest_nlam_compat_adapter.",
             )
         limit = allowed(row, judge64[name], reference.description["noise32"])
-        variables = (
-            reference.dataset.names["state"]
-            if name in ("prediction", "pred_std")
-            else None
-        )
         found.append(
             compare(
-                output, golden[name], limit, output=name, variables=variables
+                output,
+                golden[name],
+                limit,
+                output=name,
+                variables=_variables(reference, name),
             )
         )
     return sorted(found, key=lambda one: one.share, reverse=True)
+
+
+def _variables(reference: Reference, output: str) -> Sequence[str] | None:
+    """Name the last axis of an output."""
+    if output == "loss":
+        return ["loss"]
+    if output in ("prediction", "pred_std"):
+        return reference.dataset.names["state"]
+    return None
 
 
 def judge(reference: Reference, outputs: Mapping[str, Tensor]) -> Difference:
@@ -128,13 +188,11 @@ def facts(difference: Difference, row: Tolerance) -> dict[str, object]:
     -------
     dict of str to object
     """
-    place = ", ".join(
-        f"{axis} {index}"
-        for axis, index in zip(_AXES, difference.index, strict=False)
-    )
+    axes = zip(_AXES, difference.index, strict=False)
+    place = "".join(f", {axis} {index}" for axis, index in axes)
     return {
         "compared": f"{difference.output}, by the row {row.name!r}",
-        "differs most": f"variable {difference.variable}, {place}",
+        "differs most": f"variable {difference.variable}{place}",
         "obtained": f"{difference.obtained:.12g}",
         "expected": f"{difference.expected:.12g}",
         "allowed": f"{difference.allowed:.2e}",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from pytest_nlam_compat.reports import causes
 from pytest_nlam_compat.reports.matrix import Cell, render
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ class Reporting:
                 f"nlam-compat: {_count(len(chosen.void), 'void case')}, "
                 "see the end"
             )
+        if chosen.migrations:
+            count = _count(len(chosen.migrations), "migration")
+            ids = ", ".join(step.id for step in chosen.migrations)
+            lines.append(f"nlam-compat: {count} of this repository: {ids}")
         lines += [f"nlam-compat: {notice}" for notice in chosen.notices]
         return lines
 
@@ -70,6 +75,13 @@ class Reporting:
         terminalreporter.section("neural-lam checkpoints")
         width = terminalreporter._tw.fullwidth
         for line in render(cells, width):
+            terminalreporter.line(line)
+        failed = [
+            (_parameter(report.nodeid), dict(report.user_properties))
+            for report in reports
+            if report.outcome == "failed"
+        ]
+        for line in causes.render(causes.group(failed)):
             terminalreporter.line(line)
 
     def _cells(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -13,15 +15,22 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
 from pytest_nlam_compat.adapters.base import Adapter
-from pytest_nlam_compat.adapters.probe import probe
+from pytest_nlam_compat.adapters.probe import CurrentCode, probe
 from pytest_nlam_compat.adapters.select import select
+from pytest_nlam_compat.checks.collecting import repository_steps
+from pytest_nlam_compat.checks.explaining import Explaining
+from pytest_nlam_compat.checks.linting import registries
 from pytest_nlam_compat.checks.reporting import Reporting
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations import Migration
 from pytest_nlam_compat.references.format import Archive
 from pytest_nlam_compat.references.reference import Reference
 from pytest_nlam_compat.references.store import Store
 from pytest_nlam_compat.routes.device import choose
-from pytest_nlam_compat.routes.subject import Subject
+from pytest_nlam_compat.routes.under_test import code_under_test
+
+if TYPE_CHECKING:
+    from pytest_nlam_compat.routes.subject import Subject
 
 SUITE = Path(__file__).with_name("suite.py")
 NODE_ID = "nlam-compat"
@@ -48,6 +57,8 @@ class Selection:
         Releases left out since the current code is older.
     notices : tuple of str
         What the store wants known.
+    migrations : tuple of Migration
+        What the repository under test brings along.
     """
 
     adapter: Adapter
@@ -58,10 +69,16 @@ class Selection:
     void: dict[tuple[Version, str], str] = field(default_factory=dict)
     newer: tuple[Version, ...] = ()
     notices: tuple[str, ...] = ()
+    migrations: tuple[Migration, ...] = ()
 
     def subject(self, reference: Reference, folder: Path) -> Subject:
         """Put a reference in front of the current code."""
-        return Subject(reference, self.adapter, folder, self.device)
+        # It imports neural_lam, which only `probe` may find broken or absent.
+        from pytest_nlam_compat.routes.subject import Subject
+
+        return Subject(
+            reference, self.adapter, folder, self.device, self.migrations
+        )
 
 
 _SELECTION = pytest.StashKey[Selection]()
@@ -83,6 +100,7 @@ def selection_of(config: pytest.Config) -> Selection:
         config.stash[_SELECTION] = _select(config)
         reporting = Reporting(config.stash[_SELECTION])
         config.pluginmanager.register(reporting, "nlam-compat-reporting")
+        config.pluginmanager.register(Explaining(), "nlam-compat-explaining")
     return config.stash[_SELECTION]
 
 
@@ -90,7 +108,8 @@ def add_suite(config: pytest.Config) -> None:
     """Add the ready-made checks to what is collected.
 
     Where the command line names no path only they are run, so that
-    ``pytest --nlam-compat`` answers one question, and quickly.
+    ``pytest --nlam-compat`` answers one question, and quickly. An id of a
+    check, as reports show it, is as good as a path.
 
     Parameters
     ----------
@@ -107,7 +126,11 @@ def add_suite(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
     config.pluginmanager.register(_Suite(), "nlam-compat-suite")
     named = config.args_source is pytest.Config.ArgsSource.ARGS
-    config.args[:] = [*(config.args if named else []), str(SUITE)]
+    paths = config.args if named else []
+    ids = [path for path in paths if path.startswith(f"{NODE_ID}::")]
+    checks = [path.replace(NODE_ID, str(SUITE), 1) for path in ids]
+    others = [path for path in paths if path not in ids]
+    config.args[:] = [*others, *(checks or [str(SUITE)])]
 
 
 class _Suite:
@@ -145,6 +168,20 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     )
 
 
+def parametrize_registries(metafunc: pytest.Metafunc) -> None:
+    """Run a test once for each registry of migrations.
+
+    Parameters
+    ----------
+    metafunc : pytest.Metafunc
+    """
+    try:
+        names = registries(selection_of(metafunc.config))
+    except CompatError as error:
+        raise pytest.Collector.CollectError(str(error)) from error
+    metafunc.parametrize("nlam_registry", names, scope="session")
+
+
 def _select(config: pytest.Config) -> Selection:
     _refuse_regeneration(config)
     wanted = _specifier(config.getoption("nlam_compat_release"))
@@ -157,9 +194,7 @@ def _select(config: pytest.Config) -> Selection:
         offline=config.getoption("nlam_compat_offline"),
     )
     current = probe()
-    adapter = config.hook.pytest_nlam_compat_adapter(current=current)
-    if adapter is None:
-        adapter = select(current)
+    adapter = _adapter(config, current)
     known = [r for r in store.releases if r <= current.release]
     archives = [
         Archive(store.archive(release)) for release in wanted.filter(known)
@@ -173,6 +208,10 @@ def _select(config: pytest.Config) -> Selection:
                 "current code": f"neural-lam {current.release}",
                 "--nlam-compat-release": str(wanted) or "any",
                 "--nlam-compat-case": pattern,
+            }
+            | {
+                f"{release}-{case} is void": reason
+                for (release, case), reason in void.items()
             },
             remedy="Correct the options; without them all are selected.",
         )
@@ -185,7 +224,30 @@ def _select(config: pytest.Config) -> Selection:
         void=void,
         newer=tuple(r for r in store.releases if r > current.release),
         notices=tuple(store.notices),
+        migrations=repository_steps(config, current.release),
     )
+
+
+def _adapter(config: pytest.Config, current: CurrentCode) -> Adapter:
+    """Return the adapter that the repository brings, or one of ours."""
+    with code_under_test("The hook pytest_nlam_compat_adapter"):
+        adapter = config.hook.pytest_nlam_compat_adapter(current=current)
+    with code_under_test("Importing what the checks need of neural_lam"):
+        if adapter is None:
+            adapter = select(current)
+        # Here, so that it fails once rather than for each reference.
+        importlib.import_module("pytest_nlam_compat.routes.subject")
+    if not isinstance(adapter, Adapter):
+        raise CompatError(
+            "The hook pytest_nlam_compat_adapter returned no adapter.",
+            facts={
+                "expected": "an instance of a subclass of "
+                "pytest_nlam_compat.adapters.base.Adapter, or None",
+                "found": repr(adapter),
+            },
+            remedy="Correct the hook in the conftest.py that implements it.",
+        )
+    return adapter
 
 
 def _sort(
@@ -202,7 +264,9 @@ def _sort(
             if not fnmatchcase(case, pattern):
                 continue
             reference = Reference(archive, case)
-            defect = adapter.cannot_run(reference.description["model"])
+            model = reference.description["model"]
+            with code_under_test(f"Asking whether {model} can be run"):
+                defect = adapter.cannot_run(model)
             if defect is None:
                 references.append(reference)
             else:

@@ -9,7 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pytest_nlam_compat.references.trace import SAMPLES, Call, Trace
+from pytest_nlam_compat.references.trace import (
+    SAMPLES,
+    Call,
+    Trace,
+    kind_of,
+)
 
 
 def fingerprint(tensor: Tensor) -> Tensor:
@@ -75,7 +80,7 @@ class _Recorder:
         """Take the outputs of a call."""
         outputs = tuple(self._row(tensor) for tensor in _tensors(out))
         self._made.update(outputs)
-        kind = type(module).__name__
+        kind = kind_of(type(module).__name__)
         self.trace.calls.append(Call(name, kind, inputs, outputs))
 
     def finish(self) -> Trace:

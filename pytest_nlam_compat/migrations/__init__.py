@@ -1,6 +1,8 @@
 """The history of neural-lam, and the operations to write more of it."""
 
+from pytest_nlam_compat.migrations.concerns import holds
 from pytest_nlam_compat.migrations.history import HISTORY
+from pytest_nlam_compat.migrations.holding import Holds
 from pytest_nlam_compat.migrations.migration import Migration
 from pytest_nlam_compat.migrations.operations import *  # noqa: F403
 from pytest_nlam_compat.migrations.operations import __all__ as _operations
@@ -16,6 +18,8 @@ from pytest_nlam_compat.migrations.reading import (
     saved_run_from_checkpoint,
     to_checkpoint_dict,
 )
+from pytest_nlam_compat.migrations.registry import Registry
+from pytest_nlam_compat.migrations.repository import read_steps
 from pytest_nlam_compat.migrations.saved_run import (
     Optimizer,
     SavedRun,
@@ -26,15 +30,19 @@ from pytest_nlam_compat.migrations.upstream import as_callables
 __all__ = [
     "HISTORY",
     "Evidence",
+    "Holds",
     "Migration",
     "Optimizer",
     "Origin",
+    "Registry",
     "SavedRun",
     "Statistics",
     "apply",
     "as_callables",
     "detect_origin",
+    "holds",
     "plan",
+    "read_steps",
     "refuse_newer",
     "saved_run_from_checkpoint",
     "stamp",

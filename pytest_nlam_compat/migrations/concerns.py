@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pytest_nlam_compat.checkpoints.standins import Instance
@@ -10,10 +11,48 @@ from pytest_nlam_compat.migrations.operations.hyper_parameters import (
     hyper_parameter,
 )
 from pytest_nlam_compat.migrations.operations.numbering import LEGACY
+from pytest_nlam_compat.migrations.operations.segments import covers
 from pytest_nlam_compat.migrations.operations.trees import holds_instance_of
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 
 KIND = "neural_lam.config.DatastoreKindStr"
+
+
+def holds(pattern: str) -> Callable[[SavedRun], bool]:
+    """Make a predicate: whether a run has a module or a tensor.
+
+    Parameters
+    ----------
+    pattern : str
+        Whole segments, with wildcards as in `Rename`; under whatever parents,
+        so that it is the same before and after ``forecaster.predictor``.
+
+    Returns
+    -------
+    callable
+
+    Examples
+    --------
+    >>> run = SavedRun({"forecaster.predictor.g2m_gnn.w": 0}, {})
+    >>> holds("g2m_gnn")(run), holds("g2m")(run)
+    (True, False)
+    """
+
+    def held(run: SavedRun) -> bool:
+        return any(
+            covers(pattern, inside)
+            for name in run.state_dict
+            for inside in _inside(name)
+        )
+
+    return held
+
+
+def _inside(name: str) -> Iterable[str]:
+    """Give a name without its parents, for each number of them."""
+    segments = name.split(".")
+    for first in range(len(segments)):
+        yield ".".join(segments[first:])
 
 
 def has_args(run: SavedRun) -> bool:

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations.lint_functions import (
+    Finding,
+    check_function,
+)
 from pytest_nlam_compat.migrations.migration import Migration
 from pytest_nlam_compat.migrations.parameters import parameter_names
 from pytest_nlam_compat.migrations.planning import in_order, plan
@@ -24,30 +28,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Something wrong with a step.
+__all__ = ["Finding", "check_function", "check_on_run", "check_registry"]
 
-    Attributes
-    ----------
-    step : str
-        Its id or description.
-    problem : str
-        One sentence.
-    """
-
-    step: str
-    problem: str
-
-    def __str__(self) -> str:
-        return f"{self.step}: {self.problem}"
+PLACEHOLDER = "TODO"
+"""What a reason says that nobody has written yet."""
 
 
 def check_registry(migrations: Sequence[Migration]) -> list[Finding]:
     """Check what can be seen without a saved run.
 
-    Ids are unique, steps stand in the order of their releases, and their
-    limits leave a way.
+    Ids are unique, reasons are given, steps stand in the order of their
+    releases, and their limits leave a way.
 
     Parameters
     ----------
@@ -69,6 +60,8 @@ def check_registry(migrations: Sequence[Migration]) -> list[Finding]:
         if Version(step.since) < Version(before.since)
     ]
     for step in migrations:
+        if PLACEHOLDER in step.reason:
+            findings.append(Finding(step.id, "Has no reason yet."))
         if not step.operations:
             findings.append(Finding(step.id, "Has no operations."))
         if step.oldest and Version(step.oldest) >= Version(step.since):
@@ -90,9 +83,10 @@ def check_on_run(
 ) -> list[Finding]:
     """Check a registry on a frozen saved run.
 
-    Every step on the way matches and collides with nothing, loses no weight
-    and gives the optimizer's parameters back in order; a run that has arrived
-    goes no further; and the last step reaches the current layout.
+    Every step on the way passes `check_function`, matches and collides with
+    nothing, loses no weight and gives the optimizer's parameters back in
+    order; a run that has arrived goes no further; and the last step reaches
+    the current layout.
 
     Parameters
     ----------
@@ -112,10 +106,13 @@ def check_on_run(
     except CompatError as error:
         return [Finding("plan", str(error))]
     for step in steps:
+        before = run
         try:
             run = step.apply(run)
         except CompatError as error:
             return [*findings, Finding(step.id, str(error))]
+        function = _on_weights(step, before)
+        findings += check_function(step.id, function, before.state_dict)
         findings += [
             Finding(step.id, f"Numbers the parameter {name!r} {why}.")
             for name, why in _misnumbered(run)
@@ -130,97 +127,27 @@ def check_on_run(
     return findings
 
 
-def check_function(
-    step: str, function: StateDictFunction, state_dict: Mapping[str, Tensor]
-) -> list[Finding]:
-    """Check a bare function on a state_dict, such as upstream's registry has.
+def _on_weights(step: Migration, run: SavedRun) -> StateDictFunction:
+    """Give what a step does to the weights, with the rest of a run as is."""
 
-    It overwrites no tensor, renames nothing twice, and what it renames are
-    whole dot-separated segments.
+    def function(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+        # A function may be called with a part of the weights only.
+        optimizers = [
+            replace(
+                optimizer,
+                names=[n for n in optimizer.names if n in state_dict],
+                moments={
+                    name: kinds
+                    for name, kinds in optimizer.moments.items()
+                    if name in state_dict
+                },
+            )
+            for optimizer in run.optimizers
+        ]
+        part = replace(run, state_dict=state_dict, optimizers=optimizers)
+        return step.apply(part).state_dict
 
-    Parameters
-    ----------
-    step : str
-        What to call it in a finding.
-    function : callable
-        Maps a state_dict to another; may change its argument.
-    state_dict : mapping of str to Tensor
-        As it is when the function's turn comes.
-
-    Returns
-    -------
-    list of Finding
-    """
-    once = function(dict(state_dict))
-    findings = [
-        Finding(step, f"Overwrites {name!r}.")
-        for name in _overwritten(function, state_dict, once)
-    ]
-    try:
-        twice = function(dict(once))
-    except CompatError:
-        # Ours refuse where nothing is left to do.
-        twice = once
-    if list(twice) != list(once):
-        findings.append(Finding(step, "Twice is not the same as once."))
-    findings += [
-        Finding(step, f"Takes {name!r} for {module!r}: not a whole segment.")
-        for module, name in _mistaken(function, state_dict)
-    ]
-    return findings
-
-
-def _overwritten(
-    function: StateDictFunction,
-    state_dict: Mapping[str, Tensor],
-    once: Mapping[str, Tensor],
-) -> Iterable[str]:
-    """Find tensors that are lost among others, and not when alone."""
-    there = {id(tensor) for tensor in once.values()}
-    for name, tensor in state_dict.items():
-        if id(tensor) in there:
-            continue
-        try:
-            alone = function({name: tensor})
-        except CompatError:
-            # Ours refuse where they match nothing: it was not renamed.
-            continue
-        if any(value is tensor for value in alone.values()):
-            yield name
-
-
-def _mistaken(
-    function: StateDictFunction, state_dict: Mapping[str, Tensor]
-) -> Iterable[tuple[str, str]]:
-    """Find modules whose name also matches as the beginning of a longer one."""
-    some = next(iter(state_dict.values()), None)
-    if some is None:
-        return
-    for module in _renamed_modules(function, state_dict):
-        # Same parent, so that a rule for all its children is no mistake.
-        parent = module.rpartition(".")[0]
-        control = f"{parent}.unrelated.bias".lstrip(".")
-        probe = f"{module}_extra.bias"
-        after = function({**state_dict, control: some, probe: some})
-        if control in after and probe not in after:
-            yield module, probe.removesuffix(".bias")
-
-
-def _renamed_modules(
-    function: StateDictFunction, state_dict: Mapping[str, Tensor]
-) -> list[str]:
-    after = set(function(dict(state_dict)))
-    gone = {name for name in state_dict if name not in after}
-    modules: dict[str, None] = {}
-    for name in gone:
-        segments = name.split(".")
-        for end in range(1, len(segments)):
-            module = ".".join(segments[:end])
-            inside = {n for n in state_dict if n.startswith(f"{module}.")}
-            if inside <= gone:
-                modules[module] = None
-                break
-    return list(modules)
+    return function
 
 
 def _misnumbered(run: SavedRun) -> Iterable[tuple[str, str]]:

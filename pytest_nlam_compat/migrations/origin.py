@@ -112,8 +112,17 @@ def detect_origin(data: Mapping[str, Any]) -> Origin:
         The evidence leaves several releases, or none, or the file was
         migrated by a newer version of this package.
     """
-    if STAMP in data:
-        return _stamped(data)
+    record = data.get(STAMP)
+    if isinstance(record, Mapping) and "layout" in record:
+        return _stamped(data, str(record["layout"]))
+    if isinstance(record, Mapping) and "stamp" in record:
+        version = _version_in(record["stamp"])
+        if version in RELEASES:
+            return Origin(
+                release=version,
+                evidence=(Evidence(f"stamped by {version}", (version,)),),
+                stamp=data.get(UPSTREAM_STAMP),
+            )
     evidence = tuple(_evidence(data))
     left = [
         release
@@ -185,8 +194,7 @@ def refuse_newer(origin: Origin, newest: int | None) -> None:
     )
 
 
-def _stamped(data: Mapping[str, Any]) -> Origin:
-    layout = str(data[STAMP]["layout"])
+def _stamped(data: Mapping[str, Any], layout: str) -> Origin:
     if layout not in RELEASES:
         raise CompatError(
             "The checkpoint was migrated by a newer pytest-nlam-compat.",
@@ -200,12 +208,23 @@ def _stamped(data: Mapping[str, Any]) -> Origin:
     )
 
 
+def _version_in(stamp: Any) -> str:
+    """Read the version in a stamp; that of a development install says little.
+
+    It is derived from tags that its clone may not have.
+    """
+    try:
+        return str(stamp["neural_lam"]["version"])
+    except (TypeError, KeyError):
+        return ""
+
+
 def _evidence(data: Mapping[str, Any]) -> Iterable[Evidence]:
     if UPSTREAM_STAMP in data:
         yield Evidence(
             f"{UPSTREAM_STAMP} {data[UPSTREAM_STAMP]}", _since("0.7.0")
         )
-    names = list(data.get("state_dict", {}))
+    names = [str(name) for name in data.get("state_dict", {})]
     yield from _evidence_of_weights(names)
     hyper_parameters = data.get("hyper_parameters")
     if isinstance(hyper_parameters, Mapping):

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pytest_nlam_compat.checkpoints.arrays import Array
 from pytest_nlam_compat.checkpoints.standins import TensorRef
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations.operations.libraries import is_array
 from pytest_nlam_compat.migrations.parameters import parameter_names
 from pytest_nlam_compat.migrations.saved_run import (
     GraphTensor,
@@ -128,8 +130,6 @@ def read_optimizer(
         Another number of parameters than the file has, a moment of another
         shape than its parameter, or several parameter groups.
     """
-    import torch
-
     groups = state["param_groups"]
     if len(groups) != 1:
         raise CompatError(
@@ -156,7 +156,7 @@ def read_optimizer(
             kind: load(value)
             if isinstance(value, TensorRef)
             # torch wrote the step as a number up to 1.11.
-            else torch.tensor(value, dtype=torch.float32)
+            else _number(value, state_dict[name])
             for kind, value in state["state"][position].items()
         }
         for kind, moment in moments[name].items():
@@ -177,6 +177,15 @@ def read_optimizer(
         moments=moments,
         param_groups=[{k: v for k, v in groups[0].items() if k != "params"}],
     )
+
+
+def _number(value: float, like: Tensor) -> Tensor:
+    if is_array(like):
+        ours: Any = Array.from_numbers(value, "float32")
+        return ours  # type: ignore[no-any-return]
+    import torch
+
+    return torch.tensor(value, dtype=torch.float32)
 
 
 def to_checkpoint_dict(

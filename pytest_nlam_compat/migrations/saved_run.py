@@ -48,7 +48,9 @@ class Statistics:
         ``state_diff_mean``, ``state_diff_std`` of one-step differences of
         standardised states, as since 0.4; ``static_mean``,
         ``static_std`` (per static feature, population, in the order of
-        ``static_names``); ``static_min``, ``static_max``.
+        ``static_names``); ``static_min``, ``static_max``; and ``extent``, of
+        the grid's coordinates (x_min, x_max, y_min, y_max), which may be left
+        out where ``x`` and ``y`` are static features.
     static_names : list of str
         Order of the static features in today's layout.
     """
@@ -145,6 +147,6 @@ def _as_double(tensor: Tensor) -> Tensor:
 
 
 def _as_single(tensor: Tensor) -> Tensor:
-    import torch
-
-    return tensor.float() if tensor.dtype == torch.float64 else tensor
+    if str(tensor.dtype) == "torch.float64":
+        return tensor.float()
+    return tensor

@@ -19,7 +19,6 @@ equal archive.
 from __future__ import annotations
 
 import json
-import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -37,7 +36,6 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 _BROKEN = (
     zipfile.BadZipFile,
     zlib.error,
-    struct.error,
     EOFError,
     OSError,
     ValueError,

@@ -36,4 +36,7 @@ def statistics(dataset: Dataset) -> Statistics:
     static = torch.from_numpy(dataset.arrays["static"]).double()
     arrays["static_min"] = static.amin(dim=0)
     arrays["static_max"] = static.amax(dim=0)
+    xy = torch.from_numpy(dataset.arrays["xy"]).double().reshape(-1, 2)
+    limits = torch.stack((xy.amin(dim=0), xy.amax(dim=0)), dim=1)
+    arrays["extent"] = limits.flatten()
     return Statistics(arrays, list(dataset.names["static"]))

@@ -1,5 +1,8 @@
 """Operations on a saved run, one concern a module."""
 
+from pytest_nlam_compat.migrations.operations.added_columns import (
+    AddInputColumns,
+)
 from pytest_nlam_compat.migrations.operations.base import Operation
 from pytest_nlam_compat.migrations.operations.columns import (
     MoveInputColumns,
@@ -53,6 +56,7 @@ from pytest_nlam_compat.migrations.operations.tensors import (
 
 __all__ = [
     "Add",
+    "AddInputColumns",
     "CallFunction",
     "Cast",
     "Concatenate",

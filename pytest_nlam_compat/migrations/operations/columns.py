@@ -261,15 +261,12 @@ class RepeatInputColumn(OnTensors):
 
     def image(self, name: str, tensor: Tensor, power: int) -> Tensor:
         """Repeat the column; a weight with zeros, a moment as it is."""
-        import torch
-
         width = width_of(self, name, tensor)
         column = block(self, name, width, self.column, 1)
-        repeated = tensor[:, column : column + 1].repeat(1, self.times)
+        left, right = list(range(column)), list(range(column + 1, width))
+        repeated = tensor[:, [*left, *[column] * self.times, *right]]
         if power == 0:
             for index in range(self.times):
                 if index != self.keep:
-                    repeated[:, index] = 0
-        return torch.cat(
-            (tensor[:, :column], repeated, tensor[:, column + 1 :]), dim=1
-        )
+                    repeated[:, column + index] = 0
+        return repeated

@@ -67,8 +67,6 @@ class FoldStaticFeatures(Operation):
 
     def apply(self, run: SavedRun) -> SavedRun:
         """Fold into weight, bias and moments."""
-        import torch
-
         names = statistics_of(self, run).static_names
         scale, shift = [], []
         for name in names:
@@ -82,10 +80,7 @@ class FoldStaticFeatures(Operation):
                 )
             scale.append(new.size / old.size)
             shift.append((new.zero - old.zero) / old.size)
-        units = Affine(
-            torch.tensor(scale, dtype=torch.float64),
-            torch.tensor(shift, dtype=torch.float64),
-        )
+        units = Affine(tuple(scale), tuple(shift))
         return fold_inputs(self, run, self.layer, -len(names), units)
 
     def _old(self, name: str) -> str:

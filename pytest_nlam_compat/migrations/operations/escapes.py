@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.operations.base import Operation
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 
@@ -59,8 +60,31 @@ class CallFunction(Operation):
             )
 
     def apply(self, run: SavedRun) -> SavedRun:
-        """Call the function."""
-        return self.function(run)
+        """Call the function.
+
+        Raises
+        ------
+        CompatError
+            What it raises, or it gives no saved run.
+        """
+        try:
+            new: object = self.function(run)
+        except CompatError:
+            raise
+        # Not ours to foresee: somebody's function can raise anything.
+        except Exception as cause:
+            raise self.refuse(
+                "The function of a migration failed.",
+                "Mend it.",
+                cause=f"{type(cause).__name__}: {cause}",
+            ) from cause
+        if not isinstance(new, SavedRun):
+            raise self.refuse(
+                "The function of a migration gave no saved run.",
+                "Return a new one, dataclasses.replace(run, ...).",
+                found=type(new).__name__,
+            )
+        return new
 
     def python(self) -> str:
         """Give the expression, with the function by its name."""

@@ -28,6 +28,7 @@ from pytest_nlam_compat.migrations.operations.base import (
     nothing_matched,
 )
 from pytest_nlam_compat.migrations.operations.columns import block, width_of
+from pytest_nlam_compat.migrations.operations.libraries import numbers_like
 from pytest_nlam_compat.migrations.operations.tensors import (
     POWERS,
     times,
@@ -45,12 +46,12 @@ class Affine:
 
     Attributes
     ----------
-    scale, shift : Tensor
-        float64, one number for each of a block of columns.
+    scale, shift : tuple of float
+        One number for each of a block of columns.
     """
 
-    scale: Tensor
-    shift: Tensor
+    scale: tuple[float, ...]
+    shift: tuple[float, ...]
 
 
 def fold_inputs(
@@ -90,9 +91,11 @@ def fold_inputs(
 
     def image(name: str, tensor: Tensor, power: int) -> Tensor:
         if name == bias:
-            return (tensor.double() + old @ units.shift).to(tensor.dtype)
+            added = old @ numbers_like(old, units.shift)
+            return (tensor.double() + added).to(tensor.dtype)
         folded = tensor.clone()
-        folded[:, columns] = times(tensor[:, columns], units.scale)
+        scale = numbers_like(tensor, units.scale)
+        folded[:, columns] = times(tensor[:, columns], scale)
         return folded
 
     optimizers = [
@@ -166,19 +169,23 @@ def _fold_moment(
     reset : list of int
         Columns of the block without an exact image.
     """
-    import torch
-
     # A new input of scale 0 is constant at 0, and so are its gradients.
-    constant = units.scale == 0
+    factors = [0.0 if a == 0 else a**-power for a in units.scale]
+    shift = numbers_like(of_weight, units.shift)
     if power == 1:
-        image = of_weight - torch.outer(of_bias, units.shift)
-        reset = torch.zeros_like(constant)
+        image = of_weight - of_bias[:, None] * shift
+        reset = []
     else:
-        offset = torch.outer(of_bias.sqrt(), units.shift.abs())
+        offset = of_bias.sqrt()[:, None] * shift.abs()
         image = (of_weight.sqrt() + offset) ** 2
-        reset = (units.shift != 0) & ~constant
-    image = torch.where(constant, 0.0, image / units.scale**power)
-    return image, torch.nonzero(reset).flatten().tolist()
+        reset = [
+            column
+            for column, (a, c) in enumerate(
+                zip(units.scale, units.shift, strict=True)
+            )
+            if a != 0 and c != 0
+        ]
+    return image * numbers_like(of_weight, factors), reset
 
 
 @dataclass(frozen=True, repr=False)
@@ -211,10 +218,5 @@ class FoldInputs(Operation):
 
     def apply(self, run: SavedRun) -> SavedRun:
         """Fold into weight, bias and moments."""
-        import torch
-
-        units = Affine(
-            torch.tensor(self.scale, dtype=torch.float64),
-            torch.tensor(self.shift, dtype=torch.float64),
-        )
+        units = Affine(self.scale, self.shift)
         return fold_inputs(self, run, self.layer, self.start, units)

@@ -59,8 +59,10 @@ class NumberFromMinimum(NotOnWeights):
 
 def local_ids(edge_index: Tensor) -> Tensor:
     """Subtract from each row its minimum; a new tensor (2, M)."""
-    minimum: Tensor = edge_index.min(dim=1, keepdim=True)[0]
-    return edge_index - minimum
+    local = edge_index.clone()
+    for row in (0, 1):
+        local[row] -= edge_index[row].min()
+    return local
 
 
 def mesh_nodes(operation: NotOnWeights, run: SavedRun) -> int:

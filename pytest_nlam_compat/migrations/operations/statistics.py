@@ -86,13 +86,17 @@ def extent(operation: Operation, run: SavedRun) -> tuple[float, ...]:
     Returns
     -------
     tuple of float
-        x_min, x_max, y_min, y_max, from the static features ``x`` and ``y``.
+        x_min, x_max, y_min, y_max; where the statistics don't say, from the
+        static features ``x`` and ``y``.
 
     Raises
     ------
     CompatError
         The dataset lacks them.
     """
+    if "extent" in statistics_of(operation, run).arrays:
+        limits = array(operation, run, "extent")
+        return tuple(float(limits[index]) for index in range(4))
     return tuple(
         static_feature(operation, run, name, array_name)
         for name in ("x", "y")

@@ -15,8 +15,9 @@ from pytest_nlam_compat.migrations.operations.exchange import (
     length_of,
     refuse_taken,
 )
+from pytest_nlam_compat.migrations.operations.libraries import filled, joined
 from pytest_nlam_compat.migrations.operations.names import Drop
-from pytest_nlam_compat.migrations.operations.tensors import POWERS, dtype_of
+from pytest_nlam_compat.migrations.operations.tensors import POWERS
 from pytest_nlam_compat.migrations.saved_run import Optimizer, SavedRun
 
 if TYPE_CHECKING:
@@ -59,14 +60,12 @@ class Add(Operation):
 
     def apply(self, run: SavedRun) -> SavedRun:
         """Add it to the state_dict, and a parameter to the positions."""
-        import torch
-
         refuse_taken(self, run, [self.name])
         if self.before is not None and self.before not in run.state_dict:
             raise nothing_matched(self, run, self.before)
         tensors = list(run.state_dict.items())
         place = [*run.state_dict, None].index(self.before)
-        new = torch.full(self.shape, self.fill, dtype=dtype_of(self.dtype))
+        new = filled(self.shape, self.fill, self.dtype, run.state_dict.values())
         tensors.insert(place, (self.name, new))
         # Buffers have no position: the parameters that stand before count.
         earlier = {name for name, _ in tensors[:place]}
@@ -136,13 +135,14 @@ class Split(Operation):
         )
 
     def _cut(self, tensor: Tensor) -> dict[str, Tensor]:
-        import torch
-
-        pieces = torch.split(tensor, list(self.into.values()), dim=self.dim)
-        return {
-            name: piece.clone()
-            for name, piece in zip(self.into, pieces, strict=True)
-        }
+        pieces = {}
+        start = 0
+        before = (slice(None),) * (self.dim % tensor.dim())
+        for name, length in self.into.items():
+            where = (*before, slice(start, start + length))
+            pieces[name] = tensor[where].clone()
+            start += length
+        return pieces
 
     def _cut_moments(
         self, optimizer: Optimizer
@@ -220,9 +220,7 @@ class Concatenate(Operation):
             )
 
     def _join(self, tensors: Sequence[Tensor]) -> Tensor:
-        import torch
-
-        return torch.cat(list(tensors), dim=self.dim)
+        return joined(tensors, self.dim)
 
     def _join_moments(
         self, optimizer: Optimizer

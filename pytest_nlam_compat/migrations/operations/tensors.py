@@ -17,11 +17,12 @@ from pytest_nlam_compat.migrations.operations.base import (
     Operation,
     nothing_matched,
 )
+from pytest_nlam_compat.migrations.operations.libraries import settled
 from pytest_nlam_compat.migrations.operations.segments import match
 from pytest_nlam_compat.migrations.saved_run import Optimizer, SavedRun
 
 if TYPE_CHECKING:
-    from torch import Tensor, dtype
+    from torch import Tensor
 
 # By which power of a gradient a moment goes. max_exp_avg_sq is amsgrad's.
 POWERS = {"exp_avg": 1, "exp_avg_sq": 2, "max_exp_avg_sq": 2}
@@ -279,20 +280,4 @@ class Cast(OnTensors):
 
     def image(self, name: str, tensor: Tensor, power: int) -> Tensor:
         """Cast it."""
-        return tensor.to(dtype_of(self.dtype))
-
-
-def dtype_of(name: str) -> dtype:
-    """Find an element type by its name.
-
-    Raises
-    ------
-    ValueError
-        torch has no such type.
-    """
-    import torch
-
-    found = getattr(torch, name, None)
-    if not isinstance(found, torch.dtype):
-        raise ValueError(f"torch has no dtype {name!r}")
-    return found
+        return settled(tensor, self.dtype)

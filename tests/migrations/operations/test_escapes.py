@@ -32,3 +32,33 @@ def test_a_function_gets_the_run_and_prints_by_its_name():
 def test_a_function_without_a_name_is_refused():
     with pytest.raises(ValueError, match="Not at the top level of a module"):
         CallFunction(lambda run: run)
+
+
+def fail(run):
+    return run.state_dict["gone"]
+
+
+def forget(run):
+    run.state_dict.clear()
+
+
+def test_a_function_that_fails_is_an_error_with_its_cause():
+    with pytest.raises(CompatError) as caught:
+        CallFunction(fail).apply(saved_run({"a.w": (1,)}))
+    assert str(caught.value) == (
+        "The function of a migration failed.\n"
+        "  operation: CallFunction(fail)\n"
+        "  cause: KeyError: 'gone'\n"
+        "Mend it."
+    )
+
+
+def test_a_function_that_gives_nothing_is_an_error():
+    with pytest.raises(CompatError) as caught:
+        CallFunction(forget).apply(saved_run({"a.w": (1,)}))
+    assert str(caught.value) == (
+        "The function of a migration gave no saved run.\n"
+        "  operation: CallFunction(forget)\n"
+        "  found: NoneType\n"
+        "Return a new one, dataclasses.replace(run, ...)."
+    )

@@ -1,0 +1,99 @@
+"""Adds to a failed check why it failed; without a failure it does nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_nlam_compat.diagnosis.findings import Finding
+    from pytest_nlam_compat.routes.subject import Subject
+
+_EXPLAINED = frozenset(
+    {
+        "batch",
+        "loads",
+        "loss",
+        "native",
+        "outputs",
+        "outputs_float32",
+        "resumes",
+    }
+)
+# These say of themselves what is wrong, unless the outputs are wrong, too.
+_OF_THEIR_OWN = frozenset({"native", "resumes"})
+
+
+class Explaining:
+    """Finds the cause of each failed check, and tells it in full once."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], Finding | None] = {}
+        self._told: dict[str, str] = {}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_pyfunc_call(
+        self, pyfuncitem: pytest.Function
+    ) -> Generator[None, object, object]:
+        """Run a check and, if it fails, find out why."""
+        try:
+            return (yield)
+        except pytest.fail.Exception as failure:
+            text = self._explained(pyfuncitem, failure.msg or "")
+            if text is None:
+                raise
+            raise pytest.fail.Exception(text, pytrace=False) from None
+
+    def _explained(self, item: pytest.Function, text: str) -> str | None:
+        """Return the message with its cause, None where it has none."""
+        subject: Any = item.funcargs.get("nlam_subject")
+        check = (item.originalname or item.name).removeprefix("test_")
+        if subject is None or check not in _EXPLAINED:
+            return None
+        try:
+            finding = self._why(subject, check)
+        # Whatever happens here must not hide what has failed.
+        except Exception as error:
+            return (
+                f"{text}\n\nThe diagnosis itself failed, please report it: "
+                f"{type(error).__name__}: {error}"
+            )
+        if finding is None:
+            return None
+        properties = dict(item.user_properties)
+        item.user_properties += [
+            ("nlam_cause", finding.cause),
+            ("nlam_cause_kind", finding.kind),
+            ("nlam_cause_module", finding.module),
+            ("nlam_cause_source", finding.source),
+        ]
+        first = self._told.setdefault(finding.cause, item.nodeid)
+        if first != item.nodeid:
+            what, _, _ = text.partition("\n")
+            return (
+                f"{what}\n  cause: {finding.cause}\nAs told in full by {first}."
+            )
+        end = properties.get("nlam_difference")
+        facts = finding.facts(end if isinstance(end, float) else None)
+        lines = [f"  {label}: {fact}" for label, fact in facts.items()]
+        return "\n".join([text, "", "Why:", *lines])
+
+    def _why(self, subject: Subject, check: str) -> Finding | None:
+        from pytest_nlam_compat.diagnosis.reasons import OF_A_CHECK, why
+
+        name = subject.reference.id
+        # Wrong outputs are why all else of a reference is wrong.
+        shared = self._found.get((name, ""))
+        if shared is not None:
+            return shared
+        if (name, check) not in self._found:
+            finding: Finding | None = why(subject, check)
+            assert finding is not None
+            if finding.kind not in OF_A_CHECK:
+                self._found[name, ""] = finding
+            elif check in _OF_THEIR_OWN:
+                finding = None
+            self._found[name, check] = finding
+        return self._found[name, check]

@@ -1,0 +1,169 @@
+"""Checks of the migrations themselves: of all registries in this run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_nlam_compat.adapters.upstream import MODULE, upstream_registry
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations import HISTORY
+from pytest_nlam_compat.migrations.lint import (
+    Finding,
+    check_on_run,
+    check_registry,
+)
+from pytest_nlam_compat.migrations.lint_upstream import (
+    check_numbers,
+    check_on_file,
+)
+from pytest_nlam_compat.migrations.origin import UPSTREAM_STAMP
+from pytest_nlam_compat.routes.stamp import upstream_stamp
+from pytest_nlam_compat.routes.under_test import code_under_test
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pytest_nlam_compat.checks.selecting import Selection
+    from pytest_nlam_compat.routes.subject import Subject
+
+NEURAL_LAM, REPOSITORY = "history", "repository"
+
+
+def registries(selection: Selection) -> list[str]:
+    """List the registries that there are.
+
+    Parameters
+    ----------
+    selection : Selection
+
+    Returns
+    -------
+    list of str
+        ``history`` (neural-lam's, ours), ``repository`` where it brings
+        migrations along, and ``neural_lam.migrations`` where that exists.
+    """
+    names = [NEURAL_LAM]
+    if selection.migrations:
+        names.append(REPOSITORY)
+    with code_under_test(f"Importing {MODULE}"):
+        if upstream_registry() is not None:
+            names.append(MODULE)
+    return names
+
+
+def lint_registry(name: str, selection: Selection) -> None:
+    """Insist that a registry is in order.
+
+    Parameters
+    ----------
+    name : str
+        One of `registries`.
+    selection : Selection
+
+    Raises
+    ------
+    CompatError
+        All findings.
+    """
+    if name == MODULE:
+        upstream = upstream_registry()
+        assert upstream is not None
+        findings = check_numbers(upstream.migrations, upstream.newest)
+    else:
+        findings = check_registry(
+            HISTORY if name == NEURAL_LAM else selection.migrations
+        )
+    _raise(f"The migrations of {name} are not in order.", findings)
+
+
+def lint_on_reference(subject: Subject, *, moved_on: bool) -> None:
+    """Insist that the migrations fit a saved run.
+
+    Parameters
+    ----------
+    subject : Subject
+    moved_on : bool
+        See `moved_on`: then it is for the strict load to say where the
+        migrations, and the current code's own loader, have to lead.
+
+    Raises
+    ------
+    CompatError
+        All findings.
+    """
+    registry = subject.registry
+    findings = check_on_run(
+        registry.steps,
+        subject.reference.release,
+        registry.layout,
+        subject.recorded,
+        None if moved_on else subject.layout(),
+    )
+    upstream = upstream_registry()
+    if upstream is not None:
+        stamp = upstream_stamp(subject.checkpoint).get(UPSTREAM_STAMP, 0)
+        findings += check_on_file(
+            upstream.migrations, stamp, subject.recorded.state_dict
+        )
+    _raise(
+        f"{subject.reference.id}: the migrations on its way are not in order.",
+        findings,
+    )
+
+
+_MOVED_ON = pytest.StashKey[bool]()
+
+
+def moved_on(
+    config: pytest.Config, selection: Selection, folder: Callable[[], Path]
+) -> bool:
+    """Tell whether the current code has left the layout of its release.
+
+    While it has not, the migrations alone have to lead there. Afterwards its
+    own loader may do a part.
+
+    Parameters
+    ----------
+    config : pytest.Config
+        Keeps the answer.
+    selection : Selection
+    folder : callable
+        Gives an empty folder.
+
+    Returns
+    -------
+    bool
+        True, too, where no reference of that release is selected.
+    """
+    if _MOVED_ON not in config.stash:
+        config.stash[_MOVED_ON] = _moved_on(selection, folder)
+    return config.stash[_MOVED_ON]
+
+
+def _moved_on(selection: Selection, folder: Callable[[], Path]) -> bool:
+    release = selection.adapter.current.release
+    for reference in selection.references:
+        if reference.release == release:
+            try:
+                layout = selection.subject(reference, folder()).layout()
+            except CompatError:
+                return True
+            return layout.keys() != reference.state_dict.keys()
+    return True
+
+
+def _raise(what: str, findings: Iterable[Finding]) -> None:
+    problems: dict[str, list[str]] = {}
+    for finding in findings:
+        problems.setdefault(f"step {finding.step}", []).append(finding.problem)
+    if problems:
+        raise CompatError(
+            what,
+            facts={step: " ".join(found) for step, found in problems.items()},
+            remedy="Mend the steps. A step that is published stays as it is: "
+            "write another one.",
+        )

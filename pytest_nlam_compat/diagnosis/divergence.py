@@ -1,0 +1,85 @@
+"""Why the numbers of the current code differ from those of a release."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from pytest_nlam_compat.diagnosis.alignment import agrees
+from pytest_nlam_compat.diagnosis.fed import fed
+from pytest_nlam_compat.diagnosis.findings import Finding
+from pytest_nlam_compat.diagnosis.inside import inside
+from pytest_nlam_compat.diagnosis.state import lost_hyper_parameter, randomness
+from pytest_nlam_compat.diagnosis.tail import after_the_last
+from pytest_nlam_compat.diagnosis.walking import Walk, walk
+from pytest_nlam_compat.diagnosis.weights import differing
+
+if TYPE_CHECKING:
+    from pytest_nlam_compat.routes.subject import Subject
+
+
+def diagnose(subject: Subject) -> Finding:
+    """Find the first place where the current code means something else.
+
+    Parameters
+    ----------
+    subject : Subject
+        Whose migrated model gives other float64 outputs than the golden.
+
+    Returns
+    -------
+    Finding
+    """
+    module = subject.migrated(torch.float64)
+    return (
+        randomness(subject, module)
+        or lost_hyper_parameter(subject, module)
+        or _along_the_trace(subject, module)
+        or _weights(subject, module)
+        or Finding("unknown", "nothing recorded tells where it begins")
+    )
+
+
+def _along_the_trace(subject: Subject, module: nn.Module) -> Finding | None:
+    """Compare layer by layer, where the reference has a trace."""
+    if not subject.reference.trace.calls:
+        return _without_trace(subject, module)
+    found = walk(subject, module)
+    return first_finding(found) or after_the_last(
+        subject, module, found.observation.outputs
+    )
+
+
+def first_finding(found: Walk) -> Finding | None:
+    """Describe the first call that differs, None where none does."""
+    pair = found.first()
+    if pair is None:
+        return None
+    return inside(found, pair) if agrees(pair.inputs) else fed(found, pair)
+
+
+def _without_trace(subject: Subject, module: nn.Module) -> Finding:
+    """Say as much as the outputs alone show."""
+    changed, _ = differing(subject, module)
+    if changed:
+        return _of_weights(changed)
+    return Finding(
+        "unknown",
+        "this reference has no trace of its layers",
+        details={"instead": "look at one of 0.4.0 or newer that fails"},
+    )
+
+
+def _weights(subject: Subject, module: nn.Module) -> Finding | None:
+    changed, _ = differing(subject, module)
+    return _of_weights(changed) if changed else None
+
+
+def _of_weights(changed: list[str]) -> Finding:
+    return Finding(
+        "weights",
+        "loading changed weights",
+        details={"changed by loading": ", ".join(changed[:4])},
+    )

@@ -1,0 +1,161 @@
+"""From operations that mend references to steps for a repository."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from pytest_nlam_compat.checks.judging import differences, insist_on_outputs
+from pytest_nlam_compat.diagnosis.reasons import why
+from pytest_nlam_compat.diagnosis.steps import Step, make_steps, prove
+from pytest_nlam_compat.diagnosis.suggesting import Budget, Search, search
+from pytest_nlam_compat.diagnosis.trials import Operations, attempt
+from pytest_nlam_compat.errors import CompatError
+
+if TYPE_CHECKING:
+    from pytest_nlam_compat.routes.subject import Subject
+
+
+@dataclass
+class Suggestions:
+    """What was found for all references that fail.
+
+    Attributes
+    ----------
+    steps : list of Step
+        Verified, in the order in which they are to be applied.
+    unmended : dict of str to Search
+        References without a verified step, by id.
+    several : dict of str to Search
+        References for which several steps remain.
+    passing : list of str
+        References that pass as it is.
+    causes : dict of str to str
+        Why those without a step fail.
+    unproved : list of str
+        References that do not pass with all steps together.
+    """
+
+    steps: list[Step] = field(default_factory=list)
+    unmended: dict[str, Search] = field(default_factory=dict)
+    several: dict[str, Search] = field(default_factory=dict)
+    passing: list[str] = field(default_factory=list)
+    causes: dict[str, str] = field(default_factory=dict)
+    unproved: list[str] = field(default_factory=list)
+
+    @property
+    def verified(self) -> bool:
+        """Whether every reference that failed is mended, in one way only."""
+        lacking = self.unmended or self.several or self.unproved
+        return bool(self.steps) and not lacking
+
+    def report(self) -> str:
+        """Say everything in words."""
+        lines: list[str] = []
+        if self.unproved:
+            lines.append(
+                "NOT verified together: with all of these steps, "
+                f"{', '.join(self.unproved)} still fails. Say with `when` "
+                "which runs each of them concerns."
+            )
+        for step in self.steps:
+            if step.proved:
+                lines.append(
+                    f"Verified on {', '.join(step.proved)}: largest "
+                    f"difference {step.largest:.1e} of the spread."
+                )
+            else:
+                lines.append("NOT verified:")
+            lines.append(step.python())
+        for name, found in self.several.items():
+            lines.append(
+                f"{name}: {len(found.verified)} different steps give its "
+                "golden, so that none is suggested:"
+            )
+            lines += [_listed(trial.operations) for trial in found.verified]
+        for name, found in self.unmended.items():
+            lines.append(f"{name}: none verified, {found.tried} tried.")
+            lines.append(f"  cause: {self.causes[name]}")
+            if found.exhausted:
+                lines.append("  The budget ended before the candidates did.")
+            if found.closest is not None and found.closest.operations:
+                guess = _listed(found.closest.operations)
+                lines.append(f"  A guess only, NOT verified:\n{guess}")
+        return "\n".join(lines) or "Nothing fails."
+
+
+def suggest_steps(
+    subjects: Sequence[Subject], folder: Path, budget: Budget | None = None
+) -> Suggestions:
+    """Find steps that mend all references that fail.
+
+    Parameters
+    ----------
+    subjects : sequence of Subject
+    folder : pathlib.Path
+        To work in.
+    budget : Budget, optional
+        For each reference that nothing found so far mends.
+
+    Returns
+    -------
+    Suggestions
+        Each step proved, along with the others, on every reference that it
+        is named for.
+    """
+    found = Suggestions()
+    mended: dict[str, Operations] = {}
+    # Those with a trace first: what mends them is tried on the others.
+    in_turn = sorted(subjects, key=lambda s: not s.reference.trace.calls)
+    for number, subject in enumerate(in_turn):
+        name = subject.reference.id
+        if _passes(subject):
+            found.passing.append(name)
+            mended[name] = ()
+            continue
+        place = folder / str(number)
+        known = _known(subject, mended.values(), place)
+        if known is not None:
+            mended[name] = known
+            continue
+        result = search(subject, place, budget)
+        if len(result.verified) == 1:
+            mended[name] = result.verified[0].operations
+        elif result.verified:
+            found.several[name] = result
+        else:
+            found.unmended[name] = result
+            found.causes[name] = why(subject, "outputs").cause
+    concerned = [s for s in subjects if s.reference.id in mended]
+    found.steps = make_steps(concerned, mended)
+    found.unproved = prove(found.steps, concerned, folder / "proof")
+    return found
+
+
+def _known(
+    subject: Subject, parts: Iterable[Operations], folder: Path
+) -> Operations | None:
+    """Try what has mended other references."""
+    for number, part in enumerate(dict.fromkeys(p for p in parts if p)):
+        if attempt(subject, part, folder / f"known{number}").verified:
+            return part
+    return None
+
+
+def _passes(subject: Subject) -> bool:
+    try:
+        outputs = subject.outputs(
+            subject.migrated(torch.float64), torch.float64
+        )
+        insist_on_outputs(subject.reference, outputs, torch.float64)
+        return differences(subject.reference, outputs)[0].share <= 1
+    except CompatError:
+        return False
+
+
+def _listed(operations: Operations) -> str:
+    return "\n".join(f"    {operation.python()}" for operation in operations)

@@ -1,0 +1,104 @@
+"""Where each number of a migrated run comes from.
+
+A migration moves most numbers as they are and computes a few anew. Which are
+which is found out by sending a run of unmistakable numbers the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pytest_nlam_compat.migrations.migration import Migration
+from pytest_nlam_compat.migrations.operations.tensors import POWERS
+from pytest_nlam_compat.migrations.planning import apply
+from pytest_nlam_compat.migrations.saved_run import Optimizer, SavedRun
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+COMPUTED = -1
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the numbers of a migrated run come from.
+
+    A place is an index into all parameters of the run before it was
+    migrated, flattened one after the other in the order of its optimizer.
+
+    Attributes
+    ----------
+    places : dict of str to Tensor
+        int64, in the shape of each parameter after the migration; `COMPUTED`
+        for a number that was not moved as it is.
+    reset : dict of str to Tensor
+        bool, for parameters of which a migration says that it has reset a
+        moment: the numbers where it has.
+    """
+
+    places: dict[str, Tensor]
+    reset: dict[str, Tensor]
+
+
+def provenance(run: SavedRun, steps: Iterable[Migration]) -> Provenance:
+    """Find out where the numbers of a migrated run come from.
+
+    Parameters
+    ----------
+    run : SavedRun
+        As it is before the steps; float64, with an optimizer.
+    steps : iterable of Migration
+        As planned for it.
+
+    Returns
+    -------
+    Provenance
+    """
+    import torch
+
+    optimizer = run.optimizers[0]
+    count = sum(run.state_dict[name].numel() for name in optimizer.names)
+    generator = torch.Generator().manual_seed(0)
+    # Positive, as second moments are; no two of them are equal.
+    marks = 1 + torch.rand(count, generator=generator, dtype=torch.float64)
+    marked = apply(_marked(run, marks), steps)
+    values, order = marks.sort()
+
+    def places(tensor: Tensor) -> Tensor:
+        nearest = torch.searchsorted(values, tensor.double())
+        nearest = nearest.clamp(max=count - 1)
+        return torch.where(values[nearest] == tensor, order[nearest], COMPUTED)
+
+    arrived = marked.optimizers[0]
+    found = {name: places(marked.state_dict[name]) for name in arrived.names}
+    reset: dict[str, Tensor] = {}
+    for moment in arrived.reset:
+        name, _, kind = moment.rpartition(".")
+        computed = places(arrived.moments[name][kind]) == COMPUTED
+        reset[name] = computed | reset.get(name, torch.zeros_like(computed))
+    return Provenance(found, reset)
+
+
+def _marked(run: SavedRun, marks: Tensor) -> SavedRun:
+    """Put marks in the place of weights and moments."""
+    optimizer = run.optimizers[0]
+    weights = dict(run.state_dict)
+    moments = {}
+    first = 0
+    for name in optimizer.names:
+        shape = weights[name].shape
+        end = first + weights[name].numel()
+        weights[name] = marks[first:end].reshape(shape)
+        first = end
+        moments[name] = {
+            kind: weights[name] if kind in POWERS else moment
+            for kind, moment in optimizer.moments.get(name, {}).items()
+        }
+    marked = Optimizer(
+        names=optimizer.names,
+        moments={name: kinds for name, kinds in moments.items() if kinds},
+        param_groups=optimizer.param_groups,
+    )
+    return replace(run, state_dict=weights, optimizers=[marked])

@@ -1,0 +1,85 @@
+"""Failures of one cause, told as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+_SHOWN = 6
+
+
+@dataclass
+class Cause:
+    """Why checks failed.
+
+    Attributes
+    ----------
+    text : str
+    source : str
+        File and line in the current code.
+    failures : int
+    references : dict of str to None
+        Their ids, in order.
+    """
+
+    text: str
+    source: str
+    failures: int = 0
+    references: dict[str, None] = field(default_factory=dict)
+
+
+def group(
+    failed: Iterable[tuple[str, dict[str, object]]],
+) -> list[Cause]:
+    """Group failed checks by their cause.
+
+    Parameters
+    ----------
+    failed : iterable of (str, dict of str to object)
+        Id of the reference, and the properties of the report.
+
+    Returns
+    -------
+    list of Cause
+        That of most failures first.
+    """
+    causes: dict[str, Cause] = {}
+    for reference, properties in failed:
+        text = properties.get("nlam_cause")
+        if text is None:
+            continue
+        source = str(properties.get("nlam_cause_source", ""))
+        cause = causes.setdefault(str(text), Cause(str(text), source))
+        cause.failures += 1
+        cause.references[reference] = None
+    return sorted(causes.values(), key=lambda c: c.failures, reverse=True)
+
+
+def render(causes: Iterable[Cause]) -> Iterator[str]:
+    """Lay causes out, a few lines each.
+
+    Parameters
+    ----------
+    causes : iterable of Cause
+
+    Yields
+    ------
+    str
+    """
+    found = list(causes)
+    if not found:
+        return
+    yield ""
+    number = len(found)
+    yield "1 cause" if number == 1 else f"{number} causes"
+    for cause in found:
+        count = cause.failures
+        failures = "1 failure" if count == 1 else f"{count} failures"
+        yield f"  {failures}: {cause.text}"
+        if cause.source:
+            yield f"    at {cause.source}"
+        names = list(cause.references)
+        rest = len(names) - _SHOWN
+        more = f" and {rest} more" if rest > 0 else ""
+        yield f"    in {', '.join(names[:_SHOWN])}{more}"
+    yield "  nlam-compat suggest looks for a migration that mends it"
