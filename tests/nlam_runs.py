@@ -63,7 +63,7 @@ _ALWAYS = (
     # Slow, and of no use here.
     "-pno:hypothesispytest",
 )
-_LONGEST_RUN_S = 120.0
+_LONGEST_RUN_S = 300.0
 _NOT_INHERITED = ("NLAM_COMPAT_", "PYTEST_", "PYTHONPATH", "MPLBACKEND")
 
 

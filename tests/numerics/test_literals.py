@@ -60,13 +60,18 @@ def named_numbers(tree, source):
         if token.type == tokenize.COMMENT
     }
     for node in tree.body:
-        if isinstance(node, ast.Assign) and all(
-            isinstance(target, ast.Name)
-            and re.fullmatch("_?[A-Z][A-Z0-9_]*", target.id)
-            for target in node.targets
-        ):
-            if commented & set(range(node.lineno - 1, node.end_lineno + 1)):
-                yield from ast.walk(node.value)
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or not node.value:
+            continue
+        places = range(node.lineno - 1, node.end_lineno + 1)
+        names = node.targets if isinstance(node, ast.Assign) else [node.target]
+        if all(map(is_constant, names)) and commented & set(places):
+            yield from ast.walk(node.value)
+
+
+def is_constant(target):
+    return isinstance(target, ast.Name) and re.fullmatch(
+        "_?[A-Z][A-Z0-9_]*", target.id
+    )
 
 
 def test_no_tolerance_hides_outside_of_the_table():
@@ -95,6 +100,7 @@ def test_the_table_would_be_an_offence():
         ("def f():\n    # Small.\n    X = 1e-9", ["line 3: the number 1e-09"]),
         ("X = 1e-9  # of a variable's spread", []),
         ("# Of the spread.\n_X = {'a': 1e-9}", []),
+        ("# Of the spread.\n_X: float = 1e-9", []),
         ("'below 1e-6'", []),
         ("x = 0.0 + 0.25 + 1000.0", []),
         ("torch.allclose(a, b)", ["line 1: allclose"]),

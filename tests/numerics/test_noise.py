@@ -160,8 +160,7 @@ def test_outside_of_the_block_torch_draws_itself():
 
 def test_too_many_draws():
     with pytest.raises(CompatError) as raised, ReplayNoise([torch.ones(2)]):
-        torch.randn(2)
-        torch.randn(3, 4)
+        _ = torch.randn(2), torch.randn(3, 4)
     assert str(raised.value) == (
         "The model draws more noise than its release did.\n"
         "  expected: no further draw\n"

@@ -14,6 +14,7 @@ from pytest_nlam_compat.numerics.sampling import ENTRIES, sample
         (1, [0]),
         (2, [0, 14]),
         (3, [0, 7, 14]),
+        (4, [0, 5, 9, 14]),
         (8, [0, 2, 4, 6, 8, 10, 12, 14]),
         (99, list(range(15))),
     ],

@@ -169,6 +169,46 @@ def test_a_member_that_is_no_deflate_stream(written):
     damaged.close()
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "cause"),
+    [
+        (
+            8,
+            1,
+            "File 'a/case.json' is encrypted, password required for extract",
+        ),
+        (10, 77, "That compression method is not supported"),
+    ],
+)
+def test_a_member_of_another_kind(written, field, value, cause):
+    content = bytearray(written.read_bytes())
+    # Its entry in the directory of the zip.
+    entry = content.rindex(b"a/case.json") - 46
+    content[entry + field] = value
+    written.write_bytes(content)
+    damaged = Archive(written)
+    with pytest.raises(CompatError) as raised:
+        damaged.read("a", "case.json")
+    damaged.close()
+    assert raised.value.what == "The archive 0.6.0.zip is damaged."
+    assert str(raised.value.facts["cause"]).startswith(cause)
+
+
+def test_a_member_that_would_begin_at_the_very_end(written):
+    content = bytearray(written.read_bytes())
+    with zipfile.ZipFile(written) as file:
+        offset = file.getinfo("a/checkpoint.ckpt").header_offset
+    # As the directory of the zip has it, before the name.
+    entry = content.rindex(b"a/checkpoint.ckpt")
+    assert content[entry - 4 : entry] == offset.to_bytes(4, "little")
+    content[entry - 4 : entry] = (len(content) - 9).to_bytes(4, "little")
+    written.write_bytes(content)
+    damaged = Archive(written)
+    with pytest.raises(CompatError, match=r"0\.6\.0\.zip is damaged"):
+        damaged.read("a", "checkpoint.ckpt")
+    damaged.close()
+
+
 def test_a_member_that_was_never_there(written):
     archive = Archive(written)
     with pytest.raises(CompatError) as raised:

@@ -1,0 +1,133 @@
+"""Options that can't be met: one clear error each, and status 4."""
+
+import pytest
+from nlam_runs import ONE, error_lines
+
+NO_CUDA = {"CUDA_VISIBLE_DEVICES": ""}
+OWN = """
+def test_own(nlam_reference):
+    pass
+"""
+
+
+def refused(result):
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    return error_lines(result)
+
+
+def test_impossible_device_names_those_there_are(project):
+    result = project.run("--nlam-compat", "--nlam-compat-device=tpu")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        [
+            "*error: argument --nlam-compat-device: invalid choice: 'tpu' "
+            "(choose from *cpu*, *cuda*, *auto*)"
+        ]
+    )
+
+
+def test_cuda_that_is_not_there_is_an_error(project):
+    result = project.run(*ONE, "--nlam-compat-device=cuda", **NO_CUDA)
+
+    what, version, built, devices, remedy = refused(result)
+    assert what == "ERROR: CUDA was asked for, and there is none."
+    assert version.startswith("  torch: ")
+    assert built.startswith("  built for CUDA: ")
+    assert devices == "  devices: 0"
+    assert remedy == (
+        "Use --nlam-compat-device=cpu, or run it where torch sees a GPU."
+    )
+
+
+def test_automatic_device_is_the_cpu_where_there_is_no_cuda(project):
+    result = project.run(
+        *ONE, "--nlam-compat-device=auto", "--collect-only", **NO_CUDA
+    )
+
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["nlam-compat: torch * on cpu (*)"])
+
+
+@pytest.mark.parametrize("found", ["0.6.0", "newest", ">=0.6;<0.7"])
+def test_release_that_is_no_specifier_is_an_error(project, found):
+    result = project.run("--nlam-compat", f"--nlam-compat-release={found}")
+
+    assert refused(result) == [
+        "ERROR: The releases can't be told from --nlam-compat-release.",
+        "  expected: a version specifier (PEP 440), such as '>=0.5' or "
+        "'==0.6.0'",
+        f"  found: {found}",
+        "Correct it, or leave it out for all releases.",
+    ]
+
+
+def test_nothing_selected_is_an_error_that_shows_the_selection(project):
+    result = project.run(
+        "--nlam-compat",
+        "--nlam-compat-release=>=0.6",
+        "--nlam-compat-case=graph_efficientnet",
+    )
+
+    what, releases, *rest = refused(result)
+    assert what == "ERROR: No reference is selected."
+    assert releases.startswith("  releases: ")
+    assert releases.endswith("0.4.0, 0.5.0, 0.6.0, 0.7.0")
+    assert rest == [
+        "  current code: neural-lam 0.7.0",
+        "  --nlam-compat-release: >=0.6",
+        "  --nlam-compat-case: graph_efficientnet",
+        "Correct the options; without them all are selected.",
+    ]
+
+
+def test_void_case_alone_is_an_error_that_says_why_it_is_void(project):
+    result = project.run(
+        "--nlam-compat",
+        "--nlam-compat-release===0.6.0",
+        "--nlam-compat-case=hi_lam",
+    )
+
+    lines = refused(result)
+    assert lines[0] == "ERROR: No reference is selected."
+    assert lines[-2].startswith(
+        "  0.6.0-hi_lam is void: neural-lam 0.6 can't run hierarchical models"
+    )
+
+
+@pytest.mark.parametrize("flag", ["--regen-all", "--force-regen"])
+def test_regenerating_what_is_frozen_is_refused(project, flag):
+    assert refused(project.run(*ONE, flag)) == [
+        f"ERROR: {flag} can't be used with references of neural-lam: they are "
+        "frozen.",
+        f"Leave {flag} out, or deselect the tests that use nlam_reference.",
+    ]
+
+
+def test_regenerating_is_refused_without_the_flag_too(project):
+    project.write("test_own.py", OWN)
+
+    result = project.run(*ONE[1:], "--regen-all")
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*_ ERROR collecting test_own.py _*",
+            "--regen-all can't be used with references of neural-lam: they "
+            "are frozen.",
+            "Leave --regen-all out, or deselect the tests that use "
+            "nlam_reference.",
+        ]
+    )
+    assert "Traceback" not in result.stdout.str()
+
+
+def test_address_that_is_none_is_an_error(project):
+    result = project.run(*ONE, "--nlam-compat-url=ftp://example.org/")
+
+    what, *facts, remedy = refused(result)
+    assert what == (
+        "ERROR: The address of the reference archives can't be used."
+    )
+    assert "  found: ftp://example.org/" in facts
+    assert remedy.startswith("Correct it, or leave it out for https://")

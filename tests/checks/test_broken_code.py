@@ -1,0 +1,181 @@
+"""A neural_lam that can't be checked at all, and the hook that helps."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+from nlam_runs import CHECKOUT, ONE, error_lines, failed, matrix
+
+FORECASTER = "models/forecasters/autoregressive.py"
+HOOK = """
+from pytest_nlam_compat.adapters.forecaster import ForecasterAdapter
+
+class Renamed(ForecasterAdapter):
+    def unroll(self, module, init_states, forcing, boundary):
+        return module.forecaster.rollout(init_states, forcing, boundary)
+
+def pytest_nlam_compat_adapter(current):
+    assert current.path.name == "neural_lam"
+    return Renamed(current)
+"""
+
+
+def refused(result):
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    return error_lines(result)
+
+
+def test_import_that_fails_shows_its_cause(project):
+    first = "import neural_lam.gnn_layers"
+    copy = project.neural_lam(
+        ("__init__.py", first, f"import nowhere_to_be_found\n{first}")
+    )
+
+    assert refused(project.run(*ONE)) == [
+        "ERROR: neural_lam is installed but its import fails.",
+        f"  path: {copy}",
+        "  cause: ModuleNotFoundError: No module named 'nowhere_to_be_found'",
+        "`python -c 'import neural_lam.train_model'` shows the whole story; "
+        "mend that first.",
+    ]
+
+
+def test_syntax_error_is_a_cause_too(project):
+    project.neural_lam(("train_model.py", "def main(", "def main)("))
+
+    what, _, cause, _ = refused(project.run(*ONE))
+    assert what == "ERROR: neural_lam is installed but its import fails."
+    assert cause.startswith("  cause: SyntaxError: ")
+
+
+def test_no_neural_lam_says_how_to_install_one(tmp_path):
+    # Everything that is installed here, but for neural-lam.
+    site = tmp_path / "site"
+    site.mkdir()
+    for place in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+        for installed in Path(place).iterdir():
+            if not installed.name.startswith("neural_lam"):
+                (site / installed.name).symlink_to(installed)
+
+    run = subprocess.run(
+        [sys.executable, "-S", "-m", "pytest", "--nlam-compat"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{CHECKOUT}"},
+        capture_output=True,
+        text=True,
+    )
+
+    assert run.returncode == pytest.ExitCode.USAGE_ERROR
+    assert run.stdout == ""
+    assert run.stderr.split("\n") == [
+        "ERROR: There is no neural_lam to check: it can't be imported.",
+        "Install the code under test in this environment, for example with "
+        "`pip install -e .` in a clone of neural-lam.",
+        "",
+        "",
+    ]
+
+
+def test_unknown_api_names_what_was_probed_and_the_hook(project):
+    copy = project.neural_lam(("*", "ForecasterModule", "LimitedAreaModule"))
+
+    assert refused(project.run(*ONE)) == [
+        "ERROR: The API of this neural_lam is not known.",
+        f"  path: {copy}",
+        "  probed: neural_lam.models.ForecasterModule and "
+        "neural_lam.models.ar_model.ARModel",
+        "  found: neither",
+        "Implement the hook pytest_nlam_compat_adapter in the conftest.py of "
+        "neural-lam: it returns an object with the methods of "
+        "pytest_nlam_compat.adapters.base.Adapter.",
+    ]
+
+
+def test_what_the_checks_need_and_do_not_find_is_one_error(project):
+    project.neural_lam(("*", "CartesianGridShape", "GridShape"))
+
+    what, cause, place, remedy = refused(project.run(*ONE))
+    assert what == "ERROR: Importing what the checks need of neural_lam failed."
+    assert cause.startswith(
+        "  cause: ImportError: cannot import name 'CartesianGridShape' from "
+        "'neural_lam.datastore.base'"
+    )
+    assert place.startswith("  raised in: ")
+    assert remedy.startswith("If the change is wanted, ")
+
+
+@pytest.fixture
+def renamed(project):
+    """Have a forecaster that is no longer called but asked to roll out."""
+    project.neural_lam(
+        (FORECASTER, "def forward(", "def rollout("),
+        (
+            "models/module.py",
+            "= self.forecaster(",
+            "= self.forecaster.rollout(",
+        ),
+        ("models/forecasters/base.py", "def forward(", "def rollout("),
+    )
+    return project
+
+
+def test_without_the_hook_a_changed_call_is_red(renamed):
+    result = renamed.run(*ONE)
+
+    assert result.ret == 1
+    assert failed(result) == {
+        "test_native",
+        "test_outputs",
+        "test_outputs_float32",
+    }
+
+
+def test_hook_of_a_conftest_is_used(renamed):
+    renamed.write("conftest.py", HOOK)
+
+    result = renamed.run(*ONE)
+
+    assert result.ret == 0
+    assert matrix(result)[1].startswith("0.7.0  ok / ok ")
+
+
+def test_hook_that_gives_none_leaves_it_to_the_plugin(project):
+    project.write("conftest.py", "def pytest_nlam_compat_adapter(): pass")
+
+    assert project.run(*ONE, "--collect-only").ret == 0
+
+
+def test_hook_that_raises_is_shown_with_its_line(project):
+    conftest = project.write(
+        "conftest.py",
+        "def pytest_nlam_compat_adapter(current):\n    return current.adapter",
+    )
+
+    what, cause, place, remedy = refused(project.run(*ONE))
+    assert what == "ERROR: The hook pytest_nlam_compat_adapter failed."
+    assert cause == (
+        "  cause: AttributeError: 'CurrentCode' object has no attribute "
+        "'adapter'"
+    )
+    assert place == (
+        f"  raised in: {conftest}:2, in pytest_nlam_compat_adapter"
+    )
+    assert remedy.startswith("If the change is wanted, ")
+
+
+def test_hook_that_gives_something_else_is_told_what_to_give(project):
+    project.write(
+        "conftest.py",
+        "def pytest_nlam_compat_adapter(current):\n    return 'forecaster'",
+    )
+
+    assert refused(project.run(*ONE)) == [
+        "ERROR: The hook pytest_nlam_compat_adapter returned no adapter.",
+        "  expected: an instance of a subclass of "
+        "pytest_nlam_compat.adapters.base.Adapter, or None",
+        "  found: 'forecaster'",
+        "Correct the hook in the conftest.py that implements it.",
+    ]

@@ -1,0 +1,102 @@
+"""Verdicts on the batch and the loss, on a reference with easy numbers."""
+
+import pytest
+import torch
+
+from pytest_nlam_compat.checks.training import judge_batch, judge_loss
+from pytest_nlam_compat.errors import CompatError
+
+
+@pytest.fixture
+def batch(reference):
+    return reference.group("batch")
+
+
+def test_same_batch_uses_nothing_of_the_tolerance(reference, batch):
+    assert judge_batch(reference, batch) == 0
+
+
+def test_batch_may_differ_by_a_rounding_of_float32(reference, batch):
+    close = batch["init_states"] * (1 + 2**-22)
+
+    share = judge_batch(reference, batch | {"init_states": close})
+
+    assert share == pytest.approx(2**-22 / 1e-6, rel=1e-3)
+
+
+def test_forcing_of_another_order_names_feature_and_place_in_the_window(
+    reference, batch
+):
+    forcing = batch["forcing"].clone()
+    forcing[0, 1, 2, 4] = 2.0
+
+    with pytest.raises(CompatError) as caught:
+        judge_batch(reference, batch | {"forcing": forcing})
+
+    # Two features in windows of three: column 4 is the middle of the second.
+    assert str(caught.value) == (
+        "0.6.0-small: the current code makes another batch of the same "
+        "series.\n"
+        "  compared: forcing, by the row 'batch'\n"
+        "  differs most: variable sst (window 1), batch item 0, step 1, node "
+        "2\n"
+        "  obtained: 2\n"
+        "  expected: -1\n"
+        "  allowed: 1.00e-06\n"
+        "  difference: 3.00e+00 of the spread of sst (window 1), 3e+06 times "
+        "what is allowed\n"
+        "Look at the order in which the forcing window is stacked, at its "
+        "extent, and at what is standardised where: old weights expect the "
+        "old columns."
+    )
+
+
+def test_window_of_another_extent_is_told_by_its_shape(reference, batch):
+    with pytest.raises(CompatError) as caught:
+        judge_batch(reference, batch | {"forcing": batch["forcing"][..., :4]})
+
+    assert caught.value.facts == {
+        "of another shape": "forcing",
+        "expected": (1, 2, 3, 6),
+        "obtained": (1, 2, 3, 4),
+    }
+
+
+def test_states_are_named_by_their_variable(reference, batch):
+    states = batch["target_states"].clone()
+    states[0, 0, 1, 0] += 1
+
+    with pytest.raises(CompatError) as caught:
+        judge_batch(reference, batch | {"target_states": states})
+
+    assert caught.value.facts["differs most"] == (
+        "variable t2m, batch item 0, step 0, node 1"
+    )
+
+
+def test_other_times_are_another_batch(reference, batch):
+    times = batch["target_times"] + 1
+
+    with pytest.raises(CompatError) as caught:
+        judge_batch(reference, batch | {"target_times": times})
+
+    assert caught.value.facts["compared"] == "target_times, by the row 'batch'"
+
+
+def test_same_loss_uses_nothing_of_the_tolerance(reference):
+    assert judge_loss(reference, torch.tensor([4.0]).double()) == 0
+
+
+def test_other_loss_is_shown_with_both(reference):
+    with pytest.raises(CompatError) as caught:
+        judge_loss(reference, torch.tensor([4.5]).double())
+
+    assert str(caught.value) == (
+        "0.6.0-small: the training loss on the recorded batch is another "
+        "one.\n"
+        "  obtained: 4.5\n"
+        "  expected: 4\n"
+        "  allowed: 4.00e-09\n"
+        "If test_outputs passes, the loss itself has changed: its weights, "
+        "its mask or its mean. Training would go on towards something else."
+    )

@@ -1,0 +1,103 @@
+"""The plugin in a run that did not ask for it, and what it tells of itself."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"torch", "numpy", "pooch", "neural_lam", "safetensors"}
+COUNT = """
+import json, sys
+import pytest
+status = pytest.main(sys.argv[1:])
+print()
+print(json.dumps(sorted(sys.modules)))
+sys.exit(status)
+"""
+
+
+@pytest.fixture
+def modules(tmp_path):
+    """Count the modules of a run on an empty test file."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "test_empty.py").touch()
+
+    def imported(*args, **environment):
+        run = subprocess.run(
+            [sys.executable, "-c", COUNT, *args],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+        )
+        assert run.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
+        return set(json.loads(run.stdout.splitlines()[-1]))
+
+    return imported
+
+
+def test_without_the_flag_costs_at_most_five_modules(modules):
+    added = modules() - modules("-p", "no:nlam_compat")
+
+    assert added == {
+        "pytest_nlam_compat",
+        "pytest_nlam_compat.fixtures",
+        "pytest_nlam_compat.hookspecs",
+        "pytest_nlam_compat.plugin",
+    }
+
+
+def test_without_the_flag_imports_nothing_heavy(modules):
+    # Alone: other plugins of an environment import numpy by themselves.
+    found = modules(
+        "-p", "pytest_nlam_compat.plugin", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1"
+    )
+
+    assert "pytest_nlam_compat.plugin" in found
+    assert not found & HEAVY
+
+
+def test_help_shows_every_option(project):
+    result = project.run("--help")
+
+    result.stdout.fnmatch_lines(
+        [
+            "checkpoints of all neural-lam releases:",
+            "  --nlam-compat *check that the checkpoints of every neural-lam*",
+            "  --nlam-compat-release=SPEC",
+            "  --nlam-compat-case=GLOB",
+            "  --nlam-compat-device={cpu,cuda,auto}",
+            "  --nlam-compat-url=URL",
+            "  --nlam-compat-offline",
+            "  nlam_compat_url (string):",
+        ]
+    )
+
+
+def test_markers_show_ours(project):
+    result = project.run("--markers")
+
+    result.stdout.fnmatch_lines(
+        ["@pytest.mark.nlam_compat: a check against references of neural-lam"]
+    )
+
+
+def test_fixtures_are_documented_with_an_example(project):
+    result = project.run("--fixtures", "-v")
+
+    result.stdout.fnmatch_lines(
+        [
+            "nlam_reference [[]session scope[]] -- *fixtures.py:*",
+            "    One frozen case of one neural-lam release, for each that is "
+            "selected.",
+            "        def test_has_an_optimizer(nlam_reference):",
+            "nlam_model -- *fixtures.py:*",
+            "    Give the model of the current code with the weights of the "
+            "reference.",
+            "            nlam_check(prediction=prediction)",
+            "nlam_check -- *fixtures.py:*",
+            "    Compare named tensors with the golden of the reference.",
+        ]
+    )
