@@ -16,7 +16,16 @@ from importlib import import_module
 from pytest_nlam_compat import __version__
 from pytest_nlam_compat.errors import CompatError
 
-COMMANDS = ("fetch", "record")
+COMMANDS = (
+    "fetch",
+    "inspect",
+    "migration",
+    "record",
+    "stamp",
+    "statistics",
+    "suggest",
+    "upgrade",
+)
 """The modules of the subcommands, in the order of the help."""
 
 FAILED = 1
@@ -45,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         try:
-            arguments = _parser().parse_args(argv)
+            given = sys.argv[1:] if argv is None else argv
+            arguments = _parser(given[:1]).parse_args(given)
             status: int = arguments.run(arguments)
         finally:
             # Here, not at the end of the process, a closed pipe can be met.
@@ -63,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(first: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """Build the parser; of one command alone if the first argument is it."""
     parser = argparse.ArgumentParser(
         prog="nlam-compat",
         description="Keep neural-lam checkpoints of every release usable.",
@@ -72,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
         "--version", action="version", version=f"%(prog)s {__version__}"
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in COMMANDS:
+    # Importing the others would take as long as copying 30 MB does.
+    wanted = [module for module in COMMANDS if module in first]
+    for module in wanted or COMMANDS:
         command = import_module(f"pytest_nlam_compat.commands.{module}")
         subparser = commands.add_parser(
             command.NAME, help=command.HELP, description=command.HELP

@@ -1,0 +1,285 @@
+"""What upgrading and inspecting a large checkpoint costs, beside ``cp``.
+
+``nox -s bench`` runs it. It makes checkpoints of about 1 GB with AdamW moments
+on a RAM disk, and runs each command in turn with ``cp``, several times, as
+processes of their own. It prints the medians, and ends with exit status 1 when
+a bound is broken. A bound is on a ratio of wall times in one run, on CPU time
+or on memory: what else the machine does adds to single times by chance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+RAM_DISK = Path("/dev/shm")
+
+MAX_RATIO = 1.1
+MAX_MEGABYTES = 64.0
+MAX_INSPECT_SECONDS = 0.3
+
+_COMPAT = (sys.executable, "-m", "pytest_nlam_compat")
+
+# Importing neural-lam takes seconds, and is not what is compared: both get
+# classes of the same names.
+_CLASSES = """
+import sys, types
+import torch
+config = types.ModuleType("neural_lam.config")
+sys.modules["neural_lam"] = types.ModuleType("neural_lam")
+sys.modules["neural_lam.config"] = config
+for name in (
+    "DatastoreSelection NeuralLAMConfig OutputClamping TrainingConfig "
+    "UniformFeatureWeighting"
+).split():
+    setattr(config, name, type(name, (), {"__module__": config.__name__}))
+content = torch.load(sys.argv[1], weights_only=False)
+"""
+_WITH_TORCH = (
+    _CLASSES
+    + """
+weights = content["state_dict"]
+content["state_dict"] = {
+    f"forecaster.predictor.{name}": weights[name] for name in weights
+}
+torch.save(content, sys.argv[2])
+"""
+)
+_LIGHTNING = (
+    _CLASSES
+    + """
+from pytorch_lightning.utilities.migration import migrate_checkpoint
+migrate_checkpoint(content)
+torch.save(content, sys.argv[2])
+"""
+)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One of the commands that are compared.
+
+    Attributes
+    ----------
+    what : str
+        In words.
+    command : tuple of str
+    ratio : float, optional
+        Bound on its wall time over that of ``cp``.
+    cpu : float, optional
+        Bound on its CPU time, in s.
+    """
+
+    what: str
+    command: tuple[str, ...]
+    ratio: float | None = None
+    cpu: float | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a process took: s, s, MB."""
+
+    wall: float
+    cpu: float
+    memory: float
+
+
+def main() -> int:
+    """Measure everything and print the table.
+
+    Returns
+    -------
+    int
+        0 if all bounds hold.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--repeat", type=int, default=5, metavar="N")
+    parser.add_argument("--megabytes", type=int, default=1000, metavar="N")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=RAM_DISK if RAM_DISK.is_dir() else None,
+        help="where to work (default: the RAM disk)",
+    )
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        contenders = prepare(Path(folder), arguments.megabytes)
+        # The first of all fills caches, and counts for nobody.
+        for contender in contenders:
+            measure(contender, Path(folder))
+        runs = [
+            [measure(contender, Path(folder)) for contender in contenders]
+            for _ in range(arguments.repeat)
+        ]
+    return show(contenders, runs, arguments.megabytes)
+
+
+def prepare(folder: Path, megabytes: int) -> list[Contender]:
+    """Make the checkpoints, and the commands on them.
+
+    Parameters
+    ----------
+    folder : Path
+        On the RAM disk.
+    megabytes : int
+        About how large each is.
+
+    Returns
+    -------
+    list of Contender
+        ``cp`` is the first.
+    """
+    renamed = enlarge("0.6.0", folder, megabytes)
+    folded = enlarge("0.3.0", folder, megabytes)
+    new = str(folder / "new.ckpt")
+    upgrade = (*_COMPAT, "upgrade")
+    return [
+        Contender("cp", ("cp", str(renamed), new)),
+        Contender(
+            "upgrade, only renames",
+            (*upgrade, str(renamed), "-o", new),
+            ratio=MAX_RATIO,
+        ),
+        Contender(
+            "upgrade, one tensor folded",
+            (
+                *(*upgrade, str(folded), "-o", new),
+                *("--statistics", str(folder / "statistics.json")),
+                *("--graph", str(folder / "graph")),
+                *("--graph-out", str(folder / "new")),
+            ),
+            ratio=MAX_RATIO,
+        ),
+        Contender(
+            "inspect",
+            (*_COMPAT, "inspect", str(renamed)),
+            cpu=MAX_INSPECT_SECONDS,
+        ),
+        Contender(
+            "torch.load, rename, torch.save",
+            (sys.executable, "-c", _WITH_TORCH, str(renamed), new),
+        ),
+        Contender(
+            "Lightning's migration",
+            (sys.executable, "-c", _LIGHTNING, str(renamed), new),
+        ),
+    ]
+
+
+def enlarge(release: str, folder: Path, megabytes: int) -> Path:
+    """Write the reference of a release with many more weights.
+
+    Parameters
+    ----------
+    release : str
+    folder : Path
+        Gets its graph and statistics too, if it is old enough to need them.
+    megabytes : int
+
+    Returns
+    -------
+    Path
+        The checkpoint.
+    """
+    # In a process of its own, so that the memory is free again.
+    path = folder / f"{release}.ckpt"
+    subprocess.run(
+        [
+            *(sys.executable, str(Path(__file__).with_name("enlarging.py"))),
+            *(str(ROOT / "fixtures" / f"{release}.zip"), str(path)),
+            str(megabytes),
+        ],
+        check=True,
+    )
+    return path
+
+
+def measure(contender: Contender, folder: Path) -> Run:
+    """Run a command once.
+
+    Parameters
+    ----------
+    contender : Contender
+    folder : Path
+        What it writes there is removed.
+
+    Returns
+    -------
+    Run
+    """
+    begun = time.perf_counter()
+    process = subprocess.Popen(contender.command, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    wall = time.perf_counter() - begun
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{contender.what} failed: {process.returncode}")
+    (folder / "new.ckpt").unlink(missing_ok=True)
+    for left in (folder / "new").glob("*"):
+        left.unlink()
+    if (folder / "new").exists():
+        (folder / "new").rmdir()
+    # In kB, and on macOS in bytes.
+    unit = 1e6 if sys.platform == "darwin" else 1e3
+    return Run(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / unit)
+
+
+def show(
+    contenders: Sequence[Contender], runs: list[list[Run]], megabytes: int
+) -> int:
+    """Print the table; return 1 if a bound is broken."""
+    print(f"{megabytes} MB, {len(runs)} rounds, {cores()} cores; medians")
+    print(f"{'':<32}{'wall':>9}{'/ cp':>7}{'CPU':>9}{'memory':>10}")
+    broken = []
+    for column, contender in enumerate(contenders):
+        of_it = [row[column] for row in runs]
+        ratio = statistics.median(
+            row[column].wall / row[0].wall for row in runs
+        )
+        wall = middle(of_it, lambda run: run.wall)
+        cpu = middle(of_it, lambda run: run.cpu)
+        memory = max(run.memory for run in of_it)
+        print(
+            f"{contender.what:<32}{wall:>7.2f} s{ratio:>7.2f}"
+            f"{cpu:>7.2f} s{memory:>7.0f} MB"
+        )
+        if contender.ratio is not None and ratio > contender.ratio:
+            broken.append(f"{contender.what}: {ratio:.2f} x cp")
+        if contender.cpu is not None and cpu > contender.cpu:
+            broken.append(f"{contender.what}: {cpu:.2f} s of CPU")
+        bounded = contender.ratio is not None or contender.cpu is not None
+        if bounded and memory > MAX_MEGABYTES:
+            broken.append(f"{contender.what}: {memory:.0f} MB")
+    print(
+        f"bounds: upgrade {MAX_RATIO} x cp, inspect {MAX_INSPECT_SECONDS} s of "
+        f"CPU, each {MAX_MEGABYTES:.0f} MB"
+    )
+    for line in broken:
+        print(f"BROKEN {line}")
+    return 1 if broken else 0
+
+
+def middle(runs: Sequence[Run], of: Callable[[Run], float]) -> float:
+    """Return the median of a figure."""
+    return statistics.median(of(run) for run in runs)
+
+
+def cores() -> int:
+    """Count the cores that may be used."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""``nlam-compat stamp``: write into a checkpoint what no release writes."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+NAME = "stamp"
+HELP = (
+    "Write into an existing checkpoint which neural-lam wrote it, and with "
+    "which graph and dataset. New ones get this from ProvenanceStamp."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument("file", metavar="FILE", type=Path)
+    parser.add_argument(
+        "-o",
+        dest="output",
+        metavar="NEW",
+        type=Path,
+        help="the new file (default: stamped_FILE beside the old one)",
+    )
+    parser.add_argument(
+        "--from",
+        dest="origin",
+        metavar="R",
+        help="the release that wrote it, where it can't be found out",
+    )
+    parser.add_argument(
+        "--graph",
+        metavar="DIR",
+        type=Path,
+        help="the graph directory that it was trained with",
+    )
+    dataset = parser.add_mutually_exclusive_group(required=True)
+    dataset.add_argument(
+        "--statistics",
+        metavar="FILE",
+        type=Path,
+        help="statistics of the dataset that it was trained on, from"
+        " nlam-compat statistics",
+    )
+    dataset.add_argument(
+        "--datastore",
+        metavar="CONFIG",
+        type=Path,
+        help="neural-lam's config.yaml of that dataset, to compute them from",
+    )
+    parser.add_argument(
+        "--in-place",
+        action="store_true",
+        help="replace the file, and keep the old one as FILE.bak",
+    )
+    parser.add_argument(
+        "--allow",
+        metavar="CLASS",
+        action="append",
+        default=[],
+        help="a class that it may name besides those known",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Stamp a file.
+
+    Parameters
+    ----------
+    arguments : Namespace
+        As `add_arguments` declares them.
+
+    Returns
+    -------
+    int
+        0: anything else is an error.
+
+    Raises
+    ------
+    CompatError
+        If it can't be stamped; it is as it was.
+    """
+    from pytest_nlam_compat.upgrading.dataset_facts import facts_given
+    from pytest_nlam_compat.upgrading.output import Output
+    from pytest_nlam_compat.upgrading.request import Request
+    from pytest_nlam_compat.upgrading.stamping import PREFIX, stamp_file
+
+    Request(origin=arguments.origin)
+    output = Output.of(
+        arguments.file, arguments.output, PREFIX, arguments.in_place
+    )
+    output.refuse_taken()
+    facts = facts_given(arguments.statistics, arguments.datastore)
+    assert facts is not None
+    stamp = stamp_file(
+        arguments.file,
+        output,
+        origin=arguments.origin,
+        graph=arguments.graph,
+        facts=facts,
+        allowed=tuple(arguments.allow),
+    )
+    graph = stamp["graph"]
+    print(
+        f"{output.path}: neural-lam {stamp['neural_lam']['version']}, "
+        + (f"graph {graph['name']}" if graph else "no graph given")
+    )
+    return 0

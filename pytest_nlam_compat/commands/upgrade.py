@@ -1,0 +1,176 @@
+"""``nlam-compat upgrade``: make old checkpoints load in today's neural-lam."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_nlam_compat.errors import CompatError
+
+if TYPE_CHECKING:
+    from pytest_nlam_compat.upgrading.request import Request
+
+NAME = "upgrade"
+HELP = (
+    "Convert a checkpoint, or all below a folder, into ones that a newer "
+    "neural-lam loads. Nothing in the file is run."
+)
+_LARGE = 256 * 1024 * 1024
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument("path", metavar="OLD", type=Path)
+    parser.add_argument(
+        "-o",
+        dest="output",
+        metavar="NEW",
+        type=Path,
+        help="the new file (default: upgraded_OLD beside the old one)",
+    )
+    parser.add_argument(
+        "--from",
+        dest="origin",
+        metavar="R",
+        help="the release that wrote it, where it can't be found out",
+    )
+    parser.add_argument(
+        "--to",
+        dest="target",
+        metavar="R",
+        help="the release that is to load it (default: the newest)",
+    )
+    parser.add_argument(
+        "--graph",
+        metavar="DIR",
+        type=Path,
+        help="the graph directory that it was trained with",
+    )
+    parser.add_argument(
+        "--graph-out",
+        metavar="DIR",
+        type=Path,
+        help="where the graph directory for the new file goes",
+    )
+    dataset = parser.add_mutually_exclusive_group()
+    dataset.add_argument(
+        "--statistics",
+        metavar="FILE",
+        type=Path,
+        help="statistics of the dataset that it was trained on, from"
+        " nlam-compat statistics",
+    )
+    dataset.add_argument(
+        "--datastore",
+        metavar="CONFIG",
+        type=Path,
+        help="neural-lam's config.yaml of that dataset, to compute them from",
+    )
+    parser.add_argument(
+        "--in-place",
+        action="store_true",
+        help="replace the file, and keep the old one as OLD.bak",
+    )
+    parser.add_argument(
+        "--allow",
+        metavar="CLASS",
+        action="append",
+        default=[],
+        help="a class that it may name besides those known, such as"
+        " my_package.MyConfig",
+    )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="read all tensors first, and check them by their checksums",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="write nothing, only say what"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print what was done as JSON"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Upgrade, and tell what was done.
+
+    Parameters
+    ----------
+    arguments : Namespace
+        As `add_arguments` declares them.
+
+    Returns
+    -------
+    int
+        0; 1 if a file of a folder was refused.
+
+    Raises
+    ------
+    CompatError
+        If the one file is refused.
+    """
+    from pytest_nlam_compat.upgrading.upgrade import upgrade
+
+    request = _request(arguments)
+    if arguments.path.is_dir():
+        from pytest_nlam_compat.upgrading.folder import upgrade_folder
+
+        if arguments.output is not None:
+            raise CompatError(
+                "One output is not enough for a folder.",
+                facts={"folder": arguments.path, "output": arguments.output},
+                remedy="Leave -o out: each goes beside its old one.",
+            )
+        rows = upgrade_folder(arguments.path, request, _progress())
+        return rows.show(arguments.json)
+    outcome = upgrade(arguments.path, arguments.output, request, _progress())
+    if arguments.json:
+        import json
+
+        print(json.dumps(outcome.plain(), indent=1))
+    else:
+        print(outcome.text())
+    return 0
+
+
+def _request(arguments: argparse.Namespace) -> Request:
+    from pytest_nlam_compat.upgrading.request import NEWEST, Request
+
+    facts = None
+    if arguments.statistics or arguments.datastore:
+        from pytest_nlam_compat.upgrading.dataset_facts import facts_given
+
+        facts = facts_given(arguments.statistics, arguments.datastore)
+    return Request(
+        origin=arguments.origin,
+        target=arguments.target or NEWEST,
+        graph=arguments.graph,
+        graph_out=arguments.graph_out,
+        facts=facts,
+        allowed=tuple(arguments.allow),
+        in_place=arguments.in_place,
+        verify=arguments.verify,
+        dry_run=arguments.dry_run,
+    )
+
+
+def _progress() -> Callable[[int, int], None] | None:
+    """Return what shows progress on a terminal, for large files only."""
+    if not sys.stderr.isatty():
+        return None
+
+    shown = -1
+
+    def show(done: int, whole: int) -> None:
+        nonlocal shown
+        percent = 100 * done // max(whole, 1)
+        if whole >= _LARGE and percent != shown:
+            shown = percent
+            end = "\n" if done == whole else ""
+            print(f"\r{percent:3d} %", end=end, file=sys.stderr, flush=True)
+
+    return show

@@ -1,0 +1,105 @@
+"""A Lightning callback that stamps checkpoints as they are written.
+
+Up to 0.7.0 neural-lam writes into no checkpoint which release, graph and
+dataset it was trained with; all that is left later are heuristics.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations.origin import STAMP
+from pytest_nlam_compat.upgrading.from_datastore import facts_of
+from pytest_nlam_compat.upgrading.sources import (
+    installed_neural_lam,
+    versions,
+)
+from pytest_nlam_compat.upgrading.stamping import ENTRY, stamp_of
+
+
+class ProvenanceStamp(pl.Callback):  # type: ignore[misc]
+    """Writes into each checkpoint what today is in none.
+
+    The versions and the commit, the graph's fingerprint and format, the names
+    and statistics of the features, and the forcing window: plain data, which
+    changes nothing about how the checkpoint loads. The same goes to the
+    loggers, once, with ``log_hyperparams``.
+
+    Parameters
+    ----------
+    graph : path-like, optional
+        The graph directory. By default that of the datastore by the name in
+        the model's arguments; to be given for models without such.
+
+    Examples
+    --------
+    Give it to the trainer of a training script::
+
+        trainer = pl.Trainer(callbacks=[ProvenanceStamp()], ...)
+    """
+
+    def __init__(self, graph: str | Path | None = None) -> None:
+        self._graph = Path(graph) if graph is not None else None
+        self._stamp: dict[str, Any] | None = None
+
+    def on_fit_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> None:
+        """Put the stamp together, and hand it to the loggers."""
+        stamp = self._stamp_of(pl_module)
+        for logger in trainer.loggers:
+            logger.log_hyperparams({STAMP: stamp})
+
+    def on_save_checkpoint(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        checkpoint: dict[str, Any],
+    ) -> None:
+        """Write the stamp."""
+        checkpoint[STAMP] = {ENTRY: self._stamp_of(pl_module)}
+
+    def _stamp_of(self, module: pl.LightningModule) -> dict[str, Any]:
+        if self._stamp is None:
+            datastore = _datastore(module)
+            arguments = _arguments(module)
+            self._stamp = stamp_of(
+                installed_neural_lam(),
+                versions(),
+                arguments,
+                self._graph or _graph(datastore, arguments),
+                facts_of(datastore),
+            )
+        return self._stamp
+
+
+def _datastore(module: pl.LightningModule) -> Any:
+    for name in ("datastore", "_datastore"):
+        found = getattr(module, name, None)
+        if found is not None:
+            return found
+    raise CompatError(
+        "ProvenanceStamp finds no datastore in the model.",
+        facts={
+            "model": type(module).__name__,
+            "expected": "an attribute datastore, as ForecasterModule has, or "
+            "_datastore, as ARModel had",
+        },
+        remedy="Use it with a model of neural-lam, or set the attribute.",
+    )
+
+
+def _arguments(module: pl.LightningModule) -> dict[str, Any]:
+    arguments = module.hparams.get("args")
+    if arguments is None:
+        return {}
+    return {f"args.{name}": value for name, value in vars(arguments).items()}
+
+
+def _graph(datastore: Any, arguments: dict[str, Any]) -> Path | None:
+    name = arguments.get("args.graph")
+    return Path(datastore.root_path) / "graph" / name if name else None

@@ -1,0 +1,1 @@
+"""Looking at checkpoint files and carrying them over, without torch."""

@@ -1,0 +1,106 @@
+"""Upgrading a checkpoint file, and writing what comes of it."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from pytest_nlam_compat.checkpoints.copying import Progress
+from pytest_nlam_compat.checkpoints.reader import read_checkpoint
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations.saved_run import SavedRun
+from pytest_nlam_compat.upgrading.carry import carry, find_way
+from pytest_nlam_compat.upgrading.graphs import (
+    Graph,
+    changed,
+    open_graph,
+    write_graph,
+)
+from pytest_nlam_compat.upgrading.output import Output
+from pytest_nlam_compat.upgrading.request import Outcome, Request
+from pytest_nlam_compat.upgrading.trust import refuse_unknown
+
+PREFIX = "upgraded_"
+
+
+def upgrade(
+    file: Path,
+    output: Path | None,
+    request: Request,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Upgrade a checkpoint file.
+
+    Parameters
+    ----------
+    file : Path
+    output : Path, optional
+        Where to; by default ``upgraded_`` and its name, beside it. Not
+        together with ``in_place``.
+    request : Request
+    progress : callable, optional
+        Told now and then how many bytes are written, and of how many.
+
+    Returns
+    -------
+    Outcome
+        Without an ``output`` where there was nothing to do.
+
+    Raises
+    ------
+    CompatError
+        Whatever is wrong; the file is as it was.
+    """
+    target = Output.of(file, output, PREFIX, request.in_place)
+    with contextlib.ExitStack() as opened:
+        checkpoint = opened.enter_context(read_checkpoint(file))
+        refuse_unknown(checkpoint, request.allowed)
+        if request.verify:
+            checkpoint.archive.verify()
+        graph = (
+            opened.enter_context(open_graph(request.graph))
+            if request.graph
+            else None
+        )
+        way = find_way(checkpoint, request, graph)
+        outcome = Outcome(
+            file=file,
+            origin=way.origin,
+            target=request.target,
+            evidence=way.evidence,
+            steps=[step.id for step in way.steps],
+            dry_run=request.dry_run,
+        )
+        if not way.steps:
+            return outcome
+        target.refuse_taken()
+        outcome.output = target.path
+        checkpoint.data, run, outcome.notes = carry(checkpoint, way, request)
+        _place_graph(run, graph, request, outcome)
+        if not request.dry_run:
+            outcome.backup = target.write(checkpoint, progress)
+    return outcome
+
+
+def _place_graph(
+    run: SavedRun, graph: Graph | None, request: Request, outcome: Outcome
+) -> None:
+    """Write the graph directory, or say that it stays as it is."""
+    if graph is None:
+        return
+    if request.graph_out is None:
+        if differing := changed(graph, run.graph):
+            raise CompatError(
+                "The graph has to be carried over too.",
+                facts={
+                    "directory": graph.folder,
+                    "other": ", ".join(f"{stem}.pt" for stem in differing),
+                },
+                remedy="Say where the new graph directory goes with "
+                "--graph-out.",
+            )
+        outcome.notes.append(f"The graph stays as it is: {graph.folder}.")
+        return
+    outcome.graph_out = request.graph_out
+    if not request.dry_run:
+        write_graph(graph, run.graph, request.graph_out)

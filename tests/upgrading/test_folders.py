@@ -1,0 +1,88 @@
+import json
+
+import pytest
+
+from pytest_nlam_compat.cli import main
+
+
+@pytest.fixture
+def runs(owned, tmp_path):
+    """A folder as an experiment leaves it."""
+    for name, below in [
+        ("0.6.0-graph_lam", "a/best.ckpt"),
+        ("0.5.0-graph_lam", "b/best.ckpt"),
+        ("0.7.0-graph_lam", "c/best.ckpt"),
+    ]:
+        file = tmp_path / below
+        file.parent.mkdir()
+        file.write_bytes(owned(name).checkpoint.read_bytes())
+    (tmp_path / "a" / "last.ckpt").symlink_to("best.ckpt")
+    (tmp_path / "c" / "notes.txt").write_text("nothing to see")
+    return tmp_path
+
+
+def test_all_checkpoints_of_a_folder(runs, capsys):
+    assert main(["upgrade", str(runs)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:6] == [
+        "file         from   result",
+        "a/best.ckpt  0.6.0  went to 0.7.0 in 1 step: upgraded_best.ckpt",
+        "b/best.ckpt  ?      refused: A saved run of neural-lam 0.5.0 can't "
+        "be carried to 0.7.0 without more than its checkpoint.",
+        "c/best.ckpt  0.7.0  has the layout of 0.7.0 already",
+        "",
+        "b/best.ckpt:",
+    ]
+    assert lines[-1] == (
+        "Give --graph DIR (with --graph-out DIR), of what it was trained with."
+    )
+    assert sorted(str(f.relative_to(runs)) for f in runs.rglob("*.ckpt")) == [
+        "a/best.ckpt",
+        "a/last.ckpt",
+        "a/upgraded_best.ckpt",
+        "b/best.ckpt",
+        "c/best.ckpt",
+    ]
+
+
+def test_a_folder_that_was_upgraded_already(runs, capsys):
+    main(["upgrade", str(runs)])
+    (runs / "b" / "best.ckpt").unlink()
+    capsys.readouterr()
+    assert main(["upgrade", str(runs)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "file         from   result",
+        "a/best.ckpt  0.6.0  was upgraded before: upgraded_best.ckpt",
+        "c/best.ckpt  0.7.0  has the layout of 0.7.0 already",
+    ]
+
+
+def test_a_folder_in_place_and_as_json(runs, capsys):
+    assert main(["upgrade", str(runs), "--in-place", "--json"]) == 1
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["file"] for row in rows] == [
+        str(runs / name / "best.ckpt") for name in "abc"
+    ]
+    assert rows[0]["backup"] == str(runs / "a" / "best.ckpt.bak")
+    assert rows[1]["facts"]["missing"] == "graph"
+    assert rows[2]["steps"] == []
+
+
+def test_a_folder_without_checkpoints(tmp_path, capsys):
+    assert main(["upgrade", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == (
+        "There are no checkpoints below the folder.\n"
+        f"  folder: {tmp_path}\n"
+        "  expected: files named *.ckpt\n"
+        "Give another folder, or a file.\n"
+    )
+
+
+def test_one_output_for_a_folder(runs, capsys):
+    assert main(["upgrade", str(runs), "-o", "new.ckpt"]) == 1
+    assert capsys.readouterr().err == (
+        "One output is not enough for a folder.\n"
+        f"  folder: {runs}\n"
+        "  output: new.ckpt\n"
+        "Leave -o out: each goes beside its old one.\n"
+    )

@@ -1,0 +1,168 @@
+import shutil
+
+import pytest
+import torch
+
+from pytest_nlam_compat.cli import main
+
+NAME = "0.5.0-graph_lam-square"
+
+
+@pytest.fixture
+def graph(owned, tmp_path):
+    """A copy of the graph directory, to be spoilt."""
+    copied = tmp_path / "graph"
+    shutil.copytree(owned(NAME).graph, copied)
+    return copied
+
+
+def upgrade(case, folder, graph, *arguments):
+    return main(
+        [
+            *("upgrade", str(case.checkpoint), "-o", str(folder / "new.ckpt")),
+            *("--graph", str(graph), *map(str, arguments)),
+        ]
+    )
+
+
+def spoil(graph, stem, function):
+    file = graph / f"{stem}.pt"
+    torch.save(function(torch.load(file)), file)
+
+
+def test_a_graph_that_has_to_change_needs_a_place(
+    owned, tmp_path, graph, capsys
+):
+    assert upgrade(owned(NAME), tmp_path, graph) == 1
+    assert capsys.readouterr().err == (
+        "The graph has to be carried over too.\n"
+        f"  directory: {graph}\n"
+        "  other: g2m_edge_index.pt\n"
+        "Say where the new graph directory goes with --graph-out.\n"
+    )
+    assert list(tmp_path.iterdir()) == [graph]
+
+
+def test_only_what_has_to_change_changes(owned, tmp_path, graph):
+    out = tmp_path / "out"
+    assert upgrade(owned(NAME), tmp_path, graph, "--graph-out", out) == 0
+    differing = {
+        file.name
+        for file in graph.iterdir()
+        if file.read_bytes() != (out / file.name).read_bytes()
+    }
+    assert differing == {"g2m_edge_index.pt"}
+    old, new = (torch.load(each / "g2m_edge_index.pt") for each in (graph, out))
+    first = int(old[0].min()) - len(torch.load(graph / "mesh_features.pt")[0])
+    assert first > 0
+    assert torch.equal(new, old - torch.tensor([[first], [0]]))
+
+
+def test_a_graph_that_stays_needs_no_place(owned, tmp_path, capsys):
+    case = owned("0.5.0-graph_lam")
+    if upgrade(case, tmp_path, case.graph, "--dry-run") == 0:
+        assert capsys.readouterr().out.endswith(
+            f"The graph stays as it is: {case.graph}.\n"
+        )
+    else:
+        assert "g2m_edge_index.pt" in capsys.readouterr().err
+
+
+def test_twice_to_the_same_place(owned, tmp_path, graph):
+    out = tmp_path / "out"
+    assert upgrade(owned(NAME), tmp_path, graph, "--graph-out", out) == 0
+    (tmp_path / "new.ckpt").unlink()
+    assert upgrade(owned(NAME), tmp_path, graph, "--graph-out", out) == 0
+
+
+def test_another_graph_is_not_overwritten(owned, tmp_path, graph, capsys):
+    case = owned(NAME)
+    assert upgrade(case, tmp_path, graph, "--graph-out", graph) == 1
+    assert capsys.readouterr().err == (
+        "There is another graph directory already.\n"
+        f"  directory: {graph}\n"
+        "Give another --graph-out.\n"
+    )
+    assert list(tmp_path.iterdir()) == [graph]
+
+
+def test_a_folder_without_a_graph(owned, tmp_path, capsys):
+    assert upgrade(owned(NAME), tmp_path, tmp_path) == 1
+    assert capsys.readouterr().err == (
+        "There is no graph in the directory.\n"
+        f"  directory: {tmp_path}\n"
+        "  expected: g2m_edge_index.pt, ...\n"
+        "Give the directory that create_graph wrote, such as "
+        "graph/multiscale.\n"
+    )
+
+
+def test_a_graph_file_with_more_than_tensors(owned, tmp_path, graph, capsys):
+    spoil(graph, "m2m_features", lambda content: {"features": content})
+    assert upgrade(owned(NAME), tmp_path, graph) == 1
+    assert capsys.readouterr().err == (
+        "m2m_features.pt is no file of a graph: it holds more than tensors.\n"
+        f"  file: {graph / 'm2m_features.pt'}\n"
+        "Give the directory that create_graph wrote.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("stem", "function", "compared", "difference"),
+    [
+        (
+            "g2m_features",
+            lambda t: t[1:],
+            "edges in g2m_features.pt and g2m_edge_index.pt",
+            -1,
+        ),
+        (
+            "m2g_edge_index",
+            lambda t: t[:, :-2],
+            "edges in m2g_features.pt and m2g_edge_index.pt",
+            2,
+        ),
+        (
+            "m2g_features",
+            lambda t: torch.cat((t, t[:, :1]), 1),
+            "features in m2g_features.pt and m2g_embedder",
+            1,
+        ),
+        ("mesh_features", lambda levels: levels * 2, "mesh levels", 1),
+    ],
+)
+def test_a_graph_of_another_run(
+    stem, function, compared, difference, owned, tmp_path, graph, capsys
+):
+    spoil(graph, stem, function)
+    assert upgrade(owned(NAME), tmp_path, graph) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:3] == [
+        "The graph does not belong to the checkpoint.",
+        f"  directory: {graph}",
+        f"  compared: {compared}",
+    ]
+    found, expected = (int(line.split(": ")[1]) for line in lines[3:5])
+    assert found - expected == difference
+    assert list(tmp_path.iterdir()) == [graph]
+
+
+def test_the_graph_of_another_model(owned, tmp_path, capsys):
+    case = owned("0.5.0-hi_lam")
+    assert upgrade(case, tmp_path, owned(NAME).graph) == 1
+    assert "  compared: mesh levels\n  found: 1\n  expected: 2\n" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_graph_without_a_file(owned, tmp_path, graph, capsys):
+    (graph / "g2m_features.pt").unlink()
+    assert upgrade(owned(NAME), tmp_path, graph) == 1
+    assert capsys.readouterr().err == (
+        "The graph does not belong to the checkpoint.\n"
+        f"  directory: {graph}\n"
+        "  compared: files\n"
+        "  found: no single tensor in g2m_features.pt\n"
+        "  expected: one\n"
+        "Give the graph directory that the run was trained with.\n"
+    )

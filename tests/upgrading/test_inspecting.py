@@ -1,0 +1,214 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from owned_runs import IDS
+
+from pytest_nlam_compat.cli import main
+
+ONE = "0.4.0-graph_lam"
+
+
+def inspected(capsys, *files):
+    assert main(["inspect", "--json", *map(str, files)]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def shown(capsys, *files):
+    assert main(["inspect", *map(str, files)]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_the_release_is_told_from_the_file_alone(name, owned, tmp_path, capsys):
+    # Under a name that says nothing, and with nothing beside it.
+    file = tmp_path / "x"
+    file.write_bytes(owned(name).checkpoint.read_bytes())
+    found = inspected(capsys, file)
+    assert found["origin"]["release"] == owned(name).release
+    assert found["origin"]["evidence"]
+    assert all(named["from"] for named in found["classes"])
+
+
+def test_the_report_has_what_the_run_is(owned, capsys):
+    case = owned(ONE)
+    found = inspected(capsys, case.checkpoint)
+    weights = case.reference.state_dict
+    assert found["model"] == "graph_lam"
+    assert found["graph"] == case.reference.graph_name
+    assert found["hyper_parameters"]["args.hidden_dim"] == 4
+    assert found["hyper_parameters"]["config.datastore.kind"] == "mdp"
+    assert {row["name"]: row["shape"] for row in found["tensors"]} == {
+        name: list(tensor.shape) for name, tensor in weights.items()
+    }
+    assert {row["dtype"] for row in found["tensors"]} == {"float32"}
+    assert found["buffers"] == 7
+    assert found["parameters"] == sum(
+        tensor.numel()
+        for name, tensor in weights.items()
+        if "lims" not in name and "idx" not in name
+    )
+    (optimizer,) = found["optimizers"]
+    assert optimizer["state"] == ["step", "exp_avg", "exp_avg_sq"]
+    assert optimizer["groups"][0]["betas"] == [0.9, 0.95]
+    assert found["callbacks"] == []
+    assert found["lr_schedulers"] == 0
+    assert [step["id"] for step in found["migrations"]] == [
+        "0.5.0-datastore-kind",
+        "0.6.0-first-nodes",
+        "0.7.0-forecaster",
+    ]
+    assert found["needs"] == ["graph"]
+
+
+def test_the_report_for_people(owned, capsys):
+    file = owned(ONE).checkpoint
+    lines = shown(capsys, file).splitlines()
+    assert lines[:12] == [
+        f"{file}: 114.1 kB",
+        "written by: neural-lam 0.4.0",
+        "  no weights under forecaster.: 0.1.0 to 0.6.0",
+        "  buffers of output clamping: 0.4.0 to 0.7.0",
+        "  class DatastoreKindStr in the config: 0.3.0 or 0.4.0",
+        "  a config in the hyper-parameters: 0.3.0 to 0.7.0",
+        "  the set of args: 0.4.0",
+        "model: graph_lam",
+        "graph: 1level",
+        "epoch: 2",
+        "global_step: 2",
+        "pytorch-lightning_version: 2.6.6",
+    ]
+    assert "  needs the graph directory it was trained with (--graph)" in lines
+    assert "  neural_lam.config.DatastoreKindStr  (neural-lam)" in lines
+    assert "  args.hidden_dim: 4" in lines
+    assert any(
+        line.startswith("  grid_embedder.0.weight  ") and "float32 [4," in line
+        for line in lines
+    )
+
+
+def test_the_difference_to_the_upgraded_file(owned, tmp_path, capsys):
+    case = owned(ONE)
+    new = tmp_path / "new.ckpt"
+    status = main(
+        [
+            *("upgrade", str(case.checkpoint), "-o", str(new)),
+            *("--graph", str(case.graph)),
+            *("--graph-out", str(tmp_path / "graph")),
+        ]
+    )
+    assert status == 0
+    capsys.readouterr()
+    count = len(inspected(capsys, new)["tensors"]) - 7
+    assert shown(capsys, case.checkpoint, new).splitlines() == [
+        f"{case.checkpoint}: neural-lam 0.4.0",
+        f"{new}: neural-lam 0.7.0",
+        "hyper-parameters and the rest:",
+        '  class neural_lam.config.DatastoreKindStr: "named" -> (absent)',
+        "tensors, compared without forecaster.predictor.:",
+        # Each parameter with its step and its two moments.
+        f"  {4 * count + 7} have the same values",
+    ]
+
+
+def test_the_difference_of_two_runs(tmp_path, capsys):
+    first, second = tmp_path / "a.ckpt", tmp_path / "b.ckpt"
+    same, old = torch.arange(4.0), torch.zeros(2)
+    torch.save(
+        {"epoch": 1, "state_dict": {"s": same, "o": old, "x": old}}, first
+    )
+    torch.save(
+        {
+            "epoch": 2,
+            "state_dict": {
+                "s": same,
+                "o": old + 1,
+                "x": old[:, None],
+                "n": old,
+            },
+        },
+        second,
+    )
+    assert shown(capsys, first, second) == (
+        f"{first}: neural-lam unknown\n"
+        f"{second}: neural-lam unknown\n"
+        "hyper-parameters and the rest:\n"
+        "  parameters: 8 -> 10\n"
+        "  epoch: 1 -> 2\n"
+        "tensors:\n"
+        "  1 have the same values\n"
+        "  1 only in the second:\n"
+        "    state_dict.n\n"
+        "  1 of another shape or type:\n"
+        "    state_dict.x\n"
+        "  1 with other values:\n"
+        "    state_dict.o\n"
+    )
+
+
+def test_a_file_of_nobody_knows_whom(tmp_path, capsys):
+    file = tmp_path / "weights.pt"
+    torch.save({"layer.weight": torch.zeros(2, 3)}, file)
+    found = inspected(capsys, file)
+    assert found["origin"] == {
+        "release": None,
+        "evidence": [],
+        "problem": "It has no state_dict: no checkpoint of a training.",
+    }
+    assert found["migrations"] is None
+    assert found["tensors"] == [
+        {
+            "name": "layer.weight",
+            "shape": [2, 3],
+            "dtype": "float32",
+            "bytes": 24,
+        }
+    ]
+    assert "migrations to 0.7.0: unknown, as is who wrote it" in shown(
+        capsys, file
+    )
+
+
+def test_odd_keys_and_values_are_shown_and_do_no_harm(tmp_path, capsys):
+    file = tmp_path / "odd.ckpt"
+    tree = {
+        "state_dict": {3: torch.zeros(1), "\x1b[2J": torch.zeros(1)},
+        "hyper_parameters": {"args": [float("inf"), {1, 2}], 7: "\x07" * 3000},
+        "optimizer_states": [None, {"state": 3, "param_groups": "x"}],
+        "callbacks": ["a"],
+        "nlam_compat": "not ours",
+    }
+    torch.save(tree, file)
+    text = shown(capsys, file)
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    found = inspected(capsys, file)
+    assert found["hyper_parameters"]["args"] == ["inf", [1, 2]]
+    assert found["record"] == "not ours"
+
+
+def test_three_files_are_refused(tmp_path, capsys):
+    assert main(["inspect", "a", "b", "c"]) == 1
+    assert capsys.readouterr().err == (
+        "There are 3 files to inspect.\n"
+        "  expected: one, or two to compare\n"
+        "Call it once for each.\n"
+    )
+
+
+def test_what_it_imports(owned):
+    code = (
+        "import sys; from pytest_nlam_compat.cli import main;"
+        "status = main(sys.argv[1:]);"
+        "heavy = {'torch', 'numpy', 'neural_lam', 'pytest', 'pooch'};"
+        "print(heavy & set(sys.modules)); sys.exit(status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "inspect", owned(ONE).checkpoint],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.endswith("\nset()\n")

@@ -1,0 +1,30 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from pytest_nlam_compat.upgrading.request import Request
+from pytest_nlam_compat.upgrading.upgrade import upgrade
+
+SCRIPT = Path(__file__).with_name("killed_upgrades.py")
+MOMENTS = 50
+
+
+def test_a_killed_upgrade_leaves_the_old_or_the_new_file(tmp_path):
+    file = tmp_path / "model.ckpt"
+    # 32 tensors of 512 kB: long enough in the writing to be met there.
+    weights = {f"processor.{i}.weight": torch.rand(131_072) for i in range(32)}
+    torch.save({"state_dict": weights}, file)
+    new = tmp_path / "new.ckpt"
+    upgrade(file, new, Request(origin="0.6.0"))
+    done = subprocess.run(
+        [sys.executable, SCRIPT, file, new, str(MOMENTS)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    old_files, new_files = map(int, done.stdout.split())
+    assert old_files + new_files == MOMENTS
+    assert old_files

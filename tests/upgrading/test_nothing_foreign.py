@@ -1,0 +1,118 @@
+"""Nothing that a file names is imported or called."""
+
+import subprocess
+import sys
+
+import pytest
+from owned_runs import IDS
+
+# The hook sees what no later code can hide: each import, and each call that
+# could start something.
+WATCHED = """
+import sys
+
+seen = []
+
+def hook(event, arguments):
+    if event == "import":
+        seen.append(arguments[0])
+    elif event.startswith(("os.system", "subprocess", "os.exec", "pickle")):
+        seen.append(event)
+
+sys.addaudithook(hook)
+from pytest_nlam_compat.cli import main
+
+status = main(sys.argv[1:])
+foreign = ("torch", "neural_lam", "pytorch_lightning", "lightning", "evil")
+bad = [
+    name
+    for name in seen
+    if name.startswith((*(f"{each}." for each in foreign), "pickle.", "os."))
+    or name in foreign
+]
+assert not bad, bad
+assert len(seen) > 20
+sys.exit(status)
+"""
+
+
+def watched(*arguments):
+    return subprocess.run(
+        [sys.executable, "-c", WATCHED, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def hostile(tmp_path):
+    """A checkpoint whose pickle would run a command when it is loaded."""
+    import os
+
+    import torch
+
+    class Payload:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path / 'ran'}",)
+
+    path = tmp_path / "hostile.ckpt"
+    weights = {"grid_embedder.0.weight": torch.zeros(2, 2)}
+    torch.save({"state_dict": weights, "callbacks": {"x": Payload()}}, path)
+    return path
+
+
+# One of each way through the history, and of each kind of pickled class.
+WAYS = [
+    name
+    for name in IDS
+    if name.endswith(("-graph_lam", "-hi_lam_parallel-clamp"))
+]
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_inspecting_a_file_imports_nothing_of_it(name, owned):
+    done = watched("inspect", owned(name).checkpoint)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_upgrading_a_file_imports_nothing_of_it(name, owned, tmp_path):
+    case = owned(name)
+    done = watched(
+        *("upgrade", case.checkpoint, "-o", tmp_path / "new.ckpt"),
+        *("--graph", case.graph, "--graph-out", tmp_path / "graph"),
+        *("--statistics", case.statistics),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_inspecting_a_hostile_file_runs_nothing_and_marks_it(hostile):
+    done = watched("inspect", hostile)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "posix.system  (UNKNOWN: may run anything when" in done.stdout
+    assert not hostile.with_name("ran").exists()
+
+
+def test_upgrading_a_hostile_file_is_refused(hostile):
+    done = watched("upgrade", hostile, "--from", "0.6.0")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "hostile.ckpt names what no checkpoint of neural-lam has to.\n"
+        f"  file: {hostile}\n"
+        "  unknown: posix.system\n"
+        "neural-lam would run them when it loads the file. If you know who "
+        "made it and what they do, allow each by name: "
+        "--allow posix.system\n"
+    )
+    assert {file.name for file in hostile.parent.iterdir()} == {hostile.name}
+
+
+def test_an_allowed_class_is_written_and_still_not_run(hostile):
+    done = watched(
+        "upgrade", hostile, "--from", "0.6.0", "--allow", "posix.system"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    new = hostile.with_name("upgraded_hostile.ckpt")
+    assert b"posix" in new.read_bytes()
+    assert not hostile.with_name("ran").exists()

@@ -1,0 +1,262 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pytest_nlam_compat.checkpoints.reader import read_checkpoint
+from pytest_nlam_compat.cli import main
+
+ONLY_RENAMED = "0.6.0-graph_lam"
+
+
+@pytest.fixture
+def old(owned, tmp_path):
+    """A checkpoint of 0.6.0, which needs nothing besides."""
+    file = tmp_path / "old.ckpt"
+    file.write_bytes(owned(ONLY_RENAMED).checkpoint.read_bytes())
+    return file
+
+
+def upgrade(*arguments):
+    return main(["upgrade", *map(str, arguments)])
+
+
+def everything(case, folder):
+    return (
+        *(case.checkpoint, "-o", folder / "new.ckpt"),
+        *("--graph", case.graph, "--graph-out", folder / "graph"),
+        *("--statistics", case.statistics),
+    )
+
+
+def record_of(file):
+    with read_checkpoint(file) as checkpoint:
+        return checkpoint.data["nlam_compat"]
+
+
+def test_in_place_keeps_the_old_file(old, capsys):
+    before = old.read_bytes()
+    assert upgrade(old, "--in-place") == 0
+    backup = old.with_name("old.ckpt.bak")
+    assert backup.read_bytes() == before
+    assert record_of(old)["layout"] == "0.7.0"
+    assert sorted(old.parent.iterdir()) == [old, backup]
+    out = capsys.readouterr().out
+    assert out.endswith(f"checkpoint: {old}\nthe old one: {backup}\n")
+
+
+def test_in_place_through_a_link(old):
+    link = old.with_name("last.ckpt")
+    link.symlink_to(old.name)
+    assert upgrade(link, "--in-place") == 0
+    assert link.is_symlink()
+    assert record_of(old)["layout"] == "0.7.0"
+    assert old.with_name("old.ckpt.bak").exists()
+
+
+def test_another_backup_is_not_lost(old, capsys):
+    backup = old.with_name("old.ckpt.bak")
+    backup.write_text("precious")
+    before = old.read_bytes()
+    assert upgrade(old, "--in-place") == 1
+    assert capsys.readouterr().err == (
+        "old.ckpt.bak is there already, from another time.\n"
+        f"  file: {backup}\n"
+        "Move it away.\n"
+    )
+    assert (old.read_bytes(), backup.read_text()) == (before, "precious")
+
+
+def test_nothing_is_overwritten(old, tmp_path, capsys):
+    new = tmp_path / "new.ckpt"
+    new.write_text("precious")
+    assert upgrade(old, "-o", new) == 1
+    assert capsys.readouterr().err == (
+        "new.ckpt is there already.\n"
+        f"  file: {new}\n"
+        "Give another -o, or move it away.\n"
+    )
+    assert new.read_text() == "precious"
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_an_output_equal_to_the_input(old, tmp_path, capsys, link):
+    before = old.read_bytes()
+    output = old
+    if link:
+        output = tmp_path / "link.ckpt"
+        output.symlink_to(old)
+    assert upgrade(old, "-o", output) == 1
+    assert capsys.readouterr().err == (
+        "The output is the checkpoint itself.\n"
+        f"  file: {old}\n"
+        f"  output: {output}\n"
+        "Give another -o, or --in-place alone, which keeps a .bak.\n"
+    )
+    assert old.read_bytes() == before
+
+
+def test_a_dry_run_writes_nothing(owned, tmp_path, capsys):
+    case = owned("0.3.0-graph_lam")
+    assert upgrade(*everything(case, tmp_path), "--dry-run", "--json") == 0
+    assert list(tmp_path.iterdir()) == []
+    said = json.loads(capsys.readouterr().out)
+    assert said["dry_run"] is True
+    assert said["steps"][-1] == "0.7.0-forecaster"
+    assert said["output"] == str(tmp_path / "new.ckpt")
+    assert said["graph_out"] == str(tmp_path / "graph")
+
+
+def test_what_a_step_needs_is_said(owned, tmp_path, capsys):
+    case = owned("0.3.0-graph_lam")
+    assert upgrade(case.checkpoint, "-o", tmp_path / "new.ckpt") == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == (
+        "A saved run of neural-lam 0.3.0 can't be carried to 0.7.0 without "
+        "more than its checkpoint."
+    )
+    assert lines[1] == "  missing: graph, statistics"
+    assert lines[2].startswith("  step 0.4.0-static-standardised: The static")
+    assert lines[-1] == (
+        "Give --graph DIR (with --graph-out DIR) and --statistics FILE or "
+        "--datastore CONFIG, of what it was trained with."
+    )
+
+
+@pytest.mark.parametrize("option", ["--from", "--to"])
+def test_a_release_that_nobody_knows(old, option, capsys):
+    assert upgrade(old, option, "0.6.1") == 1
+    assert capsys.readouterr().err == (
+        "There is no release 0.6.1 of neural-lam known here.\n"
+        f"  option: {option}\n"
+        "  known: 0.1.0, 0.2.0, 0.3.0, 0.4.0, 0.5.0, 0.6.0, 0.7.0\n"
+        "Give one of them; of a development install the release before it.\n"
+    )
+
+
+def test_from_is_no_way_to_do_it_again(old, capsys):
+    upgrade(old, "--in-place")
+    capsys.readouterr()
+    assert upgrade(old, "--from", "0.5.0") == 1
+    assert capsys.readouterr().err == (
+        "The checkpoint was upgraded before, and not to the release that "
+        "--from says.\n"
+        "  --from: 0.5.0\n"
+        "  found: 0.7.0\n"
+        "Leave --from out.\n"
+    )
+
+
+def test_no_permission_to_write(old, capsys):
+    # Root may write anywhere; nobody may below a file.
+    output = old / "new.ckpt"
+    before = old.read_bytes()
+    assert upgrade(old, "-o", output) == 1
+    assert capsys.readouterr().err == (
+        "new.ckpt can't be written.\n"
+        f"  file: {output}\n"
+        "  cause: Not a directory\n"
+        "Nothing was changed. Make room or mend the permissions of its "
+        "folder, and try again.\n"
+    )
+    assert old.read_bytes() == before
+
+
+@pytest.mark.parametrize("options", [[], ["--in-place"]])
+def test_a_full_disk(old, options):
+    """No file may get as large as the new one would."""
+    before = old.read_bytes()
+    code = (
+        "import resource, sys; from pytest_nlam_compat.cli import main;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000));"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "upgrade", old, *options],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    name = "old.ckpt" if options else "upgraded_old.ckpt"
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"{name} can't be written.\n"
+        f"  file: {old.with_name(name)}\n"
+        "  cause: File too large\n"
+        "Nothing was changed. Make room or mend the permissions of its "
+        "folder, and try again.\n"
+    )
+    assert os.listdir(old.parent) == ["old.ckpt"]
+    assert old.read_bytes() == before
+
+
+def flipped(file):
+    """Flip a bit in the first weights, which are those of grid_embedder.0."""
+    with read_checkpoint(file) as checkpoint:
+        weight = checkpoint.data["state_dict"]["grid_embedder.0.weight"]
+        record = checkpoint.archive.records[weight.storage.record]
+    content = bytearray(file.read_bytes())
+    content[record.start] ^= 4
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("command", ["inspect", "upgrade"])
+def test_a_flipped_bit_is_found_when_all_is_read(old, command, capsys):
+    flipped(old)
+    before = old.read_bytes()
+    assert main([command, str(old), "--verify"]) == 1
+    assert capsys.readouterr().err == (
+        "old.ckpt is damaged: a record does not have its checksum.\n"
+        f"  file: {old}\n"
+        "  record: data/7\n"
+        "Copy it again from where it came from and compare the sizes; if it "
+        "is as bad there, the run that wrote it was cut short: take an older "
+        "one.\n"
+    )
+    assert os.listdir(old.parent) == ["old.ckpt"]
+    assert old.read_bytes() == before
+
+
+def test_a_flipped_bit_in_a_tensor_that_a_step_needs(owned, tmp_path, capsys):
+    case = owned("0.3.0-graph_lam")
+    old = tmp_path / "old.ckpt"
+    old.write_bytes(case.checkpoint.read_bytes())
+    flipped(old)
+    arguments = everything(case, tmp_path)[1:]
+    assert upgrade(old, *arguments) == 1
+    assert "does not have its checksum" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["old.ckpt"]
+
+
+def test_a_copied_flipped_bit_stays_one_that_shows(old, tmp_path):
+    flipped(old)
+    assert upgrade(old) == 0
+    new = tmp_path / "upgraded_old.ckpt"
+    assert main(["inspect", str(new), "--verify"]) == 1
+
+
+@pytest.mark.parametrize("command", ["inspect", "upgrade"])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
+def test_a_file_that_was_cut_short(old, command, share, capsys):
+    old.write_bytes(old.read_bytes()[: int(share * old.stat().st_size)])
+    before = old.read_bytes()
+    assert main([command, str(old)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("old.ckpt ")
+    assert f"  file: {old}\n" in error
+    assert os.listdir(old.parent) == ["old.ckpt"]
+    assert old.read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["inspect", "upgrade"])
+def test_a_file_that_is_not_there(tmp_path, command, capsys):
+    file = tmp_path / "none.ckpt"
+    assert main([command, str(file)]) == 1
+    assert capsys.readouterr().err == (
+        "none.ckpt can't be opened.\n"
+        f"  file: {file}\n"
+        "  cause: No such file or directory\n"
+        "Check the path and its permissions.\n"
+    )
