@@ -1,0 +1,73 @@
+"""Run mutants and print the score: ``python tests/mutants [NAME ...]``."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from preloading import preload
+
+preload()
+
+from breaking_loading import LOADING
+from breaking_numbers import NUMBERS
+from harmless import HARMLESS
+from runner import mended, right, timed
+
+ALL = (*LOADING, *NUMBERS, *HARMLESS)
+
+
+def main(names: list[str]) -> int:
+    """Run those whose name contains one of the words, or all."""
+    chosen = [
+        m for m in ALL if not names or any(word in m.name for word in names)
+    ]
+    begin = time.perf_counter()
+    counts = {"verdict": [0, 0], "cause": [0, 0], "step": [0, 0]}
+    for mutant in chosen:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                outcome, took = timed(mutant, Path(folder))
+            except AssertionError as error:
+                print(f"BROKEN {mutant.name}: {error}", flush=True)
+                counts["verdict"][1] += 1
+                continue
+            log = (Path(folder) / "log.txt").read_text(encoding="utf-8")
+        tally(mutant, outcome, took, counts)
+        if names:
+            print(log, *outcome.failed.values(), outcome.step, sep="\n")
+    for what, (good, total) in counts.items():
+        print(f"{what}: {good} of {total}")
+    print(f"{len(chosen)} mutants in {time.perf_counter() - begin:.0f} s")
+    return int(any(good < total for good, total in counts.values()))
+
+
+def tally(mutant, outcome, took, counts):
+    """Count one outcome in, and print its line."""
+    red = bool(outcome.failed)
+    wrong = right(mutant, outcome)
+    note = mended(mutant, outcome) if red else ""
+    counts["verdict"][0] += red == bool(mutant.kind)
+    counts["verdict"][1] += 1
+    if mutant.kind:
+        counts["cause"][0] += not wrong
+        counts["cause"][1] += 1
+    if mutant.mends:
+        counts["step"][0] += not note
+        counts["step"][1] += 1
+    what = f"{outcome.kind}: {outcome.cause}" if red else "green"
+    print(
+        f"{'ok ' if not wrong else 'BAD'} {mutant.name}: {what} "
+        f"[{outcome.module}] {took:.1f} s ({outcome.seconds:.1f} s)",
+        *(f"    {text}" for text in (wrong, note) if text),
+        sep="\n",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,104 @@
+"""What a mutant's process does: all checks, then diagnosis and suggestion."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+from mutants import Mutant
+from packaging.version import Version
+
+
+def check(mutant, folder: Path, fixtures: Path, *, suggest: bool):
+    """Check the references of a mutant with the current code."""
+    torch.set_num_threads(1)
+    from loguru import logger
+    from runner import Outcome
+
+    from pytest_nlam_compat.adapters.probe import probe
+    from pytest_nlam_compat.adapters.select import select
+    from pytest_nlam_compat.diagnosis.reasons import why
+
+    logger.remove()
+    adapter = select(probe())
+    subjects = []
+    for number, name in enumerate(mutant.cases):
+        place = folder / f"reference{number}"
+        subjects.append(subject_of(name, adapter, place, fixtures))
+    outcome = Outcome()
+    for subject in subjects:
+        outcome.failed |= failures(subject)
+    if not outcome.failed:
+        return outcome
+    begin = time.perf_counter()
+    finding = why(subjects[0], next(iter(outcome.failed)).split()[1])
+    outcome.seconds = time.perf_counter() - begin
+    outcome.kind, outcome.cause = finding.kind, finding.cause
+    outcome.module = finding.module
+    print(finding.facts())
+    if suggest:
+        mend(mutant, subjects, folder, fixtures, outcome)
+    return outcome
+
+
+def mend(mutant, subjects, folder, fixtures, outcome):
+    """Search for steps, and check everything again with them."""
+    from pytest_nlam_compat.diagnosis.stepping import suggest_steps
+
+    begin = time.perf_counter()
+    found = suggest_steps(subjects, folder / "search")
+    print(f"suggesting took {time.perf_counter() - begin:.1f} s")
+    print(found.report())
+    outcome.verified = found.verified
+    if not found.verified:
+        return
+    outcome.step = "\n".join(step.python() for step in found.steps)
+    for number, name in enumerate(mutant.cases):
+        place = folder / f"mended{number}"
+        steps = [step.migration for step in found.steps]
+        subject = subject_of(name, subjects[0].adapter, place, fixtures, steps)
+        outcome.after |= failures(subject)
+
+
+def subject_of(name, adapter, folder, fixtures, migrations=()):
+    """Put a reference before the current code."""
+    from pytest_nlam_compat.references.format import Archive
+    from pytest_nlam_compat.references.reference import Reference
+    from pytest_nlam_compat.routes.subject import Subject
+
+    release, _, case = name.partition("-")
+    archive = Archive(fixtures / f"{Version(release)}.zip")
+    folder.mkdir()
+    return Subject(
+        Reference(archive, case),
+        adapter,
+        folder,
+        torch.device("cpu"),
+        migrations,
+    )
+
+
+def failures(subject) -> dict[str, str]:
+    """Messages of all checks that fail, by reference and name."""
+    from pytest_nlam_compat.checks.judging import judge
+    from pytest_nlam_compat.checks.training import judge_batch, judge_loss
+    from pytest_nlam_compat.errors import CompatError
+
+    def outputs(dtype):
+        module = subject.migrated(dtype)
+        judge(subject.reference, subject.outputs(module, dtype))
+
+    checks = {
+        "outputs": lambda: outputs(torch.float64),
+        "outputs_float32": lambda: outputs(torch.float32),
+        "batch": lambda: judge_batch(subject.reference, subject.batch()),
+        "loss": lambda: judge_loss(subject.reference, subject.loss()),
+    }
+    failed = {}
+    for name, run in checks.items():
+        try:
+            run()
+        except CompatError as error:
+            failed[f"{subject.reference.id} {name}"] = str(error)
+    return failed

@@ -1,0 +1,50 @@
+"""Edits of neural-lam 0.7.0, and what each must be found to be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+BASE = "models/step_predictors/base.py"
+GRAPH = "models/step_predictors/graph/base.py"
+FLAT = "models/step_predictors/graph/graph_lam.py"
+LEVELS = "models/step_predictors/graph/hierarchical.py"
+HI_LAM = "models/step_predictors/graph/hi_lam.py"
+FORECASTER = "models/forecasters/autoregressive.py"
+MODULE = "models/module.py"
+LAYERS = "gnn_layers.py"
+NETWORKS = "utils/networks.py"
+LOADING = "utils/graph.py"
+TRAIN = "train_model.py"
+
+Edit = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change of neural-lam.
+
+    Attributes
+    ----------
+    name : str
+    edits : tuple of (str, str, str)
+        File, what stands there, and what is to stand there instead. Each
+        occurrence of it.
+    kind : str
+        What the diagnosis must call it; empty for a harmless one.
+    module : str
+        What the name of the first diverging module must contain.
+    mends : bool
+        Whether a migration can mend it.
+    cases : tuple of str
+        References to run.
+    says : str
+        What the cause must contain.
+    """
+
+    name: str
+    edits: tuple[Edit, ...]
+    kind: str = ""
+    module: str = ""
+    mends: bool = False
+    cases: tuple[str, ...] = ("0.7.0-graph_lam",)
+    says: str = ""
