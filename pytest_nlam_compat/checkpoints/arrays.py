@@ -143,6 +143,12 @@ class Array:
         """Copy."""
         return Array(self.values.copy(), self.dtype, self.home)
 
+    def new_zeros(self, shape: tuple[int, ...]) -> Array:
+        """Make another of zeros, of the same type."""
+        import numpy as np
+
+        return self._like(np.zeros(shape, self.values.dtype))
+
     def contiguous(self) -> Array:
         """Return the same: it is written without gaps in any case."""
         return self

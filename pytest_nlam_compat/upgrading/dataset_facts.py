@@ -41,6 +41,8 @@ ARRAYS = (
     "static_min",
     "static_max",
 )
+#: x_min, x_max, y_min, y_max of the grid; files of others may lack it.
+EXTENT = "extent"
 _LARGEST = 64 * 1024 * 1024
 
 
@@ -208,13 +210,16 @@ def facts_from_table(table: Mapping[str, Any]) -> DatasetFacts:
     names = tuple(map(str, table["static_names"]))
     arrays = {
         name: [float(number) for number in table["arrays"][name]]
-        for name in ARRAYS
+        for name in (*ARRAYS, EXTENT)
+        if name != EXTENT or name in table["arrays"]
     }
+    lengths = {EXTENT: 4}
     for name, numbers in arrays.items():
         like = names if name.startswith("static") else arrays["state_mean"]
-        if len(numbers) != len(like):
+        expected = lengths.get(name, len(like))
+        if len(numbers) != expected:
             raise ValueError(
-                f"{name} has {len(numbers)} numbers, and not {len(like)}"
+                f"{name} has {len(numbers)} numbers, and not {expected}"
             )
         if any(abs(number) == float("inf") for number in numbers) or any(
             number != number for number in numbers

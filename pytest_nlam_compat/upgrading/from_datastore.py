@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.upgrading.configuration import plain_config
-from pytest_nlam_compat.upgrading.dataset_facts import DatasetFacts
+from pytest_nlam_compat.upgrading.dataset_facts import EXTENT, DatasetFacts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,6 +96,8 @@ def facts_of(
         static.transpose("grid_index", "static_feature"), dtype=np.float64
     )
     shape = datastore.grid_shape_state
+    xy = np.asarray(datastore.get_xy("state", True), dtype=np.float64)
+    limits = np.stack((xy.min(axis=0), xy.max(axis=0)), axis=1)
     arrays = {
         "state_mean": state["state_mean"],
         "state_std": state["state_std"],
@@ -105,6 +107,7 @@ def facts_of(
         "static_std": static_statistics["static_std"],
         "static_min": values.min(axis=0),
         "static_max": values.max(axis=0),
+        EXTENT: limits.ravel(),
     }
     return DatasetFacts(
         {name: numbers(value) for name, value in arrays.items()},

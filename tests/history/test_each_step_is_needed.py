@@ -10,6 +10,7 @@ import dataclasses
 
 import pytest
 from packaging.version import Version
+from taking_out import ELSEWHERE, step_of, with_operation, without
 from verdicts import first_failure
 
 from pytest_nlam_compat.migrations import (
@@ -19,7 +20,10 @@ from pytest_nlam_compat.migrations import (
 )
 from pytest_nlam_compat.migrations.parameters import CLAMP_BUFFERS
 
-pytestmark = pytest.mark.neural_lam
+pytestmark = [
+    pytest.mark.neural_lam,
+    pytest.mark.filterwarnings("ignore:Graph metainfo file is missing"),
+]
 
 CASES = ("graph_lam", "hi_lam", "hi_lam_parallel")
 # 0.6.0 has no hierarchical references.
@@ -71,42 +75,6 @@ SHIFTED = {
     "0.5.0-graph_lam-square",
     "0.5.0-hi_lam-square",
 }
-
-ELSEWHERE = {
-    "0.3.0-arguments",
-    "0.4.0-clamping-config",
-    "0.4.0-difference-statistics",
-    "0.4.0-logger",
-    "0.5.0-original-graph",
-    "0.7.0-regenerated-flat-graph",
-    "0.7.0-regenerated-hierarchical-graph",
-}
-
-
-def step_of(name):
-    [step] = [step for step in HISTORY if step.id == name]
-    return step
-
-
-def without(name, index):
-    """Return the history without one operation of a step."""
-    step = step_of(name)
-    operations = step.operations[:index] + step.operations[index + 1 :]
-    left = dataclasses.replace(step, operations=operations)
-    return [
-        left if each is step else each
-        for each in HISTORY
-        if each is not step or operations
-    ]
-
-
-def with_operation(name, index, operation):
-    """Return the history with another operation in the place of one."""
-    step = step_of(name)
-    operations = list(step.operations)
-    operations[index] = operation
-    other = dataclasses.replace(step, operations=tuple(operations))
-    return [other if each is step else each for each in HISTORY]
 
 
 def concerned(step, recorded_run):

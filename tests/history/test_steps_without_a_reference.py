@@ -9,7 +9,7 @@ import dataclasses
 
 import pytest
 import torch
-from test_each_step_is_needed import without
+from taking_out import without
 from verdicts import first_failure
 
 from pytest_nlam_compat.adapters.datastore import StoredDatastore
@@ -19,7 +19,10 @@ from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.operations.trees import rebuild
 from pytest_nlam_compat.references.reference import graph_format, read_graph
 
-pytestmark = pytest.mark.neural_lam
+pytestmark = [
+    pytest.mark.neural_lam,
+    pytest.mark.filterwarnings("ignore:Graph metainfo file is missing"),
+]
 
 
 def of_mdp(run):

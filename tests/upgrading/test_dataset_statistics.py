@@ -36,6 +36,7 @@ def test_the_statistics_of_a_datastore(dataset, tmp_path, ending, capsys):
         "weights": {"t2m": 2.0, "u10": 0.5},
     }
     assert facts.config["training"]["output_clamping"]["lower"] == {"t2m": 0.0}
+    assert facts.arrays["extent"] == [0.0, 300.0, 0.0, 100.0]
     static = [values["orography"], values["land"]]
     state = [values["t2m"], values["u10"]]
     for name, of_values, compute in [
@@ -55,7 +56,7 @@ def test_the_safetensors_file_is_one(dataset, tmp_path):
     output = tmp_path / "statistics.safetensors"
     write("--datastore", dataset[0], "-o", output)
     arrays = load_file(output)
-    assert set(arrays) == set(ARRAYS)
+    assert set(arrays) == {*ARRAYS, "extent"}
     assert {array.dtype for array in arrays.values()} == {np.dtype("f8")}
 
 
@@ -136,6 +137,10 @@ GOOD = {
         (
             {"arrays": {**GOOD["arrays"], "static_max": numbers(3)}},
             "static_max has 3 numbers, and not 2",
+        ),
+        (
+            {"arrays": {**GOOD["arrays"], "extent": numbers(2)}},
+            "extent has 2 numbers, and not 4",
         ),
         (
             {"arrays": {**GOOD["arrays"], "state_std": [1.0, 2.0, "nan"]}},

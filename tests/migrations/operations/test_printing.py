@@ -7,6 +7,7 @@ from pytest_nlam_compat.migrations import HISTORY, Operation
 from pytest_nlam_compat.migrations import operations as room
 
 EXAMPLES = [
+    migrations.AddInputColumns("a", (1, 3)),
     migrations.Add("a.b", (2, 3), fill=0.5, buffer=True, before="a"),
     migrations.Cast("a.*", "float64"),
     migrations.Concatenate(("a", "b"), "c", dim=1),
