@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ ROOT = Path(__file__).resolve().parent
 NOX = ROOT / ".nox"
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 CONSTRAINTS = ROOT / "constraints.txt"
+REGISTRY = ROOT / "fixtures" / "registry.txt"
 
 RELEASES = ("0.4.0", "0.5.0", "0.6.0", "0.7.0")
 NEWEST = RELEASES[-1]
@@ -89,6 +91,36 @@ def matrix(session: nox.Session) -> None:
             failed.append(release)
     if failed:
         session.error(f"Current code that failed: {', '.join(failed)}")
+
+
+@nox.session(venv_backend="none")
+def releases(session: nox.Session) -> None:
+    """Insist that each release on the package index has references."""
+    answer = session.run(
+        sys.executable,
+        "-m",
+        "pip",
+        "index",
+        "versions",
+        "neural-lam",
+        "--disable-pip-version-check",
+        external=True,
+        silent=True,
+    )
+    found = re.search(r"^Available versions: (.+)$", str(answer), re.MULTILINE)
+    if found is None:
+        session.error(f"pip does not name the releases: {answer}")
+    recorded = REGISTRY.read_text(encoding="utf-8")
+    missing = [
+        release
+        for release in found[1].split(", ")
+        if f"\n{release}.zip " not in recorded
+    ]
+    if missing:
+        session.error(
+            f"No references of neural-lam {', '.join(missing)}. Record them: "
+            f"nox -s record -- {' '.join(missing)}; and add them to RELEASES."
+        )
 
 
 @nox.session(venv_backend="none", default=False)
