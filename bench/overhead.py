@@ -4,9 +4,10 @@
 bounds, and ends with exit status 1 when a bound is broken.
 
 Checking is compared with a bare loop: a process that imports neural_lam, loads
-every reference on both routes and rolls it out as the checks do, and looks at
-nothing. Both are run in turn, several times, and medians are taken. The ratio
-is one of CPU time: whatever else the machine does adds to wall time by chance.
+every reference on both routes, rolls it out and trains on as the checks do, and
+looks at nothing. Both are run in turn, several times, and medians are taken.
+The ratio is one of CPU time: whatever else the machine does adds to wall time
+by chance.
 """
 
 from __future__ import annotations
@@ -137,6 +138,7 @@ def bare_loop() -> int:
     from pytest_nlam_compat.references.format import Archive
     from pytest_nlam_compat.references.reference import Reference
     from pytest_nlam_compat.references.store import Store
+    from pytest_nlam_compat.routes.resuming import resumed
     from pytest_nlam_compat.routes.subject import Subject
 
     adapter = select(probe())
@@ -162,6 +164,7 @@ def bare_loop() -> int:
                     subject.outputs(subject.migrated(dtype), dtype)
                 subject.batch()
                 subject.loss()
+                resumed(subject)
     return count
 
 

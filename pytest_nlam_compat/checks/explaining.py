@@ -62,7 +62,6 @@ class Explaining:
             )
         if finding is None:
             return None
-        properties = dict(item.user_properties)
         item.user_properties += [
             ("nlam_cause", finding.cause),
             ("nlam_cause_kind", finding.kind),
@@ -75,9 +74,9 @@ class Explaining:
             return (
                 f"{what}\n  cause: {finding.cause}\nAs told in full by {first}."
             )
-        end = properties.get("nlam_difference")
-        facts = finding.facts(end if isinstance(end, float) else None)
-        lines = [f"  {label}: {fact}" for label, fact in facts.items()]
+        lines = [
+            f"  {label}: {fact}" for label, fact in finding.facts().items()
+        ]
         return "\n".join([text, "", "Why:", *lines])
 
     def _why(self, subject: Subject, check: str) -> Finding | None:

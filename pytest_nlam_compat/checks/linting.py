@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from pytest_nlam_compat.routes.subject import Subject
 
 NEURAL_LAM, REPOSITORY = "history", "repository"
+_OWNERS = {
+    NEURAL_LAM: "neural-lam's history",
+    REPOSITORY: "this repository",
+    MODULE: MODULE,
+}
 
 
 def registries(selection: Selection) -> list[str]:
@@ -77,16 +82,16 @@ def lint_registry(name: str, selection: Selection) -> None:
         findings = check_registry(
             HISTORY if name == NEURAL_LAM else selection.migrations
         )
-    _raise(f"The migrations of {name} are not in order.", findings)
+    _raise(f"The migrations of {_OWNERS[name]} are not in order.", findings)
 
 
-def lint_on_reference(subject: Subject, *, moved_on: bool) -> None:
+def lint_on_reference(subject: Subject, moved_on: Callable[[], bool]) -> None:
     """Insist that the migrations fit a saved run.
 
     Parameters
     ----------
     subject : Subject
-    moved_on : bool
+    moved_on : callable
         See `moved_on`: then it is for the strict load to say where the
         migrations, and the current code's own loader, have to lead.
 
@@ -95,14 +100,11 @@ def lint_on_reference(subject: Subject, *, moved_on: bool) -> None:
     CompatError
         All findings.
     """
-    registry = subject.registry
-    findings = check_on_run(
-        registry.steps,
-        subject.reference.release,
-        registry.layout,
-        subject.recorded,
-        None if moved_on else subject.layout(),
-    )
+    findings = _on_run(subject, None)
+    if not findings:
+        findings = _on_layout(subject)
+        if findings and moved_on():
+            findings = []
     upstream = upstream_registry()
     if upstream is not None:
         stamp = upstream_stamp(subject.checkpoint).get(UPSTREAM_STAMP, 0)
@@ -113,6 +115,27 @@ def lint_on_reference(subject: Subject, *, moved_on: bool) -> None:
         f"{subject.reference.id}: the migrations on its way are not in order.",
         findings,
     )
+
+
+def _on_run(
+    subject: Subject, layout: dict[str, tuple[int, ...]] | None
+) -> list[Finding]:
+    return check_on_run(
+        subject.registry.steps,
+        subject.reference.release,
+        subject.registry.layout,
+        subject.recorded,
+        layout,
+    )
+
+
+def _on_layout(subject: Subject) -> list[Finding]:
+    try:
+        layout = subject.layout()
+    except CompatError:
+        # There is none to reach, which others tell.
+        return []
+    return _on_run(subject, layout)
 
 
 _MOVED_ON = pytest.StashKey[bool]()
@@ -137,7 +160,8 @@ def moved_on(
     Returns
     -------
     bool
-        True, too, where no reference of that release is selected.
+        For any of the selected references of that release; True where there
+        is none.
     """
     if _MOVED_ON not in config.stash:
         config.stash[_MOVED_ON] = _moved_on(selection, folder)
@@ -146,14 +170,15 @@ def moved_on(
 
 def _moved_on(selection: Selection, folder: Callable[[], Path]) -> bool:
     release = selection.adapter.current.release
-    for reference in selection.references:
-        if reference.release == release:
-            try:
-                layout = selection.subject(reference, folder()).layout()
-            except CompatError:
-                return True
-            return layout.keys() != reference.state_dict.keys()
-    return True
+    newest = [r for r in selection.references if r.release == release]
+    for reference in newest:
+        try:
+            layout = selection.subject(reference, folder()).layout()
+        except CompatError:
+            return True
+        if layout.keys() != reference.state_dict.keys():
+            return True
+    return not newest
 
 
 def _raise(what: str, findings: Iterable[Finding]) -> None:

@@ -266,7 +266,7 @@ def test_migrations(
         config = request.config
         lint_on_reference(
             nlam_subject,
-            moved_on=moved_on(
+            lambda: moved_on(
                 config,
                 selection_of(config),
                 lambda: tmp_path_factory.mktemp("layout"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -136,10 +137,8 @@ def _next_release() -> str:
     from pytest_nlam_compat.migrations.origin import RELEASES
 
     newest = Version(RELEASES[-1])
-    try:
+    with suppress(PackageNotFoundError, InvalidVersion):
         newest = max(newest, Version(version("neural-lam")))
-    except (PackageNotFoundError, InvalidVersion):
-        pass
     if newest.is_prerelease and newest.micro == 0:
         return newest.base_version
     return f"{newest.major}.{newest.minor + 1}.0"
@@ -172,7 +171,7 @@ def _place() -> _Place:
         folder = question.root / DEFAULT
         return _Place(_relative(folder, here), _advice(question))
     path = question.root / question.key
-    if path.is_dir() or "/" in question.key and path.suffix != ".py":
+    if path.is_dir() or ("/" in question.key and path.suffix != ".py"):
         return _Place(_relative(path, here))
     package = _package(question.key)
     if package is None:

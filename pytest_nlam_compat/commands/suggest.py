@@ -80,7 +80,10 @@ def run(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         subjects = _subjects(arguments.release, arguments.case, own, folder)
-        print(f"{len(subjects)} references", flush=True)
+        count = len(subjects)
+        print(
+            "1 reference" if count == 1 else f"{count} references", flush=True
+        )
         found = suggest_steps(subjects, folder / "search")
     print(found.report())
     if found.steps and arguments.write:

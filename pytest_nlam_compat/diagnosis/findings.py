@@ -68,6 +68,8 @@ class Finding:
         Graph file that the edges or features are from, and level in it.
     other : str
         Submodule whose input the first one gets now.
+    end : float or None
+        Size of the difference in the outputs, over their spread.
     """
 
     kind: str
@@ -82,15 +84,10 @@ class Finding:
     edges: EdgeChange | None = None
     file: tuple[str, int | None] | None = None
     other: str = ""
+    end: float | None = None
 
-    def facts(self, end: float | None = None) -> dict[str, object]:
-        """Lay it out for an error message.
-
-        Parameters
-        ----------
-        end : float, optional
-            Size of the difference in the outputs, over their spread.
-        """
+    def facts(self) -> dict[str, object]:
+        """Lay it out for an error message."""
         lines: dict[str, object] = {"cause": self.cause}
         if self.module:
             lines["differs first in"] = f"{self.module} ({self.cls})"
@@ -98,7 +95,7 @@ class Finding:
             lines["source"] = self.source
         if self.here is not None:
             there = f"{self.here:.1e} of its size"
-            if end is not None:
-                there += f", in the outputs {end:.1e} of their spread"
+            if self.end is not None:
+                there += f", in the outputs {self.end:.1e} of their spread"
             lines["grows from"] = there
         return lines | self.details

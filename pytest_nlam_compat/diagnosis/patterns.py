@@ -112,7 +112,10 @@ def renames(
 
 def _is_moved(old: str, new: str) -> bool:
     was, now = old.split("."), new.split(".")
-    return len(now) > len(was) and now[-1] == was[-1]
+    return len(now) > len(was) and was in (
+        now[: len(was)],
+        [*now[: len(was) - 1], now[-1]],
+    )
 
 
 def _modules(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -52,7 +53,7 @@ def why(subject: Subject, check: str) -> Finding:
     except CompatError as error:
         return _does_not_run(error)
     if worst.share > 1:
-        return diagnose(subject)
+        return replace(diagnose(subject), end=worst.relative)
     if check == "outputs_float32":
         return _in_float32(subject)
     text = _IN_TRAINING.get(check, "the outputs of the model are right")

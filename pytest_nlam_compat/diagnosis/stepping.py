@@ -140,7 +140,8 @@ def _known(
     subject: Subject, parts: Iterable[Operations], folder: Path
 ) -> Operations | None:
     """Try what has mended other references."""
-    for number, part in enumerate(dict.fromkeys(p for p in parts if p)):
+    different = {repr(part): part for part in parts if part}
+    for number, part in enumerate(different.values()):
         if attempt(subject, part, folder / f"known{number}").verified:
             return part
     return None

@@ -82,13 +82,14 @@ def make_steps(
     list of Step
         In the order in which they are to be applied; not proved yet.
     """
-    users: dict[Operations, list[Subject]] = {}
+    # By what they print: not every operation can be hashed.
+    users: dict[str, tuple[Operations, list[Subject]]] = {}
     for subject in subjects:
         for unit in units(mended[subject.reference.id]):
-            users.setdefault(unit, []).append(subject)
+            users.setdefault(repr(unit), (unit, []))[1].append(subject)
     steps = []
     taken: set[str] = set()
-    for unit, using in users.items():
+    for unit, using in users.values():
         ids = {subject.reference.id for subject in using}
         others = [s for s in subjects if s.reference.id not in ids]
         step = Step(_migration(unit, using, others, taken))

@@ -61,6 +61,7 @@ def read_steps(source: str | Path, root: Path | None = None) -> list[Migration]:
             for file in step_files(Path(folder))
         ]
     elif path.is_dir():
+        _refuse_list(path / "__init__.py")
         modules = [_file(file) for file in step_files(path)]
     else:
         return _steps(_file(path))
@@ -99,6 +100,17 @@ def step_files(folder: Path) -> list[Path]:
         if not file.name.startswith(("_", "test_"))
         and file.name != "conftest.py"
     ]
+
+
+def _refuse_list(init: Path) -> None:
+    """Raise where a folder is a package that lists its steps itself."""
+    if init.exists() and NAME in init.read_text(encoding="utf-8"):
+        raise CompatError(
+            f"The folder of migrations is a package with {NAME} of its own.",
+            facts={"file": init},
+            remedy="Name it as a module, with dots, or drop its list: a folder "
+            "is read file by file.",
+        )
 
 
 def refuse_duplicates(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytest_nlam_compat.migrations.lint import PLACEHOLDER
 
-STEP = '''"""A step of neural-lam's layout, for runs that were saved before it."""
+STEP = '''"""A step of neural-lam's layout, for runs saved before it."""
 
 from pytest_nlam_compat.migrations import Migration, Rename
 

@@ -34,7 +34,5 @@ def upstream_stamp(path: Path) -> dict[str, int]:
     if stamp is None:
         return {}
     registry = upstream_registry()
-    refuse_newer(
-        Origin("", (), stamp), registry.newest if registry else None
-    )
+    refuse_newer(Origin("", (), stamp), registry.newest if registry else None)
     return {UPSTREAM_STAMP: stamp}

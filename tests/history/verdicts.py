@@ -20,7 +20,7 @@ CHECKS = {
     "batch": lambda subject: judge_batch(subject.reference, subject.batch()),
     "loss": lambda subject: judge_loss(subject.reference, subject.loss()),
     "resumes": lambda subject: judge_resumed(subject.reference, subject),
-    "migrations": lambda subject: lint_on_reference(subject, moved_on=False),
+    "migrations": lambda subject: lint_on_reference(subject, lambda: False),
 }
 
 

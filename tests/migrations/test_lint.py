@@ -185,3 +185,43 @@ def test_a_function_that_refuses_a_lonely_tensor_is_no_finding():
 
 def test_an_empty_state_dict_has_no_findings():
     assert lint.check_function("s", lambda weights: weights, {}) == []
+
+
+def test_a_reason_that_nobody_has_written_is_told():
+    steps = [Migration("s", "0.8.0", "TODO: what changed.", (Drop("a"),))]
+    assert told(lint.check_registry(steps)) == ["s: Has no reason yet."]
+
+
+def test_a_function_that_raises_is_told():
+    def needs(state_dict):
+        return {"b.w": state_dict["gone"]}
+
+    assert told(lint.check_function("s", needs, weights("a.w"))) == [
+        "s: Raises KeyError: 'gone'"
+    ]
+
+
+def test_a_function_that_raises_for_a_part_is_no_finding():
+    def swap(state_dict):
+        return {"a.w": state_dict["b.w"], "b.w": state_dict["a.w"]}
+
+    assert lint.check_function("s", swap, weights("a.w", "b.w")) == []
+
+
+def by_half_a_segment(run):
+    names = {
+        name: name.replace("a.grid_mlp", "mlp", 1) for name in run.state_dict
+    }
+    return dataclasses.replace(
+        run,
+        state_dict={names[name]: t for name, t in run.state_dict.items()},
+        optimizers=[],
+    )
+
+
+def test_functions_of_steps_are_checked_too():
+    run = saved_run({"a.grid_mlp.w": (1,), "a.b": (1,)})
+    steps = [step("s", "0.8.0", CallFunction(by_half_a_segment))]
+    assert told(lint.check_on_run(steps, V6, V8, run)) == [
+        "s: Takes 'a.grid_mlp_extra' for 'a.grid_mlp': not a whole segment."
+    ]

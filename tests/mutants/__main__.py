@@ -1,4 +1,9 @@
-"""Run mutants and print the score: ``python tests/mutants [NAME ...]``."""
+"""Run mutants and print the score.
+
+``python tests/mutants`` runs all, ``python tests/mutants WORD ...`` those whose
+name contains one of the words, with all that they print, and ``python
+tests/mutants -- NAME ...`` those of these names.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +12,26 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from preloading import preload
-
-preload()
-
 from breaking_loading import LOADING
 from breaking_numbers import NUMBERS
 from harmless import HARMLESS
+from preloading import preload
 from runner import mended, right, timed
 
 ALL = (*LOADING, *NUMBERS, *HARMLESS)
 
 
 def main(names: list[str]) -> int:
-    """Run those whose name contains one of the words, or all."""
+    """Run those that are meant, and return the exit status."""
+    exact = names[:1] == ["--"]
+    words = names[1:] if exact else names
     chosen = [
-        m for m in ALL if not names or any(word in m.name for word in names)
+        m
+        for m in ALL
+        if not words
+        or (m.name in words if exact else any(w in m.name for w in words))
     ]
+    preload()
     begin = time.perf_counter()
     counts = {"verdict": [0, 0], "cause": [0, 0], "step": [0, 0]}
     for mutant in chosen:
@@ -38,7 +44,7 @@ def main(names: list[str]) -> int:
                 continue
             log = (Path(folder) / "log.txt").read_text(encoding="utf-8")
         tally(mutant, outcome, took, counts)
-        if names:
+        if words and not exact:
             print(log, *outcome.failed.values(), outcome.step, sep="\n")
     for what, (good, total) in counts.items():
         print(f"{what}: {good} of {total}")

@@ -314,7 +314,7 @@ LOADING = (
         says="dropped",
     ),
     Mutant(
-        "argument renamed",
+        "argument asked for by another name",
         ((TRAIN, "args.mesh_aggr,", "args.mesh_aggregation,"),),
         "building",
         mends=True,

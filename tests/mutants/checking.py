@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import torch
-from mutants import Mutant
 from packaging.version import Version
 
 

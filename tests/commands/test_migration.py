@@ -1,0 +1,212 @@
+"""``nlam-compat migration new``, in repositories of several kinds."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+NEW = [sys.executable, "-m", "pytest_nlam_compat", "migration", "new"]
+NEXT = (
+    "{}. In encoding_mlp.py give the reason, and the operations by which "
+    "weights of old\n   runs get where the new code looks for them.\n"
+    "{}. Run `pytest --nlam-compat`: it is red until all references older "
+    "than 0.8.0\n   give their outputs again, and says what is missing.\n"
+    "{}. Make test_encoding_mlp.py tell the same of a few weights.\n"
+)
+
+
+class Repository:
+    def __init__(self, folder):
+        self.folder = folder
+
+    def write(self, name, text=""):
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def run(self, *arguments, below="."):
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("PYTEST")
+        }
+        return subprocess.run(
+            arguments,
+            cwd=self.folder / below,
+            env={**environment, "PYTHONPATH": str(self.folder)},
+            capture_output=True,
+            text=True,
+        )
+
+    def new(self, *arguments, **more):
+        return self.run(*NEW, *arguments, **more)
+
+    def files(self):
+        return sorted(
+            str(path.relative_to(self.folder))
+            for path in self.folder.rglob("*.py")
+        )
+
+
+@pytest.fixture
+def repository(tmp_path):
+    return Repository(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "line"),
+    [
+        (
+            "pyproject.toml",
+            "[tool.pytest.ini_options]\naddopts = '--no-such-option'\n",
+            "     [tool.pytest.ini_options]\n"
+            '     nlam_compat_migrations = "tests/migrations"\n',
+        ),
+        (
+            "setup.cfg",
+            "[tool:pytest]\n",
+            "     [tool:pytest]\n"
+            "     nlam_compat_migrations = tests/migrations\n",
+        ),
+        (
+            "tox.ini",
+            "[pytest]\n",
+            "     [pytest]\n     nlam_compat_migrations = tests/migrations\n",
+        ),
+    ],
+)
+def test_without_the_key_it_says_how_to_set_it(file, content, line, repository):
+    repository.write(file, content)
+    result = repository.new("encoding-mlp")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == (
+        "Wrote tests/migrations/encoding_mlp.py\n"
+        "Wrote tests/migrations/test_encoding_mlp.py\n"
+        "Next:\n"
+        f"1. Tell pytest where it is, in {file}:\n{line}" + NEXT.format(2, 3, 4)
+    )
+
+
+def test_with_the_key_it_writes_beside_the_others(repository):
+    repository.write("pytest.ini", "[pytest]\nnlam_compat_migrations=a/steps")
+    other = repository.write("a/steps/other.py", "raise RuntimeError")
+    result = repository.new("encoding-mlp")
+    assert result.stdout == (
+        "Wrote a/steps/encoding_mlp.py\n"
+        "Wrote a/steps/test_encoding_mlp.py\n"
+        "Next:\n" + NEXT.format(1, 2, 3)
+    )
+    assert other.read_text() == "raise RuntimeError"
+
+
+def test_from_a_folder_below_it_writes_to_the_same_place(repository):
+    repository.write("pytest.ini", "[pytest]\nnlam_compat_migrations=steps")
+    repository.write("steps/other.py")
+    repository.write("src/module.py")
+    result = repository.new("a", below="src")
+    assert result.returncode == 0
+    assert result.stdout.startswith(
+        f"Wrote {repository.folder / 'steps' / 'a.py'}\n"
+    )
+
+
+def test_a_package_is_a_folder_too(repository):
+    repository.write("pytest.ini", "[pytest]\nnlam_compat_migrations=own.steps")
+    repository.write("own/__init__.py")
+    repository.write("own/steps/__init__.py")
+    assert repository.new("a").returncode == 0
+    assert "own/steps/a.py" in repository.files()
+
+
+def test_the_step_is_read_and_its_test_passes(repository):
+    assert repository.new("encoding-mlp").returncode == 0
+    code = (
+        "from pytest_nlam_compat.migrations import read_steps\n"
+        "from pytest_nlam_compat.migrations.lint import check_registry\n"
+        "[step] = read_steps('tests/migrations')\n"
+        "print(step.id, step.since, *check_registry([step]))"
+    )
+    result = repository.run(sys.executable, "-c", code)
+    assert result.stdout == (
+        "0.8.0-encoding-mlp 0.8.0 0.8.0-encoding-mlp: Has no reason yet.\n"
+    )
+    result = repository.run(sys.executable, "-m", "pytest", "-q")
+    assert result.stdout.splitlines()[-1].startswith("1 passed")
+
+
+def test_the_release_may_be_said(repository):
+    repository.new("a", "--since", "0.9")
+    text = (repository.folder / "tests/migrations/a.py").read_text()
+    assert 'id="0.9-a"' in text
+    assert 'since="0.9"' in text
+
+
+def refused(result):
+    assert result.returncode == 1
+    assert result.stdout == ""
+    return result.stderr
+
+
+@pytest.mark.parametrize("name", ["a.py", "test_a.py"])
+def test_nothing_is_overwritten(name, repository):
+    path = repository.write(f"tests/migrations/{name}", "mine")
+    assert refused(repository.new("a")) == (
+        "There is such a file already.\n"
+        f"  file: tests/migrations/{name}\n"
+        "Take another name; a step that is published stays.\n"
+    )
+    assert path.read_text() == "mine"
+    assert repository.files() == [f"tests/migrations/{name}"]
+
+
+@pytest.mark.parametrize(
+    "name", ["Encoding", "a_b", "a--b", "-", "1a", "test-a", "conftest", "a/b"]
+)
+def test_a_name_that_is_none(name, repository):
+    assert refused(repository.new("--", name)) == (
+        f"{name!r} is no name for a migration.\n"
+        "  expected: lower-case words joined by hyphens, such as "
+        "encoding-mlp; not conftest, and not test-...\n"
+        "Name what changes.\n"
+    )
+    assert repository.files() == []
+
+
+def test_a_release_that_is_none(repository):
+    assert refused(repository.new("a", "--since", "soon")) == (
+        "'soon' is not a release.\nGive a version such as 0.8.0.\n"
+    )
+
+
+@pytest.mark.parametrize("key", ["steps.py", "steps"])
+def test_a_single_file_has_no_place_beside_it(key, repository):
+    repository.write("pytest.ini", f"[pytest]\nnlam_compat_migrations={key}")
+    repository.write("steps.py", "MIGRATIONS = []")
+    assert refused(repository.new("a")) == (
+        "nlam_compat_migrations names one file, and a new step gets a file of "
+        "its own.\n"
+        f"  nlam_compat_migrations: {key}\n"
+        "Move that file into a folder and name the folder, or write the step "
+        "into it.\n"
+    )
+
+
+def test_a_module_that_is_not_there(repository):
+    repository.write("pytest.ini", "[pytest]\nnlam_compat_migrations=gone")
+    assert refused(repository.new("a")).startswith(
+        "The migrations of the repository are not where it says.\n"
+        "  there is no module: gone\n"
+    )
+
+
+def test_a_configuration_that_pytest_refuses(repository):
+    repository.write("pytest.ini", "[pytest]\nno equals sign\n")
+    result = repository.new("a")
+    assert result.returncode == 1
+    assert result.stderr.endswith(
+        "pytest can't be configured here.\n"
+        "  status: 4\n"
+        "Run pytest, and mend what it tells.\n"
+    )

@@ -1,0 +1,110 @@
+"""What a user reads when the meaning of neural-lam has changed."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from nlam_runs import FIXTURES, ONE, failed, shows_no_traceback
+
+pytestmark = pytest.mark.neural_lam
+
+BROKEN = """\
+import sys
+sys.modules['pytest_nlam_compat.diagnosis.reasons'] = None
+"""
+EPSILON = (
+    "utils/networks.py",
+    "nn.LayerNorm(blueprint[-1])",
+    "nn.LayerNorm(blueprint[-1], eps=1e-6)",
+)
+STATES = (
+    "models/step_predictors/graph/base.py",
+    "                prev_state,\n                prev_prev_state,\n",
+    "                prev_prev_state,\n                prev_state,\n",
+)
+
+
+def test_the_cause_is_told_in_full_once(project):
+    project.neural_lam(EPSILON)
+    result = project.run(*ONE, "--nlam-compat", "-k", "outputs or loss")
+    assert result.ret == 1
+    assert shows_no_traceback(result)
+    result.stdout.fnmatch_lines(
+        [
+            "*_ test_outputs[[]0.7.0-graph_lam[]] _*",
+            "Why:",
+            "  cause: LayerNorm gives something else for the same input",
+            "  differs first in: grid_embedder.3 (LayerNorm)",
+            "  source: neural_lam/models/step_predictors/graph/base.py:*",
+            "  grows from: * of its size, in the outputs * of their spread",
+            "  part of: the step predictor (GraphLAM)",
+            "  now: LayerNorm((4,), eps=1e-06, elementwise_affine=True*)",
+            "*_ test_outputs_float32[[]0.7.0-graph_lam[]] _*",
+            "  cause: LayerNorm gives something else for the same input",
+            "As told in full by nlam-compat::test_outputs[[]0.7.0-"
+            "graph_lam[]].",
+            "1 cause",
+            "  3 failures: LayerNorm gives something else for the same input",
+            "    in 0.7.0-graph_lam",
+        ]
+    )
+    assert result.stdout.str().count("Why:") == 1
+
+
+def test_without_a_failure_nothing_is_diagnosed(project):
+    # Importing the diagnosis would show: it is broken here.
+    project.write("conftest.py", BROKEN)
+    result = project.run(*ONE, "--nlam-compat", "-k", "outputs")
+    assert result.ret == 0
+
+
+def test_a_broken_diagnosis_does_not_hide_the_failure(project):
+    project.neural_lam(EPSILON)
+    project.write("conftest.py", BROKEN)
+    result = project.run(*ONE, "--nlam-compat", "-k", "test_outputs")
+    assert failed(result) == {"test_outputs", "test_outputs_float32"}
+    result.stdout.fnmatch_lines(
+        [
+            "0.7.0-graph_lam: the current code gives other numbers than "
+            "neural-lam 0.7.0 did.",
+            "The diagnosis itself failed, please report it: *",
+        ]
+    )
+
+
+def test_a_written_step_turns_the_run_green(project):
+    copy = project.neural_lam(STATES)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "pytest_nlam_compat",
+            "suggest",
+            "--release===0.7.0",
+            "--case=graph_lam",
+            "--write",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=project.folder,
+        env=os.environ | {"PYTHONPATH": str(copy.parent)},
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "1 reference"
+    assert lines[1].startswith("Verified on 0.7.0-graph_lam: largest ")
+    assert lines[-1] == "Written to nlam_compat_migrations.py."
+    assert (
+        "        PermuteInputColumns('forecaster.predictor.grid_embedder.0."
+        "weight', (4, 5, 6, 7, 0, 1, 2, 3), start=0)," in lines
+    )
+    project.write(
+        "pytest.ini",
+        "[pytest]\nnlam_compat_migrations = nlam_compat_migrations.py\n",
+    )
+    result = project.run(*ONE, "--nlam-compat")
+    assert result.ret == 0
+    assert FIXTURES.is_dir()

@@ -1,0 +1,136 @@
+"""Resuming real references: what is compared, and what a mistake looks like."""
+
+import dataclasses
+import itertools
+
+import pytest
+import torch
+
+from pytest_nlam_compat.checks.resuming import judge_resumed
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations import CallFunction, Migration, Rename
+from pytest_nlam_compat.routes.resuming import resumed
+
+pytestmark = [
+    pytest.mark.neural_lam,
+    pytest.mark.filterwarnings("ignore:Graph metainfo file is missing"),
+]
+
+FIRST = "forecaster.predictor.grid_embedder.0"
+
+
+def judge(subject):
+    return judge_resumed(subject.reference, subject)
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [
+        # Two columns of the water, zero at first, and the folded static ones.
+        ("0.1.0-graph_lam", "37, 39, 52, 53, 54, 55"),
+        ("0.2.0-hi_lam", "13, 15, 28, 29, 30, 31"),
+        ("0.3.0-hi_lam_parallel", "26, 27, 28, 29"),
+    ],
+)
+def test_folded_numbers_are_left_out_by_name(name, columns, subject_of):
+    compared = judge(subject_of(name))
+    assert 0 < compared.share < 0.5
+    assert compared.left_out == {
+        f"{FIRST}.weight": f"columns {columns} computed anew by a migration",
+        f"{FIRST}.bias": "all computed anew by a migration",
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["0.4.0-hi_lam", "0.5.0-graph_lam-std-clamp", "0.7.0-graph_efm"],
+)
+def test_of_newer_runs_nothing_is_left_out(name, subject_of):
+    compared = judge(subject_of(name))
+    assert compared.share < 1e-5
+    assert compared.left_out == {}
+
+
+def test_two_parameters_with_each_others_moments_are_told(subject_of):
+    subject = subject_of("0.6.0-graph_lam")
+    one = "forecaster.predictor.m2g_gnn.edge_mlp.3.weight"
+    other = "forecaster.predictor.m2g_gnn.edge_mlp.3.bias"
+    [optimizer] = subject.run.optimizers
+    moments = dict(optimizer.moments)
+    moments[one], moments[other] = moments[other], moments[one]
+    swapped = dataclasses.replace(optimizer, moments=moments)
+    subject.run = dataclasses.replace(subject.run, optimizers=[swapped])
+
+    with pytest.raises(CompatError) as caught:
+        judge(subject)
+    error = caught.value
+    assert error.what == (
+        "0.6.0-graph_lam: one further step of training is another one."
+    )
+    assert error.facts["differs most"] in (one, other)
+    assert error.facts["left out"] == "nothing"
+    assert error.facts["allowed"].endswith(", by the row 'resume'")
+    assert list(error.facts) == [
+        "differs most",
+        "added by the step",
+        "expected",
+        "allowed",
+        "left out",
+    ]
+    assert error.remedy == (
+        "If test_outputs and test_loss pass, the weights have arrived and the "
+        "moments of the optimizer have not: an operation moves the one "
+        "without the other, or parameters are registered in another order."
+    )
+
+
+def shift_moments(run):
+    """Give each parameter the moments of the next, where they fit."""
+    [optimizer] = run.optimizers
+    names, weights = optimizer.names, run.state_dict
+    moments = dict(optimizer.moments)
+    for name, other in itertools.pairwise(names):
+        if weights[name].shape == weights[other].shape:
+            moments[name] = optimizer.moments[other]
+    return dataclasses.replace(
+        run, optimizers=[dataclasses.replace(optimizer, moments=moments)]
+    )
+
+
+def test_a_failure_names_what_was_left_out(subject_of):
+    step = Migration("s", "0.8.0", "Why.", (CallFunction(shift_moments),))
+    subject = subject_of("0.3.0-graph_lam", migrations=[step])
+    with pytest.raises(CompatError) as caught:
+        judge(subject)
+    assert caught.value.facts["left out"] == (
+        f"{FIRST}.weight (columns 26, 27, 28, 29 computed anew by a "
+        f"migration); {FIRST}.bias (all computed anew by a migration)"
+    )
+
+
+def test_what_the_loader_of_the_code_renames_stays_by_position(
+    subject_of, monkeypatch
+):
+    subject = subject_of("0.7.0-graph_lam")
+    load = subject.adapter.load_strictly
+
+    def renamed_by_loader(module, checkpoint):
+        prefix = "forecaster.predictor.old_name."
+        checkpoint["state_dict"] = {
+            name.replace(prefix, "forecaster.predictor.encoding_grid_mlp."): t
+            for name, t in checkpoint["state_dict"].items()
+        }
+        load(module, checkpoint)
+
+    monkeypatch.setattr(subject.adapter, "load_strictly", renamed_by_loader)
+    rename = Rename(
+        "forecaster.predictor.encoding_grid_mlp",
+        "forecaster.predictor.old_name",
+    )
+    expected = resumed(subject_of("0.7.0-graph_lam")).updates
+    subject.run = rename.apply(subject.recorded)
+    updates = resumed(subject).updates
+    assert list(updates) == subject.run.optimizers[0].names
+    assert "forecaster.predictor.old_name.0.weight" in updates
+    for update, other in zip(updates.values(), expected.values(), strict=True):
+        assert torch.equal(update, other)

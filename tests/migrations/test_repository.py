@@ -1,0 +1,303 @@
+"""Reading the steps of a repository, and what can be wrong with them."""
+
+import textwrap
+
+import pytest
+from saved_runs import saved_run
+
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations import Migration, Rename, holds, read_steps
+from pytest_nlam_compat.migrations.repository import checked, refuse_duplicates
+
+STEP = """
+from pytest_nlam_compat.migrations import Migration, Rename
+MIGRATIONS = [Migration({id!r}, {since!r}, "Why.", (Rename("a", "b"),))]
+"""
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Write a file of the repository, which is on the path as well."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def file(name, text):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+        return path
+
+    return file
+
+
+def ids(source, root):
+    return [step.id for step in read_steps(source, root)]
+
+
+def error(source, root):
+    with pytest.raises(CompatError) as caught:
+        read_steps(source, root)
+    return str(caught.value)
+
+
+def test_a_file_relative_to_the_root(write, tmp_path):
+    write("compat/steps.py", STEP.format(id="a", since="0.8.0"))
+    assert ids("compat/steps.py", tmp_path) == ["a"]
+
+
+def test_a_file_by_its_path(write, monkeypatch, tmp_path):
+    path = write("steps.py", STEP.format(id="a", since="0.8.0"))
+    assert [step.id for step in read_steps(path)] == ["a"]
+    monkeypatch.chdir(tmp_path)
+    assert [step.id for step in read_steps("steps.py")] == ["a"]
+
+
+def test_a_folder_is_read_by_release_and_name(write, tmp_path):
+    write("steps/b.py", STEP.format(id="b", since="0.8.0"))
+    write("steps/a.py", STEP.format(id="late", since="0.10.0"))
+    write("steps/c.py", STEP.format(id="c", since="0.8.0"))
+    assert ids("steps", tmp_path) == ["b", "c", "late"]
+
+
+def test_other_files_of_a_folder_are_no_steps(write, tmp_path):
+    for name in ("_helper", "__init__", "test_b", "conftest"):
+        write(f"steps/{name}.py", "raise RuntimeError('imported')")
+    write("steps/notes.md", "No Python.")
+    assert ids("steps", tmp_path) == []
+
+
+def test_a_file_keeps_the_order_of_its_list(write, tmp_path):
+    text = STEP.format(id="b", since="0.9.0")
+    text += 'MIGRATIONS.append(Migration("a", "0.8.0", "", ()))'
+    write("steps.py", text)
+    assert ids("steps.py", tmp_path) == ["b", "a"]
+
+
+def test_a_module_by_its_name(write, tmp_path):
+    write("repo_one/__init__.py", "")
+    write("repo_one/steps.py", STEP.format(id="a", since="0.8.0"))
+    assert ids("repo_one.steps", tmp_path) == ["a"]
+
+
+def test_a_package_with_a_list_is_that_list(write, tmp_path):
+    write("repo_two/__init__.py", STEP.format(id="a", since="0.8.0"))
+    write("repo_two/unlisted.py", STEP.format(id="b", since="0.8.0"))
+    (tmp_path / "elsewhere").mkdir()
+    assert ids("repo_two", tmp_path / "elsewhere") == ["a"]
+
+
+def test_a_package_without_a_list_is_a_folder(write, tmp_path):
+    write("repo/three/__init__.py", "")
+    write("repo/three/_helper.py", "ID = 'with a helper'")
+    write(
+        "repo/three/a.py",
+        """
+        from pytest_nlam_compat.migrations import Migration
+        from repo.three._helper import ID
+        MIGRATIONS = (Migration(ID, "0.8.0", "", ()) for _ in range(1))
+        """,
+    )
+    assert ids("repo.three", tmp_path) == ["with a helper"]
+
+
+def test_a_folder_that_lists_its_steps_itself(write, tmp_path):
+    path = write("steps/__init__.py", "MIGRATIONS = []")
+    assert error("steps", tmp_path) == (
+        "The folder of migrations is a package with MIGRATIONS of its own.\n"
+        f"  file: {path}\n"
+        "Name it as a module, with dots, or drop its list: a folder is read "
+        "file by file."
+    )
+
+
+def test_a_step_may_be_a_dataclass(write, tmp_path):
+    write(
+        "own.py",
+        """
+        from __future__ import annotations
+        from dataclasses import dataclass
+        from pytest_nlam_compat.migrations import Migration, Operation
+
+        @dataclass(frozen=True, repr=False)
+        class Own(Operation):
+            name: str
+
+        MIGRATIONS = [Migration("a", "0.8.0", "Why.", (Own("x"),))]
+        """,
+    )
+    [step] = read_steps("own.py", tmp_path)
+    assert step.operations[0].python() == "Own('x')"
+
+
+@pytest.mark.parametrize("source", ["steps.py", "compat/steps", "a-b"])
+def test_a_path_that_is_not_there(source, tmp_path):
+    assert error(source, tmp_path) == (
+        "The migrations of the repository are not where it says.\n"
+        f"  there is no: {tmp_path / source}\n"
+        "Correct the path, a file *.py or a folder of such files."
+    )
+
+
+@pytest.mark.parametrize("source", ["nowhere", "nowhere.steps", "os.nowhere"])
+def test_a_module_that_is_not_there(source, tmp_path):
+    assert error(source, tmp_path) == (
+        "The migrations of the repository are not where it says.\n"
+        f"  there is no module: {source}\n"
+        "Correct the name, or install what has it; a path is relative to the "
+        "root of the repository."
+    )
+
+
+def test_a_file_that_is_no_python(write, tmp_path):
+    path = write("steps.toml", "")
+    assert error("steps.toml", tmp_path) == (
+        "The migrations of the repository are no Python file.\n"
+        f"  file: {path}\n"
+        "Name a file *.py, or a folder of such files."
+    )
+
+
+def test_a_file_without_a_list(write, tmp_path):
+    path = write("steps.py", "STEPS = []")
+    assert error("steps.py", tmp_path) == (
+        "A file of migrations has no MIGRATIONS.\n"
+        f"  file: {path}\n"
+        "List its steps: MIGRATIONS = [Migration(...)]. A file that is no "
+        "step has a name that begins with an underscore."
+    )
+
+
+def test_a_module_without_a_list(write, tmp_path):
+    path = write("repo_four.py", "")
+    assert error("repo_four", tmp_path).startswith(
+        f"A file of migrations has no MIGRATIONS.\n  file: {path}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("['a']", "str 'a'"),
+        ("None", "NoneType"),
+        ("'0.8.0'", "str"),
+        ("[Migration]", "type <class *Migration'>"),
+        ("Migration('a', '0.8.0', '', ())", "Migration"),
+    ],
+)
+def test_a_list_of_something_else(value, found, write, tmp_path):
+    path = write(
+        "steps.py",
+        "from pytest_nlam_compat.migrations import Migration\n"
+        f"MIGRATIONS = {value}",
+    )
+    lines = error("steps.py", tmp_path).splitlines()
+    assert lines[0] == (
+        f"MIGRATIONS in {path} gives something else than migrations."
+    )
+    start, _, end = found.partition("*")
+    assert lines[2].startswith(f"  found: {start}")
+    assert lines[2].endswith(end)
+    assert lines[3] == "List Migration objects there, and nothing else."
+
+
+def test_a_file_that_raises(write, tmp_path):
+    path = write("steps.py", "\n\n1 / 0")
+    assert error("steps.py", tmp_path) == (
+        "The migrations of the repository can't be imported.\n"
+        f"  importing: {path}\n"
+        "  cause: ZeroDivisionError: division by zero\n"
+        f"  raised in: {path}:3\n"
+        "Mend what raised."
+    )
+
+
+def test_a_file_that_does_not_compile(write, tmp_path):
+    path = write("steps.py", "MIGRATIONS = [")
+    assert error("steps.py", tmp_path) == (
+        "The migrations of the repository can't be imported.\n"
+        f"  importing: {path}\n"
+        "  cause: SyntaxError: '[' was never closed (steps.py, line 1)\n"
+        "Mend what raised."
+    )
+
+
+@pytest.mark.parametrize("source", ["repo_five", "repo_five.steps"])
+def test_a_module_that_needs_what_is_not_installed(source, write, tmp_path):
+    path = write("repo_five/__init__.py", "import not_installed")
+    assert error(source, tmp_path / "elsewhere") == (
+        "The migrations of the repository can't be imported.\n"
+        f"  importing: {source}\n"
+        "  cause: ModuleNotFoundError: No module named 'not_installed'\n"
+        f"  raised in: {path}:1\n"
+        "Mend what raised."
+    )
+
+
+def test_an_operation_that_is_none_is_an_import_error(write, tmp_path):
+    write(
+        "steps.py",
+        """
+        from pytest_nlam_compat.migrations import Rename
+        Rename("a.*", "b")
+        """,
+    )
+    assert (
+        "  cause: ValueError: The old and the new pattern need the same "
+        "number of wildcards: 'a.*' and 'b'\n"
+    ) in error("steps.py", tmp_path)
+
+
+def step(name, reason):
+    return Migration(name, "0.8.0", reason, (Rename("a", "b"),))
+
+
+def test_two_steps_with_one_id():
+    with pytest.raises(CompatError) as caught:
+        refuse_duplicates([step("a", "One."), step("a", "Two.")], [])
+    assert str(caught.value) == (
+        "Two migrations have the id 'a'.\n"
+        "  in the repository: One.\n"
+        "  and: Two.\n"
+        "An id is for good. Give the newer step another, or drop what "
+        "neural-lam's history has by now."
+    )
+
+
+def test_a_step_that_the_history_has_by_now():
+    with pytest.raises(CompatError) as caught:
+        refuse_duplicates([step("a", "One.")], [step("a", "One (#1).")])
+    assert caught.value.facts == {
+        "in neural-lam's history": "One (#1).",
+        "and": "One.",
+    }
+
+
+def test_different_ids_are_fine():
+    refuse_duplicates([step("a", ""), step("b", "")], [step("c", "")])
+
+
+def test_what_gives_no_migrations_is_named():
+    with pytest.raises(CompatError) as caught:
+        checked([1], "The hook")
+    assert str(caught.value) == (
+        "The hook gives something else than migrations.\n"
+        "  expected: a list of pytest_nlam_compat.migrations.Migration\n"
+        "  found: int 1\n"
+        "List Migration objects there, and nothing else."
+    )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("g2m_gnn", True),
+        ("predictor.g2m_gnn", True),
+        ("g2m_*.edge_mlp", True),
+        ("edge_mlp.0.weight", True),
+        ("g2m", False),
+        ("edge", False),
+        ("weight.edge_mlp", False),
+    ],
+)
+def test_a_run_holds_modules_under_whatever_parents(pattern, expected):
+    name = "forecaster.predictor.g2m_gnn.edge_mlp.0.weight"
+    assert holds(pattern)(saved_run({name: (1,)})) is expected
