@@ -145,10 +145,24 @@ def record(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none", default=False)
-def bench(session: nox.Session) -> None:
-    """Measure what the plugin costs, and compare it with its bounds."""
+def mutants(session: nox.Session) -> None:
+    """Break neural-lam in many ways, and score the diagnoses."""
     python = environment(session)
-    session.run(python, "bench/overhead.py", *session.posargs, external=True)
+    session.run(python, "tests/mutants", *session.posargs, external=True)
+
+
+@nox.session(venv_backend="none", default=False)
+def bench(session: nox.Session) -> None:
+    """Compare with their bounds: overhead and upgrade (posargs: which)."""
+    python = environment(session)
+    broken = []
+    for name in session.posargs or ("overhead", "upgrade"):
+        try:
+            session.run(python, f"bench/{name}.py", external=True)
+        except nox.command.CommandFailed:
+            broken.append(name)
+    if broken:
+        session.error(f"Bounds that do not hold: {', '.join(broken)}")
 
 
 def check(

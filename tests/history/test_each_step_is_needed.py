@@ -223,3 +223,23 @@ def test_the_offsets_of_static_features_go_into_the_bias(
     history = with_operation(step, 0, WithoutBias(operation))
     subject = subject_of(f"{release}-{case}", history=history)
     assert first_failure(subject) == "outputs"
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("release", ["0.1.0", "0.2.0"])
+@pytest.mark.parametrize("window", [(1, 1), (0, 2)])
+def test_another_window_of_the_same_width_is_seen(
+    release, case, window, subject_of
+):
+    # (1, 1) is the default of newer code.
+    step = step_of("0.3.0-forcing-window")
+    other = dataclasses.replace(
+        step,
+        operations=tuple(
+            dataclasses.replace(operation, value=value)
+            for operation, value in zip(step.operations, window, strict=True)
+        ),
+    )
+    history = [other if each is step else each for each in HISTORY]
+    subject = subject_of(f"{release}-{case}", history=history)
+    assert first_failure(subject) == "batch"
