@@ -93,6 +93,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
         parametrize(metafunc)
     if "nlam_registry" in metafunc.fixturenames:
-        from pytest_nlam_compat.checks.selecting import parametrize_registries
+        from pytest_nlam_compat.checks.linting import parametrize_registries
 
         parametrize_registries(metafunc)

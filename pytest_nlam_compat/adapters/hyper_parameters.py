@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
+from pytest_nlam_compat.adapters.base import Predictor
 from pytest_nlam_compat.checkpoints.standins import Global, Instance
 from pytest_nlam_compat.errors import CompatError
 
@@ -37,6 +38,30 @@ def revive(hyper_parameters: Mapping[str, Any]) -> dict[str, Any]:
         that the class does not take.
     """
     return {name: _revive(value) for name, value in hyper_parameters.items()}
+
+
+def forcing_window(
+    hyper_parameters: Mapping[str, Any], predictor: Predictor | None
+) -> Namespace:
+    """Say how many steps of forcing a model takes.
+
+    Parameters
+    ----------
+    hyper_parameters : mapping of str to Any
+        Revived.
+    predictor : Predictor or None
+        Stands for ``args`` where there are none.
+
+    Returns
+    -------
+    argparse.Namespace
+        With ``num_past_forcing_steps`` and ``num_future_forcing_steps``.
+    """
+    args = hyper_parameters.get("args")
+    if args is not None:
+        return args  # type: ignore[no-any-return]
+    assert predictor is not None
+    return Namespace(**predictor.arguments)
 
 
 def _revive(value: Any) -> Any:

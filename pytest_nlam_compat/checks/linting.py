@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_nlam_compat.adapters.upstream import MODULE, upstream_registry
+from pytest_nlam_compat.checks.selecting import Selection, selection_of
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import HISTORY
 from pytest_nlam_compat.migrations.lint import (
@@ -20,14 +21,12 @@ from pytest_nlam_compat.migrations.lint_upstream import (
     check_on_file,
 )
 from pytest_nlam_compat.migrations.origin import UPSTREAM_STAMP
-from pytest_nlam_compat.routes.stamp import upstream_stamp
 from pytest_nlam_compat.routes.under_test import code_under_test
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from pytest_nlam_compat.checks.selecting import Selection
     from pytest_nlam_compat.routes.subject import Subject
 
 NEURAL_LAM, REPOSITORY = "history", "repository"
@@ -36,6 +35,20 @@ _OWNERS = {
     REPOSITORY: "this repository",
     MODULE: MODULE,
 }
+
+
+def parametrize_registries(metafunc: pytest.Metafunc) -> None:
+    """Run a test once for each registry of migrations.
+
+    Parameters
+    ----------
+    metafunc : pytest.Metafunc
+    """
+    try:
+        names = registries(selection_of(metafunc.config))
+    except CompatError as error:
+        raise pytest.Collector.CollectError(str(error)) from error
+    metafunc.parametrize("nlam_registry", names, scope="session")
 
 
 def registries(selection: Selection) -> list[str]:
@@ -107,10 +120,9 @@ def lint_on_reference(subject: Subject, moved_on: Callable[[], bool]) -> None:
             findings = []
     upstream = upstream_registry()
     if upstream is not None:
-        stamp = upstream_stamp(subject.checkpoint).get(UPSTREAM_STAMP, 0)
-        findings += check_on_file(
-            upstream.migrations, stamp, subject.recorded.state_dict
-        )
+        run = subject.recorded
+        stamp = run.stamps.get(UPSTREAM_STAMP, 0)
+        findings += check_on_file(upstream.migrations, stamp, run.state_dict)
     _raise(
         f"{subject.reference.id}: the migrations on its way are not in order.",
         findings,

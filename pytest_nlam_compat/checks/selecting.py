@@ -19,7 +19,6 @@ from pytest_nlam_compat.adapters.probe import CurrentCode, probe
 from pytest_nlam_compat.adapters.select import select
 from pytest_nlam_compat.checks.collecting import repository_steps
 from pytest_nlam_compat.checks.explaining import Explaining
-from pytest_nlam_compat.checks.linting import registries
 from pytest_nlam_compat.checks.reporting import Reporting
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import Migration
@@ -166,20 +165,6 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
         indirect=True,
         scope="session",
     )
-
-
-def parametrize_registries(metafunc: pytest.Metafunc) -> None:
-    """Run a test once for each registry of migrations.
-
-    Parameters
-    ----------
-    metafunc : pytest.Metafunc
-    """
-    try:
-        names = registries(selection_of(metafunc.config))
-    except CompatError as error:
-        raise pytest.Collector.CollectError(str(error)) from error
-    metafunc.parametrize("nlam_registry", names, scope="session")
 
 
 def _select(config: pytest.Config) -> Selection:

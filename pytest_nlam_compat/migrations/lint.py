@@ -20,7 +20,7 @@ from pytest_nlam_compat.migrations.lint_functions import (
 )
 from pytest_nlam_compat.migrations.migration import Migration
 from pytest_nlam_compat.migrations.parameters import parameter_names
-from pytest_nlam_compat.migrations.planning import in_order, plan
+from pytest_nlam_compat.migrations.planning import in_order, steps_between
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 from pytest_nlam_compat.migrations.upstream import StateDictFunction
 
@@ -102,7 +102,7 @@ def check_on_run(
     """
     findings: list[Finding] = []
     try:
-        steps = plan(origin, target, run, migrations)
+        steps = steps_between(origin, target, run, migrations)
     except CompatError as error:
         return [Finding("plan", str(error))]
     for step in steps:
@@ -117,7 +117,7 @@ def check_on_run(
             Finding(step.id, f"Numbers the parameter {name!r} {why}.")
             for name, why in _misnumbered(run)
         ]
-    if plan(target, target, run, migrations):
+    if steps_between(target, target, run, migrations):
         findings.append(Finding("plan", "Goes on from where it arrives."))
     if layout is not None:
         last = in_order(migrations)[-1].id if migrations else "none"

@@ -9,10 +9,54 @@ from packaging.version import Version
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.history import HISTORY
 from pytest_nlam_compat.migrations.migration import Migration
+from pytest_nlam_compat.migrations.origin import detect_origin
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 
 
 def plan(
+    run: SavedRun,
+    target: Version | str,
+    *,
+    origin: Version | str | None = None,
+    migrations: Sequence[Migration] = HISTORY,
+) -> list[Migration]:
+    """Find the steps that carry a saved run to a release.
+
+    Parameters
+    ----------
+    run : SavedRun
+        As its release wrote it.
+    target : Version or str
+        Release whose layout is wanted.
+    origin : Version or str, optional
+        Release that wrote it, what ``--from`` says; told from the run itself
+        by default, as `detect_origin` does.
+    migrations : sequence of Migration
+        As for `steps_between`.
+
+    Returns
+    -------
+    list of Migration
+        In order; empty where nothing changed in between.
+
+    Raises
+    ------
+    CompatError
+        Several releases may have written it, and whatever `steps_between`
+        refuses.
+    """
+    if origin is None:
+        told = {
+            "state_dict": run.state_dict,
+            "hyper_parameters": run.hyper_parameters,
+        }
+        origin = detect_origin({**told, **run.stamps}).version
+    return steps_between(
+        Version(str(origin)), Version(str(target)), run, migrations
+    )
+
+
+def steps_between(
     origin: Version,
     target: Version,
     run: SavedRun,

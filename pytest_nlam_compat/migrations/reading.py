@@ -13,6 +13,7 @@ from pytest_nlam_compat.checkpoints.arrays import Array
 from pytest_nlam_compat.checkpoints.standins import TensorRef
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.operations.libraries import is_array
+from pytest_nlam_compat.migrations.origin import STAMP, UPSTREAM_STAMP
 from pytest_nlam_compat.migrations.parameters import parameter_names
 from pytest_nlam_compat.migrations.saved_run import (
     GraphTensor,
@@ -101,6 +102,9 @@ def saved_run_from_checkpoint(
         graph_format=graph_format,
         grid_shape=grid_shape,
         statistics=statistics,
+        stamps={
+            key: data[key] for key in (STAMP, UPSTREAM_STAMP) if key in data
+        },
     )
 
 

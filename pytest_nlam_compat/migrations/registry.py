@@ -14,7 +14,7 @@ from packaging.version import Version
 
 from pytest_nlam_compat.migrations.history import HISTORY
 from pytest_nlam_compat.migrations.migration import Migration
-from pytest_nlam_compat.migrations.planning import plan
+from pytest_nlam_compat.migrations.planning import steps_between
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 
 
@@ -71,6 +71,6 @@ class Registry:
         Raises
         ------
         CompatError
-            See `planning.plan`.
+            See `planning.steps_between`.
         """
-        return plan(origin, self.layout, run, self.steps)
+        return steps_between(origin, self.layout, run, self.steps)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -83,6 +83,9 @@ class SavedRun:
         None where the file comes without its dataset.
     applied : tuple of str
         Ids of the migrations that this run has gone through, in order.
+    stamps : mapping of str to Any
+        What the file says itself of where it comes from, by key: ours and
+        neural-lam's (#701).
     """
 
     state_dict: dict[str, Tensor]
@@ -93,6 +96,7 @@ class SavedRun:
     grid_shape: tuple[int, int] | None = None
     statistics: Statistics | None = None
     applied: tuple[str, ...] = ()
+    stamps: Mapping[str, Any] = field(default_factory=dict)
 
     def double(self) -> SavedRun:
         """Cast every floating point tensor to float64.

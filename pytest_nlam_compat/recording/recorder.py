@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from pytest_nlam_compat.adapters.base import Adapter, Batch
 from pytest_nlam_compat.adapters.datastore import StoredDatastore
+from pytest_nlam_compat.adapters.hyper_parameters import forcing_window
 from pytest_nlam_compat.adapters.resuming import resume
 from pytest_nlam_compat.diagnosis.trace import record as record_trace
 from pytest_nlam_compat.errors import CompatError
@@ -117,7 +117,7 @@ def _record(
     checkpoint = folder / "checkpoint.ckpt"
     module = work.build(torch.float32)
     training.strengthen(module, generator)
-    args = _window(work)
+    args = forcing_window(work.hyper_parameters, case.predictor)
     with _noise(case, generator):
         training.train(
             adapter,
@@ -235,15 +235,6 @@ def _config(case: Case) -> str:
             lines.append(f"    {side}:")
             lines += [f"      {name}: {v}" for name, v in limits.items()]
     return "\n".join(lines) + "\n"
-
-
-def _window(work: _Workspace) -> Namespace:
-    """Return the forcing window, from ``args`` or what stands for them."""
-    args = work.hyper_parameters["args"]
-    if args is not None:
-        return args  # type: ignore[no-any-return]
-    assert work.case.predictor is not None
-    return Namespace(**work.case.predictor.arguments)
 
 
 def _loaded(

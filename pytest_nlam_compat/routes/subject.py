@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pytest_nlam_compat.adapters.base import Adapter, Batch, Predictor
 from pytest_nlam_compat.adapters.datastore import StoredDatastore
-from pytest_nlam_compat.adapters.hyper_parameters import revive
+from pytest_nlam_compat.adapters.hyper_parameters import (
+    forcing_window,
+    revive,
+)
+from pytest_nlam_compat.adapters.upstream import upstream_registry
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.migrations import (
     HISTORY,
@@ -38,9 +42,6 @@ from pytest_nlam_compat.routes.graph import put_graph
 from pytest_nlam_compat.routes.stamp import upstream_stamp
 from pytest_nlam_compat.routes.statistics import statistics
 from pytest_nlam_compat.routes.under_test import code_under_test
-
-if TYPE_CHECKING:
-    from argparse import Namespace
 
 _NUMPY = {torch.float32: "f4", torch.float64: "f8"}
 
@@ -193,7 +194,7 @@ class Subject:
         key = ("migrated", dtype)
         if key not in self._models:
             checkpoint = to_checkpoint_dict(self.run)
-            checkpoint |= upstream_stamp(self._checkpoint)
+            checkpoint |= upstream_stamp(self.recorded, upstream_registry())
             checkpoint["state_dict"] = {
                 name: tensor.to(dtype) if tensor.is_floating_point() else tensor
                 for name, tensor in checkpoint["state_dict"].items()
@@ -291,19 +292,9 @@ class Subject:
             batch = self.adapter.batch(
                 module,
                 self.datastore(torch.float32),
-                self._window(),
+                forcing_window(self.hyper_parameters, self.predictor),
                 self.reference.sample_indices,
                 self.reference.description["ar_steps"],
             )
         names = ("init_states", "target_states", "forcing", "target_times")
         return dict(zip(names, batch, strict=True))
-
-    def _window(self) -> Namespace:
-        """Return the forcing window of the run."""
-        from argparse import Namespace
-
-        args = self.hyper_parameters.get("args")
-        if args is not None:
-            return args  # type: ignore[no-any-return]
-        assert self.predictor is not None
-        return Namespace(**self.predictor.arguments)

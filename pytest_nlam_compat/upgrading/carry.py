@@ -121,7 +121,7 @@ def find_way(
 
 def _plan(origin: str, target: str, run: SavedRun) -> list[Migration]:
     try:
-        return plan(Version(origin), Version(target), run)
+        return plan(run, target, origin=origin)
     except CompatError as error:
         missing = error.facts.get("missing")
         if missing is None:

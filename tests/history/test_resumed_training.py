@@ -109,20 +109,24 @@ def test_a_failure_names_what_was_left_out(subject_of):
 
 
 def test_what_the_loader_of_the_code_renames_stays_by_position(
-    subject_of, monkeypatch
+    subject_of, current_adapter
 ):
+    class Renaming(type(current_adapter)):
+        """Renames as the code's own loader might."""
+
+        def load_strictly(self, module, checkpoint):
+            old, new = (
+                f"forecaster.predictor.{name}."
+                for name in ("old_name", "encoding_grid_mlp")
+            )
+            checkpoint["state_dict"] = {
+                name.replace(old, new): tensor
+                for name, tensor in checkpoint["state_dict"].items()
+            }
+            super().load_strictly(module, checkpoint)
+
     subject = subject_of("0.7.0-graph_lam")
-    load = subject.adapter.load_strictly
-
-    def renamed_by_loader(module, checkpoint):
-        prefix = "forecaster.predictor.old_name."
-        checkpoint["state_dict"] = {
-            name.replace(prefix, "forecaster.predictor.encoding_grid_mlp."): t
-            for name, t in checkpoint["state_dict"].items()
-        }
-        load(module, checkpoint)
-
-    monkeypatch.setattr(subject.adapter, "load_strictly", renamed_by_loader)
+    subject.adapter = Renaming(current_adapter.current)
     rename = Rename(
         "forecaster.predictor.encoding_grid_mlp",
         "forecaster.predictor.old_name",

@@ -1,7 +1,6 @@
 """Small runs as the releases wrote them, and the inputs that they fed."""
 
 import torch
-from packaging.version import Version
 from saved_runs import namespace, saved_run
 from torch.nn.functional import linear
 
@@ -136,7 +135,7 @@ def hyper_parameters(release, kind="npyfilesmeps"):
 
 
 def to(target, release, run, steps=HISTORY):
-    return apply(run, plan(Version(release), Version(target), run, steps))
+    return apply(run, plan(run, target, origin=release, migrations=steps))
 
 
 def embedded(run, inputs, prefix="forecaster.predictor."):

@@ -7,7 +7,6 @@ import dataclasses
 
 import pytest
 import torch
-from packaging.version import Version
 from releases import (
     HIDDEN,
     WEIGHT,
@@ -148,7 +147,7 @@ def test_a_run_without_its_dataset_says_which_steps_need_it(data):
         run_of("0.2.0", data), statistics=None, graph={}, grid_shape=None
     )
     with pytest.raises(CompatError) as caught:
-        plan(Version("0.2.0"), Version("0.7.0"), run)
+        plan(run, "0.7.0", origin="0.2.0")
     assert caught.value.facts["missing"] == "graph, grid_shape, statistics"
     assert [label for label in caught.value.facts if label != "missing"] == [
         "step 0.3.0-static-units",
@@ -159,4 +158,4 @@ def test_a_run_without_its_dataset_says_which_steps_need_it(data):
 
 def test_a_run_of_today_needs_nothing(data):
     run = run_of("0.6.0", data)
-    assert plan(Version("0.7.0"), Version("0.7.0"), run) == []
+    assert plan(run, "0.7.0", origin="0.7.0") == []

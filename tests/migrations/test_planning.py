@@ -4,13 +4,14 @@ from saved_runs import namespace, same, saved_run, statistics
 
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import (
-    HISTORY,
     Migration,
     Rename,
     SetHyperParameter,
     apply,
     plan,
 )
+from pytest_nlam_compat.migrations.parameters import CLAMP_BUFFERS
+from pytest_nlam_compat.migrations.planning import steps_between
 
 V = Version
 
@@ -21,7 +22,9 @@ def step(name, since, **more):
 
 
 def ids(origin, target, run, steps):
-    return [found.id for found in plan(V(origin), V(target), run, steps)]
+    return [
+        found.id for found in steps_between(V(origin), V(target), run, steps)
+    ]
 
 
 @pytest.fixture
@@ -69,7 +72,7 @@ def test_what_is_missing_is_said_before_anything_is_done(run):
         step("c", "0.5.0"),
     ]
     with pytest.raises(CompatError) as caught:
-        plan(V("0.1.0"), V("0.7.0"), run, steps)
+        steps_between(V("0.1.0"), V("0.7.0"), run, steps)
     assert str(caught.value) == (
         "A saved run of neural-lam 0.1.0 can't be carried to 0.7.0 without "
         "more than its checkpoint.\n"
@@ -89,7 +92,7 @@ def test_what_is_missing_is_said_before_anything_is_done(run):
 
 def test_there_is_no_way_back(run):
     with pytest.raises(CompatError) as caught:
-        plan(V("0.7.0"), V("0.6.0"), run, HISTORY)
+        plan(run, "0.6.0", origin="0.7.0")
     assert str(caught.value) == (
         "A saved run of neural-lam 0.7.0 can't be carried back to 0.6.0.\n"
         "Upgrade neural-lam to 0.7.0 or newer, or say which release wrote "
@@ -98,7 +101,7 @@ def test_there_is_no_way_back(run):
 
 
 def test_the_history_is_what_is_planned_with():
-    steps = plan(V("0.6.0"), V("0.7.0"), saved_run({"w": (1,)}))
+    steps = plan(saved_run({"w": (1,)}), "0.7.0", origin="0.6.0")
     assert [found.id for found in steps] == ["0.7.0-forecaster"]
 
 
@@ -146,3 +149,34 @@ def test_a_step_that_needs_what_nobody_has_is_refused():
 def test_limits_are_versions(limit):
     with pytest.raises(ValueError, match="Invalid version"):
         step("a", **{"since": "0.3.0", limit: "yesterday"})
+
+
+def test_the_origin_is_told_from_the_run_itself():
+    run = saved_run({"forecaster.predictor.g2m_gnn.w": (1,)})
+    run.hyper_parameters["args"] = namespace(runs_root="x", logger="wandb")
+    with pytest.raises(CompatError, match="contradicts itself"):
+        plan(run, "0.7.0")
+    buffers = {f"forecaster.predictor.{name}": (0,) for name in CLAMP_BUFFERS}
+    run = saved_run({**buffers, "forecaster.predictor.g2m_gnn.w": (1,)})
+    assert plan(run, "0.7.0") == []
+    assert plan(run, V("0.8.0"), migrations=[step("a", "0.8.0")]) != []
+
+
+def test_evidence_that_leaves_several_releases_asks_for_from():
+    run = saved_run({"g2m_gnn.w": (1,)})
+    with pytest.raises(CompatError) as caught:
+        plan(run, "0.7.0")
+    assert str(caught.value) == (
+        "Several releases of neural-lam may have written this checkpoint.\n"
+        "  no weights under forecaster.: 0.1.0 to 0.6.0\n"
+        "  no buffers of output clamping: 0.1.0 to 0.3.0\n"
+        "  left: 0.1.0, 0.2.0, 0.3.0\n"
+        "Say which one wrote it with --from, such as --from 0.3.0."
+    )
+
+
+def test_a_stamp_of_the_file_is_evidence():
+    run = saved_run(
+        {"g2m_gnn.w": (1,)}, stamps={"nlam_compat": {"layout": "0.6.0"}}
+    )
+    assert [found.id for found in plan(run, "0.7.0")] == ["0.7.0-forecaster"]

@@ -2,7 +2,6 @@ import json
 
 import pytest
 import torch
-from packaging.version import Version
 
 from pytest_nlam_compat import __version__
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
@@ -55,7 +54,7 @@ def by_torch(case):
             statistics=statistics(case.reference.dataset),
         )
     run = run.double()
-    steps = plan(Version(case.release), Version("0.7.0"), run)
+    steps = plan(run, "0.7.0", origin=case.release)
     return apply(run, steps).single()
 
 
@@ -241,7 +240,7 @@ def test_halves_in_bfloat16_are_folded_as_torch_rounds(owned, tmp_path):
             grid_shape=case.reference.dataset.grid_shape,
             statistics=statistics(case.reference.dataset),
         ).double()
-    run = apply(run, plan(Version("0.2.0"), Version("0.7.0"), run))
+    run = apply(run, plan(run, "0.7.0", origin="0.2.0"))
     with read_checkpoint(tmp_path / "new.ckpt") as checkpoint:
         new = checkpoint.load_state_dict()
     for name, tensor in new.items():
