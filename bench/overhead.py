@@ -36,6 +36,8 @@ HEAVY = frozenset({"neural_lam", "numpy", "pooch", "safetensors", "torch"})
 
 # What else is installed has costs of its own.
 _ONLY_OURS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+# Python compiles a module once, unless it is told not to keep the result.
+_COMPILED_ANEW = "PYTHONDONTWRITEBYTECODE"
 _OURS = ("-p", "nlam_compat")
 # Plugins that the checks take fixtures from.
 _NEEDED = ("-p", "regressions", "-p", "pytest-datadir")
@@ -274,7 +276,7 @@ def _modules(options: Sequence[str], alone: bool) -> set[str]:
                 *options,
             ],
             cwd=folder,
-            env=os.environ | (_ONLY_OURS if alone else {}),
+            env=_environment() | (_ONLY_OURS if alone else {}),
             capture_output=True,
             text=True,
         )
@@ -293,7 +295,7 @@ def _timed(command: Sequence[str]) -> Run:
     done = subprocess.run(
         command,
         cwd=ROOT,
-        env=os.environ | _ONLY_OURS,
+        env=_environment() | _ONLY_OURS,
         capture_output=True,
         text=True,
     )
@@ -308,6 +310,10 @@ def _timed(command: Sequence[str]) -> Run:
         before.children_user + before.children_system
     )
     return Run(wall, cpu, int(references[1]))
+
+
+def _environment() -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if k != _COMPILED_ANEW}
 
 
 def _use_two_cores() -> None:

@@ -64,7 +64,15 @@ _ALWAYS = (
     "-pno:hypothesispytest",
 )
 _LONGEST_RUN_S = 300.0
-_NOT_INHERITED = ("NLAM_COMPAT_", "PYTEST_", "PYTHONPATH", "MPLBACKEND")
+_NOT_INHERITED = (
+    "NLAM_COMPAT_",
+    "PYTEST_",
+    "PYTHONPATH",
+    "MPLBACKEND",
+    # By these pytest knows that it runs in CI, and cuts no lines there.
+    "CI",
+    "BUILD_NUMBER",
+)
 
 
 class Project:

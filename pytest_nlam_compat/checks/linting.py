@@ -13,6 +13,7 @@ from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import HISTORY
 from pytest_nlam_compat.migrations.lint import (
     Finding,
+    check_layout,
     check_on_run,
     check_registry,
 )
@@ -113,7 +114,13 @@ def lint_on_reference(subject: Subject, moved_on: Callable[[], bool]) -> None:
     CompatError
         All findings.
     """
-    findings = _on_run(subject, None)
+    registry = subject.registry
+    findings = check_on_run(
+        registry.steps,
+        subject.reference.release,
+        registry.layout,
+        subject.recorded,
+    )
     if not findings:
         findings = _on_layout(subject)
         if findings and moved_on():
@@ -129,25 +136,13 @@ def lint_on_reference(subject: Subject, moved_on: Callable[[], bool]) -> None:
     )
 
 
-def _on_run(
-    subject: Subject, layout: dict[str, tuple[int, ...]] | None
-) -> list[Finding]:
-    return check_on_run(
-        subject.registry.steps,
-        subject.reference.release,
-        subject.registry.layout,
-        subject.recorded,
-        layout,
-    )
-
-
 def _on_layout(subject: Subject) -> list[Finding]:
     try:
         layout = subject.layout()
     except CompatError:
         # There is none to reach, which others tell.
         return []
-    return _on_run(subject, layout)
+    return check_layout(subject.registry.steps, subject.run, layout)
 
 
 _MOVED_ON = pytest.StashKey[bool]()

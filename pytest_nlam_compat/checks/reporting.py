@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -57,6 +57,26 @@ class Reporting:
             lines.append(f"nlam-compat: {count} of this repository: {ids}")
         lines += [f"nlam-compat: {notice}" for notice in chosen.notices]
         return lines
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Sum a failure up in its first line.
+
+        In CI pytest cuts no line of its summary: each failure would be told
+        twice, in full. So would JUnit, whose message this is as well.
+        """
+        report = yield
+        failure = call.excinfo and call.excinfo.value
+        crash = getattr(report.longrepr, "reprcrash", None)
+        if (
+            isinstance(failure, pytest.fail.Exception)
+            and not failure.pytrace
+            and crash is not None
+        ):
+            crash.message = crash.message.partition("\n")[0]
+        return report
 
     @pytest.hookimpl
     def pytest_terminal_summary(

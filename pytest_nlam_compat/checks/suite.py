@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save, save_file
 
-from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.checks.judging import (
     differences,
     facts,
@@ -62,8 +61,7 @@ Record = Callable[[str, object], None]
 def test_opens(nlam_reference: Reference, nlam_subject: Subject) -> None:
     """The raw file is read without running its pickle, bit for bit."""
     with verdict():
-        with read_checkpoint(nlam_subject.checkpoint) as checkpoint:
-            found = checkpoint.load_state_dict()
+        found = nlam_subject.as_read.state_dict
         recorded = nlam_reference.state_dict
         wrong = sorted(
             name

@@ -28,7 +28,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-__all__ = ["Finding", "check_function", "check_on_run", "check_registry"]
+__all__ = [
+    "Finding",
+    "check_function",
+    "check_layout",
+    "check_on_run",
+    "check_registry",
+]
 
 PLACEHOLDER = "TODO"
 """What a reason says that nobody has written yet."""
@@ -79,22 +85,18 @@ def check_on_run(
     origin: Version,
     target: Version,
     run: SavedRun,
-    layout: Mapping[str, tuple[int, ...]] | None = None,
 ) -> list[Finding]:
     """Check a registry on a frozen saved run.
 
     Every step on the way passes `check_function`, matches and collides with
     nothing, loses no weight and gives the optimizer's parameters back in
-    order; a run that has arrived goes no further; and the last step reaches
-    the current layout.
+    order; and a run that has arrived goes no further.
 
     Parameters
     ----------
     migrations : sequence of Migration
     origin, target : Version
     run : SavedRun
-    layout : mapping of str to tuple of int, optional
-        Names and shapes of the current code's model.
 
     Returns
     -------
@@ -119,12 +121,30 @@ def check_on_run(
         ]
     if steps_between(target, target, run, migrations):
         findings.append(Finding("plan", "Goes on from where it arrives."))
-    if layout is not None:
-        last = in_order(migrations)[-1].id if migrations else "none"
-        findings += [
-            Finding(last, problem) for problem in _differences(run, layout)
-        ]
     return findings
+
+
+def check_layout(
+    migrations: Sequence[Migration],
+    run: SavedRun,
+    layout: Mapping[str, tuple[int, ...]],
+) -> list[Finding]:
+    """Check that the last step of a registry reaches the current layout.
+
+    Parameters
+    ----------
+    migrations : sequence of Migration
+    run : SavedRun
+        That has gone through them.
+    layout : mapping of str to tuple of int
+        Names and shapes of the current code's model.
+
+    Returns
+    -------
+    list of Finding
+    """
+    last = in_order(migrations)[-1].id if migrations else "none"
+    return [Finding(last, problem) for problem in _differences(run, layout)]
 
 
 def _on_weights(step: Migration, run: SavedRun) -> StateDictFunction:

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
 from torch.overrides import TorchFunctionMode
 
 # `torch.load` makes an empty tensor of the dtype in the file and then points
@@ -138,19 +137,3 @@ def _switches() -> list[Any]:
         parts = ("matmul", "conv", "rnn")
         places += [library, *(getattr(library, p, None) for p in parts)]
     return [place for place in places if hasattr(place, "fp32_precision")]
-
-
-def cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Cast what is left of a built model to ``dtype``.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-    dtype : torch.dtype
-
-    Returns
-    -------
-    torch.nn.Module
-        The same object.
-    """
-    return module.to(dtype)

@@ -105,18 +105,22 @@ class Subject:
         return Predictor(**stored) if stored else None
 
     @cached_property
-    def recorded(self) -> SavedRun:
-        """The saved run as recorded, in float64, so that folds are exact."""
+    def as_read(self) -> SavedRun:
+        """The saved run as its release wrote it."""
         graph = self.reference.graph_folder(self._folder / "recorded")
         with read_checkpoint(self._checkpoint) as checkpoint:
-            run = saved_run_from_checkpoint(
+            return saved_run_from_checkpoint(
                 checkpoint,
                 graph=read_graph(graph) | self.reference.graph_as_fed,
                 graph_format=graph_format(graph),
                 grid_shape=self.reference.dataset.grid_shape,
                 statistics=statistics(self.reference.dataset),
             )
-        return run.double()
+
+    @cached_property
+    def recorded(self) -> SavedRun:
+        """The same in float64, so that folds are exact."""
+        return self.as_read.double()
 
     @cached_property
     def steps(self) -> list[Migration]:

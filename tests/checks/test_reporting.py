@@ -6,6 +6,7 @@ import pytest
 from nlam_runs import (
     CHECKOUT,
     CHECKS,
+    ONE,
     Project,
     failed,
     matrix,
@@ -115,6 +116,41 @@ def test_junit_has_the_difference_of_the_outputs(properties):
         found = properties[f"test_outputs[{reference}]"]
         # What issue 2 asks for; the tolerance is a thousand times wider.
         assert float(found["nlam_difference"]) < 1e-12
+
+
+def test_a_failure_is_summed_up_in_its_first_line_in_ci_too(project):
+    project.neural_lam(
+        ("*", "nn.LayerNorm(blueprint[-1])", "nn.LayerNorm(4, eps=1e-6)")
+    )
+    result = project.run(
+        *ONE, "-k", "test_outputs[", "--junitxml=j.xml", CI="1"
+    )
+    what = (
+        "Failed: 0.7.0-graph_lam: the current code gives other numbers than "
+        "neural-lam 0.7.0 did."
+    )
+    assert result.outlines[-2] == (
+        f"FAILED nlam-compat::test_outputs[0.7.0-graph_lam] - {what}"
+    )
+    failure = ElementTree.parse(project.folder / "j.xml").find(".//failure")
+    assert failure.get("message") == what
+    assert "differs most: variable" in failure.text
+
+
+def test_what_is_left_out_of_garbage_collection_comes_back(project):
+    project.write(
+        "conftest.py",
+        "import gc\n"
+        "def pytest_configure(config):\n"
+        "    config.add_cleanup(\n"
+        "        lambda: print('frozen:', gc.get_freeze_count())\n"
+        "    )\n"
+        "def pytest_collection_finish():\n"
+        "    print('frozen then:', gc.get_freeze_count() > 100_000)\n",
+    )
+    result = project.run(*ONE, "--collect-only", "-q", "-s")
+    assert "frozen then: True" in result.outlines
+    assert result.outlines[-1] == "frozen: 0"
 
 
 def test_two_processes_show_the_same_matrix_as_one(project):

@@ -14,6 +14,7 @@ from pytest_nlam_compat.migrations import (
     Migration,
     MoveUnder,
     Rename,
+    apply,
     lint,
 )
 
@@ -63,14 +64,15 @@ def run():
 
 def test_a_registry_that_reaches_the_current_layout_has_no_findings(run):
     steps = [step("s", "0.8.0", Rename("a", "c"))]
+    assert lint.check_on_run(steps, V6, V8, run) == []
     layout = {"c.w": (2, 1), "b.w": (1,)}
-    assert lint.check_on_run(steps, V6, V8, run, layout) == []
+    assert lint.check_layout(steps, apply(run, steps), layout) == []
 
 
 def test_what_a_layout_has_and_the_last_step_not_is_told(run):
     steps = [step("s", "0.8.0", Rename("a", "c"))]
     layout = {"c.w": (1, 2), "d.w": (1,)}
-    assert told(lint.check_on_run(steps, V6, V8, run, layout)) == [
+    assert told(lint.check_layout(steps, apply(run, steps), layout)) == [
         "s: 'c.w' is (2, 1), in the current layout (1, 2).",
         "s: The current layout has 'd.w', the last step not.",
         "s: The last step leaves 'b.w', the current layout not.",
@@ -112,9 +114,11 @@ def test_moments_of_another_shape_are_told(run):
 
 
 def test_a_registry_without_steps_leaves_the_run(run):
-    assert (
-        lint.check_on_run([], V6, V8, run, {"a.w": (2, 1), "b.w": (1,)}) == []
-    )
+    assert lint.check_on_run([], V6, V8, run) == []
+    assert lint.check_layout([], run, {"a.w": (2, 1), "b.w": (1,)}) == []
+    assert told(lint.check_layout([], run, {"a.w": (2, 1)})) == [
+        "none: The last step leaves 'b.w', the current layout not."
+    ]
 
 
 def weights(*names):
