@@ -1,25 +1,19 @@
-"""The few functions by which we build, load and run the current code."""
+"""The few functions by which we build, load and run models."""
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from abc import ABC, abstractmethod
-from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor, nn
 
-from pytest_nlam_compat.adapters.probe import CurrentCode
+from pytest_nlam_compat.adapters.preparing import Batch, Preparing
 from pytest_nlam_compat.errors import CompatError
-
-Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -40,24 +34,13 @@ class Predictor:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-class _ArgumentsParsed(BaseException):
-    """Leaves ``train_model.main`` once its arguments are complete.
-
-    Not an Exception: `main` is wrapped in a ``logger.catch`` that would
-    swallow one.
-    """
-
-
-class Adapter(ABC):
+class Adapter(Preparing, ABC):
     """Builds, loads and runs models of one API era of neural-lam.
 
     Parameters
     ----------
     current : CurrentCode
     """
-
-    def __init__(self, current: CurrentCode) -> None:
-        self.current = current
 
     @abstractmethod
     def build(
@@ -241,57 +224,6 @@ class Adapter(ABC):
                 )
         return outputs
 
-    def batch(
-        self,
-        module: nn.Module,
-        datastore: Any,
-        args: Namespace,
-        samples: Sequence[int],
-        ar_steps: int,
-    ) -> Batch:
-        """Make a batch as training would: dataset, collation, transfer hook.
-
-        Parameters
-        ----------
-        module : torch.nn.Module
-            Whose ``on_after_batch_transfer`` standardises from 0.7 on.
-        datastore : StoredDatastore
-        args : argparse.Namespace
-            ``num_past_forcing_steps`` and ``num_future_forcing_steps``.
-        samples : sequence of int
-            Indices into the dataset.
-        ar_steps : int
-
-        Returns
-        -------
-        tuple of Tensor
-            init_states (B, 2, N, d), target_states (B, T, N, d), forcing
-            (B, T, N, f * window), standardised, and target times (B, T).
-        """
-        dataset = self.dataset(datastore, args, ar_steps)
-        items = [dataset[index] for index in samples]
-        batch = torch.utils.data.default_collate(items)
-        device = next(module.parameters()).device
-        moved = tuple(tensor.to(device) for tensor in batch)
-        after_transfer = getattr(module, "on_after_batch_transfer", None)
-        if after_transfer is not None:
-            moved = after_transfer(moved, 0)
-        return tuple(moved)
-
-    def dataset(self, datastore: Any, args: Namespace, ar_steps: int) -> Any:
-        """Return the current code's ``WeatherDataset`` over a datastore."""
-        from neural_lam.weather_dataset import WeatherDataset
-
-        arguments: dict[str, Any] = {
-            "split": "train",
-            "ar_steps": ar_steps,
-            "num_past_forcing_steps": args.num_past_forcing_steps,
-            "num_future_forcing_steps": args.num_future_forcing_steps,
-        }
-        if "standardize" in inspect.signature(WeatherDataset).parameters:
-            arguments["standardize"] = True  # up to 0.6
-        return WeatherDataset(datastore=datastore, **arguments)
-
     def training_loss(self, module: nn.Module, batch: Batch) -> Tensor:
         """Loss of the current code's own training step, a scalar.
 
@@ -308,77 +240,6 @@ class Adapter(ABC):
             loss = module.training_step(batch)  # type: ignore[operator]
         assert isinstance(loss, Tensor)
         return loss
-
-    def config(self, yaml_file: Path) -> Any:
-        """Read a ``NeuralLAMConfig`` from YAML with the current code."""
-        from neural_lam.config import NeuralLAMConfig
-
-        return NeuralLAMConfig.from_yaml_file(str(yaml_file))
-
-    def parse_arguments(self, argv: Sequence[str]) -> Namespace:
-        """Parse a command line with ``train_model``'s own parser.
-
-        Parameters
-        ----------
-        argv : sequence of str
-
-        Returns
-        -------
-        argparse.Namespace
-            As it is when ``main`` begins to work with it.
-        """
-        from neural_lam import train_model
-
-        parsed: list[Namespace] = []
-        parse = ArgumentParser.parse_args
-
-        def remember(parser: Any, *args: Any, **kwargs: Any) -> Any:
-            parsed.append(parse(parser, *args, **kwargs))
-            return parsed[-1]
-
-        def stop(*args: Any, **kwargs: Any) -> None:
-            raise _ArgumentsParsed
-
-        with mock.patch.object(ArgumentParser, "parse_args", remember):
-            with mock.patch.object(
-                train_model, "load_config_and_datastore", stop
-            ):
-                with _expected(_ArgumentsParsed):
-                    train_model.main(list(argv))
-        return parsed[0]
-
-    def create_graph(
-        self,
-        datastore: Any,
-        directory: Path,
-        *,
-        levels: int | None,
-        hierarchical: bool,
-    ) -> None:
-        """Create a graph directory with the current code's own creation."""
-        from neural_lam.create_graph import create_graph_from_datastore
-
-        create_graph_from_datastore(
-            datastore=datastore,
-            output_root_path=str(directory),
-            n_max_levels=levels,
-            hierarchical=hierarchical,
-            create_plot=False,
-        )
-
-
-@contextmanager
-def _expected(exception: type[BaseException]) -> Iterator[None]:
-    """Insist that ``exception`` is what ends the block."""
-    try:
-        yield
-    except exception:
-        return
-    raise CompatError(
-        "neural_lam.train_model.main went on without loading its datastore.",
-        remedy="Implement the hook pytest_nlam_compat_adapter: the way by "
-        "which the arguments are read has changed.",
-    )
 
 
 def _posterior(

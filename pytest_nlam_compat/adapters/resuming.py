@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pytest_nlam_compat.adapters.base import Adapter, Batch
+from pytest_nlam_compat.adapters.base import Adapter
+from pytest_nlam_compat.adapters.preparing import Batch
 from pytest_nlam_compat.errors import CompatError
 
 

@@ -10,6 +10,9 @@ from packaging.version import Version
 
 from pytest_nlam_compat.adapters.base import Predictor
 
+AR_STEPS = 3
+"""Of a rollout."""
+
 STATE = ("t2m", "r2m", "q2m", "u10")
 CLAMPING: Mapping[str, Mapping[str, float]] = {
     # One variable of each kind: bounded above, on both sides, below, free.

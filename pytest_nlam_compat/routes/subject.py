@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pytest_nlam_compat.adapters.base import Adapter, Batch, Predictor
+from pytest_nlam_compat.adapters.base import Adapter, Predictor
 from pytest_nlam_compat.adapters.datastore import StoredDatastore
 from pytest_nlam_compat.adapters.hyper_parameters import (
     forcing_window,
     revive,
 )
+from pytest_nlam_compat.adapters.preparing import Batch
 from pytest_nlam_compat.adapters.upstream import upstream_registry
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.migrations import (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ from pathlib import Path
 from pytest_nlam_compat.errors import CompatError
 
 _OURS = Path(__file__).resolve().parents[1]
+# What imports a module stands between it and whoever wanted it.
+_IMPORTING = re.compile(r"<frozen |.*[/\\](?:_pytest|pluggy|importlib)[/\\]")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @contextmanager
@@ -34,27 +38,33 @@ def code_under_test(doing: str) -> Iterator[None]:
     # Not ours to foresee: a working tree can raise anything.
     except Exception as cause:
         # Messages of torch list every key; the first lines tell the kind.
-        message = " ".join(str(cause).split())
+        message = " ".join(_COLOUR.sub("", str(cause)).split())
         if len(message) > 500:
             message = f"{message[:500]} ..."
         raise CompatError(
             f"{doing} failed.",
             facts={
                 "cause": f"{type(cause).__name__}: {message}",
-                "raised in": _place(cause),
+                **_place(cause),
             },
             remedy="If the change is wanted, add a migration for it; "
             "otherwise mend what raised.",
         ) from cause
 
 
-def _place(cause: BaseException) -> str:
-    """Return the innermost frame of the code under test."""
+def _place(cause: BaseException) -> dict[str, str]:
+    """Name the innermost line of the code under test, if there is one."""
     frames = traceback.extract_tb(cause.__traceback__)
     theirs = [f for f in frames if _is_theirs(f.filename)]
-    outside = [f for f in frames if not _is_ours(f.filename)]
-    frame = (theirs or outside or list(frames))[-1]
-    return f"{frame.filename}:{frame.lineno}, in {frame.name}"
+    outside = [
+        f
+        for f in frames
+        if not _is_ours(f.filename) and not _IMPORTING.match(f.filename)
+    ]
+    if not theirs and not outside:
+        return {}
+    frame = (theirs or outside)[-1]
+    return {"raised in": f"{frame.filename}:{frame.lineno}, in {frame.name}"}
 
 
 def _is_theirs(filename: str) -> bool:

@@ -1,5 +1,6 @@
 """Whatever the code under test raises is one error, with its place."""
 
+import importlib
 import inspect
 import json
 import sys
@@ -76,7 +77,7 @@ def test_without_a_line_of_neural_lam_it_is_the_innermost_of_others():
     assert error.facts["cause"].startswith("JSONDecodeError: Expecting ")
 
 
-def test_without_any_other_it_is_ours():
+def test_without_a_library_it_is_the_innermost_line_of_the_caller():
     def fail():
         raise KeyError("a")
 
@@ -95,6 +96,25 @@ def test_a_long_message_is_one_short_line():
     assert cause.endswith(" ...")
     assert "\n" not in cause
     assert len(cause) == len("RuntimeError: ") + 500 + len(" ...")
+
+
+def test_a_message_in_colours_is_plain():
+    def fail():
+        raise RuntimeError("\x1b[1;31mno kernel\x1b[0m for it")
+
+    cause = error_of(fail).facts["cause"]
+    assert cause == "RuntimeError: no kernel for it"
+
+
+def test_an_import_that_fails_is_told_where_it_stands(tmp_path, monkeypatch):
+    file = tmp_path / "wants_what_is_not_there.py"
+    file.write_text("import os\nimport is_not_there\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    error = error_of(lambda: importlib.import_module(file.stem))
+    assert error.facts == {
+        "cause": "ModuleNotFoundError: No module named 'is_not_there'",
+        "raised in": f"{file}:2, in <module>",
+    }
 
 
 def test_an_error_that_is_clear_already_is_left_alone():

@@ -1,0 +1,144 @@
+"""Where a case is recorded: its dataset, configuration and graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pytest_nlam_compat.adapters.base import Adapter
+from pytest_nlam_compat.adapters.datastore import StoredDatastore
+from pytest_nlam_compat.numerics.precision import building
+from pytest_nlam_compat.recording import synthesis
+from pytest_nlam_compat.recording.cases import AR_STEPS, CLAMPING, WEIGHTS, Case
+from pytest_nlam_compat.references.dataset import Dataset
+from pytest_nlam_compat.references.reference import (
+    graph_format,
+    read_graph,
+    write_graph,
+)
+
+_COMMON = {
+    "--hidden_dim": "4",
+    "--hidden_layers": "1",
+    "--processor_layers": "2",
+}
+
+
+@dataclass
+class Workspace:
+    """What is needed to build the case, in either precision."""
+
+    case: Case
+    adapter: Adapter
+    dataset: Dataset
+    hyper_parameters: dict[str, Any]
+    folder: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file that the release writes."""
+        return self.folder / "checkpoint.ckpt"
+
+    def datastore(self, dtype: torch.dtype) -> StoredDatastore:
+        """Return the dataset, with its graph beside it."""
+        name = "f4" if dtype is torch.float32 else "f8"
+        return StoredDatastore(self.dataset, self.folder / name, name)
+
+    def build(self, dtype: torch.dtype) -> nn.Module:
+        """Build the untrained model."""
+        with building(dtype):
+            module = self.adapter.build(
+                self.hyper_parameters,
+                self.datastore(dtype),
+                self.case.predictor,
+            )
+        return module.to(dtype)
+
+    def load(self, saved: Mapping[str, Any], dtype: torch.dtype) -> nn.Module:
+        """Build anew and load, so that nothing comes from training's memory."""
+        module = self.build(dtype)
+        state_dict = {
+            name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+            for name, tensor in saved["state_dict"].items()
+        }
+        self.adapter.load_strictly(
+            module, {"state_dict": state_dict, "optimizer_states": []}
+        )
+        return module
+
+
+def prepare(case: Case, adapter: Adapter, folder: Path, seed: int) -> Workspace:
+    """Draw the dataset, write configuration and graph."""
+    arguments = {
+        "--config_path": str(folder / "config.yaml"),
+        "--graph": case.graph,
+        **({} if case.predictor else {"--model": case.model}),
+        **_COMMON,
+        **case.arguments,
+    }
+    argv = [word for pair in arguments.items() for word in pair if word]
+    args = adapter.parse_arguments(argv)
+    args.config_path = "config.yaml"  # no path of this machine in a file
+    (folder / "config.yaml").write_text(_config(case), encoding="utf-8")
+    config = adapter.config(folder / "config.yaml")
+    past, future = args.num_past_forcing_steps, args.num_future_forcing_steps
+    # One more than needed: up to 0.5 a dataset is one sample shorter.
+    length = max(2, past) + AR_STEPS + future + case.samples
+    dataset = synthesis.dataset(case, length, seed)
+    work = Workspace(
+        case=case,
+        adapter=adapter,
+        dataset=dataset,
+        # A script that trains Graph-EFM has no command line to save.
+        hyper_parameters={
+            "config": config,
+            "args": None if case.predictor else args,
+        },
+        folder=folder,
+    )
+    graph32 = folder / "f4" / "graph" / case.graph
+    adapter.create_graph(
+        work.datastore(torch.float32),
+        graph32,
+        levels=case.levels,
+        hierarchical=case.hierarchical,
+    )
+    _widen_graph(graph32, folder / "f8" / "graph" / case.graph)
+    return work
+
+
+def _widen_graph(source: Path, target: Path) -> None:
+    """Copy a graph directory with its features as float64."""
+
+    def widen(value: Any) -> Any:
+        if isinstance(value, list):
+            return [widen(item) for item in value]
+        return value.double() if value.is_floating_point() else value
+
+    graph = {stem: widen(value) for stem, value in read_graph(source).items()}
+    write_graph(graph, graph_format(source), target)
+
+
+def _config(case: Case) -> str:
+    """Return the YAML configuration that a user would write."""
+    lines = ["datastore:", "  kind: mdp", "  config_path: stored.yaml"]
+    if case.clamping or case.weighting:
+        lines.append("training:")
+    if case.weighting:
+        lines += [
+            "  state_feature_weighting:",
+            "    __config_class__: ManualStateFeatureWeighting",
+            "    weights:",
+            *(f"      {name}: {value}" for name, value in WEIGHTS.items()),
+        ]
+    if case.clamping:
+        lines.append("  output_clamping:")
+        for side, limits in CLAMPING.items():
+            lines.append(f"    {side}:")
+            lines += [f"      {name}: {v}" for name, v in limits.items()]
+    return "\n".join(lines) + "\n"
