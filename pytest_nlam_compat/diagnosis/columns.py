@@ -17,6 +17,8 @@ from pytest_nlam_compat.diagnosis.trace import column_moments, fingerprint
 # Moments are over at least as many entries as a mesh has nodes; equal columns
 # agree to rounding, and others that agree by chance to this were never met.
 _SAME = 1e-10
+# Rounding of a factor of two moments; no number is so short by chance.
+_SHORT = 1e-13
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class ColumnChange:
         Column now = scale * recorded column + shift, after reordering.
     confirmed : bool
         Whether undoing the change gives the recorded input again.
+    others : tuple of tuple of int
+        Other orders that are confirmed as well.
     """
 
     kind: str
@@ -41,10 +45,16 @@ class ColumnChange:
     scale: tuple[float, ...] = ()
     shift: tuple[float, ...] = ()
     confirmed: bool = False
+    others: tuple[tuple[int, ...], ...] = ()
 
     def __str__(self) -> str:
         if self.kind == "reordered":
             order = _short(self.order)
+            if self.others:
+                return (
+                    "its columns are the recorded ones in another order, "
+                    f"which is one of {1 + len(self.others)}"
+                )
             return f"its columns are the recorded ones in the order {order}"
         if self.kind in ("scaled", "shifted"):
             return "; ".join(self._units())
@@ -73,12 +83,16 @@ class ColumnChange:
 _ROUNDED = 2e-2
 # Each of them doubles what there is to try.
 _MOST_HIDDEN = 8
+# Of columns with equal moments: 120 orders.
+_MOST_TWINS = 5
 # Blocks that code concatenates: sender, receiver and edge, or node and
 # aggregate. Their columns can have equal moments, and then only trying helps.
 _BLOCKS = (2, 3)
 
 
-def explain_columns(then: Tensor, row: Tensor, tensor: Tensor) -> ColumnChange:
+def explain_columns(
+    then: Tensor, row: Tensor, tensor: Tensor, whole: Tensor | None = None
+) -> ColumnChange:
     """Find the change of columns that turns a recorded input into this one.
 
     Parameters
@@ -89,26 +103,44 @@ def explain_columns(then: Tensor, row: Tensor, tensor: Tensor) -> ColumnChange:
         Recorded fingerprint.
     tensor : Tensor
         (..., C) the input now.
+    whole : Tensor or None
+        The recorded input itself, where it is known.
 
     Returns
     -------
     ColumnChange
-        Confirmed by the fingerprint where that is possible.
+        Confirmed by the fingerprint, and by the input, where that is
+        possible.
     """
     moments = column_moments(tensor)
     found = compare_columns(then, moments)
-    hypotheses = (
-        found,
-        *_by_blocks(tensor.shape[-1], then.shape[1]),
-        *_by_signs(found, moments),
-    )
-    for change in hypotheses:
+
+    def confirmed(change: ColumnChange) -> bool:
         before = undo(change, tensor, then.shape[1])
-        if before is not None and agrees(
+        if before is None or not agrees(
             row_difference(fingerprint(before), row)
         ):
+            return False
+        return whole is None or _alike(before, whole)
+
+    for change in (found, *_by_blocks(tensor.shape[-1], then.shape[1])):
+        if confirmed(change):
+            return replace(change, confirmed=True)
+    fit = [change for change in _by_twins(found, then) if confirmed(change)]
+    if fit:
+        others = tuple(change.order for change in fit[1:])
+        return replace(fit[0], confirmed=True, others=others)
+    for change in _by_signs(found, moments):
+        if confirmed(change):
             return replace(change, confirmed=True)
     return found
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    if one.shape != other.shape:
+        return False
+    apart = (one.cpu() - other).abs().max()
+    return agrees(float(apart / other.square().mean().sqrt()))
 
 
 def rounded_columns(then: Tensor, tensor: Tensor) -> str:
@@ -131,22 +163,49 @@ def undo(change: ColumnChange, tensor: Tensor, width: int) -> Tensor | None:
         return None
     units = tensor
     if change.scale:
-        shift = torch.tensor(change.shift).to(tensor)
-        units = (tensor - shift) / torch.tensor(change.scale).to(tensor)
+        # Not by way of the default type: rounded to float32 it fits nothing.
+        shift, scale = tensor.new_tensor([change.shift, change.scale])
+        units = (tensor - shift) / scale
     places = [change.order.index(old) for old in range(width)]
     return units[..., places]
 
 
-def _by_blocks(width: int, recorded: int) -> Iterator[ColumnChange]:
-    """Yield every other order of equal blocks of columns."""
+def other_blocks(width: int) -> Iterator[tuple[int, ...]]:
+    """Yield every other order of the blocks that code concatenates."""
     for count in _BLOCKS:
         size, rest = divmod(width, count)
-        if rest or width != recorded:
+        if rest:
             continue
         for blocks in permutations(range(count)):
-            order = [b * size + i for b in blocks for i in range(size)]
-            if order != sorted(order):
-                yield ColumnChange("reordered", tuple(order))
+            order = tuple(b * size + i for b in blocks for i in range(size))
+            if order != tuple(range(width)):
+                yield order
+
+
+def _by_blocks(width: int, recorded: int) -> Iterator[ColumnChange]:
+    if width == recorded:
+        for order in other_blocks(width):
+            yield ColumnChange("reordered", order)
+
+
+def _by_twins(found: ColumnChange, then: Tensor) -> Iterator[ColumnChange]:
+    """Yield other orders of a few columns that have equal moments.
+
+    Static features that are standardised all have a mean of zero and a mean
+    square of one, so that moments don't show their order.
+    """
+    if found.kind not in ("same", "reordered"):
+        return
+    same = _equal(then, then)
+    groups = {tuple(row.nonzero().flatten().tolist()) for row in same}
+    for group in sorted(groups):
+        if not 2 <= len(group) <= _MOST_TWINS:
+            continue
+        for other in permutations(group):
+            moved = dict(zip(group, other, strict=True))
+            order = tuple(moved.get(old, old) for old in found.order)
+            if other != group:
+                yield ColumnChange("reordered", order)
 
 
 def _by_signs(found: ColumnChange, now: Tensor) -> Iterator[ColumnChange]:
@@ -276,7 +335,7 @@ def _affine(then: Tensor, now: Tensor) -> tuple[float, float] | None:
 def _exact(factor: float) -> float:
     """Take off the rounding of a factor that is a short number."""
     short = float(f"{factor:.9g}")
-    return short if abs(factor - short) <= _SAME * abs(factor) else factor
+    return short if abs(factor - short) <= _SHORT * abs(factor) else factor
 
 
 def _short(columns: Sequence[int], limit: int = 24) -> str:

@@ -11,6 +11,7 @@ from pytest_nlam_compat.diagnosis.alignment import agrees
 from pytest_nlam_compat.diagnosis.fed import fed
 from pytest_nlam_compat.diagnosis.findings import Finding
 from pytest_nlam_compat.diagnosis.inside import inside
+from pytest_nlam_compat.diagnosis.outputs import compare_outputs
 from pytest_nlam_compat.diagnosis.state import lost_hyper_parameter, randomness
 from pytest_nlam_compat.diagnosis.tail import after_the_last
 from pytest_nlam_compat.diagnosis.walking import Walk, walk
@@ -45,7 +46,10 @@ def diagnose(subject: Subject) -> Finding:
 def _along_the_trace(subject: Subject, module: nn.Module) -> Finding | None:
     """Compare layer by layer, where the reference has a trace."""
     if not subject.reference.trace.calls:
-        return _without_trace(subject, module)
+        outputs = compare_outputs(subject, module)
+        return outputs.finding() or after_the_last(
+            subject, module, outputs.observation.outputs
+        )
     found = walk(subject, module)
     return first_finding(found) or after_the_last(
         subject, module, found.observation.outputs
@@ -60,24 +64,10 @@ def first_finding(found: Walk) -> Finding | None:
     return inside(found, pair) if agrees(pair.inputs) else fed(found, pair)
 
 
-def _without_trace(subject: Subject, module: nn.Module) -> Finding:
-    """Say as much as the outputs alone show."""
-    changed, _ = differing(subject, module)
-    if changed:
-        return _of_weights(changed)
-    return Finding(
-        "unknown",
-        "this reference has no trace of its layers",
-        details={"instead": "look at one of 0.4.0 or newer that fails"},
-    )
-
-
 def _weights(subject: Subject, module: nn.Module) -> Finding | None:
     changed, _ = differing(subject, module)
-    return _of_weights(changed) if changed else None
-
-
-def _of_weights(changed: list[str]) -> Finding:
+    if not changed:
+        return None
     return Finding(
         "weights",
         "loading changed weights",

@@ -56,9 +56,32 @@ def explain_edges(
     EdgeChange or None
         None where no shift and no exchange explains it.
     """
+    for change, tensor in gathered(layer, inputs):
+        if agrees(row_difference(fingerprint(tensor), recorded)):
+            return change
+    return None
+
+
+def gathered(
+    layer: nn.Module, inputs: list[Tensor]
+) -> Iterator[tuple[EdgeChange, Tensor]]:
+    """Yield what a graph layer may have gathered before its edges changed.
+
+    Parameters
+    ----------
+    layer : torch.nn.Module
+    inputs : list of Tensor
+        As `explain_edges` takes them.
+
+    Yields
+    ------
+    EdgeChange
+    Tensor
+        (..., M, 3 d)
+    """
     index = getattr(layer, "edge_index", None)
     if not isinstance(index, Tensor) or len(inputs) != 3:
-        return None
+        return
     senders, receivers, edges = inputs
     count = receivers.shape[-2]
     for change, source, target in _hypotheses(index.cpu(), count):
@@ -67,12 +90,8 @@ def explain_edges(
             continue
         if int(target.min()) < 0 or int(target.max()) >= count:
             continue
-        gathered = torch.cat(
-            (edges, senders[..., source, :], receivers[..., target, :]), dim=-1
-        )
-        if agrees(row_difference(fingerprint(gathered), recorded)):
-            return change
-    return None
+        parts = (edges, senders[..., source, :], receivers[..., target, :])
+        yield change, torch.cat(parts, dim=-1)
 
 
 def _hypotheses(

@@ -53,7 +53,7 @@ def fed(walk: Walk, pair: Pair) -> Finding:
             return _finding(walk, pair, around, "class", text)
     which = _first_input(walk, pair)
     if which is None:
-        text = f"{_role(pair)} gets other inputs than it did"
+        text = f"{role(pair.module)} gets other inputs than it did"
         return _finding(walk, pair, around, "inputs", text)
     if around is not None and "edge_mlp" in pair.module:
         change = explain_edges(
@@ -68,9 +68,9 @@ def fed(walk: Walk, pair: Pair) -> Finding:
     )
 
 
-def _role(pair: Pair) -> str:
+def role(module: str) -> str:
     """Name a module without the numbers that only some references have."""
-    return ".".join(s for s in pair.module.split(".") if not s.isdigit())
+    return ".".join(s for s in module.split(".") if not s.isdigit())
 
 
 def _first_input(walk: Walk, pair: Pair) -> int | None:
@@ -143,15 +143,16 @@ def _by_columns(
     tensor = walk.inputs(pair)[which]
     lost = narrow(tensor)
     if lost and pair.inputs < _ROUNDING:
-        text = f"what is fed to {_role(pair)} was rounded to {lost}"
+        text = f"what is fed to {role(pair.module)} was rounded to {lost}"
         return _finding(walk, pair, around, "precision", text)
     if then is None:
         return None
-    change = explain_columns(then, walk.then.rows[row], tensor)
+    whole = walk.whole.get(row)
+    change = explain_columns(then, walk.then.rows[row], tensor, whole)
     if not change.confirmed and change.kind != "removed":
         lost = rounded_columns(then, tensor)
         if lost:
-            text = f"what is fed to {_role(pair)} was rounded to {lost}"
+            text = f"what is fed to {role(pair.module)} was rounded to {lost}"
             return _finding(walk, pair, around, "precision", text)
         return None
     stem = _graph_file(walk, tensor)
@@ -168,9 +169,9 @@ def _by_columns(
     }[change.kind]
     kind = "features" if stem else "inputs"
     subject = (
-        f"{stem}, fed to {_role(pair)},"
+        f"{stem}, fed to {role(pair.module)},"
         if stem
-        else f"the input of {_role(pair)}"
+        else f"the input of {role(pair.module)}"
     )
     finding = _finding(
         walk, pair, around, kind, f"{subject} {verb}", details, change
@@ -186,16 +187,16 @@ _ROUNDING = 1e-5
 
 def _named(change: ColumnChange, labels: list[str]) -> str:
     """Name the recorded columns that are not where or what they were."""
-    moved = [
-        labels[old]
-        for new, old in enumerate(change.order)
-        if 0 <= old < len(labels)
-        and (
-            new != old
-            or (change.scale and change.scale[new] != 1)
-            or (change.shift and change.shift[new] != 0)
-        )
-    ]
+    orders = (change.order, *change.others)
+    changed = {
+        old
+        for order in orders
+        for new, old in enumerate(order)
+        if new != old
+        or (change.scale and change.scale[new] != 1)
+        or (change.shift and change.shift[new] != 0)
+    }
+    moved = [labels[old] for old in sorted(changed) if 0 <= old < len(labels)]
     shown = ", ".join(moved[:8])
     return shown + (", ..." if len(moved) > 8 else "")
 
@@ -242,7 +243,7 @@ def _by_sums(
         and "." not in other.module
     }
     gone = walk.gone(pair)
-    role = _role(pair)
+    called = role(pair.module)
     details = {}
     other = _fed_before(walk, pair, tensor)
     if other is not None:
@@ -258,10 +259,10 @@ def _by_sums(
     for (one, a), (two, b) in combinations(earlier.items(), 2):
         if agrees(row_difference(fingerprint(a + b), recorded)):
             details["it got"] = f"the sum of what {one} and {two} put out"
-            text = f"the residual connection before {role} has changed"
+            text = f"the residual connection before {called} has changed"
             return _finding(walk, pair, around, "residual", text, details)
     for name, output in earlier.items():
         if agrees(row_difference(fingerprint(output), recorded)):
             details["it got"] = f"what {name} puts out"
-    text = f"{role} is fed something else"
+    text = f"{called} is fed something else"
     return _finding(walk, pair, around, "inputs", text, details)

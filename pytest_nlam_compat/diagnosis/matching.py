@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
 from difflib import SequenceMatcher
 from itertools import combinations
 
+from pytest_nlam_compat.diagnosis.changes import Change, Shape, Shapes
+from pytest_nlam_compat.diagnosis.exchanging import exchanges
 from pytest_nlam_compat.diagnosis.patterns import renames
 from pytest_nlam_compat.migrations import (
     Add,
     AddInputColumns,
     Concatenate,
     Drop,
-    Operation,
-    Rename,
     Split,
     Transpose,
 )
-
-Shape = tuple[int, ...]
-Shapes = Mapping[str, Shape]
 
 # Of a pair that can't be one tensor; more than all that can.
 _NEVER = 1000.0
@@ -32,27 +28,6 @@ _LONELY = 8.0
 _MOST_PIECES = 4
 # From the first place of a file to its last: names say more than order does.
 _ORDER = 0.1
-
-
-@dataclass(frozen=True)
-class Change:
-    """One thing that happened to names or shapes.
-
-    Attributes
-    ----------
-    kind : str
-        ``renamed``, ``moved``, ``exchanged``, ``split``, ``fused``,
-        ``transposed``, ``columns added``, ``columns removed``, ``added``,
-        ``dropped``.
-    text : str
-    choices : tuple of tuple of Operation
-        Ways to carry a run across, the likeliest first; empty where there is
-        none.
-    """
-
-    kind: str
-    text: str
-    choices: tuple[tuple[Operation, ...], ...] = ()
 
 
 def match(given: Shapes, wanted: Shapes) -> list[Change]:
@@ -71,6 +46,10 @@ def match(given: Shapes, wanted: Shapes) -> list[Change]:
     lost = {n: s for n, s in given.items() if wanted.get(n) != s}
     new = {n: s for n, s in wanted.items() if given.get(n) != s}
     changes = []
+    for change, swapped in exchanges(lost, new, given, wanted):
+        changes.append(change)
+        lost = {n: s for n, s in lost.items() if n not in swapped}
+        new = {n: s for n, s in new.items() if n not in swapped}
     # What fits as it is was not cut, however well its parts would add up.
     pairs = _assign(lost, new, list(given), list(wanted), whole=True)
     for change, cut, made in _cuts(
@@ -284,9 +263,3 @@ def explain(changes: Sequence[Change]) -> dict[str, str]:
         kind: "; ".join(texts[:6]) + ("; ..." if len(texts) > 6 else "")
         for kind, texts in facts.items()
     }
-
-
-def exchange(one: str, other: str) -> tuple[Operation, ...]:
-    """Exchange the names of two modules."""
-    aside = f"{one}_exchanged"
-    return Rename(one, aside), Rename(other, one), Rename(aside, other)

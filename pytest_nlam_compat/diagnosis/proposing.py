@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from pytest_nlam_compat.diagnosis.changes import Change
 from pytest_nlam_compat.diagnosis.columns import ColumnChange
+from pytest_nlam_compat.diagnosis.exchanging import exchange
 from pytest_nlam_compat.diagnosis.findings import Finding
-from pytest_nlam_compat.diagnosis.matching import Change, exchange, match
+from pytest_nlam_compat.diagnosis.matching import match
 from pytest_nlam_compat.diagnosis.patterns import generalise
 from pytest_nlam_compat.diagnosis.renames import below_predictor
 from pytest_nlam_compat.diagnosis.weights import differing
@@ -88,7 +90,8 @@ def for_numbers(
 def _for_columns(change: ColumnChange, layer: str) -> Iterator[Operations]:
     name = f"{layer}.weight"
     if change.kind == "reordered":
-        yield (PermuteInputColumns(name, change.order),)
+        for order in (change.order, *change.others):
+            yield (PermuteInputColumns(name, order),)
     elif change.kind == "added":
         # The model is loaded: columns of zeros stand at the end already.
         spare = iter(range(max(change.order) + 1, len(change.order)))

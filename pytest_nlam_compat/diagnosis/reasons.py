@@ -25,7 +25,9 @@ _IN_TRAINING = {
     "loss": "the loss is another function of the same outputs",
 }
 
-OF_A_CHECK = frozenset({"batch", "loss", "precision in float32", "none"})
+OF_A_CHECK = frozenset(
+    {"batch", "error in float32", "loss", "none", "precision in float32"}
+)
 """Kinds of causes that explain one check, not all of a reference."""
 
 
@@ -55,7 +57,10 @@ def why(subject: Subject, check: str) -> Finding:
     if worst.share > 1:
         return replace(diagnose(subject), end=worst.relative)
     if check == "outputs_float32":
-        return _in_float32(subject)
+        try:
+            return _in_float32(subject)
+        except CompatError as error:
+            return _does_not_run(error, "error in float32")
     text = _IN_TRAINING.get(check, "the outputs of the model are right")
     return Finding(check if check in _IN_TRAINING else "none", text)
 

@@ -121,22 +121,38 @@ def module_names(subject: Subject, module: nn.Module) -> ModuleNames:
     -------
     ModuleNames
     """
-    names = parameter_names(subject.recorded, subject.steps)
+    names = parameters_below_predictor(subject)
     loaded = dict(subject.run.state_dict)
     on_load = getattr(module, "on_load_checkpoint", None)
     if on_load is not None:
         # The loader of the current code may rename on its own.
         on_load({"state_dict": loaded, "optimizer_states": []})
     moved = follow(subject.run.state_dict, loaded)
-    was = _prefix(names)
     now = below_predictor(subject, module)
     return ModuleNames(
         {
-            old.removeprefix(was): moved[new].removeprefix(now)
+            old: moved[new].removeprefix(now)
             for old, new in names.items()
             if new in moved
         }
     )
+
+
+def parameters_below_predictor(subject: Subject) -> dict[str, str]:
+    """Follow the parameters of a reference to the migrated run.
+
+    Parameters
+    ----------
+    subject : Subject
+
+    Returns
+    -------
+    dict of str to str
+        Names in the release, below its step predictor, to full names now.
+    """
+    names = parameter_names(subject.recorded, subject.steps)
+    was = _prefix(names)
+    return {old.removeprefix(was): new for old, new in names.items()}
 
 
 def _prefix(names: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_nlam_compat.diagnosis.building import proposals_for_building
-from pytest_nlam_compat.diagnosis.matching import Change
+from pytest_nlam_compat.diagnosis.changes import Change
 from pytest_nlam_compat.diagnosis.patterns import generalise, renames
 from pytest_nlam_compat.diagnosis.proposing import for_loading, for_numbers
 from pytest_nlam_compat.diagnosis.renames import follow

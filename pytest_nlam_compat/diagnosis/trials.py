@@ -13,6 +13,7 @@ from torch import nn
 from pytest_nlam_compat.checks.judging import differences, insist_on_outputs
 from pytest_nlam_compat.diagnosis.divergence import diagnose, first_finding
 from pytest_nlam_compat.diagnosis.findings import Finding
+from pytest_nlam_compat.diagnosis.outputs import compare_outputs
 from pytest_nlam_compat.diagnosis.walking import walk
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import Migration, Operation
@@ -131,9 +132,11 @@ def attempt(
 
 
 def _depth(trial: Trial) -> float:
-    calls = trial.subject.reference.trace.calls
-    if not calls or trial.module is None:
+    if trial.module is None:
         return 0.0
+    calls = trial.subject.reference.trace.calls
+    if not calls:
+        return compare_outputs(trial.subject, trial.module).depth
     found = walk(trial.subject, trial.module)
     pair = found.first()
     if pair is None or first_finding(found) is None:

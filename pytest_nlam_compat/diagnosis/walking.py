@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -33,6 +33,10 @@ class Walk:
     observation : Observation
         Of the current code.
     alignment : Alignment
+    then : Trace
+        Of the reference.
+    whole : dict of int to Tensor
+        Tensors of rows of `then`, where they are known as a whole.
     """
 
     subject: Subject
@@ -40,11 +44,8 @@ class Walk:
     predictor: nn.Module
     observation: Observation
     alignment: Alignment
-
-    @property
-    def then(self) -> Trace:
-        """Trace of the reference."""
-        return self.subject.reference.trace
+    then: Trace
+    whole: dict[int, Tensor] = field(default_factory=dict)
 
     @property
     def prefix(self) -> str:
@@ -131,4 +132,5 @@ def walk(subject: Subject, module: nn.Module) -> Walk:
         subject.adapter.step_predictor(module),
         observation,
         align(subject.reference.trace, observation.trace, names),
+        subject.reference.trace,
     )

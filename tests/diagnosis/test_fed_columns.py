@@ -106,3 +106,47 @@ def test_rounded_columns(dtype):
 def test_columns_that_are_not_rounded():
     then = recorded()
     assert rounded_columns(column_moments(then), then * 1.001) == ""
+
+
+def standardised(columns=4, rows=50):
+    then = recorded(columns, rows)
+    then = then - then.mean(dim=0)
+    then = then / then.square().mean(dim=0).sqrt()
+    return torch.cat((recorded(2, rows, seed=3) + 7, then), dim=1)
+
+
+def test_moments_do_not_show_the_order_of_standardised_columns():
+    then = standardised()
+    order = [0, 1, 5, 4, 3, 2]
+    now = then[:, order]
+    change = explain_columns(
+        column_moments(then), fingerprint(then), now, whole=then
+    )
+    assert change.kind == "reordered"
+    assert change.order == tuple(order)
+    assert change.confirmed
+    assert change.others == ()
+
+
+def test_orders_that_a_fingerprint_does_not_tell_apart():
+    # Its five entries are of columns 0, 3, 4 and 7.
+    then = torch.cat((standardised(), recorded(2, seed=5) - 7), dim=1)
+    change = explained(then, then[:, [0, 1, 5, 4, 3, 2, 6, 7]])
+    assert change.confirmed
+    # Which of them it is only the golden can say.
+    assert {change.order, *change.others} == {
+        (0, 1, 5, 4, 3, 2, 6, 7),
+        (0, 1, 2, 4, 3, 5, 6, 7),
+    }
+    assert str(change) == (
+        "its columns are the recorded ones in another order, which is one of 2"
+    )
+
+
+def test_an_offset_that_is_no_short_number_is_confirmed_exactly():
+    then = standardised()
+    # Nine digits of it are off by 5e-11, more than a trace allows.
+    now = then * 0.56142407405 + 1 / 3
+    change = explained(then, now)
+    assert change.kind == "shifted"
+    assert change.confirmed

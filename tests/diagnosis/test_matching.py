@@ -73,8 +73,28 @@ def test_names_decide_between_equal_shapes():
 def test_exchanged():
     before = mlp("a", 3) | mlp("b", 5)
     after = mlp("a", 5) | mlp("b", 3)
+    [change] = match(before, after)
+    assert (change.kind, change.text) == ("exchanged", "a and b")
+    modules, tensors = change.choices
+    # Their other tensors have equal shapes, and go along.
+    assert modules == (
+        Rename("a", "a_exchanged"),
+        Rename("b", "a"),
+        Rename("a_exchanged", "b"),
+    )
+    assert tensors == (
+        Rename("a.0.weight", "a.0.weight_exchanged"),
+        Rename("b.0.weight", "a.0.weight"),
+        Rename("a.0.weight_exchanged", "b.0.weight"),
+    )
+
+
+def test_columns_that_only_look_like_an_exchange():
+    before = mlp("a", 3) | mlp("b", 5) | {"b.3.weight": (4,)}
+    after = mlp("a", 5) | mlp("b", 3) | {"b.3.weight": (4,)}
+    # What else b holds has no place in a.
     kinds = {change.kind for change in match(before, after)}
-    assert kinds <= {"exchanged", "columns added", "columns removed"}
+    assert kinds == {"columns added", "columns removed"}
 
 
 def test_split_and_fused():

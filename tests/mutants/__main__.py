@@ -12,13 +12,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from breaking_loading import LOADING
-from breaking_numbers import NUMBERS
-from harmless import HARMLESS
 from preloading import preload
 from runner import mended, right, timed
-
-ALL = (*LOADING, *NUMBERS, *HARMLESS)
+from tables import ALL
 
 
 def main(names: list[str]) -> int:

@@ -1,21 +1,12 @@
-"""Edits after which a checkpoint does not load any more."""
+"""Edits after which weights, arguments or configuration don't fit."""
 
-from mutants import (
-    BASE,
-    FLAT,
-    FORECASTER,
-    GRAPH,
-    HI_LAM,
-    LAYERS,
-    NETWORKS,
-    TRAIN,
-    Mutant,
-)
+from mutants import BASE, FORECASTER, GRAPH, LAYERS, NETWORKS, TRAIN, Mutant
 
 HEAD = (
     "        # Compute indices and define clamping functions\n"
     "        self.prepare_clamping_params(datastore)\n"
 )
+
 SPLIT = '''
 class Parted(torch.nn.Module):
     """A Linear over two inputs side by side, each with a weight."""
@@ -31,6 +22,7 @@ class Parted(torch.nn.Module):
 
 
 class InteractionNet('''
+
 TRANSPOSED = '''
 class InOut(nn.Module):
     """A Linear that keeps its weight as (in, out)."""
@@ -45,111 +37,24 @@ class InOut(nn.Module):
 
 
 def make_mlp('''
+
 FUSED = (
     "        g2m_emb = self.g2m_embedder(\n            self.g2m_features\n"
     "        )  # (num_edges, hidden_dim)\n"
     "        m2g_emb = self.m2g_embedder(\n            self.m2g_features\n"
     "        )  # (num_edges, hidden_dim)\n"
 )
+
 FUSED_NOW = (
     "        first = self.edge_first(self.g2m_features).chunk(2, -1)[0]\n"
     "        g2m_emb = self.g2m_embedder(first)\n"
     "        first = self.edge_first(self.m2g_features).chunk(2, -1)[1]\n"
     "        m2g_emb = self.m2g_embedder(first)\n"
 )
+
 STATIC = "self.expand_to_batch(self.grid_static_features, batch_size)"
 
-LOADING = (
-    Mutant(
-        "module renamed",
-        (
-            (GRAPH, "encoding_grid_mlp", "grid_encoder"),
-            (
-                "models/module.py",
-                "forecaster.predictor.encoding_grid_mlp",
-                "forecaster.predictor.grid_encoder",
-            ),
-        ),
-        "loading",
-        mends=True,
-        says="renamed",
-        cases=("0.7.0-graph_lam", "0.5.0-hi_lam"),
-    ),
-    Mutant(
-        "graph layer renamed",
-        (
-            (GRAPH, "self.g2m_gnn =", "self.grid_to_mesh ="),
-            (GRAPH, "self.g2m_gnn(", "self.grid_to_mesh("),
-        ),
-        "loading",
-        mends=True,
-        says="renamed",
-        cases=("0.7.0-graph_lam", "0.4.0-graph_lam"),
-    ),
-    Mutant(
-        "processor renamed",
-        (
-            (FLAT, "self.processor ", "self.mesh_processor "),
-            (FLAT, "self.processor(", "self.mesh_processor("),
-        ),
-        "loading",
-        mends=True,
-        says="renamed",
-    ),
-    Mutant(
-        "mlp of all graph layers renamed",
-        ((LAYERS, "edge_mlp", "message_mlp"),),
-        "loading",
-        mends=True,
-        says="renamed",
-        cases=("0.7.0-graph_lam", "0.7.0-hi_lam"),
-    ),
-    Mutant(
-        "two modules of one shape renamed",
-        (
-            (GRAPH, "self.g2m_embedder", "self.edges_a"),
-            (GRAPH, "self.m2g_embedder", "self.edges_b"),
-        ),
-        "loading",
-        mends=True,
-        says="renamed",
-    ),
-    Mutant(
-        "two modules of one shape renamed, misleadingly",
-        (
-            (GRAPH, "self.g2m_embedder", "self.m2g_edges"),
-            (GRAPH, "self.m2g_embedder", "self.g2m_edges"),
-        ),
-        "loading",
-        mends=True,
-        says="renamed",
-    ),
-    Mutant(
-        "moved under a parent",
-        (
-            (
-                GRAPH,
-                "self.output_map = utils.make_mlp(",
-                "self.head = torch.nn.ModuleDict()\n"
-                '        self.head["output_map"] = utils.make_mlp(',
-            ),
-            (GRAPH, "self.output_map(", 'self.head["output_map"]('),
-        ),
-        "loading",
-        mends=True,
-        says="moved",
-    ),
-    Mutant(
-        "layers of the hierarchy renamed",
-        (
-            (HI_LAM, "mesh_up_same_gnns", "up_same"),
-            (HI_LAM, "mesh_down_same_gnns", "down_same"),
-        ),
-        "loading",
-        mends=True,
-        says="renamed",
-        cases=("0.7.0-hi_lam",),
-    ),
+SHAPES = (
     Mutant(
         "weight split",
         (
@@ -284,21 +189,6 @@ LOADING = (
         "loading",
         mends=True,
         says="dropped",
-    ),
-    Mutant(
-        "predictor in two parts",
-        (
-            (
-                GRAPH,
-                "self.grid_embedder = utils",
-                "self.encoder = torch.nn.ModuleDict()\n"
-                '        self.encoder["grid"] = utils',
-            ),
-            (GRAPH, "self.grid_embedder(", 'self.encoder["grid"]('),
-        ),
-        "loading",
-        mends=True,
-        says="renamed",
     ),
     Mutant(
         "hidden layer dropped",

@@ -1,0 +1,180 @@
+"""Edits of hyper-parameters, loading, precision and randomness."""
+
+from mutants import GRAPH, MODULE, TRAIN, Mutant
+
+STATES = (
+    "prev_state,\n                prev_prev_state,\n                forcing,"
+)
+
+STATIC = "self.expand_to_batch(self.grid_static_features, batch_size)"
+
+RESCALING = "pred_delta_mean * self.diff_std + self.diff_mean"
+
+REMAP = "        # 2. Specific rename from"
+
+WEIGHT = 'loaded_state_dict["forecaster.predictor.output_map.2.weight"]'
+
+
+def inputs(states=STATES, static=STATIC):
+    """Edit what is concatenated for the grid embedder."""
+    old = f"{STATES}\n                {STATIC},"
+    new = f"{states}\n                {static},"
+    return ((GRAPH, old, new),)
+
+
+RUNS = (
+    Mutant(
+        "aggregation of the mesh not passed on",
+        ((TRAIN, "        mesh_aggr=args.mesh_aggr,\n", ""),),
+        "hyper-parameter",
+        cases=("0.7.0-graph_lam-multiscale",),
+        says="mesh_aggr='sum' (its default)",
+    ),
+    Mutant(
+        "gnn type not passed on",
+        (
+            (
+                TRAIN,
+                '        m2g_gnn_type=getattr(args, "m2g_gnn_type", '
+                '"InteractionNet"),\n',
+                "",
+            ),
+        ),
+        "hyper-parameter",
+        cases=("0.7.0-graph_lam-propagation",),
+        says="m2g_gnn_type='InteractionNet' (its default)",
+    ),
+    Mutant(
+        "gnn type of the mesh not passed on",
+        (
+            (
+                TRAIN,
+                'args, "mesh_up_gnn_type", "InteractionNet"',
+                'args, "mesh_up_type", "InteractionNet"',
+            ),
+        ),
+        "hyper-parameter",
+        cases=("0.7.0-hi_lam-propagation",),
+        says="mesh_up_gnn_type",
+        mends=True,
+    ),
+    Mutant(
+        "weights through half precision",
+        (
+            (
+                MODULE,
+                REMAP,
+                "        for key, value in loaded_state_dict.items():\n"
+                "            if value.is_floating_point():\n"
+                "                loaded_state_dict[key] = value.half().to(value)\n"
+                + REMAP,
+            ),
+        ),
+        "weights",
+        "grid_embedder.0",
+    ),
+    Mutant(
+        "one weight halved",
+        ((MODULE, REMAP, f"        {WEIGHT} = {WEIGHT} * 0.5\n{REMAP}"),),
+        "weights",
+        "output_map.2",
+        True,
+    ),
+    Mutant(
+        "weight transposed by loading",
+        (
+            (
+                MODULE,
+                REMAP,
+                '        name = "forecaster.predictor.encoding_grid_mlp.0.weight"\n'
+                "        loaded_state_dict[name] = loaded_state_dict[name].T\n"
+                + REMAP,
+            ),
+        ),
+        "weights",
+        "encoding_grid_mlp.0",
+        True,
+    ),
+    Mutant(
+        "embedding in float32",
+        (
+            (
+                GRAPH,
+                "g2m_emb = self.g2m_embedder(\n            self.g2m_features\n"
+                "        )",
+                "g2m_emb = self.g2m_embedder(self.g2m_features)"
+                ".float().double()",
+            ),
+        ),
+        "precision",
+        "g2m_gnn",
+        says="float32",
+    ),
+    Mutant(
+        "statics rounded",
+        inputs(static=f"{STATIC}.half().to(forcing)"),
+        "precision",
+        "grid_embedder",
+    ),
+    Mutant(
+        "output in float32",
+        ((GRAPH, RESCALING, f"({RESCALING}).float().to(prev_state)"),),
+        "precision",
+    ),
+    Mutant(
+        "half precision in float32 only",
+        (
+            (
+                GRAPH,
+                "grid_emb = self.grid_embedder(\n            grid_features\n"
+                "        )",
+                "grid_emb = self.grid_embedder(grid_features)\n"
+                "        if grid_emb.dtype == torch.float32:\n"
+                "            grid_emb = grid_emb.bfloat16().float()\n        ",
+            ),
+        ),
+        "precision in float32",
+        says="float32",
+    ),
+    Mutant(
+        "noise",
+        ((GRAPH, RESCALING, f"{RESCALING} + 0.01 * torch.rand(1)"),),
+        "randomness",
+    ),
+    Mutant(
+        "dropout in evaluation",
+        (
+            (
+                GRAPH,
+                RESCALING,
+                f"torch.nn.functional.dropout({RESCALING}, 0.1, True)",
+            ),
+        ),
+        "randomness",
+    ),
+    # What a model is trained with.
+    Mutant(
+        "loss of absolute differences",
+        (
+            (
+                "metrics.py",
+                '"wmse": wmse,',
+                '"wmse": wmae,',
+            ),
+        ),
+        "loss",
+        says="another function of the same outputs",
+    ),
+    Mutant(
+        "forcing window stacked by time",
+        (
+            (
+                "weather_dataset.py",
+                'forcing_feature_windowed=("forcing_feature", "window")',
+                'forcing_feature_windowed=("window", "forcing_feature")',
+            ),
+        ),
+        "batch",
+        says="another batch",
+    ),
+)
