@@ -17,6 +17,7 @@ from pytest_nlam_compat import __version__
 from pytest_nlam_compat.errors import CompatError
 
 COMMANDS = (
+    "bisect",
     "fetch",
     "inspect",
     "migration",
