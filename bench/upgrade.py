@@ -27,7 +27,8 @@ MAX_RATIO = 1.1
 MAX_MEGABYTES = 64.0
 MAX_INSPECT_SECONDS = 0.3
 
-_COMPAT = (sys.executable, "-m", "pytest_nlam_compat")
+# The command as users have it.
+_COMPAT = str(Path(sys.executable).with_name("nlam-compat"))
 
 # Importing neural-lam takes seconds, and is not what is compared: both get
 # classes of the same names.
@@ -142,7 +143,7 @@ def prepare(folder: Path, megabytes: int) -> list[Contender]:
     renamed = enlarge("0.6.0", folder, megabytes)
     folded = enlarge("0.3.0", folder, megabytes)
     new = str(folder / "new.ckpt")
-    upgrade = (*_COMPAT, "upgrade")
+    upgrade = (_COMPAT, "upgrade")
     return [
         Contender("cp", ("cp", str(renamed), new)),
         Contender(
@@ -162,7 +163,7 @@ def prepare(folder: Path, megabytes: int) -> list[Contender]:
         ),
         Contender(
             "inspect",
-            (*_COMPAT, "inspect", str(renamed)),
+            (_COMPAT, "inspect", str(renamed)),
             cpu=MAX_INSPECT_SECONDS,
         ),
         Contender(

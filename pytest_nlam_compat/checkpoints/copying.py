@@ -1,27 +1,22 @@
-"""Copying the records of one file into another, by several threads.
+"""Copying the records of one file into another.
 
-A kernel copies within one thread about as fast as ``cp`` does; on a RAM disk
-or a fast SSD two threads take little more than half of the time.
+By the kernel where it can, in one thread: a file system lets one at a time
+write to a file, and a second only waits for it.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from pytest_nlam_compat.checkpoints.archive import Archive
+from pytest_nlam_compat.checkpoints.head_start import SHIFT, HeadStart
+from pytest_nlam_compat.checkpoints.zipformat import Record
 
 Progress = Callable[[int, int], None]
-
-#: More than these rarely help, and would take a shared machine for us alone.
-_MOST_THREADS = 4
-
-#: So much is worth a thread of its own.
-_PER_THREAD = 32 * 1024 * 1024
 
 _PIECE = 8 * 1024 * 1024
 _BLOCK = 1024 * 1024
@@ -53,25 +48,21 @@ def write_at(
         at += written
 
 
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 @dataclass(frozen=True, slots=True)
-class _Piece:
-    """A run of bytes of a record, and where it goes."""
+class _Copy:
+    """A record, and where its first byte goes."""
 
     archive: Archive
-    record: str
-    start: int
-    size: int
+    name: str
     to: int
+
+    @property
+    def record(self) -> Record:
+        return self.archive.records[self.name]
 
 
 class Copies:
-    """Runs of bytes that are to be copied into one file.
+    """Records that are to be copied into one file.
 
     Parameters
     ----------
@@ -81,11 +72,7 @@ class Copies:
 
     def __init__(self, target: BinaryIO) -> None:
         self._target = target
-        self._pieces: list[_Piece] = []
-        self._whole = 0
-        self._done = 0
-        self._lock = threading.Lock()
-        self._errors: list[BaseException] = []
+        self._copies: list[_Copy] = []
         self._by_kernel = hasattr(os, "copy_file_range")
 
     def add(self, archive: Archive, name: str, to: int) -> None:
@@ -100,24 +87,45 @@ class Copies:
         to : int
             Where its first byte goes.
         """
-        record = archive.records[name]
         # Asked once, here: it refuses a file that was closed.
         archive.fileno()
-        for done in range(0, record.size, _PIECE):
-            size = min(_PIECE, record.size - done)
-            self._pieces.append(
-                _Piece(archive, name, record.start + done, size, to + done)
-            )
-        self._whole += record.size
+        self._copies.append(_Copy(archive, name, to))
 
-    def run(self, progress: Progress | None = None) -> None:
+    def end_of(self, head_start: HeadStart) -> int:
+        """Tell where the last record ends that is copied to its place.
+
+        Parameters
+        ----------
+        head_start : HeadStart
+            What puts all at `SHIFT`, once it gets there.
+
+        Returns
+        -------
+        int
+            In the file that it copies; 0 if there is no such record.
+        """
+        return max(
+            (
+                copy.record.start + copy.record.size
+                for copy in self._copies
+                if _fits(copy, head_start)
+            ),
+            default=0,
+        )
+
+    def run(
+        self,
+        head_start: HeadStart | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         """Copy all of them.
 
         Parameters
         ----------
+        head_start : HeadStart, optional
+            What has been copied already; it has stopped.
         progress : callable, optional
-            Told now and then how many bytes are copied, and of how many;
-            always from the thread that calls this.
+            Told now and then how many bytes are copied, and of how many.
 
         Raises
         ------
@@ -126,66 +134,42 @@ class Copies:
         OSError
             If the target does not take it.
         """
-        # From the end, as a list gives its items away.
-        self._pieces.reverse()
-        # Without positions of their own, threads would move each other's.
-        most = _MOST_THREADS if hasattr(os, "pwrite") else 1
-        count = min(most, _cores(), 1 + self._whole // _PER_THREAD)
-        threads = [
-            threading.Thread(target=self._work) for _ in range(count - 1)
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            self._work(progress)
-        except BaseException as error:
-            # An interrupt; the others stop at their next piece.
-            self._errors.append(error)
-        finally:
-            for thread in threads:
-                thread.join()
-        if self._errors:
-            raise self._errors[0]
-        if progress:
-            progress(self._whole, self._whole)
-
-    def _work(self, progress: Progress | None = None) -> None:
-        try:
-            while not self._errors:
-                with self._lock:
-                    if not self._pieces:
-                        return
-                    piece = self._pieces.pop()
-                self._copy(piece)
-                with self._lock:
-                    self._done += piece.size
+        begun = [_already(copy, head_start) for copy in self._copies]
+        done, whole = 0, sum(copy.record.size for copy in self._copies)
+        for copy, at in zip(self._copies, begun, strict=True):
+            done += at
+            while at < copy.record.size:
+                size = min(_PIECE, copy.record.size - at)
+                self._copy(copy, at, size)
+                at += size
+                done += size
                 if progress:
-                    progress(self._done, self._whole)
-        except (Exception, KeyboardInterrupt) as error:
-            self._errors.append(error)
+                    progress(done, whole)
 
-    def _copy(self, piece: _Piece) -> None:
-        done = self._kernel_copy(piece) if self._by_kernel else 0
-        while done < piece.size:
-            wanted = min(_BLOCK, piece.size - done)
-            block = piece.archive.read_at(piece.start + done, wanted)
+    def _copy(self, copy: _Copy, at: int, size: int) -> None:
+        start, to, end = copy.record.start + at, copy.to + at, at + size
+        if self._by_kernel:
+            at += self._kernel_copy(copy.archive.fileno(), start, size, to)
+        while at < end:
+            block = copy.archive.read_at(
+                copy.record.start + at, min(_BLOCK, end - at)
+            )
             if not block:
-                raise piece.archive.changed(piece.record)
-            write_at(self._target, block, piece.to + done)
-            done += len(block)
+                raise copy.archive.changed(copy.name)
+            write_at(self._target, block, copy.to + at)
+            at += len(block)
 
-    def _kernel_copy(self, piece: _Piece) -> int:
+    def _kernel_copy(self, source: int, start: int, size: int, to: int) -> int:
         """Have the kernel copy; return how many bytes it did."""
-        source = piece.archive.fileno()
         done = 0
-        while done < piece.size:
+        while done < size:
             try:
                 count = os.copy_file_range(
                     source,
                     self._target.fileno(),
-                    piece.size - done,
-                    piece.start + done,
-                    piece.to + done,
+                    size - done,
+                    start + done,
+                    to + done,
                 )
             except OSError as error:
                 if error.errno in _NO_KERNEL_COPY:
@@ -196,3 +180,16 @@ class Copies:
                 break
             done += count
         return done
+
+
+def _already(copy: _Copy, head_start: HeadStart | None) -> int:
+    """Tell how much of a record is at its place already."""
+    if head_start is None or not _fits(copy, head_start):
+        return 0
+    return min(max(head_start.done - copy.record.start, 0), copy.record.size)
+
+
+def _fits(copy: _Copy, head_start: HeadStart) -> bool:
+    return copy.to == copy.record.start + SHIFT and head_start.is_of(
+        copy.archive.fileno()
+    )

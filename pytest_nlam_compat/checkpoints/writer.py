@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from pytest_nlam_compat.checkpoints.archive import Archive
 from pytest_nlam_compat.checkpoints.copying import Progress
+from pytest_nlam_compat.checkpoints.draft import (
+    Draft,
+    refuse_existing,
+    unwritable,
+)
 from pytest_nlam_compat.checkpoints.fresh import FreshStorage
+from pytest_nlam_compat.checkpoints.head_start import SHIFT, HeadStart
 from pytest_nlam_compat.checkpoints.pickler import Pickler
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
-from pytest_nlam_compat.checkpoints.refusals import (
-    SAVE_AGAIN,
-    printable,
-    refusal,
-)
+from pytest_nlam_compat.checkpoints.refusals import SAVE_AGAIN, refusal
 from pytest_nlam_compat.checkpoints.standins import StorageRef
 from pytest_nlam_compat.checkpoints.walk import refuse_endless
-from pytest_nlam_compat.checkpoints.zipwriter import ALIGNMENT, ZipWriter
-from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.checkpoints.zipwriter import (
+    ALIGNMENT,
+    LARGE_RECORD,
+    ZipWriter,
+)
 
 #: What torch writes besides data.pkl and the storages under data/.
 _OF_THE_FORMAT = frozenset(
@@ -48,6 +51,7 @@ def write_checkpoint(
     *,
     overwrite: bool = False,
     progress: Progress | None = None,
+    head_start: HeadStart | None = None,
 ) -> None:
     """Write a checkpoint, whole or not at all.
 
@@ -68,6 +72,9 @@ def write_checkpoint(
     progress : callable, optional
         Told now and then how many bytes of large records are copied,
         and of how many.
+    head_start : HeadStart, optional
+        A copy that was begun for this path; ends here, and is left to be
+        closed.
 
     Raises
     ------
@@ -86,10 +93,26 @@ def write_checkpoint(
     pickler = Pickler()
     pickle = pickler.dump(tree)
     _refuse_foreign_byteorder(pickler.storages)
-    with _replacing(target, overwrite) as stream:
-        writer = ZipWriter(stream, archive.folder if archive else "archive")
-        _write_records(writer, pickle, pickler.storages, archive)
+    if not overwrite:
+        refuse_existing(target)
+    draft = None
+    try:
+        draft = head_start.draft if head_start else Draft(target)
+        writer = ZipWriter(
+            draft.stream,
+            archive.folder if archive else "archive",
+            head_start,
+        )
+        _write_records(
+            writer, pickle, pickler.storages, archive, head_start is not None
+        )
         writer.finish(progress)
+        draft.place(overwrite)
+    except OSError as error:
+        raise unwritable(target, error) from error
+    finally:
+        if draft:
+            draft.close()
 
 
 def _write_records(
@@ -97,21 +120,20 @@ def _write_records(
     pickle: bytes,
     storages: list[StorageRef | FreshStorage],
     archive: Archive | None,
+    begun: bool,
 ) -> None:
     """Write the records in the order of torch."""
     writer.add("data.pkl", pickle)
-    writer.add(".format_version", b"1")
+    # It lets torch calculate the places of records, for which there may be no
+    # padding between them; without it, torch looks.
+    if not begun:
+        writer.add(".format_version", b"1")
     writer.add(".storage_alignment", str(ALIGNMENT).encode())
     writer.add("byteorder", sys.byteorder.encode())
-    for key, storage in enumerate(storages):
+    for key, storage, near in _placed(writer, storages, begun):
         if isinstance(storage, StorageRef):
-            # Padding before any other would be where torch expects none.
-            large = storage.archive.size >= _LARGE
             writer.copy(
-                f"data/{key}",
-                storage.archive,
-                storage.record,
-                in_phase=large and key == 0,
+                f"data/{key}", storage.archive, storage.record, near=near
             )
         else:
             writer.add(f"data/{key}", storage.content)
@@ -128,6 +150,50 @@ def _write_records(
     writer.add(".data/serialization_id", identity.encode())
 
 
+def _placed(
+    writer: ZipWriter, storages: list[StorageRef | FreshStorage], begun: bool
+) -> Iterator[tuple[int, StorageRef | FreshStorage, int | None]]:
+    """Yield the storages in the order of the file: key, storage, near.
+
+    Where a copy has begun, large ones stay where it puts them. What has grown
+    so much that it would not fit in front of the next of them comes last.
+    """
+    if not begun:
+        for key, storage in enumerate(storages):
+            near = None
+            if (
+                # Padding before any other would be where torch expects none.
+                key == 0
+                and isinstance(storage, StorageRef)
+                and storage.archive.size >= _LARGE
+            ):
+                near = _start(storage)
+            yield key, storage, near
+        return
+    places = [
+        _start(storage) + SHIFT
+        if isinstance(storage, StorageRef) and storage.nbytes >= LARGE_RECORD
+        else None
+        for storage in storages
+    ]
+    following: list[int | None] = [None]
+    for place in reversed(places):
+        following.append(following[-1] if place is None else place)
+    last = []
+    for key, (storage, near) in enumerate(zip(storages, places, strict=True)):
+        limit = following[len(storages) - key - 1]
+        if near is None and not writer.has_room(storage.nbytes, limit):
+            last.append(key)
+        else:
+            yield key, storage, near
+    for key in last:
+        yield key, storages[key], None
+
+
+def _start(storage: StorageRef) -> int:
+    return storage.archive.records[storage.record].start
+
+
 def _refuse_foreign_byteorder(
     storages: list[StorageRef | FreshStorage],
 ) -> None:
@@ -141,53 +207,3 @@ def _refuse_foreign_byteorder(
                 "was written on a machine of the other byte order",
                 SAVE_AGAIN,
             )
-
-
-@contextlib.contextmanager
-def _replacing(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
-    """Open a file beside the target; it takes its place at the end."""
-    if not overwrite:
-        _refuse_existing(target)
-    part = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
-    try:
-        with part.open("xb", buffering=0) as stream:
-            yield stream
-            os.fsync(stream.fileno())
-        if overwrite and target.exists():
-            part.chmod(stat.S_IMODE(target.stat().st_mode))
-        elif not overwrite:
-            _refuse_existing(target)
-        part.replace(target)
-        _sync_folder(target.parent)
-    except OSError as error:
-        raise CompatError(
-            f"{printable(target.name)} can't be written.",
-            facts={
-                "file": printable(str(target), 1000),
-                "cause": error.strerror or error,
-            },
-            remedy="Nothing was changed. Make room or mend the permissions of "
-            "its folder, and try again.",
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-
-
-def _refuse_existing(target: Path) -> None:
-    if target.exists():
-        raise refusal(
-            target,
-            "is there already",
-            "Give another path, or say that it may be overwritten.",
-        )
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new name last through a power cut, where a folder can be."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from pytest_nlam_compat.checkpoints.archive import Archive
 from pytest_nlam_compat.checkpoints.copying import Copies, Progress, write_at
+from pytest_nlam_compat.checkpoints.head_start import HeadStart
 from pytest_nlam_compat.checkpoints.zipformat import (
     CENTRAL,
     CENTRAL_SIGNATURE,
@@ -38,11 +39,15 @@ ZIP64_FROM = IN_ZIP64
 ALIGNMENT = 64
 
 _PAGE = 4096
+_MOST_PADDING = 0xFFFF - 64
 
-# From this size on, a record is copied by the kernel; a smaller one goes into
-# one write together with the headers around it.
-_LARGE = 256 * 1024
+#: From this size on, a record is copied by the kernel; a smaller one goes into
+#: one write together with the headers around it.
+LARGE_RECORD = 256 * 1024
 _PENDING = 1024 * 1024
+
+# So much is kept in memory for a head start to go on; more is not worth it.
+_MOST_HELD = 16 * 1024 * 1024
 
 # What torch calls its padding, and the versions of the format: 4.5 has ZIP64.
 _PADDING = int.from_bytes(b"FB", "little")
@@ -58,16 +63,29 @@ class ZipWriter:
         The file: empty, unbuffered, and open for writing.
     folder : str
         The folder of all records.
+    head_start : HeadStart, optional
+        A copy that was begun in the file, and is stopped here.
     """
 
-    def __init__(self, stream: BinaryIO, folder: str) -> None:
+    def __init__(
+        self,
+        stream: BinaryIO,
+        folder: str,
+        head_start: HeadStart | None = None,
+    ) -> None:
         self._stream = stream
+        self._head_start = head_start
         self._copies = Copies(stream)
         self._folder = folder
         self._pending = bytearray()
+        # What a head start could still write over, and where it goes.
+        self._held: list[tuple[bytearray, int]] = []
+        self._holds = head_start is not None
         self._at = 0
         # Up to where all is written, or noted to be copied.
         self._flushed = 0
+        # How much of that is noted to be copied.
+        self._copied = 0
         self._directory = bytearray()
         self._count = 0
 
@@ -91,7 +109,7 @@ class ZipWriter:
         archive: Archive,
         source: str,
         *,
-        in_phase: bool = False,
+        near: int | None = None,
     ) -> None:
         """Write a record that is the same as one of another archive.
 
@@ -106,10 +124,11 @@ class ZipWriter:
             The other archive.
         source : str
             Its name there.
-        in_phase : bool, optional
-            Whether to put it at the same place of a memory page as there.
-            With it all that follow are, as long as they are as large, and
-            the kernel copies whole pages: a tenth faster.
+        near : int, optional
+            Where its first byte is to go, if padding can bring it there; else
+            it gets the same place in a memory page as that. With it all that
+            follow do, as long as they are as large, and the kernel copies
+            whole pages: a tenth faster.
 
         Raises
         ------
@@ -118,17 +137,34 @@ class ZipWriter:
             copied in the end, by `finish`: the other is to stay open.
         """
         record = archive.records[source]
-        phase = record.start % _PAGE if in_phase else 0
-        descriptor = self._begin(name, record.size, record.crc, phase)
-        if record.size >= _LARGE:
+        descriptor = self._begin(name, record.size, record.crc, near)
+        if record.size >= LARGE_RECORD:
             self._flush()
             self._copies.add(archive, source, self._at)
             self._at += record.size
             self._flushed = self._at
+            self._copied += record.size
         else:
             for chunk in archive.chunks(source):
                 self._write(chunk)
         self._write(descriptor)
+
+    def has_room(self, size: int, before: int | None) -> bool:
+        """Tell whether a record fits in front of a place of another one.
+
+        Parameters
+        ----------
+        size : int
+            Of the record.
+        before : int, optional
+            The place of the other's first byte. None: there is no other.
+            There is room too if it has been passed already.
+        """
+        if before is None or before < self._at:
+            return True
+        # Two headers, with their padding, and a descriptor.
+        around = 2 * (len(self._folder) + 2 * ALIGNMENT + LOCAL.size)
+        return self._at + size + 2 * around <= before
 
     def checksum(self) -> int:
         """Return a checksum of all names, sizes and checksums so far."""
@@ -162,9 +198,19 @@ class ZipWriter:
         narrow = map(min, counts, (0, 0, *limits[2:]))
         self._write(END.pack(END_SIGNATURE, *narrow, 0))
         self._flush()
-        self._copies.run(progress)
+        if self._head_start and self._holds:
+            self._stream.truncate(self._at)
+            if end := self._copies.end_of(self._head_start):
+                self._head_start.finish(end, progress)
+        self._release()
+        if self._head_start:
+            # It may have got further than this file reaches.
+            self._stream.truncate(self._at)
+        self._copies.run(self._head_start, progress)
 
-    def _begin(self, name: str, size: int, crc: int, phase: int = 0) -> bytes:
+    def _begin(
+        self, name: str, size: int, crc: int, near: int | None = None
+    ) -> bytes:
         """Write what is before a record; return what is to be behind it."""
         path = f"{self._folder}/{name}".encode()
         large, far = size >= ZIP64_FROM, self._at >= ZIP64_FROM
@@ -175,8 +221,9 @@ class ZipWriter:
             wide = EXTRA.pack(ZIP64_EXTRA, len(wide)) + wide
         unpadded = self._at + LOCAL.size + len(path) + len(wide) + EXTRA.size
         gap = -unpadded % ALIGNMENT
-        if phase % ALIGNMENT == 0 and phase:
-            gap = (phase - unpadded) % _PAGE
+        if near is not None and near % ALIGNMENT == 0:
+            lead = near - unpadded
+            gap = lead if 0 <= lead <= _MOST_PADDING else lead % _PAGE
         extra = wide + EXTRA.pack(_PADDING, gap) + b"Z" * gap
         # Nothing follows an empty record, not even a descriptor.
         flags = UTF8_NAME | (HAS_DESCRIPTOR if size else 0)
@@ -203,18 +250,31 @@ class ZipWriter:
 
     def _write(self, content: bytes | bytearray | memoryview) -> None:
         self._at += len(content)
-        if len(content) >= _LARGE:
+        if len(content) >= LARGE_RECORD:
             self._flush()
-            self._write_out(content)
+            self._release()
+            write_at(self._stream, content, self._flushed)
+            self._flushed += len(content)
             return
         self._pending += content
         if len(self._pending) >= _PENDING:
             self._flush()
 
     def _flush(self) -> None:
-        self._write_out(self._pending)
+        if self._holds:
+            self._held.append((self._pending, self._flushed))
+        else:
+            write_at(self._stream, self._pending, self._flushed)
+        self._flushed += len(self._pending)
         self._pending = bytearray()
+        if self._flushed - self._copied > _MOST_HELD:
+            self._release()
 
-    def _write_out(self, content: bytes | bytearray | memoryview) -> None:
-        write_at(self._stream, content, self._flushed)
-        self._flushed += len(content)
+    def _release(self) -> None:
+        """End the head start, and write what was held back for it."""
+        if self._holds and self._head_start:
+            self._head_start.stop()
+        self._holds = False
+        for content, at in self._held:
+            write_at(self._stream, content, at)
+        self._held = []

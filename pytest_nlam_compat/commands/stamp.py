@@ -86,20 +86,19 @@ def run(arguments: argparse.Namespace) -> int:
     from pytest_nlam_compat.upgrading.stamping import PREFIX, stamp_file
 
     Request(origin=arguments.origin)
-    output = Output.of(
+    with Output(
         arguments.file, arguments.output, PREFIX, arguments.in_place
-    )
-    output.refuse_taken()
-    facts = facts_given(arguments.statistics, arguments.datastore)
-    assert facts is not None
-    stamp = stamp_file(
-        arguments.file,
-        output,
-        origin=arguments.origin,
-        graph=arguments.graph,
-        facts=facts,
-        allowed=tuple(arguments.allow),
-    )
+    ) as output:
+        output.refuse_taken()
+        facts = facts_given(arguments.statistics, arguments.datastore)
+        assert facts is not None
+        stamp = stamp_file(
+            output,
+            origin=arguments.origin,
+            graph=arguments.graph,
+            facts=facts,
+            allowed=tuple(arguments.allow),
+        )
     graph = stamp["graph"]
     print(
         f"{output.path}: neural-lam {stamp['neural_lam']['version']}, "

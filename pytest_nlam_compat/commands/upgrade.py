@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pytest_nlam_compat.errors import CompatError
 
+# As in typing, whose import would take as long as copying 5 MB does.
+TYPE_CHECKING = False
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_nlam_compat.upgrading.request import Request
 
 NAME = "upgrade"
@@ -113,21 +117,22 @@ def run(arguments: argparse.Namespace) -> int:
     CompatError
         If the one file is refused.
     """
-    from pytest_nlam_compat.upgrading.upgrade import upgrade
-
-    request = _request(arguments)
     if arguments.path.is_dir():
-        from pytest_nlam_compat.upgrading.folder import upgrade_folder
+        return _upgrade_folder(arguments)
+    from pytest_nlam_compat.upgrading.output import UPGRADED, Output
 
-        if arguments.output is not None:
-            raise CompatError(
-                "One output is not enough for a folder.",
-                facts={"folder": arguments.path, "output": arguments.output},
-                remedy="Leave -o out: each goes beside its old one.",
-            )
-        rows = upgrade_folder(arguments.path, request, _progress())
-        return rows.show(arguments.json)
-    outcome = upgrade(arguments.path, arguments.output, request, _progress())
+    # What is folded is small; threads of numpy's would only take the core from
+    # the one that copies.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    with Output(
+        arguments.path, arguments.output, UPGRADED, arguments.in_place
+    ) as output:
+        if not arguments.dry_run:
+            output.begin()
+        # These imports take long enough to copy a good part of the file.
+        from pytest_nlam_compat.upgrading.upgrade import upgrade
+
+        outcome = upgrade(output, _request(arguments), _progress())
     if arguments.json:
         import json
 
@@ -135,6 +140,20 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(outcome.text())
     return 0
+
+
+def _upgrade_folder(arguments: argparse.Namespace) -> int:
+    from pytest_nlam_compat.upgrading.folder import upgrade_folder
+
+    if arguments.output is not None:
+        raise CompatError(
+            "One output is not enough for a folder.",
+            facts={"folder": arguments.path, "output": arguments.output},
+            remedy="Leave -o out: each goes beside its old one.",
+        )
+    request = _request(arguments)
+    rows = upgrade_folder(arguments.path, request, _progress())
+    return rows.show(arguments.json)
 
 
 def _request(arguments: argparse.Namespace) -> Request:

@@ -10,8 +10,9 @@ from pytest_nlam_compat.checkpoints.copying import Progress
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.origin import STAMP
+from pytest_nlam_compat.upgrading.output import UPGRADED, Output
 from pytest_nlam_compat.upgrading.request import Outcome, Request
-from pytest_nlam_compat.upgrading.upgrade import PREFIX, upgrade
+from pytest_nlam_compat.upgrading.upgrade import upgrade
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,8 @@ def upgrade_folder(
         file
         for file in found
         if not (
-            file.name.startswith(PREFIX)
-            and file.with_name(file.name.removeprefix(PREFIX)) in found
+            file.name.startswith(UPGRADED)
+            and file.with_name(file.name.removeprefix(UPGRADED)) in found
         )
     ]
     if not files:
@@ -115,15 +116,24 @@ def upgrade_folder(
         )
     results: dict[Path, Outcome | CompatError] = {}
     for file in files:
-        done = file.with_name(f"{PREFIX}{file.name}")
+        done = file.with_name(f"{UPGRADED}{file.name}")
         try:
             before = None
             if done in found and not request.in_place:
                 before = _before(file, done, request)
-            results[file] = before or upgrade(file, None, request, progress)
+            results[file] = before or _upgrade(file, request, progress)
         except CompatError as error:
             results[file] = error
     return Rows(folder, results)
+
+
+def _upgrade(
+    file: Path, request: Request, progress: Progress | None
+) -> Outcome:
+    with Output(file, None, UPGRADED, request.in_place) as output:
+        if not request.dry_run:
+            output.begin()
+        return upgrade(output, request, progress)
 
 
 def _before(file: Path, done: Path, request: Request) -> Outcome | None:

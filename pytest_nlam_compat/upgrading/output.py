@@ -1,63 +1,93 @@
-"""Where a changed checkpoint goes: beside the old one, or in its place."""
+"""Where a changed checkpoint goes: beside the old one, or in its place.
+
+This imports little, so that a large file can be copied while the rest is
+imported.
+"""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_nlam_compat.checkpoints.copying import Progress
-from pytest_nlam_compat.checkpoints.reader import Checkpoint
-from pytest_nlam_compat.checkpoints.writer import write_checkpoint
+from pytest_nlam_compat.checkpoints import head_start
 from pytest_nlam_compat.errors import CompatError
 
+# As in typing, whose import would take as long as copying 5 MB does.
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from pytest_nlam_compat.checkpoints.copying import Progress
+    from pytest_nlam_compat.checkpoints.reader import Checkpoint
+
+UPGRADED = "upgraded_"
 BACKUP = ".bak"
 
 
-@dataclass(frozen=True)
 class Output:
-    """Where a changed checkpoint goes.
+    """Where a changed checkpoint goes; to be used in a with block.
+
+    Parameters
+    ----------
+    file : Path
+        The old file.
+    path : Path, optional
+        The new one; by default a prefix and the name of the old one.
+    prefix : str
+    in_place : bool
+        Whether the new file takes the place of the old one, which then gets
+        the name of a backup.
 
     Attributes
     ----------
-    path : Path
+    file, path : Path
     in_place : bool
-        Whether that is the old file, which then gets the name of a backup.
+
+    Raises
+    ------
+    CompatError
+        If the new file is the old one.
     """
 
-    path: Path
-    in_place: bool
-
-    @classmethod
-    def of(
-        cls, file: Path, output: Path | None, prefix: str, in_place: bool
-    ) -> Output:
-        """Find it out from what the user gave.
-
-        Parameters
-        ----------
-        file : Path
-            The old file.
-        output : Path, optional
-        prefix : str
-            To go before the file's name where there is no output.
-        in_place : bool
-
-        Raises
-        ------
-        CompatError
-            If the output is the file, or there already.
-        """
-        if output is not None and (in_place or _same(file, output)):
+    def __init__(
+        self,
+        file: Path,
+        path: Path | None,
+        prefix: str,
+        in_place: bool = False,
+    ) -> None:
+        if path is not None and (in_place or _same(file, path)):
             raise CompatError(
                 "The output is the checkpoint itself.",
-                facts={"file": file, "output": output},
+                facts={"file": file, "output": path},
                 remedy="Give another -o, or --in-place alone, which keeps a "
                 ".bak.",
             )
+        self.file = file
+        self.path = path or file.with_name(f"{prefix}{file.name}")
         if in_place:
-            return cls(file, True)
-        return cls(output or file.with_name(f"{prefix}{file.name}"), False)
+            self.path = file
+        self.in_place = in_place
+        self._head_start: head_start.HeadStart | None = None
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._head_start is not None:
+            self._head_start.close()
+
+    def begin(self) -> None:
+        """Begin to copy the old file, for as long as all else takes.
+
+        What cannot be done comes up again in `write`, if it gets so far.
+        """
+        if self.in_place or not self.path.exists():
+            self._head_start = head_start.begin(self.file, self._real)
+
+    @property
+    def _real(self) -> Path:
+        """The new file, through a link, as Lightning makes for its last."""
+        return Path(os.path.realpath(self.path))
 
     def refuse_taken(self) -> None:
         """Refuse an output that would be overwritten, before any work."""
@@ -90,22 +120,24 @@ class Output:
         CompatError
             If it can't be written; all is as it was.
         """
-        if not self.in_place:
-            write_checkpoint(checkpoint, self.path, progress=progress)
-            return None
-        # Through a link, as those that Lightning makes for its last one.
-        real = Path(os.path.realpath(self.path))
+        from pytest_nlam_compat.checkpoints.writer import write_checkpoint
+
+        real = self._real
         backup = real.with_name(f"{real.name}{BACKUP}")
-        made = _back_up(real, backup)
+        made = self.in_place and _back_up(real, backup)
         try:
             write_checkpoint(
-                checkpoint, real, overwrite=True, progress=progress
+                checkpoint,
+                real,
+                overwrite=self.in_place,
+                progress=progress,
+                head_start=self._head_start,
             )
         except BaseException:
             if made:
                 backup.unlink()
             raise
-        return backup
+        return backup if self.in_place else None
 
 
 def _same(file: Path, output: Path) -> bool:

@@ -77,7 +77,6 @@ def stamp_of(
 
 
 def stamp_file(
-    file: Path,
     output: Output,
     *,
     origin: str | None,
@@ -89,9 +88,8 @@ def stamp_file(
 
     Parameters
     ----------
-    file : Path
     output : Output
-        Where to.
+        The file, and where to.
     origin : str, optional
         Release that wrote it; found out by default.
     graph : Path, optional
@@ -111,6 +109,7 @@ def stamp_file(
     CompatError
         If it has a stamp, or its release can't be told.
     """
+    file = output.file
     with read_checkpoint(file) as checkpoint:
         refuse_unknown(checkpoint, allowed)
         checkpoint.state_dict()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 
 from pytest_nlam_compat.checkpoints.copying import Progress
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
@@ -20,12 +19,9 @@ from pytest_nlam_compat.upgrading.output import Output
 from pytest_nlam_compat.upgrading.request import Outcome, Request
 from pytest_nlam_compat.upgrading.trust import refuse_unknown
 
-PREFIX = "upgraded_"
-
 
 def upgrade(
-    file: Path,
-    output: Path | None,
+    output: Output,
     request: Request,
     progress: Progress | None = None,
 ) -> Outcome:
@@ -33,10 +29,8 @@ def upgrade(
 
     Parameters
     ----------
-    file : Path
-    output : Path, optional
-        Where to; by default ``upgraded_`` and its name, beside it. Not
-        together with ``in_place``.
+    output : Output
+        The file, and where to.
     request : Request
     progress : callable, optional
         Told now and then how many bytes are written, and of how many.
@@ -51,9 +45,8 @@ def upgrade(
     CompatError
         Whatever is wrong; the file is as it was.
     """
-    target = Output.of(file, output, PREFIX, request.in_place)
     with contextlib.ExitStack() as opened:
-        checkpoint = opened.enter_context(read_checkpoint(file))
+        checkpoint = opened.enter_context(read_checkpoint(output.file))
         refuse_unknown(checkpoint, request.allowed)
         if request.verify:
             checkpoint.archive.verify()
@@ -64,7 +57,7 @@ def upgrade(
         )
         way = find_way(checkpoint, request, graph)
         outcome = Outcome(
-            file=file,
+            file=output.file,
             origin=way.origin,
             target=request.target,
             evidence=way.evidence,
@@ -73,12 +66,12 @@ def upgrade(
         )
         if not way.steps:
             return outcome
-        target.refuse_taken()
-        outcome.output = target.path
+        output.refuse_taken()
+        outcome.output = output.path
         checkpoint.data, run, outcome.notes = carry(checkpoint, way, request)
         _place_graph(run, graph, request, outcome)
         if not request.dry_run:
-            outcome.backup = target.write(checkpoint, progress)
+            outcome.backup = output.write(checkpoint, progress)
     return outcome
 
 

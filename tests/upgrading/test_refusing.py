@@ -5,10 +5,18 @@ import sys
 
 import pytest
 
+from pytest_nlam_compat.checkpoints import head_start
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.cli import main
 
 ONLY_RENAMED = "0.6.0-graph_lam"
+
+
+@pytest.fixture(autouse=True, params=["copied at the end", "copied ahead"])
+def copied(request, monkeypatch):
+    """Let small files be copied as large ones are, too."""
+    if request.param == "copied ahead":
+        monkeypatch.setattr(head_start, "_LARGE", 0)
 
 
 @pytest.fixture
