@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_nlam_compat.errors import CompatError
 
 if TYPE_CHECKING:
-    from pytest_nlam_compat.diagnosis.stepping import Suggestions
-    from pytest_nlam_compat.migrations import Migration
+    from pytest_nlam_compat.checks.selecting import Selection
     from pytest_nlam_compat.routes.subject import Subject
 
 NAME = "suggest"
 HELP = "Search for the migration that makes failing references pass."
-
-_HEAD = '''"""Steps of this repository, for runs that were saved before them."""
-
-from pytest_nlam_compat.migrations import *
-
-MIGRATIONS = [
-'''
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,22 +25,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--release",
         metavar="SPEC",
-        default="",
         help="only references of these releases, such as '>=0.5' (PEP 440)",
     )
     parser.add_argument(
         "--case",
         metavar="GLOB",
-        default="*",
         help="only these cases, such as 'hi_lam*'",
+    )
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda", "auto"),
+        help="where models are run (default: cpu)",
+    )
+    parser.add_argument(
+        "--url",
+        metavar="URL",
+        help="folder of the reference archives on another server",
+    )
+    parser.add_argument(
+        "--offline",
+        action="store_true",
+        help="use the references that are there, download nothing",
     )
     parser.add_argument(
         "--file",
         metavar="FILE",
         type=Path,
-        default=Path("nlam_compat_migrations.py"),
-        help="where the steps of the repository are, a file *.py; name it in "
-        "the ini key nlam_compat_migrations (default: %(default)s)",
+        help="where steps are added, a file *.py (default: where pytest's ini "
+        "key nlam_compat_migrations says, nlam_compat_migrations.py without)",
     )
     parser.add_argument(
         "--write",
@@ -57,10 +64,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Search, print what was found, and write it if asked to.
 
+    References, adapter and the steps there are come as in a run of
+    ``pytest --nlam-compat`` here.
+
     Parameters
     ----------
     arguments : Namespace
-        With ``release``, ``case``, ``file`` and ``write``.
+        With ``release``, ``case``, ``device``, ``url``, ``offline``, ``file``
+        and ``write``.
 
     Returns
     -------
@@ -72,108 +83,75 @@ def run(arguments: argparse.Namespace) -> int:
     CompatError
         There is no code, reference or readable file of steps.
     """
-    from pytest_nlam_compat.diagnosis.stepping import suggest_steps
-    from pytest_nlam_compat.migrations.repository import read_steps
+    with _without_prefix():
+        from pytest_nlam_compat.checks.asking import ask
 
-    file: Path = arguments.file
-    own = read_steps(file.resolve()) if file.exists() else []
+        asked = ask(_options(arguments))
+    from pytest_nlam_compat.diagnosis.stepping import suggest_steps
+    from pytest_nlam_compat.migrations.writing import place_for, write
+
+    place = place_for(asked.named, asked.root, arguments.file)
+    own = (*asked.selection.migrations, *place.unnamed)
+    selection = replace(asked.selection, migrations=own)
+    count = len(selection.references)
+    print(f"{count} reference{'s' if count > 1 else ''}", flush=True)
+    if own:
+        print(
+            f"{len(own)} step{'s' if len(own) > 1 else ''} of this repository "
+            "applied already",
+            flush=True,
+        )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        subjects = _subjects(arguments.release, arguments.case, own, folder)
-        count = len(subjects)
-        print(
-            "1 reference" if count == 1 else f"{count} references", flush=True
-        )
-        found = suggest_steps(subjects, folder / "search")
+        found = suggest_steps(_subjects(selection, folder), folder / "search")
     print(found.report())
-    if found.steps and arguments.write:
-        write(found, file)
-        print(f"Written to {file}.")
-    elif found.steps:
-        print(
-            f"Put it into {file}, or run it again with --write, and set the "
-            f"ini key nlam_compat_migrations = {file}."
-        )
-    return int(bool(found.unmended or found.several))
+    if found.writable:
+        if arguments.write:
+            write([step.python() for step in found.steps], place.file)
+            print(f"Written to {place.shown}.")
+        else:
+            print(f"Put it into {place.shown}, or run it again with --write.")
+        if place.advice:
+            print(place.advice)
+    return int(bool(found.unmended or found.several or found.unproved))
 
 
-def write(found: Suggestions, file: Path) -> None:
-    """Add steps to a file with a list ``MIGRATIONS``, or begin one.
-
-    Parameters
-    ----------
-    found : Suggestions
-    file : pathlib.Path
-
-    Raises
-    ------
-    CompatError
-        The file does not end with its list.
-    """
-    text = file.read_text(encoding="utf-8") if file.exists() else f"{_HEAD}]\n"
-    body, bracket, rest = text.rpartition("]")
-    if not bracket or rest.strip() or "MIGRATIONS" not in body:
-        raise CompatError(
-            "The steps can't be added to the file: it does not end with its "
-            "list of them.",
-            facts={"file": file},
-            remedy="Add them by hand: MIGRATIONS = [..., Migration(...)].",
-        )
-    body = body.rstrip()
-    if not body.endswith(("[", ",")):
-        body += ","
-    steps = "".join(_indented(step.python()) for step in found.steps)
-    file.write_text(f"{body}\n{steps}]\n", encoding="utf-8")
+def _options(arguments: argparse.Namespace) -> list[str]:
+    """Say it in the options of pytest; what is not given is left to it."""
+    given = {
+        name: getattr(arguments, name)
+        for name in ("release", "case", "device", "url")
+    }
+    options = [
+        f"--nlam-compat-{name}={value}"
+        for name, value in given.items()
+        if value is not None
+    ]
+    return [*options, *["--nlam-compat-offline"] * arguments.offline]
 
 
-def _indented(python: str) -> str:
-    return "".join(f"    {line}\n" for line in python.splitlines())[:-1] + ",\n"
-
-
-def _subjects(
-    spec: str, pattern: str, own: list[Migration], folder: Path
-) -> list[Subject]:
-    """Put the chosen references before the current code."""
-    from fnmatch import fnmatchcase
-
-    import torch
-    from packaging.specifiers import InvalidSpecifier, SpecifierSet
-
-    from pytest_nlam_compat.adapters.probe import probe
-    from pytest_nlam_compat.adapters.select import select
-    from pytest_nlam_compat.references.format import Archive
-    from pytest_nlam_compat.references.reference import Reference
-    from pytest_nlam_compat.references.store import Store
-
+@contextmanager
+def _without_prefix() -> Iterator[None]:
+    """Name options in errors as this command calls them."""
     try:
-        wanted = SpecifierSet(spec, prereleases=True)
-    except InvalidSpecifier:
-        raise CompatError(
-            "The releases can't be told from --release.",
-            facts={"expected": "such as '>=0.5'", "found": spec},
-            remedy="Correct it, or leave it out for all releases.",
-        ) from None
-    adapter = select(probe())
-    store = Store.locate(url=None, offline=False)
-    # It imports neural_lam, which only `probe` may find broken or absent.
-    from pytest_nlam_compat.routes.subject import Subject
+        yield
+    except CompatError as error:
 
-    subjects = []
-    for release in wanted.filter(store.releases):
-        archive = Archive(store.archive(release))
-        for case in archive.cases:
-            reference = Reference(archive, case)
-            known = release <= adapter.current.release
-            defect = adapter.cannot_run(reference.description["model"])
-            if known and fnmatchcase(case, pattern) and defect is None:
-                place = folder / reference.id
-                place.mkdir()
-                device = torch.device("cpu")
-                subjects.append(Subject(reference, adapter, place, device, own))
-    if not subjects:
+        def ours(text: object) -> str:
+            return str(text).replace("--nlam-compat-", "--")
+
         raise CompatError(
-            "No reference is selected.",
-            facts={"--release": spec or "any", "--case": pattern},
-            remedy="Correct the options; without them all are selected.",
-        )
+            ours(error.what),
+            facts={ours(k): ours(v) for k, v in error.facts.items()},
+            remedy=ours(error.remedy),
+        ) from error
+
+
+def _subjects(selection: Selection, folder: Path) -> list[Subject]:
+    """Put the selected references before the current code."""
+    subjects = []
+    for reference in selection.references:
+        place = folder / reference.id
+        place.mkdir()
+        subjects.append(selection.subject(reference, place))
     return subjects

@@ -83,7 +83,7 @@ class Outputs:
 
     def _not_recorded(self) -> str:
         release = self.subject.reference.release
-        return f"{release} recorded the outputs of layers only"
+        return f"not recorded by {release}"
 
     def _by_itself(self, recorded: Recorded) -> Finding:
         """Say where it begins, and no more than is known."""

@@ -53,6 +53,11 @@ class Suggestions:
         lacking = self.unmended or self.several or self.unproved
         return bool(self.steps) and not lacking
 
+    @property
+    def writable(self) -> bool:
+        """Whether there are steps, and all of them are verified together."""
+        return bool(self.steps) and not self.unproved
+
     def report(self) -> str:
         """Say everything in words."""
         lines: list[str] = []

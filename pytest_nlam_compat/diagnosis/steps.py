@@ -88,7 +88,7 @@ def make_steps(
         for unit in units(mended[subject.reference.id]):
             users.setdefault(repr(unit), (unit, []))[1].append(subject)
     steps = []
-    taken: set[str] = set()
+    taken = {step.id for s in subjects for step in s.registry.steps}
     for unit, using in users.values():
         ids = {subject.reference.id for subject in using}
         others = [s for s in subjects if s.reference.id not in ids]

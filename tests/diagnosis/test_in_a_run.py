@@ -1,11 +1,7 @@
 """What a user reads when the meaning of neural-lam has changed."""
 
-import os
-import subprocess
-import sys
-
 import pytest
-from nlam_runs import FIXTURES, ONE, failed, shows_no_traceback
+from nlam_runs import ONE, failed, shows_no_traceback
 
 pytestmark = pytest.mark.neural_lam
 
@@ -17,11 +13,6 @@ EPSILON = (
     "utils/networks.py",
     "nn.LayerNorm(blueprint[-1])",
     "nn.LayerNorm(blueprint[-1], eps=1e-6)",
-)
-STATES = (
-    "models/step_predictors/graph/base.py",
-    "                prev_state,\n                prev_prev_state,\n",
-    "                prev_prev_state,\n                prev_state,\n",
 )
 
 
@@ -71,40 +62,3 @@ def test_a_broken_diagnosis_does_not_hide_the_failure(project):
             "The diagnosis itself failed, please report it: *",
         ]
     )
-
-
-def test_a_written_step_turns_the_run_green(project):
-    copy = project.neural_lam(STATES)
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-W",
-            "ignore",
-            "-m",
-            "pytest_nlam_compat",
-            "suggest",
-            "--release===0.7.0",
-            "--case=graph_lam",
-            "--write",
-        ],
-        capture_output=True,
-        text=True,
-        cwd=project.folder,
-        env=os.environ | {"PYTHONPATH": str(copy.parent)},
-    )
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert lines[0] == "1 reference"
-    assert lines[1].startswith("Verified on 0.7.0-graph_lam: largest ")
-    assert lines[-1] == "Written to nlam_compat_migrations.py."
-    assert (
-        "        PermuteInputColumns('forecaster.predictor.grid_embedder.0."
-        "weight', (4, 5, 6, 7, 0, 1, 2, 3), start=0)," in lines
-    )
-    project.write(
-        "pytest.ini",
-        "[pytest]\nnlam_compat_migrations = nlam_compat_migrations.py\n",
-    )
-    result = project.run(*ONE, "--nlam-compat")
-    assert result.ret == 0
-    assert FIXTURES.is_dir()

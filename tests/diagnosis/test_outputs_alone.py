@@ -47,8 +47,8 @@ def test_a_weight_that_is_off_by_a_little_is_found(subject_of, name, layer):
     assert finding.module == f"{layer}.0"
     release = subject.reference.release
     assert finding.details["its inputs"] == (
-        f"{release} recorded the outputs of layers only; its weights make the "
-        "recorded output of what it is fed now"
+        f"not recorded by {release}; its weights make the recorded output of "
+        "what it is fed now"
     )
 
 
@@ -68,6 +68,6 @@ def test_what_nothing_at_hand_explains(subject_of):
     assert finding.here > 1e-3
     assert finding.details == {
         "part of": "m2g_gnn (InteractionNet)",
-        "its inputs": "0.1.0 recorded the outputs of layers only, so that "
-        "either it or what it is fed has changed",
+        "its inputs": "not recorded by 0.1.0, so that either it or what it is "
+        "fed has changed",
     }

@@ -42,8 +42,10 @@ def check(mutant, folder: Path, fixtures: Path, *, suggest: bool):
 
 
 def mend(mutant, subjects, folder, fixtures, outcome):
-    """Search for steps, and check everything again with them."""
+    """Search for steps, write them, and check everything with what is read."""
     from pytest_nlam_compat.diagnosis.stepping import suggest_steps
+    from pytest_nlam_compat.migrations.repository import read_steps
+    from pytest_nlam_compat.migrations.writing import write
 
     begin = time.perf_counter()
     found = suggest_steps(subjects, folder / "search")
@@ -53,9 +55,11 @@ def mend(mutant, subjects, folder, fixtures, outcome):
     if not found.verified:
         return
     outcome.step = "\n".join(step.python() for step in found.steps)
+    file = folder / "nlam_compat_migrations.py"
+    write([step.python() for step in found.steps], file)
+    steps = read_steps(file)
     for number, name in enumerate(mutant.cases):
         place = folder / f"mended{number}"
-        steps = [step.migration for step in found.steps]
         subject = subject_of(name, subjects[0].adapter, place, fixtures, steps)
         outcome.after |= failures(subject)
 

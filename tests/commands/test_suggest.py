@@ -1,0 +1,224 @@
+"""``nlam-compat suggest``, beside what a run of pytest does."""
+
+import argparse
+import os
+import subprocess
+import sys
+
+import pytest
+from nlam_runs import ONE, failed
+
+from pytest_nlam_compat.commands import suggest
+
+pytestmark = pytest.mark.neural_lam
+
+GRAPH = "models/step_predictors/graph/base.py"
+STATES = (
+    GRAPH,
+    "                prev_state,\n                prev_prev_state,\n",
+    "                prev_prev_state,\n                prev_state,\n",
+)
+RENAMED = ("*", "self.encoding_grid_mlp", "self.grid_encoder")
+REVERSED = (
+    "utils/graph.py",
+    "        m2m_edge_index = m2m_edge_index[0]",
+    "        m2m_edge_index = m2m_edge_index[0].flip(0)",
+)
+FEATURES = (
+    "utils/graph.py",
+    "        m2m_features = m2m_features[0]",
+    "        m2m_features = -2 * m2m_features[0]",
+)
+STEP = """\
+from pytest_nlam_compat.migrations import Migration, Rename
+
+MIGRATIONS = [
+    Migration(
+        id="0.8.0-rename",
+        since="0.8.0",
+        reason="Renamed (#1).",
+        operations=(
+            Rename(
+                "forecaster.predictor.encoding_grid_mlp",
+                "forecaster.predictor.grid_encoder",
+            ),
+        ),
+    )
+]
+"""
+HOOK = """
+def pytest_nlam_compat_migrations():
+    from steps import MIGRATIONS
+
+    return MIGRATIONS
+"""
+ADAPTER = """
+def pytest_nlam_compat_adapter(current):
+    from pytest_nlam_compat.adapters.forecaster import ForecasterAdapter
+
+    class Other(ForecasterAdapter):
+        def cannot_run(self, model):
+            return "the adapter of this repository says so"
+
+    return Other(current)
+"""
+PERMUTED = (
+    "        PermuteInputColumns('forecaster.predictor.grid_embedder.0."
+    "weight', (4, 5, 6, 7, 0, 1, 2, 3), start=0),"
+)
+SCALED = "        Scale('forecaster.predictor.m2m_embedder.0.weight', -0.5),"
+
+
+@pytest.fixture
+def suggested(project):
+    """Run it in the project, for one small reference unless told otherwise."""
+
+    def run(*arguments, one=True):
+        which = ["--release===0.7.0", "--case=graph_lam"] if one else []
+        command = [sys.executable, "-W", "ignore", "-m", "pytest_nlam_compat"]
+        path = os.pathsep.join(map(str, project.path))
+        return subprocess.run(
+            [*command, "suggest", *which, *arguments],
+            capture_output=True,
+            text=True,
+            cwd=project.folder,
+            env=os.environ | {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
+        )
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("edit", "line"),
+    [
+        (STATES, PERMUTED),
+        (REVERSED, "        ReverseEdges('m2m_edge_index'),"),
+        (FEATURES, SCALED),
+    ],
+)
+def test_a_written_step_turns_the_run_green(project, suggested, edit, line):
+    project.neural_lam(edit)
+    done = suggested("--write")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "1 reference"
+    assert lines[1].startswith("Verified on 0.7.0-graph_lam: largest ")
+    assert line in lines
+    assert lines[-2:] == [
+        "Written to nlam_compat_migrations.py.",
+        "Set pytest's ini key nlam_compat_migrations = "
+        "nlam_compat_migrations.py",
+    ]
+    assert "test_outputs" in failed(project.run(*ONE))
+    project.write(
+        "pytest.ini",
+        "[pytest]\nnlam_compat_migrations = nlam_compat_migrations.py\n",
+    )
+    assert project.run(*ONE).ret == 0
+
+
+def test_the_steps_there_are_come_first(project, suggested):
+    project.neural_lam(STATES, RENAMED)
+    project.write(
+        "pytest.ini", "[pytest]\nnlam_compat_migrations = tests/migrations\n"
+    )
+    project.write("tests/migrations/renamed.py", STEP)
+    done = suggested("--write")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[:2] == [
+        "1 reference",
+        "1 step of this repository applied already",
+    ]
+    assert PERMUTED in lines
+    assert "Rename(" not in done.stdout
+    assert lines[-1] == "Written to tests/migrations/suggested.py."
+    assert project.run(*ONE).ret == 0
+    # And there is nothing left to suggest.
+    again = suggested("--write").stdout.splitlines()
+    assert again[1:] == [
+        "2 steps of this repository applied already",
+        "Nothing fails.",
+    ]
+
+
+def test_steps_of_the_hook_come_first(project, suggested):
+    project.neural_lam(RENAMED)
+    project.write("steps.py", STEP)
+    project.write("conftest.py", HOOK)
+    done = suggested()
+    assert done.stdout.splitlines() == [
+        "1 reference",
+        "1 step of this repository applied already",
+        "Nothing fails.",
+    ]
+    assert done.returncode == 0
+
+
+def test_the_adapter_of_the_repository_is_asked(project, suggested):
+    project.write("conftest.py", ADAPTER)
+    done = suggested()
+    assert done.returncode == 1
+    assert done.stdout == ""
+    first, *_, void, last = done.stderr.splitlines()
+    assert first == "No reference is selected."
+    assert void == (
+        "  0.7.0-graph_lam is void: the adapter of this repository says so"
+    )
+    assert last == "Correct the options; without them all are selected."
+
+
+def test_options_of_the_ini_file_hold(project, suggested):
+    project.write(
+        "pytest.ini", "[pytest]\naddopts = --nlam-compat-device=cuda\n"
+    )
+    done = suggested()
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == (
+        "CUDA was asked for, and there is none."
+    )
+    # What is given comes after them.
+    assert suggested("--device=cpu").stdout.splitlines() == [
+        "1 reference",
+        "Nothing fails.",
+    ]
+
+
+def test_an_error_names_the_options_of_the_command(suggested):
+    done = suggested("--release=latest", one=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "The releases can't be told from --release.",
+        "  expected: a version specifier (PEP 440), such as '>=0.5' or "
+        "'==0.6.0'",
+        "  found: latest",
+        "Correct it, or leave it out for all releases.",
+    ]
+
+
+def test_a_conftest_that_raises(project, suggested):
+    project.write("conftest.py", "raise ValueError('broken')\n")
+    done = suggested()
+    assert done.returncode == 1
+    assert "ValueError: broken" in done.stderr
+    assert done.stderr.splitlines()[-3:] == [
+        "pytest can't be configured here.",
+        "  status: 4",
+        "Run `pytest --nlam-compat`, and mend what it tells.",
+    ]
+
+
+def test_each_option_is_one_of_pytest():
+    parser = argparse.ArgumentParser()
+    suggest.add_arguments(parser)
+    given = [
+        "--release=>=0.5",
+        "--case=hi*",
+        "--device=auto",
+        "--url=https://example.org",
+        "--offline",
+    ]
+    assert suggest._options(parser.parse_args(given)) == [
+        f"--nlam-compat-{option.removeprefix('--')}" for option in given
+    ]
+    assert suggest._options(parser.parse_args([])) == []
