@@ -150,6 +150,10 @@ class Archive:
             if crc != self.records[name].crc:
                 raise self._flipped(name)
 
+    def checksum(self, name: str) -> int:
+        """Return the checksum that a record is to have, without reading it."""
+        return self.records[name].crc
+
     def chunks(self, name: str) -> Iterator[bytes]:
         """Read one record piece by piece, unchecked.
 

@@ -58,6 +58,19 @@ def open_regular(path: Path) -> BinaryIO:
     raise refusal(path, "is not a regular file", "Give the path of a file.")
 
 
+def is_safetensors(path: Path) -> bool:
+    """Tell whether a file begins as one of safetensors; not if unreadable."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False
+        with path.open("rb") as stream:
+            head = stream.read(_HEAD)
+            size = stream.seek(0, 2)
+    except OSError:
+        return False
+    return _begins_as_safetensors(head, size)
+
+
 def refuse_foreign(stream: BinaryIO, size: int, path: Path) -> None:
     """Refuse a file that does not begin as an archive of torch.save does.
 
@@ -86,7 +99,7 @@ def refuse_foreign(stream: BinaryIO, size: int, path: Path) -> None:
 
 
 def _name(head: bytes, size: int) -> tuple[str, str]:
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8:
+    if _begins_as_safetensors(head, size):
         return (
             "is a safetensors file, and no checkpoint",
             "It has tensors only, without hyper-parameters. Give the "
@@ -109,3 +122,8 @@ def _name(head: bytes, size: int) -> tuple[str, str]:
     if head.startswith(b"version https://git-lfs"):
         return "is only the pointer of a Git LFS file", "Run git lfs pull."
     return "is not a checkpoint of torch.save", COPY_AGAIN
+
+
+def _begins_as_safetensors(head: bytes, size: int) -> bool:
+    length = int.from_bytes(head[:8], "little")
+    return head[8:9] == b"{" and length <= size - 8

@@ -47,7 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     """
     import json
 
-    from pytest_nlam_compat.checkpoints.reader import read_checkpoint
+    from pytest_nlam_compat.checkpoints.weights import read_run
+    from pytest_nlam_compat.migrations.origin import STAMP
     from pytest_nlam_compat.upgrading.difference import difference
     from pytest_nlam_compat.upgrading.difference import text as difference_text
     from pytest_nlam_compat.upgrading.inspection import report
@@ -61,14 +62,14 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if arguments.verify:
         for file in arguments.file:
-            with read_checkpoint(file) as checkpoint:
+            with read_run(file, STAMP) as checkpoint:
                 checkpoint.archive.verify()
-    with read_checkpoint(arguments.file[0]) as first:
+    with read_run(arguments.file[0], STAMP) as first:
         if len(arguments.file) == 1:
             found = report(first)
             shown = text(found)
         else:
-            with read_checkpoint(arguments.file[1]) as second:
+            with read_run(arguments.file[1], STAMP) as second:
                 found = difference(first, second)
                 shown = difference_text(found)
     print(json.dumps(found, indent=1) if arguments.json else shown)

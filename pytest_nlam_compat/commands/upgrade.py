@@ -92,6 +92,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="read all tensors first, and check them by their checksums",
     )
     parser.add_argument(
+        "--drop-optimizer",
+        action="store_true",
+        help="leave the optimizer's state behind, where it can't be carried",
+    )
+    parser.add_argument(
         "--dry-run", action="store_true", help="write nothing, only say what"
     )
     parser.add_argument(
@@ -173,6 +178,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         allowed=tuple(arguments.allow),
         in_place=arguments.in_place,
         verify=arguments.verify,
+        drop_optimizer=arguments.drop_optimizer,
         dry_run=arguments.dry_run,
     )
 

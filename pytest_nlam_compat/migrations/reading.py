@@ -25,6 +25,8 @@ from pytest_nlam_compat.migrations.saved_run import (
 if TYPE_CHECKING:
     from torch import Tensor
 
+_WITHOUT = "Migrate without its state: nlam-compat upgrade --drop-optimizer."
+
 
 class Readable(Protocol):
     """What is needed of a `checkpoints.reader.Checkpoint`."""
@@ -139,7 +141,7 @@ def read_optimizer(
         raise CompatError(
             f"The optimizer has {len(groups)} parameter groups.",
             facts={"expected": "1, as every release of neural-lam has"},
-            remedy="Migrate without the optimizer: drop optimizer_states.",
+            remedy=_WITHOUT,
         )
     names = parameter_names(state_dict)
     positions = list(groups[0]["params"])
@@ -150,7 +152,7 @@ def read_optimizer(
                 "parameters of the optimizer": len(positions),
                 "parameters of the state_dict": len(names),
             },
-            remedy="Migrate without the optimizer: drop optimizer_states.",
+            remedy=_WITHOUT,
         )
     moments: dict[str, dict[str, Tensor]] = {}
     for position, name in zip(positions, names, strict=True):
@@ -173,8 +175,7 @@ def read_optimizer(
                         "expected": tuple(expected),
                         "found": tuple(moment.shape),
                     },
-                    remedy="Migrate without the optimizer: drop "
-                    "optimizer_states.",
+                    remedy=_WITHOUT,
                 )
     return Optimizer(
         names=names,

@@ -21,12 +21,14 @@ from pytest_nlam_compat.migrations.reading import (
     to_checkpoint_dict,
 )
 from pytest_nlam_compat.migrations.saved_run import SavedRun
+from pytest_nlam_compat.upgrading import bare_weights
 from pytest_nlam_compat.upgrading.configuration import DEFAULT, stand_in
 from pytest_nlam_compat.upgrading.dataset_facts import DatasetFacts
 from pytest_nlam_compat.upgrading.fitting import refuse_another, refuse_misfit
 from pytest_nlam_compat.upgrading.graphs import Graph, fingerprint
 from pytest_nlam_compat.upgrading.request import Request
 from pytest_nlam_compat.upgrading.stamping import ENTRY, facts_in
+from pytest_nlam_compat.upgrading.wellformed import refuse_malformed
 
 _FIRST_WITH_CONFIG = Version("0.3.0")
 _OPTIONS = {
@@ -57,6 +59,8 @@ class Way:
         In order.
     facts : DatasetFacts, optional
         Given, or from the file's own stamp.
+    notes : list of str
+        What the user is to know.
     """
 
     origin: str
@@ -64,13 +68,16 @@ class Way:
     run: SavedRun
     steps: list[Migration]
     facts: DatasetFacts | None
+    notes: list[str]
 
 
 class _Lazily:
     """A checkpoint whose tensors are loaded when a step touches them."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self.data = checkpoint.data
+    def __init__(
+        self, data: Mapping[str, Any], instead: Mapping[str, Any]
+    ) -> None:
+        self.data = {**data, **instead}
 
     def load(self, ref: TensorRef) -> Any:
         return Array.of(ref)
@@ -100,23 +107,44 @@ def find_way(
         graph is that of another run.
     """
     checkpoint.state_dict()
+    refuse_malformed(checkpoint)
     known = _stamp(checkpoint.data)
     origin, evidence = _origin(checkpoint.data, request)
     facts = request.facts or facts_in(known)
+    told = bare_weights.told_by_facts(checkpoint, facts)
+    bare_weights.refuse_untold(checkpoint, told, origin, request.target)
     run = saved_run_from_checkpoint(
-        _Lazily(checkpoint),
+        _Lazily(checkpoint.data, _instead(checkpoint, told, request)),
         graph=graph.tensors if graph else None,
         graph_format=graph.format if graph else "legacy",
         statistics=facts.statistics() if facts else None,
         grid_shape=facts.grid_shape if facts else None,
     )
     done = set(_record(checkpoint.data).get("migrations", ()))
-    steps = _plan(origin, request.target, run)
+    steps = bare_weights.without_hyper_parameters(
+        _plan(origin, request.target, run), told
+    )
     steps = [step for step in steps if step.id not in done]
     if graph is not None and steps:
         refuse_misfit(run, graph)
         refuse_another(known, graph)
-    return Way(origin, evidence, run, steps, facts)
+    notes = bare_weights.notes(told, origin, request.target)
+    if request.drop_optimizer:
+        notes.append("The optimizer starts anew: its state was left behind.")
+    return Way(origin, evidence, run, steps, facts, notes)
+
+
+def _instead(
+    checkpoint: Checkpoint, told: dict[str, Any] | None, request: Request
+) -> dict[str, Any]:
+    """Give what takes the place of parts of the file."""
+    instead: dict[str, Any] = {}
+    if told:
+        instead["hyper_parameters"] = told
+    if request.drop_optimizer and "optimizer_states" in checkpoint.data:
+        # Without the key, Lightning would not go on with the training.
+        instead["optimizer_states"] = []
+    return instead
 
 
 def _plan(origin: str, target: str, run: SavedRun) -> list[Migration]:
@@ -165,7 +193,7 @@ def carry(
     run = apply(way.run.double(), way.steps).map_tensors(_at_home)
     parts = to_checkpoint_dict(run.map_tensors(_stored))
     hyper_parameters = parts["hyper_parameters"]
-    notes = []
+    notes = list(way.notes)
     if (
         "config" not in hyper_parameters
         and "args" in hyper_parameters

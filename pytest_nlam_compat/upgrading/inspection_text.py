@@ -60,11 +60,16 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield "callbacks:"
         for name in report["callbacks"]:
             yield f"  {name}"
-    yield "classes named in its pickle:"
+    if report["classes"]:
+        yield "classes named in its pickle:"
     for named in report["classes"]:
         mark = named["from"] or "UNKNOWN: may run anything when it is loaded"
         yield f"  {named['name']}  ({mark})"
-    yield "hyper-parameters:"
+    yield (
+        "hyper-parameters:"
+        if report["hyper_parameters"]
+        else ("hyper-parameters: none")
+    )
     for name, value in report["hyper_parameters"].items():
         yield f"  {name}: {json.dumps(value, ensure_ascii=False)}"
     yield from _tensors(report)

@@ -120,19 +120,31 @@ class Output:
         CompatError
             If it can't be written; all is as it was.
         """
+        from pytest_nlam_compat.checkpoints.weights import (
+            Weights,
+            write_weights,
+        )
         from pytest_nlam_compat.checkpoints.writer import write_checkpoint
 
         real = self._real
         backup = real.with_name(f"{real.name}{BACKUP}")
         made = self.in_place and _back_up(real, backup)
         try:
-            write_checkpoint(
-                checkpoint,
-                real,
-                overwrite=self.in_place,
-                progress=progress,
-                head_start=self._head_start,
-            )
+            if isinstance(checkpoint, Weights):
+                write_weights(
+                    checkpoint,
+                    real,
+                    overwrite=self.in_place,
+                    progress=progress,
+                )
+            else:
+                write_checkpoint(
+                    checkpoint,
+                    real,
+                    overwrite=self.in_place,
+                    progress=progress,
+                    head_start=self._head_start,
+                )
         except BaseException:
             if made:
                 backup.unlink()

@@ -39,6 +39,8 @@ class Request:
         Whether nothing is to be written.
     verify : bool
         Whether tensors that no step touches are checked too.
+    drop_optimizer : bool
+        Whether the new file is to have no state of the optimizer.
     """
 
     origin: str | None = None
@@ -50,6 +52,7 @@ class Request:
     in_place: bool = False
     dry_run: bool = False
     verify: bool = False
+    drop_optimizer: bool = False
 
     def __post_init__(self) -> None:
         for option, release in (("from", self.origin), ("to", self.target)):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 
 from pytest_nlam_compat.checkpoints.copying import Progress
-from pytest_nlam_compat.checkpoints.reader import read_checkpoint
+from pytest_nlam_compat.checkpoints.weights import read_run
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations.origin import STAMP
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 from pytest_nlam_compat.upgrading.carry import carry, find_way
 from pytest_nlam_compat.upgrading.graphs import (
@@ -46,7 +47,7 @@ def upgrade(
         Whatever is wrong; the file is as it was.
     """
     with contextlib.ExitStack() as opened:
-        checkpoint = opened.enter_context(read_checkpoint(output.file))
+        checkpoint = opened.enter_context(read_run(output.file, STAMP))
         refuse_unknown(checkpoint, request.allowed)
         if request.verify:
             checkpoint.archive.verify()

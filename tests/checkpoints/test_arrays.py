@@ -142,7 +142,7 @@ class TestSafetensors:
     def test_what_it_writes_the_library_reads(self, tmp_path, dtype):
         from safetensors.torch import load, save
 
-        if dtype.is_complex:
+        if dtype is torch.complex128:
             with pytest.raises(ValueError, match="safetensors has no complex"):
                 serialise({"t": array(numbers(dtype))}, {})
             return

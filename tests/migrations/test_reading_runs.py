@@ -203,7 +203,7 @@ def test_an_optimizer_of_other_parameters_is_an_error(read, content):
         "The optimizer state doesn't belong to the weights of this file.\n"
         "  parameters of the optimizer: 6\n"
         "  parameters of the state_dict: 5\n"
-        "Migrate without the optimizer: drop optimizer_states."
+        "Migrate without its state: nlam-compat upgrade --drop-optimizer."
     )
 
 
@@ -217,7 +217,7 @@ def test_a_moment_of_another_shape_is_an_error(read, content):
         "'embedder.weight'.\n"
         "  expected: (4, 3)\n"
         "  found: (2, 4)\n"
-        "Migrate without the optimizer: drop optimizer_states."
+        "Migrate without its state: nlam-compat upgrade --drop-optimizer."
     )
 
 

@@ -247,3 +247,44 @@ def test_halves_in_bfloat16_are_folded_as_torch_rounds(owned, tmp_path):
         if tensor.numel():
             assert tensor.dtype == torch.bfloat16, name
             assert torch.equal(tensor, run.state_dict[name].bfloat16()), name
+
+
+def test_an_optimizer_that_does_not_fit_can_be_left_behind(
+    old, tmp_path, capsys
+):
+    content = torch.load(old, weights_only=False)
+    groups = content["optimizer_states"][0]["param_groups"]
+    groups.append({**groups[0], "params": []})
+    torch.save(content, old)
+    new = tmp_path / "upgraded_old.ckpt"
+    assert upgrade(old) == 1
+    assert capsys.readouterr().err == (
+        "The optimizer has 2 parameter groups.\n"
+        "  expected: 1, as every release of neural-lam has\n"
+        "Migrate without its state: nlam-compat upgrade --drop-optimizer.\n"
+    )
+    assert not new.exists()
+    assert upgrade(old, "--drop-optimizer") == 0
+    assert capsys.readouterr().out.endswith(
+        "The optimizer starts anew: its state was left behind.\n"
+    )
+    loaded = torch.load(new, weights_only=False)
+    assert loaded["optimizer_states"] == []
+    assert loaded["lr_schedulers"] == content["lr_schedulers"]
+    assert set(loaded) - {"nlam_compat"} == set(content)
+
+
+def test_an_ensemble_model_of_today_needs_nothing(owned, tmp_path, capsys):
+    case = owned("0.7.0-graph_efm")
+    assert main(["inspect", str(case.checkpoint), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    # It was not built by the command line: there are no arguments in it.
+    assert report["model"] is None
+    assert report["hyper_parameters"]["config.datastore.kind"] == "mdp"
+    assert report["origin"]["release"] == "0.7.0"
+    assert report["migrations"] == report["needs"] == []
+    assert upgrade(*everything(case, tmp_path)) == 0
+    assert capsys.readouterr().out == (
+        "checkpoint.ckpt has the layout of 0.7.0 already.\n"
+    )
+    assert list(tmp_path.iterdir()) == []

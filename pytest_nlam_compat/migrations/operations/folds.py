@@ -119,7 +119,7 @@ def _fold_moments(
     if (weight in moments) != (bias in moments):
         raise operation.refuse(
             "The optimizer has moments for only one of weight and bias.",
-            "Migrate without the optimizer: drop optimizer_states.",
+            "Migrate without its state: nlam-compat upgrade --drop-optimizer.",
             weight=weight,
             bias=bias,
         )

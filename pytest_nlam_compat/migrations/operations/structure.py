@@ -233,7 +233,8 @@ class Concatenate(Operation):
             raise self.refuse(
                 "The tensors were not updated alike: one step count can't "
                 "stand for them.",
-                "Migrate without the optimizer: drop optimizer_states.",
+                "Migrate without its state: nlam-compat upgrade "
+                "--drop-optimizer.",
                 steps=", ".join(
                     str(float(kinds["step"])) if "step" in kinds else "none"
                     for kinds in found

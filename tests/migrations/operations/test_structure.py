@@ -150,7 +150,7 @@ def test_tensors_that_were_not_updated_alike_are_an_error():
         "them.\n"
         "  operation: Concatenate(('a', 'b'), 'c')\n"
         "  steps: 2.0, 3.0\n"
-        "Migrate without the optimizer: drop optimizer_states."
+        "Migrate without its state: nlam-compat upgrade --drop-optimizer."
     )
     del run.optimizers[0].moments["b"]
     with pytest.raises(CompatError, match="not updated alike"):

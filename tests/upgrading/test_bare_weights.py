@@ -1,0 +1,236 @@
+"""Weights that were exported as safetensors, without a checkpoint."""
+
+import json
+import os
+
+import pytest
+import torch
+
+from pytest_nlam_compat.checkpoints.arrays import Array
+from pytest_nlam_compat.checkpoints.reader import read_checkpoint
+from pytest_nlam_compat.checkpoints.safetensors import parse, serialise
+from pytest_nlam_compat.cli import main
+
+
+def run(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+def export(checkpoint, file, metadata=None):
+    """Write weights as the library safetensors does."""
+    with read_checkpoint(checkpoint) as opened:
+        weights = opened.load_state_dict()
+    arrays = {}
+    for name, tensor in weights.items():
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        arrays[name] = Array(tensor.numpy(), dtype, dtype)
+    file.write_bytes(serialise(arrays, metadata or {"format": "pt"}))
+
+
+def needed(case, folder, config=None):
+    facts = json.loads(case.statistics.read_text())
+    if config:
+        facts["config"] = config
+    statistics = folder / "statistics.json"
+    statistics.write_text(json.dumps(facts))
+    return (
+        *("--statistics", statistics),
+        *("--graph", case.graph, "--graph-out", folder / "graph"),
+    )
+
+
+def of_kind(kind):
+    return {"datastore": {"kind": kind, "config_path": "ds.yaml"}}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "0.1.0-hi_lam",
+        "0.2.0-graph_lam",
+        "0.3.0-graph_lam",
+        "0.4.0-graph_lam",
+        "0.5.0-hi_lam",
+        "0.6.0-graph_lam",
+    ],
+)
+def test_they_become_those_of_the_whole_checkpoint(name, owned, tmp_path):
+    case = owned(name)
+    whole, bare = tmp_path / "whole", tmp_path / "bare"
+    whole.mkdir()
+    bare.mkdir()
+    given = needed(case, whole)
+    assert run("upgrade", case.checkpoint, "-o", whole / "new", *given) == 0
+    old = bare / "old.safetensors"
+    export(case.checkpoint, old)
+    before = old.read_bytes()
+    # That of all references; from 0.4 on it makes no difference.
+    given = needed(case, bare, of_kind("npyfilesmeps"))
+    assert run("upgrade", old, "--from", case.release, *given) == 0
+    assert old.read_bytes() == before
+    content = (bare / "upgraded_old.safetensors").read_bytes()
+    found, metadata = parse(content)
+    with read_checkpoint(whole / "new") as checkpoint:
+        expected = checkpoint.load_state_dict()
+        steps = checkpoint.data["nlam_compat"]["migrations"]
+    assert list(found) == list(expected)
+    for key, array in found.items():
+        assert torch.equal(torch.from_numpy(array.values), expected[key]), key
+    assert metadata["format"] == "pt"
+    record = json.loads(metadata["nlam_compat"])
+    assert record["origin"] == case.release
+    assert record["layout"] == "0.7.0"
+    assert set(record["migrations"]) <= set(steps)
+    assert record["migrations"][-1] == "0.7.0-forecaster"
+
+
+def test_inspect_tells_what_names_tell(owned, tmp_path, capsys):
+    file = tmp_path / "weights.safetensors"
+    export(owned("0.6.0-graph_lam").checkpoint, file)
+    assert run("inspect", file) == 0
+    out = capsys.readouterr().out
+    assert (
+        "written by: neural-lam unknown\n"
+        "  Several releases of neural-lam may have written this checkpoint.\n"
+        "  no weights under forecaster.: 0.1.0 to 0.6.0\n"
+        "  buffers of output clamping: 0.4.0 to 0.7.0\n"
+        "  left: 0.4.0, 0.5.0, 0.6.0\n"
+    ) in out
+    assert "hyper-parameters: none\n" in out
+    assert "  grid_embedder.0.weight" in out
+    export(owned("0.7.0-graph_lam").checkpoint, file)
+    assert run("inspect", file, "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["origin"]["release"] == "0.7.0"
+    assert report["migrations"] == []
+
+
+def test_they_are_compared_with_a_checkpoint(owned, tmp_path, capsys):
+    case = owned("0.6.0-graph_lam")
+    file = tmp_path / "weights.safetensors"
+    export(case.checkpoint, file)
+    count = len(torch.load(case.checkpoint, weights_only=False)["state_dict"])
+    assert run("inspect", file, case.checkpoint, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["same_values"] == count
+    assert found["only_in_first"] == found["other_values"] == []
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert run("inspect", file, case.checkpoint, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["other_values"]) == 1
+
+
+def test_which_release_has_to_be_said(owned, tmp_path, capsys):
+    file = tmp_path / "weights.safetensors"
+    export(owned("0.6.0-graph_lam").checkpoint, file)
+    assert run("upgrade", file) == 1
+    assert capsys.readouterr().err.endswith(
+        "  left: 0.4.0, 0.5.0, 0.6.0\n"
+        "Say which one wrote it with --from, such as --from 0.6.0.\n"
+    )
+    assert os.listdir(tmp_path) == [file.name]
+
+
+def test_what_the_hyper_parameters_would_say_has_to_be_said(
+    owned, tmp_path, capsys
+):
+    case = owned("0.3.0-graph_lam")
+    file = tmp_path / "weights.safetensors"
+    export(case.checkpoint, file)
+    given = needed(case, tmp_path)
+    assert run("upgrade", file, "--from", "0.3.0", *given) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == (
+        "The weights alone do not say whether a step concerns them: it "
+        "depends on the kind of the datastore."
+    )
+    assert lines[2].startswith("  step 0.4.0-difference-statistics: The mdp")
+    assert lines[3] == (
+        "Give --datastore CONFIG of what it was trained with, or "
+        '--statistics FILE that has a "config".'
+    )
+    assert not (tmp_path / "upgraded_weights.safetensors").exists()
+
+
+@pytest.mark.parametrize("kind", ["npyfilesmeps", "mdp"])
+def test_the_kind_of_the_datastore_decides(kind, owned, tmp_path):
+    case = owned("0.3.0-graph_lam")
+    file = tmp_path / "weights.safetensors"
+    export(case.checkpoint, file)
+    given = needed(case, tmp_path, of_kind(kind))
+    assert run("upgrade", file, "--from", "0.3.0", *given) == 0
+    new = (tmp_path / "upgraded_weights.safetensors").read_bytes()
+    record = json.loads(parse(new)[1]["nlam_compat"])
+    done = "0.4.0-difference-statistics" in record["migrations"]
+    assert done == (kind == "mdp")
+
+
+def test_changes_of_hyper_parameters_are_said(owned, tmp_path, capsys):
+    case = owned("0.2.0-graph_lam")
+    file = tmp_path / "weights.safetensors"
+    export(case.checkpoint, file)
+    given = needed(case, tmp_path)
+    assert run("upgrade", file, "--from", "0.2.0", *given) == 0
+    out = capsys.readouterr().out
+    note = out[out.index("The file has no hyper-parameters.") :]
+    assert note.startswith(
+        "The file has no hyper-parameters. These changed too, and the model "
+        "has to be built with those of 0.7.0:\n"
+        "  0.3.0-forcing-window: The window of the forcing can be chosen"
+    )
+    assert "  0.3.0-arguments: " in note
+
+
+def test_twice_does_nothing(owned, tmp_path, capsys):
+    file = tmp_path / "weights.safetensors"
+    export(owned("0.6.0-graph_lam").checkpoint, file)
+    assert run("upgrade", file, "--from", "0.6.0", "--in-place") == 0
+    backup = tmp_path / "weights.safetensors.bak"
+    assert backup.exists()
+    before = file.read_bytes()
+    capsys.readouterr()
+    assert run("upgrade", file) == 0
+    assert capsys.readouterr().out == (
+        "weights.safetensors has the layout of 0.7.0 already.\n"
+    )
+    assert file.read_bytes() == before
+
+
+def test_there_are_no_checksums(owned, tmp_path, capsys):
+    file = tmp_path / "weights.safetensors"
+    export(owned("0.6.0-graph_lam").checkpoint, file)
+    for command in ("inspect", "upgrade"):
+        assert run(command, file, "--verify") == 1
+        assert capsys.readouterr().err.startswith(
+            "weights.safetensors is a safetensors file, and these have no "
+            "checksums.\n"
+        )
+
+
+def test_nothing_is_overwritten(owned, tmp_path, capsys):
+    file = tmp_path / "weights.safetensors"
+    export(owned("0.6.0-graph_lam").checkpoint, file)
+    new = tmp_path / "upgraded_weights.safetensors"
+    new.write_text("precious")
+    assert run("upgrade", file, "--from", "0.6.0") == 1
+    assert "is there already" in capsys.readouterr().err
+    assert new.read_text() == "precious"
+
+
+def test_a_full_disk(owned, tmp_path, capsys, monkeypatch):
+    file = tmp_path / "weights.safetensors"
+    export(owned("0.6.0-graph_lam").checkpoint, file)
+    before = file.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    assert run("upgrade", file, "--from", "0.6.0") == 1
+    assert capsys.readouterr().err.startswith(
+        "upgraded_weights.safetensors can't be written.\n"
+    )
+    assert os.listdir(tmp_path) == [file.name]
+    assert file.read_bytes() == before
