@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import os
+import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,6 +28,10 @@ _EXPLAINED = frozenset(
 )
 # These say of themselves what is wrong, unless the outputs are wrong, too.
 _OF_THEIR_OWN = frozenset({"native", "resumes"})
+
+
+# Of the 30 s that the diagnosis of a reference may take.
+_LONGEST_SEARCH_S = 15.0
 
 
 class Explaining:
@@ -77,7 +85,30 @@ class Explaining:
         lines = [
             f"  {label}: {fact}" for label, fact in finding.facts().items()
         ]
-        return "\n".join([text, "", "Why:", *lines])
+        mended = self._mended(item, subject)
+        return "\n".join([text, "", "Why:", *lines, *mended])
+
+    def _mended(self, item: pytest.Function, subject: Subject) -> list[str]:
+        """Look for the step that mends a cause, once for each cause."""
+        from pytest_nlam_compat.diagnosis.stepping import suggest_steps
+        from pytest_nlam_compat.diagnosis.suggesting import Budget
+
+        with tempfile.TemporaryDirectory() as folder, _quiet():
+            found = suggest_steps(
+                [subject], Path(folder), Budget(seconds=_LONGEST_SEARCH_S)
+            )
+        if not found.verified:
+            return []
+        item.user_properties += [
+            ("nlam_suggestion", step.python()) for step in found.steps
+        ]
+        return [
+            "",
+            "What mends it:",
+            found.report(),
+            "`nlam-compat suggest --write` proves it on all references, and "
+            "adds it to the steps of the repository.",
+        ]
 
     def _why(self, subject: Subject, check: str) -> Finding | None:
         from pytest_nlam_compat.diagnosis.reasons import OF_A_CHECK, why
@@ -96,3 +127,16 @@ class Explaining:
                 finding = None
             self._found[name, check] = finding
         return self._found[name, check]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Drop what the code under test logs about each model that is tried."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

@@ -15,6 +15,7 @@ from pytest_nlam_compat.diagnosis.steps import Step, make_steps, prove
 from pytest_nlam_compat.diagnosis.suggesting import Budget, Search, search
 from pytest_nlam_compat.diagnosis.trials import Operations, attempt
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations import ByWidth
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.routes.subject import Subject
@@ -76,6 +77,11 @@ class Suggestions:
             else:
                 lines.append("NOT verified:")
             lines.append(step.python())
+            if any(isinstance(o, ByWidth) for o in step.migration.operations):
+                lines.append(
+                    "It knows the widths of these references, and refuses "
+                    "runs of another: better say the rule behind them."
+                )
         for name, found in self.several.items():
             lines.append(
                 f"{name}: {len(found.verified)} different steps give its "

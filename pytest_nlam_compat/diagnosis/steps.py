@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_nlam_compat.diagnosis.trials import Operations, attempt
+from pytest_nlam_compat.diagnosis.widths import Using, by_width, words
 from pytest_nlam_compat.migrations import (
     FoldStaticFeatures,
     Holds,
@@ -83,13 +84,13 @@ def make_steps(
         In the order in which they are to be applied; not proved yet.
     """
     # By what they print: not every operation can be hashed.
-    users: dict[str, tuple[Operations, list[Subject]]] = {}
+    users: dict[str, Using] = {}
     for subject in subjects:
         for unit in units(mended[subject.reference.id]):
             users.setdefault(repr(unit), (unit, []))[1].append(subject)
     steps = []
     taken = {step.id for s in subjects for step in s.registry.steps}
-    for unit, using in users.values():
+    for unit, using in by_width(list(users.values())):
         ids = {subject.reference.id for subject in using}
         others = [s for s in subjects if s.reference.id not in ids]
         step = Step(_migration(unit, using, others, taken))
@@ -106,28 +107,19 @@ def units(operations: Operations) -> list[Operations]:
     """
     groups: list[tuple[set[str], list[Operation]]] = []
     for operation in operations:
-        words = set(_words(operation))
-        joined = [group for group in groups if group[0] & words]
+        said = set(words(operation))
+        joined = [group for group in groups if group[0] & said]
         if not joined:
-            groups.append((words, [operation]))
+            groups.append((said, [operation]))
             continue
         first = joined[0]
         for group in joined[1:]:
             first[0].update(group[0])
             first[1].extend(group[1])
             groups.remove(group)
-        first[0].update(words)
+        first[0].update(said)
         first[1].append(operation)
     return [tuple(group) for _, group in groups]
-
-
-def _words(operation: Operation) -> Iterable[str]:
-    """Names of modules and tensors that an operation says."""
-    for place in fields(operation):
-        value = getattr(operation, place.name)
-        values = [value] if isinstance(value, str) else value
-        if isinstance(values, list | tuple | dict):
-            yield from (v for v in values if isinstance(v, str) and "." in v)
 
 
 def _migration(
@@ -163,7 +155,7 @@ def _predicate(
 ) -> Holds | None:
     """Find a module that tells the runs that need a step from the others."""
     said = [
-        word.removeprefix(_PREFIX) for o in part for word in sorted(_words(o))
+        word.removeprefix(_PREFIX) for o in part for word in sorted(words(o))
     ]
     for name in (*said, *_modules(using[0])):
         holds = Holds(name)

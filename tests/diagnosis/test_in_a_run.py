@@ -14,6 +14,11 @@ EPSILON = (
     "nn.LayerNorm(blueprint[-1])",
     "nn.LayerNorm(blueprint[-1], eps=1e-6)",
 )
+STATES = (
+    "models/step_predictors/graph/base.py",
+    "                prev_state,\n                prev_prev_state,\n",
+    "                prev_prev_state,\n                prev_state,\n",
+)
 
 
 def test_the_cause_is_told_in_full_once(project):
@@ -62,3 +67,41 @@ def test_a_broken_diagnosis_does_not_hide_the_failure(project):
             "The diagnosis itself failed, please report it: *",
         ]
     )
+
+
+def test_the_step_that_mends_it_is_told_once(project):
+    project.neural_lam(STATES)
+    result = project.run(
+        *ONE, "--nlam-compat", "-k", "outputs or loss", "--junitxml=report.xml"
+    )
+    assert result.ret == 1
+    assert shows_no_traceback(result)
+    result.stdout.fnmatch_lines(
+        [
+            "Why:",
+            "  cause: the input of grid_embedder has its columns in another "
+            "order",
+            "What mends it:",
+            "Verified on 0.7.0-graph_lam: largest difference * of the spread.",
+            "Migration(",
+            '    since="0.8.0",',
+            "        PermuteInputColumns('forecaster.predictor.grid_embedder.0."
+            "weight', (4, 5, 6, 7, 0, 1, 2, 3), start=0),",
+            ")",
+            "`nlam-compat suggest --write` proves it on all references, and "
+            "adds it to the steps of the repository.",
+            "*_ test_outputs_float32[[]0.7.0-graph_lam[]] _*",
+        ]
+    )
+    assert result.stdout.str().count("What mends it:") == 1
+    # Once more in the record of the check that told it.
+    report = (project.folder / "report.xml").read_text()
+    assert report.count('name="nlam_suggestion" value="Migration(') == 1
+
+
+def test_no_step_is_told_where_none_is_verified(project):
+    project.neural_lam(EPSILON)
+    result = project.run(*ONE, "--nlam-compat", "-k", "test_outputs")
+    assert "Why:" in result.outlines
+    assert "What mends it:" not in result.outlines
+    assert "Migration(" not in result.stdout.str()

@@ -4,6 +4,7 @@ from pytest_nlam_compat.migrations.operations.added_columns import (
     AddInputColumns,
 )
 from pytest_nlam_compat.migrations.operations.base import Operation
+from pytest_nlam_compat.migrations.operations.by_width import ByWidth
 from pytest_nlam_compat.migrations.operations.columns import (
     MoveInputColumns,
     PermuteInputColumns,
@@ -57,6 +58,7 @@ from pytest_nlam_compat.migrations.operations.tensors import (
 __all__ = [
     "Add",
     "AddInputColumns",
+    "ByWidth",
     "CallFunction",
     "Cast",
     "Concatenate",

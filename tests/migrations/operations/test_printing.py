@@ -9,6 +9,7 @@ from pytest_nlam_compat.migrations import operations as room
 EXAMPLES = [
     migrations.AddInputColumns("a", (1, 3)),
     migrations.Add("a.b", (2, 3), fill=0.5, buffer=True, before="a"),
+    migrations.ByWidth("a", {3: (migrations.PermuteInputColumns("a", (0,)),)}),
     migrations.Cast("a.*", "float64"),
     migrations.Concatenate(("a", "b"), "c", dim=1),
     migrations.Drop("a"),
