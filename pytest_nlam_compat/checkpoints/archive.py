@@ -14,6 +14,7 @@ from pytest_nlam_compat.checkpoints.refusals import (
     SAVE_AGAIN,
     printable,
     refusal,
+    torch_script,
 )
 from pytest_nlam_compat.checkpoints.sniff import open_regular, refuse_foreign
 from pytest_nlam_compat.checkpoints.zipformat import Record, read_directory
@@ -201,12 +202,7 @@ class Archive:
         if "constants.pkl" in names or any(
             name.startswith("code/") for name in names
         ):
-            raise refusal(
-                self.path,
-                "is a TorchScript archive: a program, and no checkpoint",
-                "Give the checkpoint that it was made from; or load it with "
-                "torch.jit.load and save its state_dict() with torch.save.",
-            )
+            raise torch_script(self.path)
         if "data.pkl" not in names:
             raise refusal(
                 self.path,

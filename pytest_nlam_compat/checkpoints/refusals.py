@@ -46,6 +46,16 @@ def refusal(path: Path, what: str, remedy: str, **facts: object) -> CompatError:
     )
 
 
+def torch_script(path: Path) -> CompatError:
+    """Make the error for an archive of torch.jit.save."""
+    return refusal(
+        path,
+        "is a TorchScript archive: a program, and no checkpoint",
+        "Give the checkpoint that it was made from; or load it with "
+        "torch.jit.load and save its state_dict() with torch.save.",
+    )
+
+
 def printable(text: str, limit: int = 80) -> str:
     """Return text from a file that nobody trusts, fit for a terminal."""
     short = text if len(text) <= limit else text[:limit] + "..."

@@ -20,6 +20,7 @@ from pytest_nlam_compat.checkpoints.refusals import (
     SAVE_AGAIN,
     printable,
     refusal,
+    torch_script,
 )
 
 LOCAL = struct.Struct("<4s5H3I2H")
@@ -181,6 +182,9 @@ def _entry(
     size, packed, header_at = _zip64(extra, [size, packed, header_at], path)
     if flags & _ENCRYPTED:
         raise refusal(path, "is encrypted", SAVE_AGAIN, record=printable(name))
+    if method != 0 and name.split("/")[1:2] == ["code"]:
+        # Of all that torch writes, it compresses these alone.
+        raise torch_script(path)
     if method != 0:
         raise refusal(
             path,

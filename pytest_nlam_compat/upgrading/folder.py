@@ -8,6 +8,7 @@ from typing import Any
 
 from pytest_nlam_compat.checkpoints.copying import Progress
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
+from pytest_nlam_compat.checkpoints.sniff import open_regular
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.origin import STAMP
 from pytest_nlam_compat.upgrading.output import UPGRADED, Output
@@ -77,7 +78,8 @@ def upgrade_folder(
     """Upgrade each ``.ckpt`` below a folder.
 
     Links are left out, and so are the outputs of an earlier call: a file
-    whose output is there counts as done.
+    whose output is there counts as done. A directory of such a name is one
+    that is refused, as a distributed checkpoint.
 
     Parameters
     ----------
@@ -98,7 +100,7 @@ def upgrade_folder(
     found = sorted(
         file
         for file in folder.rglob("*.ckpt")
-        if file.is_file() and not file.is_symlink()
+        if (file.is_file() or file.is_dir()) and not file.is_symlink()
     )
     files = [
         file
@@ -108,6 +110,9 @@ def upgrade_folder(
             and file.with_name(file.name.removeprefix(UPGRADED)) in found
         )
     ]
+    if not files and (folder.suffix == ".ckpt" or _is_distributed(folder)):
+        # It says what it is, and what to do with it.
+        open_regular(folder)
     if not files:
         raise CompatError(
             "There are no checkpoints below the folder.",
@@ -125,6 +130,13 @@ def upgrade_folder(
         except CompatError as error:
             results[file] = error
     return Rows(folder, results)
+
+
+def _is_distributed(folder: Path) -> bool:
+    """Tell whether torch or DeepSpeed wrote a checkpoint as this folder."""
+    return any(
+        (folder / name).is_file() for name in (".metadata", "zero_to_fp32.py")
+    )
 
 
 def _upgrade(

@@ -92,6 +92,15 @@ def test_no_regular_file(tmp_path: Path) -> None:
     assert refused(tmp_path / "pipe").what == "pipe is not a regular file."
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_program(tmp_path: Path) -> None:
+    path = tmp_path / "program.ckpt"
+    torch.jit.script(torch.nn.Linear(1, 1)).save(path)
+    assert refused(path).what == (
+        "program.ckpt is a TorchScript archive: a program, and no checkpoint."
+    )
+
+
 def test_other_zip_archives(craft: Any, tmp_path: Path) -> None:
     script = craft(EMPTY_DICT, {"constants.pkl": b"", "code/a.py": b""})
     assert refused(script).what == (

@@ -86,3 +86,27 @@ def test_one_output_for_a_folder(runs, capsys):
         "  output: new.ckpt\n"
         "Leave -o out: each goes beside its old one.\n"
     )
+
+
+def test_a_distributed_checkpoint_among_others(runs, capsys):
+    (runs / "d.ckpt").mkdir()
+    (runs / "d.ckpt" / ".metadata").touch()
+    assert main(["upgrade", str(runs), "--dry-run"]) == 1
+    assert (
+        "d.ckpt       ?      refused: d.ckpt is a directory, as distributed "
+        "checkpoints are."
+    ) in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("d.ckpt", "x"), ("d", ".metadata"), ("d", "zero_to_fp32.py")],
+)
+def test_a_distributed_checkpoint_alone(tmp_path, name, file, capsys):
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / file).touch()
+    assert main(["upgrade", str(folder)]) == 1
+    assert capsys.readouterr().err.startswith(
+        f"{name} is a directory, as distributed checkpoints are.\n"
+    )
