@@ -41,6 +41,9 @@ _WINDOW = 2 * 1024 * 1024
 # default it is ten times that, in which 10 MB could be copied.
 _WAIT = 0.0005
 
+# So long nobody helps where no core is free, in s.
+_PAUSE = 0.005
+
 _MAGIC = b"PK\x03\x04"
 _POPULATE_WRITE = 23  # of Linux; Python 3.11 has no name for it
 
@@ -103,7 +106,12 @@ class HeadStart:
         with self._lock:
             self._end = min(self._end, end)
             self._piece = _LAST_PIECES
-        while filled := self._fill_last():
+        filled: bool | None = True
+        while filled and self._thread.is_alive():
+            if _core_is_free():
+                filled = self._fill_last()
+            else:
+                self._thread.join(_PAUSE)
             if progress:
                 progress(min(self.done + end - self._end, end), end)
         self._thread.join()
@@ -152,7 +160,7 @@ class HeadStart:
         with self._lock:
             start = (self._end - 1) // _WINDOW * _WINDOW
             size = self._end - start
-            if start < self._claimed or not _second_core():
+            if start < self._claimed:
                 return False
             self._end = start
         try:
@@ -197,8 +205,20 @@ def begin(source: Path, target: Path) -> HeadStart | None:
     return None
 
 
-def _second_core() -> bool:
-    return len(os.sched_getaffinity(0)) > 1
+def _core_is_free() -> bool:
+    """Tell whether a core would do nothing, if nobody helped.
+
+    By memory that is mapped a copy costs twice the time of a core, and what
+    others have to do would wait for it, as would the thread.
+    """
+    cores = len(os.sched_getaffinity(0))
+    try:
+        # The numbers of threads that run, or would, and of all: 3/281.
+        running = Path("/proc/loadavg").read_text().split()[3].split("/")[0]
+        # This one and the other are two of them.
+        return cores > 1 and int(running) <= cores
+    except (OSError, ValueError, IndexError):
+        return False
 
 
 def _identity(descriptor: int) -> tuple[int, ...]:

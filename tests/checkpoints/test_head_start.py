@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -191,17 +192,20 @@ def test_a_copy_that_breaks_off(
 def test_a_helper_that_fails(
     old: Path, new: Path, monkeypatch: pytest.MonkeyPatch, failure: str
 ) -> None:
-    # A thread that does nothing before its helper has begun.
-    monkeypatch.setattr(module, "_PIECE", 0)
+    monkeypatch.setattr(module, "_core_is_free", lambda: True)
+    # A thread that does nothing, until its helper has given up.
+    waits = threading.Event()
+    monkeypatch.setattr(HeadStart, "_work", lambda _: waits.wait())
 
     class Refusing(mmap.mmap):
         def madvise(self, *_: int) -> None:
+            waits.set()
             raise OSError(22, "refused")
 
     if failure == "refused":
         monkeypatch.setattr(mmap, "mmap", Refusing)
     else:
-        monkeypatch.setattr(os, "preadv", lambda *_: 1)
+        monkeypatch.setattr(os, "preadv", lambda *_: waits.set() or 1)
     head_start = begin(old, new)
     assert head_start is not None
     assert_same(new, rewrite(old, new, head_start))
@@ -211,21 +215,44 @@ def test_a_helper_that_fails(
 def test_only_the_helper(
     old: Path, new: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_PIECE", 0)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    # A thread that does nothing, until its helper has done all.
+    waits = threading.Event()
+    monkeypatch.setattr(HeadStart, "_work", lambda _: waits.wait())
     head_start = begin(old, new)
     assert head_start is not None
-    head_start._thread.join()
-    assert head_start.done == 0
+
+    def core_is_free() -> bool:
+        if head_start._end == 0:
+            waits.set()
+        return True
+
+    monkeypatch.setattr(module, "_core_is_free", core_is_free)
     assert_same(new, rewrite(old, new, head_start))
     assert head_start.done > 6_000_000
     head_start.close()
 
 
-def test_on_one_core_it_does_not_help(
+@pytest.mark.parametrize(
+    ("cores", "load", "free"),
+    [
+        ({0, 1}, "0.1 0.1 0.1 2/300 1", True),
+        ({0, 1}, "0.1 0.1 0.1 3/300 1", False),
+        ({0}, "0.1 0.1 0.1 1/300 1", False),
+        ({0, 1}, "of another system", False),
+    ],
+)
+def test_when_a_core_is_free(
+    cores: set[int], load: str, free: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: cores)
+    monkeypatch.setattr(Path, "read_text", lambda _: load)
+    assert module._core_is_free() is free
+
+
+def test_where_no_core_is_free_it_does_not_help(
     old: Path, new: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    monkeypatch.setattr(module, "_core_is_free", lambda: False)
     monkeypatch.setattr(mmap, "mmap", None)
     head_start = begin(old, new)
     assert head_start is not None
