@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 
 from pytest_nlam_compat.checkpoints.copying import Progress
 from pytest_nlam_compat.checkpoints.weights import read_run
@@ -70,10 +71,26 @@ def upgrade(
         output.refuse_taken()
         outcome.output = output.path
         checkpoint.data, run, outcome.notes = carry(checkpoint, way, request)
-        _place_graph(run, graph, request, outcome)
-        if not request.dry_run:
-            outcome.backup = output.write(checkpoint, progress)
+        with _graph_with_it(request):
+            _place_graph(run, graph, request, outcome)
+            if not request.dry_run:
+                outcome.backup = output.write(checkpoint, progress)
     return outcome
+
+
+@contextlib.contextmanager
+def _graph_with_it(request: Request) -> Iterator[None]:
+    """Remove a new graph directory again where its checkpoint fails."""
+    target = request.graph_out
+    there = target is None or target.exists()
+    try:
+        yield
+    except BaseException:
+        if target is not None and not there:
+            import shutil
+
+            shutil.rmtree(target, ignore_errors=True)
+        raise
 
 
 def _place_graph(

@@ -268,3 +268,18 @@ def test_a_file_that_is_not_there(tmp_path, command, capsys):
         "  cause: No such file or directory\n"
         "Check the path and its permissions.\n"
     )
+
+
+def test_no_graph_is_left_without_its_checkpoint(owned, tmp_path, capsys):
+    case = owned("0.1.0-graph_lam")
+    arguments = list(everything(case, tmp_path))
+    arguments[2] = tmp_path / "no" / "such" / "new.ckpt"
+    assert upgrade(*arguments) == 1
+    assert capsys.readouterr().err.startswith("new.ckpt can't be written.\n")
+    assert os.listdir(tmp_path) == []
+    # One that was there before, and is the same, stays.
+    arguments[2] = tmp_path / "new.ckpt"
+    assert upgrade(*arguments) == 0
+    arguments[2] = tmp_path / "no" / "such" / "new.ckpt"
+    assert upgrade(*arguments) == 1
+    assert sorted(os.listdir(tmp_path)) == ["graph", "new.ckpt"]
