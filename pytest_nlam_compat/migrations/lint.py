@@ -114,7 +114,9 @@ def check_on_run(
         except CompatError as error:
             return [*findings, Finding(step.id, str(error))]
         function = _on_weights(step, before)
-        findings += check_function(step.id, function, before.state_dict)
+        findings += check_function(
+            step.id, function, before.state_dict, planned=True
+        )
         findings += [
             Finding(step.id, f"Numbers the parameter {name!r} {why}.")
             for name, why in _misnumbered(run)

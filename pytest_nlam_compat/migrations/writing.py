@@ -182,6 +182,8 @@ def _with_imports(text: str) -> str:
         return text
     lines = text.splitlines(keepends=True)
     line = f"from {migrations.__name__} import {', '.join(missing)}\n"
+    if not end:
+        line += "\n"
     return "".join([*lines[:end], line, *lines[end:]])
 
 

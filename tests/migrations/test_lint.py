@@ -169,6 +169,30 @@ def test_a_prefix_that_is_put_again_is_told():
     ]
 
 
+def exchange(state_dict):
+    names = {"a.w": "b.w", "b.w": "a.w"}
+    return {names[name]: tensor for name, tensor in state_dict.items()}
+
+
+def test_an_exchange_is_told_unless_it_is_made_once():
+    found = lint.check_function("s", exchange, weights("a.w", "b.w"))
+    assert told(found) == ["s: Twice is not the same as once."]
+    found = lint.check_function(
+        "s", exchange, weights("a.w", "b.w"), planned=True
+    )
+    assert found == []
+
+
+def test_a_step_may_exchange_names():
+    run = saved_run({"a.w": (2, 3), "b.w": (2, 4)})
+    swap = step(
+        *("0.7.0-swap", "0.7.0"),
+        *(Rename("a", "c"), Rename("b", "a"), Rename("c", "b")),
+    )
+    found = lint.check_on_run([swap], V6, Version("0.7.0"), run)
+    assert found == []
+
+
 @pytest.mark.parametrize(
     "operation",
     [Rename("a", "c"), Drop("a"), MoveUnder("top"), Add("n", (1,))],
