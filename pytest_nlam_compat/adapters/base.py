@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -237,7 +238,13 @@ class Adapter(Preparing, ABC):
         with warnings.catch_warnings():
             # There is no trainer to log to, which Lightning points out.
             warnings.filterwarnings("ignore", message=".*self.log.*")
-            loss = module.training_step(batch)  # type: ignore[operator]
+            step: Any = module.training_step
+            # Lightning gives the number of the batch to whoever takes it.
+            numbered = len(inspect.signature(step).parameters) > 1
+            loss = step(batch, 0) if numbered else step(batch)
+        # Both are a loss to Lightning.
+        if isinstance(loss, Mapping):
+            loss = loss["loss"]
         assert isinstance(loss, Tensor)
         return loss
 

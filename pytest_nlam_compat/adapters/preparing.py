@@ -103,12 +103,13 @@ class Preparing:
         samples: Sequence[int],
         ar_steps: int,
     ) -> Batch:
-        """Make a batch as training would: dataset, collation, transfer hook.
+        """Make a batch as training would: dataset, collation, transfer hooks.
 
         Parameters
         ----------
         module : torch.nn.Module
-            Whose ``on_after_batch_transfer`` standardises from 0.7 on.
+            Whose ``on_after_batch_transfer`` standardises from 0.7 on, and
+            whose other hooks would do so to Lightning as well.
         datastore : StoredDatastore
         args : argparse.Namespace
             ``num_past_forcing_steps`` and ``num_future_forcing_steps``.
@@ -126,11 +127,10 @@ class Preparing:
         items = [dataset[index] for index in samples]
         batch = torch.utils.data.default_collate(items)
         device = next(module.parameters()).device
-        moved = tuple(tensor.to(device) for tensor in batch)
-        after_transfer = getattr(module, "on_after_batch_transfer", None)
-        if after_transfer is not None:
-            moved = after_transfer(moved, 0)
-        return tuple(moved)
+        hooks: Any = module  # each LightningModule has all of them
+        batch = hooks.on_before_batch_transfer(tuple(batch), 0)
+        batch = hooks.transfer_batch_to_device(batch, device, 0)
+        return tuple(hooks.on_after_batch_transfer(batch, 0))
 
     def dataset(self, datastore: Any, args: Namespace, ar_steps: int) -> Any:
         """Return the current code's ``WeatherDataset`` over a datastore."""

@@ -219,6 +219,39 @@ def test_a_batch_is_standardised_after_its_transfer(ready):
         assert torch.equal(found.to(recorded.dtype), recorded[1:2])
 
 
+@pytest.mark.parametrize("signature", ["batch", "batch, batch_idx", "b, i"])
+@pytest.mark.parametrize("returned", ["loss", "{'loss': loss, 'step': 1}"])
+def test_a_training_step_as_lightning_takes_it(ready, signature, returned):
+    """To Lightning all of these are the same, and so they are here."""
+    ready = ready("graph_lam")
+    batch = ready.reference.batch(torch.float32)
+    module = ready.build()
+    expected = ready.adapter.training_loss(module, batch)
+    step = module.training_step
+    names = {"step": step}
+    first = signature.partition(",")[0]
+    exec(
+        f"def training_step({signature}):\n"
+        f"    loss = step({first})\n"
+        f"    return {returned}\n",
+        names,
+    )
+    module.training_step = names["training_step"]
+    assert torch.equal(ready.adapter.training_loss(module, batch), expected)
+
+
+def test_a_batch_goes_through_all_hooks_of_its_transfer(ready):
+    ready = ready("graph_lam")
+    module = ready.build()
+    standardise = module.on_after_batch_transfer
+    module.on_before_batch_transfer = standardise
+    module.on_after_batch_transfer = lambda batch, index: batch
+    args = ready.hyper_parameters["args"]
+    batch = ready.adapter.batch(module, ready.datastore, args, [1], 3)
+    for found, recorded in zip(batch, ready.reference.batch(), strict=True):
+        assert torch.equal(found.to(recorded.dtype), recorded[1:2])
+
+
 def test_a_run_that_does_not_fit(ready):
     ready = ready("graph_lam")
     weights = dict(ready.checkpoint["state_dict"])
