@@ -107,8 +107,9 @@ def probe() -> CurrentCode:
         importlib.import_module("neural_lam.train_model")
         if package.__file__ is None:
             raise ImportError("the folder has no __init__.py")
-    # Whatever a working tree raises while it is imported is its cause.
-    except Exception as cause:
+    # Whatever a working tree raises while it is imported is its cause; a
+    # script that is imported by mistake leaves by SystemExit.
+    except (Exception, SystemExit) as cause:
         raise CompatError(
             "neural_lam is installed but its import fails.",
             facts={

@@ -237,8 +237,9 @@ def _imported(what: object) -> Iterator[None]:
     """Turn whatever an import raises into one clear error."""
     try:
         yield
-    # Not ours to foresee: somebody's file can raise anything.
-    except Exception as cause:
+    # Not ours to foresee: somebody's file can raise anything, and a script
+    # that parses its arguments leaves by SystemExit.
+    except (Exception, SystemExit) as cause:
         frames = [
             f"{frame.filename}:{frame.lineno}"
             for frame in traceback.extract_tb(cause.__traceback__)

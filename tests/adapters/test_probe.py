@@ -187,6 +187,8 @@ def broken(path, cause):
             "({package}/__init__.py)",
         ),
         ("train_model.py", "1 / 0", "ZeroDivisionError: division by zero"),
+        # A script that was never meant to be imported.
+        ("train_model.py", "raise SystemExit(2)", "SystemExit: 2"),
         (
             "train_model.py",
             "def main(:",

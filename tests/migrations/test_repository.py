@@ -210,6 +210,17 @@ def test_a_file_that_raises(write, tmp_path):
     )
 
 
+def test_a_script_that_leaves_python(write, tmp_path):
+    path = write("steps.py", "import sys\nsys.exit('usage: ...')")
+    assert error("steps.py", tmp_path) == (
+        "The migrations of the repository can't be imported.\n"
+        f"  importing: {path}\n"
+        "  cause: SystemExit: usage: ...\n"
+        f"  raised in: {path}:2\n"
+        "Mend what raised."
+    )
+
+
 def test_a_file_that_does_not_compile(write, tmp_path):
     path = write("steps.py", "MIGRATIONS = [")
     assert error("steps.py", tmp_path) == (
