@@ -18,6 +18,7 @@ from pytest_nlam_compat.migrations.operations.trees import (
     holds_instance_of,
 )
 from pytest_nlam_compat.migrations.parameters import CLAMP_BUFFERS
+from pytest_nlam_compat.migrations.wrapping import refuse_wrapped
 
 RELEASES = ("0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0", "0.6.0", "0.7.0")
 
@@ -109,8 +110,9 @@ def detect_origin(data: Mapping[str, Any]) -> Origin:
     Raises
     ------
     CompatError
-        The evidence leaves several releases, or none, or the file was
-        migrated by a newer version of this package.
+        The evidence leaves several releases, or none, the weights stand
+        where no release has them, or the file was migrated by a newer version
+        of this package.
     """
     record = data.get(STAMP)
     if isinstance(record, Mapping) and "layout" in record:
@@ -123,6 +125,7 @@ def detect_origin(data: Mapping[str, Any]) -> Origin:
                 evidence=(Evidence(f"stamped by {version}", (version,)),),
                 stamp=data.get(UPSTREAM_STAMP),
             )
+    refuse_wrapped(map(str, data.get("state_dict", {})))
     evidence = tuple(_evidence(data))
     left = [
         release

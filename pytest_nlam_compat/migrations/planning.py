@@ -11,6 +11,7 @@ from pytest_nlam_compat.migrations.history import HISTORY
 from pytest_nlam_compat.migrations.migration import Migration
 from pytest_nlam_compat.migrations.origin import detect_origin
 from pytest_nlam_compat.migrations.saved_run import SavedRun
+from pytest_nlam_compat.migrations.wrapping import refuse_wrapped
 
 
 def plan(
@@ -42,9 +43,10 @@ def plan(
     Raises
     ------
     CompatError
-        Several releases may have written it, and whatever `steps_between`
-        refuses.
+        Several releases may have written it, its weights stand where no
+        release has them, and whatever `steps_between` refuses.
     """
+    refuse_wrapped(run.state_dict)
     if origin is None:
         told = {
             "state_dict": run.state_dict,
