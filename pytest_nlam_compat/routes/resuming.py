@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pytest_nlam_compat.adapters.resuming import resume
+from pytest_nlam_compat.adapters.upstream import upstream_registry
 from pytest_nlam_compat.migrations import to_checkpoint_dict
 from pytest_nlam_compat.numerics.noise import ReplayNoise
 from pytest_nlam_compat.numerics.precision import default_dtype, reproducible
+from pytest_nlam_compat.routes.stamp import upstream_stamp
 from pytest_nlam_compat.routes.under_test import code_under_test
 
 if TYPE_CHECKING:
@@ -53,16 +55,11 @@ def resumed(subject: Subject) -> Resumed:
         Where the migrated optimizer does not belong to the current model, or
         the current code can't train.
     """
-    module = copy.deepcopy(subject.migrated(torch.float64))
+    module, checkpoint = _restored(subject)
     before = {
         name: parameter.detach().clone()
         for name, parameter in module.named_parameters()
     }
-    names = subject.run.optimizers[0].names
-    # Where the current code's own loader has renamed parameters it leaves the
-    # optimizer as it is: by position. So it is for a user, and so it is here.
-    renamed = len(names) == len(before) and set(names) != set(before)
-    state = to_checkpoint_dict(subject.run, None if renamed else list(before))
     batch = subject.reference.batch(torch.float64)
     init, target, forcing, times = (t.to(subject.device) for t in batch)
     noise = ReplayNoise(subject.reference.noise("loss"))
@@ -71,10 +68,13 @@ def resumed(subject: Subject) -> Resumed:
             loss, after = resume(
                 subject.adapter,
                 module,
-                state["optimizer_states"][0],
+                checkpoint["optimizer_states"][0],
                 (init, target, forcing, times),
             )
-    old = dict(zip(before, names, strict=True)) if renamed else {}
+    names = subject.run.optimizers[0].names
+    # Those that the current code's own loader has renamed: by position.
+    pairs = zip(before, names, strict=True)
+    old = {new: name for new, name in pairs if new not in names}
     return Resumed(
         loss=torch.tensor([loss], dtype=torch.float64),
         updates={
@@ -82,3 +82,20 @@ def resumed(subject: Subject) -> Resumed:
             for name in before
         },
     )
+
+
+def _restored(subject: Subject) -> tuple[nn.Module, dict[str, Any]]:
+    """Load a migrated run with its optimizer, as for going on with training.
+
+    Its parameters are numbered as in the file that it would be written to:
+    an optimizer knows nothing of names. The current code's own loader sees
+    all of it, and gives the optimizer up unless it is told to restore it.
+    """
+    module = copy.deepcopy(subject.migrated(torch.float64))
+    if hasattr(module, "restore_opt"):
+        module.restore_opt = True  # type: ignore[assignment]
+    checkpoint = copy.deepcopy(to_checkpoint_dict(subject.run))
+    checkpoint |= upstream_stamp(subject.recorded, upstream_registry())
+    with code_under_test("Loading the migrated run with its optimizer"):
+        subject.adapter.load_strictly(module, checkpoint)
+    return module, checkpoint

@@ -200,8 +200,11 @@ class Subject:
         if key not in self._models:
             checkpoint = to_checkpoint_dict(self.run)
             checkpoint |= upstream_stamp(self.recorded, upstream_registry())
+            # Copies: a loader may change a tensor in place.
             checkpoint["state_dict"] = {
-                name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+                name: tensor.to(dtype, copy=True)
+                if tensor.is_floating_point()
+                else tensor.clone()
                 for name, tensor in checkpoint["state_dict"].items()
             }
             module = self._built(dtype)

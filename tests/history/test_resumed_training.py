@@ -138,3 +138,44 @@ def test_what_the_loader_of_the_code_renames_stays_by_position(
     assert "forecaster.predictor.old_name.0.weight" in updates
     for update, other in zip(updates.values(), expected.values(), strict=True):
         assert torch.equal(update, other)
+
+
+def test_parameters_in_another_order_take_each_others_moments(
+    subject_of, current_adapter
+):
+    """Whoever resumes has a file, which numbers moments and names none."""
+
+    class Reordered(type(current_adapter)):
+        """Registers the second of two like modules first."""
+
+        def build(self, *args, **kwargs):
+            module = super().build(*args, **kwargs)
+            modules = module.forecaster.predictor._modules
+            names = list(modules)
+            names.remove("m2g_embedder")
+            names.insert(names.index("g2m_embedder"), "m2g_embedder")
+            for name in names:
+                modules[name] = modules.pop(name)
+            return module
+
+    subject = subject_of("0.7.0-graph_lam")
+    subject.adapter = Reordered(current_adapter.current)
+    with pytest.raises(CompatError) as caught:
+        judge(subject)
+    assert "_embedder." in caught.value.facts["differs most"]
+    assert caught.value.remedy.endswith("are registered in another order.")
+
+
+def test_a_loader_that_gives_the_optimizer_up_is_told(
+    subject_of, current_adapter
+):
+    class Forgetting(type(current_adapter)):
+        def load_strictly(self, module, checkpoint):
+            super().load_strictly(module, checkpoint)
+            fresh = module.configure_optimizers().state_dict()
+            checkpoint["optimizer_states"] = [fresh]
+
+    subject = subject_of("0.6.0-graph_lam")
+    subject.adapter = Forgetting(current_adapter.current)
+    with pytest.raises(CompatError, match="another one"):
+        judge(subject)
