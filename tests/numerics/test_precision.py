@@ -8,7 +8,6 @@ from torch import nn
 
 from pytest_nlam_compat.numerics.precision import (
     building,
-    cast,
     default_dtype,
     reproducible,
 )
@@ -112,12 +111,6 @@ def test_blocks_nest():
         with building(torch.float32):
             assert torch.zeros(1).dtype is torch.float32
         assert torch.zeros(1).dtype is torch.float64
-
-
-def test_cast_is_of_the_same_module():
-    module = Module()
-    assert cast(module, torch.float64) is module
-    assert module.mean.dtype is module.layer.weight.dtype is torch.float64
 
 
 BACKENDS = torch.backends
