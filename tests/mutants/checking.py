@@ -61,7 +61,7 @@ def mend(mutant, subjects, folder, fixtures, outcome):
     for number, name in enumerate(mutant.cases):
         place = folder / f"mended{number}"
         subject = subject_of(name, subjects[0].adapter, place, fixtures, steps)
-        outcome.after |= failures(subject)
+        outcome.after |= failures(subject) | failures_of_steps(subject)
 
 
 def subject_of(name, adapter, folder, fixtures, migrations=()):
@@ -104,4 +104,22 @@ def failures(subject) -> dict[str, str]:
             run()
         except CompatError as error:
             failed[f"{subject.reference.id} {name}"] = str(error)
+    return failed
+
+
+def failures_of_steps(subject) -> dict[str, str]:
+    """Messages of the checks that only a run with steps can fail."""
+    from pytest_nlam_compat.checks.resuming import judge_resumed
+    from pytest_nlam_compat.errors import CompatError
+    from pytest_nlam_compat.migrations.lint import check_on_run
+
+    registry, reference = subject.registry, subject.reference
+    findings = check_on_run(
+        registry.steps, reference.release, registry.layout, subject.recorded
+    )
+    failed = {f"{reference.id} migrations": str(f) for f in findings}
+    try:
+        judge_resumed(reference, subject)
+    except CompatError as error:
+        failed[f"{reference.id} resumes"] = str(error)
     return failed
