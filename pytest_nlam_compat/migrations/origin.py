@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from pytest_nlam_compat.checkpoints.standins import Instance
 from pytest_nlam_compat.errors import CompatError
@@ -119,6 +119,7 @@ def detect_origin(data: Mapping[str, Any]) -> Origin:
         return _stamped(data, str(record["layout"]))
     if isinstance(record, Mapping) and "stamp" in record:
         version = _version_in(record["stamp"])
+        _refuse_unknown(version)
         if version in RELEASES:
             return Origin(
                 release=version,
@@ -181,9 +182,17 @@ def refuse_newer(origin: Origin, newest: int | None) -> None:
     Raises
     ------
     CompatError
-        The stamp is newer.
+        The stamp is newer, or none that neural-lam writes.
     """
-    if origin.stamp is None or (newest is not None and origin.stamp <= newest):
+    if origin.stamp is None:
+        return
+    if not isinstance(origin.stamp, int):
+        raise CompatError(
+            "The stamp of the checkpoint is no number.",
+            facts={UPSTREAM_STAMP: repr(origin.stamp)},
+            remedy="Give the file as neural-lam has written it.",
+        )
+    if newest is not None and origin.stamp <= newest:
         return
     raise CompatError(
         "The checkpoint was written by a newer neural-lam.",
@@ -220,6 +229,22 @@ def _version_in(stamp: Any) -> str:
         return str(stamp["neural_lam"]["version"])
     except (TypeError, KeyError):
         return ""
+
+
+def _refuse_unknown(version: str) -> None:
+    """Refuse a file that a release wrote of which nothing is known here."""
+    try:
+        parsed = Version(version)
+    except InvalidVersion:
+        return
+    made_from_tags = parsed.is_devrelease or parsed.local is not None
+    if not made_from_tags and parsed > Version(RELEASES[-1]):
+        raise CompatError(
+            "The checkpoint was written by a neural-lam that this "
+            "pytest-nlam-compat does not know.",
+            facts={"stamped by": version, "newest known": RELEASES[-1]},
+            remedy="Upgrade pytest-nlam-compat.",
+        )
 
 
 def _evidence(data: Mapping[str, Any]) -> Iterable[Evidence]:

@@ -163,3 +163,39 @@ def test_a_file_that_a_newer_version_of_ours_has_migrated_is_refused():
         "  newest known: 0.7.0\n"
         "Upgrade pytest-nlam-compat."
     )
+
+
+def stamped_by(version):
+    return {"nlam_compat": {"stamp": {"neural_lam": {"version": version}}}}
+
+
+@pytest.mark.parametrize("version", ["0.7.1", "0.8.0rc1", "1.0"])
+def test_a_file_that_a_newer_release_has_stamped_is_refused(version):
+    with pytest.raises(CompatError) as caught:
+        detect_origin(checkpoint("0.7.0") | stamped_by(version))
+    assert str(caught.value) == (
+        "The checkpoint was written by a neural-lam that this "
+        "pytest-nlam-compat does not know.\n"
+        f"  stamped by: {version}\n"
+        "  newest known: 0.7.0\n"
+        "Upgrade pytest-nlam-compat."
+    )
+
+
+@pytest.mark.parametrize("version", ["0.7.1.dev3+gabc", "0.8.0+local", "?"])
+def test_the_version_of_a_development_install_says_nothing(version):
+    origin = detect_origin(checkpoint("0.7.0") | stamped_by(version))
+    assert origin.release == "0.7.0"
+    assert "stamped" not in str(origin.evidence)
+
+
+@pytest.mark.parametrize("found", ["2", 2.5, [1]])
+def test_a_stamp_that_is_no_number_is_refused(found):
+    data = checkpoint("0.7.0") | {"neural_lam_checkpoint_version": found}
+    with pytest.raises(CompatError) as caught:
+        refuse_newer(detect_origin(data), 3)
+    assert str(caught.value) == (
+        "The stamp of the checkpoint is no number.\n"
+        f"  neural_lam_checkpoint_version: {found!r}\n"
+        "Give the file as neural-lam has written it."
+    )
