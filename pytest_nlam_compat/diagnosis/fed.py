@@ -13,8 +13,8 @@ from pytest_nlam_compat.diagnosis.alignment import (
     agrees,
     row_difference,
 )
+from pytest_nlam_compat.diagnosis.column_change import ColumnChange
 from pytest_nlam_compat.diagnosis.columns import (
-    ColumnChange,
     explain_columns,
     rounded_columns,
 )

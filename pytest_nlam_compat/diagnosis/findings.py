@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pytest_nlam_compat.diagnosis.columns import ColumnChange
+from pytest_nlam_compat.diagnosis.column_change import ColumnChange
 from pytest_nlam_compat.diagnosis.edges import EdgeChange
 
 KINDS = {

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pytest_nlam_compat.diagnosis.changes import Change
-from pytest_nlam_compat.diagnosis.columns import ColumnChange
+from pytest_nlam_compat.diagnosis.column_change import ColumnChange
 from pytest_nlam_compat.diagnosis.exchanging import exchange
 from pytest_nlam_compat.diagnosis.findings import Finding
 from pytest_nlam_compat.diagnosis.matching import match
