@@ -113,7 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"Put it into {place.shown}, or run it again with --write.")
         if place.advice:
             print(place.advice)
-    return int(bool(found.unmended or found.several or found.unproved))
+    return int(not found.complete)
 
 
 def _options(arguments: argparse.Namespace) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from pytest_nlam_compat.migrations import Operation, Rename
 from pytest_nlam_compat.migrations.operations.segments import match
@@ -32,10 +32,30 @@ def generalise(names: Iterable[str], everything: Collection[str]) -> list[str]:
         groups.setdefault((len(segments), tail), []).append(name)
     patterns: list[str] = []
     for members in groups.values():
-        pattern = _common(members)
-        covered = {n for n in everything if _full(pattern, n)}
-        patterns += [pattern] if covered <= set(wanted) else members
+        pattern = one_pattern(members, everything)
+        patterns += members if pattern is None else [pattern]
     return patterns
+
+
+def one_pattern(
+    names: Sequence[str], everything: Collection[str]
+) -> str | None:
+    """Find the pattern that names some things in full, and no others.
+
+    Parameters
+    ----------
+    names : sequence of str
+        With as many segments each.
+    everything : collection of str
+        All that a pattern could name.
+
+    Returns
+    -------
+    str or None
+    """
+    pattern = _common(names)
+    covered = {n for n in everything if _full(pattern, n)}
+    return pattern if covered <= set(names) else None
 
 
 def _full(pattern: str, name: str) -> bool:
@@ -43,7 +63,7 @@ def _full(pattern: str, name: str) -> bool:
     return found is not None and not found.rest
 
 
-def _common(names: list[str]) -> str:
+def _common(names: Sequence[str]) -> str:
     columns = zip(*(name.split(".") for name in names), strict=True)
     return ".".join(_segment(sorted(set(column))) for column in columns)
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from pytest_nlam_compat.checks.judging import differences, insist_on_outputs
+from pytest_nlam_compat.diagnosis.ordering import reorderings
 from pytest_nlam_compat.diagnosis.reasons import why
 from pytest_nlam_compat.diagnosis.steps import Step, make_steps, prove
 from pytest_nlam_compat.diagnosis.suggesting import Budget, Search, search
-from pytest_nlam_compat.diagnosis.trials import Operations, attempt
+from pytest_nlam_compat.diagnosis.trials import Operations, Trial, attempt
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import ByWidth
 
@@ -39,6 +40,9 @@ class Suggestions:
         Why those without a step fail.
     unproved : list of str
         References that do not pass with all steps together.
+    training : dict of str to str
+        References that pass with them, and why training does not go on as it
+        did.
     """
 
     steps: list[Step] = field(default_factory=list)
@@ -47,12 +51,19 @@ class Suggestions:
     passing: list[str] = field(default_factory=list)
     causes: dict[str, str] = field(default_factory=dict)
     unproved: list[str] = field(default_factory=list)
+    training: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every reference passes or is mended, in one way only."""
+        return not (
+            self.unmended or self.several or self.unproved or self.training
+        )
 
     @property
     def verified(self) -> bool:
-        """Whether every reference that failed is mended, in one way only."""
-        lacking = self.unmended or self.several or self.unproved
-        return bool(self.steps) and not lacking
+        """Whether there are steps, and they mend every reference."""
+        return bool(self.steps) and self.complete
 
     @property
     def writable(self) -> bool:
@@ -82,6 +93,11 @@ class Suggestions:
                     "It knows the widths of these references, and refuses "
                     "runs of another: better say the rule behind them."
                 )
+        for name, why_not in self.training.items():
+            lines.append(
+                f"{name}: its outputs are mended, and NOT its optimizer. "
+                f"{why_not}"
+            )
         for name, found in self.several.items():
             lines.append(
                 f"{name}: {len(found.verified)} different steps give its "
@@ -143,7 +159,8 @@ def suggest_steps(
             found.causes[name] = why(subject, "outputs").cause
     concerned = [s for s in subjects if s.reference.id in mended]
     found.steps = make_steps(concerned, mended)
-    found.unproved = prove(found.steps, concerned, folder / "proof")
+    proof = prove(found.steps, concerned, folder / "proof")
+    found.unproved, found.training = proof.failed, proof.training
     return found
 
 
@@ -153,20 +170,26 @@ def _known(
     """Try what has mended other references."""
     different = {repr(part): part for part in parts if part}
     for number, part in enumerate(different.values()):
-        if attempt(subject, part, folder / f"known{number}").verified:
+        trial = attempt(subject, part, folder / f"known{number}")
+        if trial.verified and _in_order(trial):
             return part
     return None
 
 
+def _in_order(trial: Trial) -> bool:
+    assert trial.module is not None
+    return not reorderings(trial.subject.run, trial.module)
+
+
 def _passes(subject: Subject) -> bool:
     try:
-        outputs = subject.outputs(
-            subject.migrated(torch.float64), torch.float64
-        )
+        module = subject.migrated(torch.float64)
+        outputs = subject.outputs(module, torch.float64)
         insist_on_outputs(subject.reference, outputs, torch.float64)
-        return differences(subject.reference, outputs)[0].share <= 1
+        worst = differences(subject.reference, outputs)[0]
     except CompatError:
         return False
+    return worst.share <= 1 and not reorderings(subject.run, module)
 
 
 def _listed(operations: Operations) -> str:

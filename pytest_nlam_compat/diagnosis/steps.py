@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_nlam_compat.checks.resuming import judge_resumed
 from pytest_nlam_compat.diagnosis.trials import Operations, attempt
 from pytest_nlam_compat.diagnosis.widths import Using, by_width, words
+from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import (
     FoldStaticFeatures,
     Holds,
     Migration,
     Operation,
+    Reorder,
     ReverseEdges,
     ShiftNodes,
 )
@@ -90,7 +93,9 @@ def make_steps(
             users.setdefault(repr(unit), (unit, []))[1].append(subject)
     steps = []
     taken = {step.id for s in subjects for step in s.registry.steps}
-    for unit, using in by_width(list(users.values())):
+    # An order is one of all that other steps have made.
+    in_turn = sorted(users.values(), key=lambda using: _is_order(using[0]))
+    for unit, using in by_width(in_turn):
         ids = {subject.reference.id for subject in using}
         others = [s for s in subjects if s.reference.id not in ids]
         step = Step(_migration(unit, using, others, taken))
@@ -103,10 +108,13 @@ def units(operations: Operations) -> list[Operations]:
     """Split operations into those that have nothing to do with each other.
 
     Those that name the same module, as the three of an exchange, stay
-    together.
+    together; and so do all that set an order.
     """
     groups: list[tuple[set[str], list[Operation]]] = []
+    orders = tuple(o for o in operations if isinstance(o, Reorder))
     for operation in operations:
+        if operation in orders:
+            continue
         said = set(words(operation))
         joined = [group for group in groups if group[0] & said]
         if not joined:
@@ -119,7 +127,12 @@ def units(operations: Operations) -> list[Operations]:
             groups.remove(group)
         first[0].update(said)
         first[1].append(operation)
-    return [tuple(group) for _, group in groups]
+    parts = [tuple(group) for _, group in groups]
+    return [*parts, orders] if orders else parts
+
+
+def _is_order(part: Operations) -> bool:
+    return all(isinstance(operation, Reorder) for operation in part)
 
 
 def _migration(
@@ -176,9 +189,25 @@ def _modules(subject: Subject) -> Iterable[str]:
         )
 
 
+@dataclass
+class Proof:
+    """What steps together do not mend.
+
+    Attributes
+    ----------
+    failed : list of str
+        References that do not give their golden with them.
+    training : dict of str to str
+        Others whose training does not go on as it did, and why.
+    """
+
+    failed: list[str] = field(default_factory=list)
+    training: dict[str, str] = field(default_factory=dict)
+
+
 def prove(
     steps: Sequence[Step], subjects: Sequence[Subject], folder: Path
-) -> list[str]:
+) -> Proof:
     """Apply all steps to all references, and note what comes of it.
 
     Parameters
@@ -190,10 +219,9 @@ def prove(
 
     Returns
     -------
-    list of str
-        References that do not give their golden with them.
+    Proof
     """
-    failed = []
+    proof = Proof()
     for number, subject in enumerate(subjects):
         concerned = [
             step
@@ -204,12 +232,17 @@ def prove(
         part = tuple(o for s in concerned for o in s.migration.operations)
         trial = attempt(subject, part, folder / str(number))
         if not trial.verified:
-            failed.append(subject.reference.id)
+            proof.failed.append(subject.reference.id)
             continue
+        if part:
+            try:
+                judge_resumed(subject.reference, trial.subject)
+            except CompatError as error:
+                proof.training[subject.reference.id] = str(error)
         for step in concerned:
             step.proved.append(subject.reference.id)
             step.largest = max(step.largest, trial.difference)
-    return failed
+    return proof
 
 
 def _dashed(name: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pytest_nlam_compat.diagnosis.building import proposals_for_building
 from pytest_nlam_compat.diagnosis.changes import Change
+from pytest_nlam_compat.diagnosis.ordering import reorderings
 from pytest_nlam_compat.diagnosis.patterns import generalise, renames
 from pytest_nlam_compat.diagnosis.proposing import for_loading, for_numbers
 from pytest_nlam_compat.diagnosis.renames import follow
@@ -124,7 +125,11 @@ def search(
                     queue, (-trial.depth, len(longer), next(count), longer)
                 )
     found.verified = [
-        _simplified(subject, trial, folder / f"simple{i}")
+        _ordered(
+            subject,
+            _simplified(subject, trial, folder / f"simple{i}"),
+            folder / f"ordered{i}",
+        )
         for i, trial in enumerate(found.verified)
     ]
     return found
@@ -172,6 +177,16 @@ def _simplified(subject: Subject, trial: Trial, folder: Path) -> Trial:
     if shorter == trial.operations:
         return trial
     again = attempt(subject, shorter, folder)
+    return again if again.verified else trial
+
+
+def _ordered(subject: Subject, trial: Trial, folder: Path) -> Trial:
+    """Register in today's order, too, what came to its place by name."""
+    assert trial.module is not None
+    more = reorderings(trial.subject.run, trial.module)
+    if not more:
+        return trial
+    again = attempt(subject, (*trial.operations, *more), folder)
     return again if again.verified else trial
 
 

@@ -93,7 +93,7 @@ RUNS = (
         ),
         "weights",
         "encoding_grid_mlp.0",
-        True,
+        # A step can undo it, and the moments with it: these were right.
     ),
     Mutant(
         "embedding in float32",

@@ -43,6 +43,7 @@ from pytest_nlam_compat.migrations.operations.names import (
 from pytest_nlam_compat.migrations.operations.numbering import (
     NumberFromMinimum,
 )
+from pytest_nlam_compat.migrations.operations.ordering import Reorder
 from pytest_nlam_compat.migrations.operations.structure import (
     Add,
     Concatenate,
@@ -80,6 +81,7 @@ __all__ = [
     "RelabelGrid",
     "Rename",
     "RenameHyperParameter",
+    "Reorder",
     "RepeatInputColumn",
     "Reshape",
     "ReverseEdges",

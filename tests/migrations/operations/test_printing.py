@@ -12,6 +12,7 @@ EXAMPLES = [
     migrations.ByWidth("a", {3: (migrations.PermuteInputColumns("a", (0,)),)}),
     migrations.Cast("a.*", "float64"),
     migrations.Concatenate(("a", "b"), "c", dim=1),
+    migrations.Reorder("g.*.b", before="g.*.a"),
     migrations.Drop("a"),
     migrations.DropHyperParameter("args.a"),
     migrations.FoldDifferenceStatistics("output_map"),

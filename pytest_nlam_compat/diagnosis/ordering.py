@@ -1,0 +1,136 @@
+"""Which modules a model registers in another order than a run has them."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pytest_nlam_compat.diagnosis.patterns import generalise, one_pattern
+from pytest_nlam_compat.migrations import Operation, Reorder
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pytest_nlam_compat.migrations import SavedRun
+
+
+def reorderings(run: SavedRun, module: nn.Module) -> tuple[Operation, ...]:
+    """Find what puts the parameters of a run into the order of a model.
+
+    Parameters
+    ----------
+    run : SavedRun
+    module : torch.nn.Module
+        That takes its weights.
+
+    Returns
+    -------
+    tuple of Operation
+        None where the order is right, where there is no optimizer, and where
+        the model does not name the same parameters: its loader renames them.
+    """
+    wanted = [name for name, _ in module.named_parameters()]
+    names = run.optimizers[0].names if run.optimizers else wanted
+    if names == wanted or set(names) != set(wanted):
+        return ()
+    moves = _moves("", names, wanted)
+    found = _with_patterns(moves, wanted)
+    if _after(found, run) == wanted:
+        return found
+    return tuple(Reorder(*move) for move in _pairs(names, wanted))
+
+
+def _moves(
+    parent: str, names: Sequence[str], wanted: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Move children before siblings, in this module and within it."""
+    then, now = _children(names), _children(wanted)
+    dot = f"{parent}." if parent else ""
+    found = [
+        (f"{dot}{child}", f"{dot}{before}")
+        for child, before in _pairs(list(then), list(now))
+    ]
+    for child, inside in now.items():
+        if inside != [""]:
+            found += _moves(f"{dot}{child}", then[child], inside)
+    return found
+
+
+def _children(names: Sequence[str]) -> dict[str, list[str]]:
+    """Group names by their first segment, in order."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        child, _, rest = name.partition(".")
+        found.setdefault(child, []).append(rest)
+    return found
+
+
+def _pairs(
+    names: Sequence[str], wanted: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Say which to move before which, as few as possible.
+
+    The last one stays, so that each of the others has one to be moved before.
+    """
+    place = {name: index for index, name in enumerate(wanted)}
+    last = wanted[-1]
+    before_last = names[: names.index(last)]
+    stay = {
+        *_longest_rising([place[name] for name in before_last]),
+        place[last],
+    }
+    # From the end: what one is moved before has its place already.
+    return [
+        (wanted[index], wanted[index + 1])
+        for index in range(len(wanted) - 2, -1, -1)
+        if index not in stay
+    ]
+
+
+def _longest_rising(numbers: Sequence[int]) -> list[int]:
+    """Return a longest rising subsequence, by patience sorting.
+
+    Of several it is the one of the largest numbers: what comes earlier now is
+    what is moved.
+    """
+    ends: list[int] = []
+    came_from: dict[int, int | None] = {}
+    for number in (-number for number in reversed(numbers)):
+        pile = bisect_left(ends, number)
+        came_from[number] = ends[pile - 1] if pile else None
+        ends[pile : pile + 1] = [number]
+    found = ends[-1:]
+    while found and (earlier := came_from[found[-1]]) is not None:
+        found.append(earlier)
+    return [-number for number in found]
+
+
+def _with_patterns(
+    moves: Sequence[tuple[str, str]], everything: Sequence[str]
+) -> tuple[Operation, ...]:
+    """Write the same move within many modules with patterns."""
+    alike: dict[tuple[str, str, int], list[str]] = {}
+    for name, before in moves:
+        sibling = before.rpartition(".")[2]
+        key = name.rpartition(".")[2], sibling, name.count(".")
+        alike.setdefault(key, []).append(name)
+    places = {
+        ".".join(name.split(".")[:depth])
+        for name in everything
+        for depth in range(1, name.count(".") + 2)
+    }
+    found: list[Operation] = []
+    for (_, before, _), names in alike.items():
+        together = one_pattern(names, places)
+        patterns = [together] if together else generalise(names, places)
+        for pattern in patterns:
+            parent, dot, _ = pattern.rpartition(".")
+            found.append(Reorder(pattern, before=f"{parent}{dot}{before}"))
+    return tuple(found)
+
+
+def _after(operations: Sequence[Operation], run: SavedRun) -> list[str]:
+    for operation in operations:
+        run = operation.apply(run)
+    return run.optimizers[0].names
