@@ -123,7 +123,7 @@ class Explaining:
             assert finding is not None
             if finding.kind not in OF_A_CHECK:
                 self._found[name, ""] = finding
-            elif check in _OF_THEIR_OWN:
+            elif check in _OF_THEIR_OWN and finding.kind == "none":
                 finding = None
             self._found[name, check] = finding
         return self._found[name, check]

@@ -27,6 +27,7 @@ KINDS = {
     "module": "a module, or what it is fed",
     "normalisation": "another normalisation",
     "none": "the outputs are right",
+    "order": "parameters are registered in another order",
     "output": "what is made of the last submodule's output",
     "precision": "precision is lost",
     "precision in float32": "precision is lost in float32 only",

@@ -12,6 +12,7 @@ from pytest_nlam_compat.diagnosis.divergence import diagnose
 from pytest_nlam_compat.diagnosis.findings import Finding
 from pytest_nlam_compat.diagnosis.matching import explain, match
 from pytest_nlam_compat.diagnosis.observing import observe
+from pytest_nlam_compat.diagnosis.ordering import reorderings
 from pytest_nlam_compat.diagnosis.places import owner, source_of
 from pytest_nlam_compat.diagnosis.precision import lost_precision
 from pytest_nlam_compat.errors import CompatError
@@ -26,7 +27,14 @@ _IN_TRAINING = {
 }
 
 OF_A_CHECK = frozenset(
-    {"batch", "error in float32", "loss", "none", "precision in float32"}
+    {
+        "batch",
+        "error in float32",
+        "loss",
+        "none",
+        "order",
+        "precision in float32",
+    }
 )
 """Kinds of causes that explain one check, not all of a reference."""
 
@@ -61,6 +69,13 @@ def why(subject: Subject, check: str) -> Finding:
             return _in_float32(subject)
         except CompatError as error:
             return _does_not_run(error, "error in float32")
+    moves = reorderings(subject.run, module) if check == "resumes" else ()
+    if moves:
+        return Finding(
+            "order",
+            "parameters are registered in another order",
+            details={"put into today's by": ", ".join(map(str, moves))},
+        )
     text = _IN_TRAINING.get(check, "the outputs of the model are right")
     return Finding(check if check in _IN_TRAINING else "none", text)
 

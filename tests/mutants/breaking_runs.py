@@ -22,7 +22,20 @@ def inputs(states=STATES, static=STATIC):
     return ((GRAPH, old, new),)
 
 
+EMBEDDERS = (
+    "        self.g2m_embedder = utils.make_mlp([g2m_dim] + "
+    "self.mlp_blueprint_end)\n",
+    "        self.m2g_embedder = utils.make_mlp([m2g_dim] + "
+    "self.mlp_blueprint_end)\n",
+)
+
 RUNS = (
+    Mutant(
+        "embedders registered in another order",
+        ((GRAPH, "".join(EMBEDDERS), "".join(EMBEDDERS[::-1])),),
+        "order",
+        mends=True,
+    ),
     Mutant(
         "aggregation of the mesh not passed on",
         ((TRAIN, "        mesh_aggr=args.mesh_aggr,\n", ""),),
