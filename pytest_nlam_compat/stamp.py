@@ -12,7 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.migrations.origin import STAMP
+from pytest_nlam_compat.migrations.stamps import STAMP
 from pytest_nlam_compat.upgrading.from_datastore import facts_of
 from pytest_nlam_compat.upgrading.sources import (
     installed_neural_lam,

@@ -21,7 +21,7 @@ from pytest_nlam_compat.migrations.lint_upstream import (
     check_numbers,
     check_on_file,
 )
-from pytest_nlam_compat.migrations.origin import UPSTREAM_STAMP
+from pytest_nlam_compat.migrations.stamps import UPSTREAM_STAMP
 from pytest_nlam_compat.routes.under_test import code_under_test
 
 if TYPE_CHECKING:

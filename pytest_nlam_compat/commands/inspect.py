@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     import json
 
     from pytest_nlam_compat.checkpoints.weights import read_run
-    from pytest_nlam_compat.migrations.origin import STAMP
+    from pytest_nlam_compat.migrations.stamps import STAMP
     from pytest_nlam_compat.upgrading.difference import difference
     from pytest_nlam_compat.upgrading.difference import text as difference_text
     from pytest_nlam_compat.upgrading.inspection import report

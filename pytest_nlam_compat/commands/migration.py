@@ -134,7 +134,7 @@ def _next_release() -> str:
 
     from packaging.version import InvalidVersion, Version
 
-    from pytest_nlam_compat.migrations.origin import RELEASES
+    from pytest_nlam_compat.migrations.releases import RELEASES
 
     newest = Version(RELEASES[-1])
     with suppress(PackageNotFoundError, InvalidVersion):

@@ -1,18 +1,13 @@
 """The history of neural-lam, and the operations to write more of it."""
 
 from pytest_nlam_compat.migrations.concerns import holds
+from pytest_nlam_compat.migrations.evidence import Evidence
 from pytest_nlam_compat.migrations.history import HISTORY
 from pytest_nlam_compat.migrations.holding import Holds
 from pytest_nlam_compat.migrations.migration import Migration
 from pytest_nlam_compat.migrations.operations import *  # noqa: F403
 from pytest_nlam_compat.migrations.operations import __all__ as _operations
-from pytest_nlam_compat.migrations.origin import (
-    Evidence,
-    Origin,
-    detect_origin,
-    refuse_newer,
-    stamp,
-)
+from pytest_nlam_compat.migrations.origin import Origin, detect_origin
 from pytest_nlam_compat.migrations.planning import apply, plan
 from pytest_nlam_compat.migrations.reading import (
     saved_run_from_checkpoint,
@@ -25,6 +20,7 @@ from pytest_nlam_compat.migrations.saved_run import (
     SavedRun,
     Statistics,
 )
+from pytest_nlam_compat.migrations.stamps import refuse_newer, stamp
 from pytest_nlam_compat.migrations.upstream import as_callables
 
 __all__ = [

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.history import HISTORY
 from pytest_nlam_compat.migrations.migration import Migration
 from pytest_nlam_compat.migrations.origin import detect_origin
+from pytest_nlam_compat.migrations.prefixes import refuse_part
+from pytest_nlam_compat.migrations.releases import RELEASES
 from pytest_nlam_compat.migrations.saved_run import SavedRun
+from pytest_nlam_compat.migrations.stamps import refuse_unknown_stamp
 from pytest_nlam_compat.migrations.wrapping import refuse_wrapped
 
 
@@ -43,9 +46,12 @@ def plan(
     Raises
     ------
     CompatError
-        Several releases may have written it, its weights stand where no
-        release has them, and whatever `steps_between` refuses.
+        Several releases may have written it, or one that is not known; its
+        weights stand where no release has them; a release is no version; and
+        whatever `steps_between` refuses.
     """
+    refuse_unknown_stamp(run.stamps)
+    refuse_part(run.state_dict)
     refuse_wrapped(run.state_dict)
     if origin is None:
         told = {
@@ -54,7 +60,7 @@ def plan(
         }
         origin = detect_origin({**told, **run.stamps}).version
     return steps_between(
-        Version(str(origin)), Version(str(target)), run, migrations
+        _version("origin", origin), _version("target", target), run, migrations
     )
 
 
@@ -139,6 +145,20 @@ def apply(run: SavedRun, steps: Iterable[Migration]) -> SavedRun:
     for step in steps:
         run = step.apply(run)
     return run
+
+
+def _version(argument: str, given: Version | str) -> Version:
+    try:
+        return Version(str(given))
+    except InvalidVersion:
+        raise CompatError(
+            f"There is no release {given!r} of neural-lam.",
+            facts={
+                "argument": argument,
+                "expected": f"a version, such as {RELEASES[-1]}",
+            },
+            remedy="Give one; of a development install the release before it.",
+        ) from None
 
 
 def in_order(migrations: Iterable[Migration]) -> list[Migration]:

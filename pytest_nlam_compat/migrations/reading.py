@@ -13,7 +13,6 @@ from pytest_nlam_compat.checkpoints.arrays import Array
 from pytest_nlam_compat.checkpoints.standins import TensorRef
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.operations.libraries import is_array
-from pytest_nlam_compat.migrations.origin import STAMP, UPSTREAM_STAMP
 from pytest_nlam_compat.migrations.parameters import parameter_names
 from pytest_nlam_compat.migrations.saved_run import (
     GraphTensor,
@@ -21,6 +20,7 @@ from pytest_nlam_compat.migrations.saved_run import (
     SavedRun,
     Statistics,
 )
+from pytest_nlam_compat.migrations.stamps import STAMP, UPSTREAM_STAMP
 
 if TYPE_CHECKING:
     from torch import Tensor

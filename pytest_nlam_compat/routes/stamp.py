@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pytest_nlam_compat.adapters.upstream import UpstreamRegistry
-from pytest_nlam_compat.migrations import Origin, SavedRun, refuse_newer
-from pytest_nlam_compat.migrations.origin import UPSTREAM_STAMP
+from pytest_nlam_compat.migrations import SavedRun, refuse_newer
+from pytest_nlam_compat.migrations.stamps import UPSTREAM_STAMP
 
 
 def upstream_stamp(
@@ -28,10 +28,10 @@ def upstream_stamp(
     Raises
     ------
     CompatError
-        The stamp is newer than the current code.
+        The stamp is newer than the current code, or no number.
     """
-    stamp = run.stamps.get(UPSTREAM_STAMP)
-    if stamp is None:
+    if UPSTREAM_STAMP not in run.stamps:
         return {}
-    refuse_newer(Origin("", (), stamp), registry.newest if registry else None)
+    stamp = run.stamps[UPSTREAM_STAMP]
+    refuse_newer(stamp, registry.newest if registry else None)
     return {UPSTREAM_STAMP: stamp}

@@ -14,13 +14,19 @@ from pytest_nlam_compat.checkpoints.reader import Checkpoint
 from pytest_nlam_compat.checkpoints.standins import TensorRef
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.migration import Migration
-from pytest_nlam_compat.migrations.origin import STAMP, detect_origin, stamp
+from pytest_nlam_compat.migrations.origin import detect_origin
 from pytest_nlam_compat.migrations.planning import apply, plan
+from pytest_nlam_compat.migrations.prefixes import (
+    FIRST_WITH_PREFIX,
+    has_prefix,
+    without_prefix,
+)
 from pytest_nlam_compat.migrations.reading import (
     saved_run_from_checkpoint,
     to_checkpoint_dict,
 )
 from pytest_nlam_compat.migrations.saved_run import SavedRun
+from pytest_nlam_compat.migrations.stamps import STAMP, stamp
 from pytest_nlam_compat.upgrading import bare_weights
 from pytest_nlam_compat.upgrading.configuration import DEFAULT, stand_in
 from pytest_nlam_compat.upgrading.dataset_facts import DatasetFacts
@@ -128,6 +134,9 @@ def find_way(
     if graph is not None and steps:
         refuse_misfit(run, graph)
         refuse_another(known, graph)
+    names = list(run.state_dict)
+    if names and Version(origin) >= FIRST_WITH_PREFIX and not has_prefix(names):
+        raise without_prefix(names[0])
     notes = bare_weights.notes(told, origin, request.target)
     if request.drop_optimizer:
         notes.append("The optimizer starts anew: its state was left behind.")

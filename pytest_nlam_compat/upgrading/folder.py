@@ -10,7 +10,7 @@ from pytest_nlam_compat.checkpoints.copying import Progress
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.checkpoints.sniff import open_regular
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.migrations.origin import STAMP
+from pytest_nlam_compat.migrations.stamps import STAMP
 from pytest_nlam_compat.upgrading.output import UPGRADED, Output
 from pytest_nlam_compat.upgrading.request import Outcome, Request
 from pytest_nlam_compat.upgrading.upgrade import upgrade

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.migrations.origin import RELEASES
+from pytest_nlam_compat.migrations.releases import RELEASES
 
 NEWEST = RELEASES[-1]
 

@@ -23,7 +23,8 @@ from typing import Any
 from pytest_nlam_compat import __version__
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.migrations.origin import STAMP, detect_origin
+from pytest_nlam_compat.migrations.origin import detect_origin
+from pytest_nlam_compat.migrations.stamps import STAMP, refuse_unknown_stamp
 from pytest_nlam_compat.upgrading.dataset_facts import (
     DatasetFacts,
     facts_from_table,
@@ -122,6 +123,8 @@ def stamp_file(
                 facts={"file": file, "with": record[ENTRY].get("neural_lam")},
                 remedy="Leave it as it is.",
             )
+        # No release that a user names makes its layout a known one.
+        refuse_unknown_stamp(data)
         release = origin or detect_origin(data).release
         stamp = stamp_of(
             {"version": release, "commit": None, "dirty": None},

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pytest_nlam_compat.checkpoints.copying import Progress
 from pytest_nlam_compat.checkpoints.weights import read_run
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.migrations.origin import STAMP
 from pytest_nlam_compat.migrations.saved_run import SavedRun
+from pytest_nlam_compat.migrations.stamps import STAMP
 from pytest_nlam_compat.upgrading.carry import carry, find_way
 from pytest_nlam_compat.upgrading.graphs import (
     Graph,

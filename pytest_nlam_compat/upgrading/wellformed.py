@@ -11,7 +11,7 @@ from typing import Any
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
 from pytest_nlam_compat.checkpoints.refusals import DISTRUST, refusal
 from pytest_nlam_compat.checkpoints.standins import TensorRef
-from pytest_nlam_compat.migrations.origin import STAMP
+from pytest_nlam_compat.migrations.stamps import STAMP
 
 
 def refuse_malformed(checkpoint: Checkpoint) -> None:

@@ -100,6 +100,20 @@ def test_there_is_no_way_back(run):
     )
 
 
+@pytest.mark.parametrize("argument", ["origin", "target"])
+@pytest.mark.parametrize("junk", ["junk", "", "0.7.x"])
+def test_a_release_that_is_no_version_is_refused(argument, junk, run):
+    given = {"origin": "0.6.0", "target": "0.7.0", argument: junk}
+    with pytest.raises(CompatError) as caught:
+        plan(run, **given)
+    assert str(caught.value) == (
+        f"There is no release {junk!r} of neural-lam.\n"
+        f"  argument: {argument}\n"
+        "  expected: a version, such as 0.7.0\n"
+        "Give one; of a development install the release before it."
+    )
+
+
 def test_the_history_is_what_is_planned_with():
     steps = plan(saved_run({"w": (1,)}), "0.7.0", origin="0.6.0")
     assert [found.id for found in steps] == ["0.7.0-forecaster"]

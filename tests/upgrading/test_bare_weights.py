@@ -95,6 +95,8 @@ def test_inspect_tells_what_names_tell(owned, tmp_path, capsys):
         "  no weights under forecaster.: 0.1.0 to 0.6.0\n"
         "  buffers of output clamping: 0.4.0 to 0.7.0\n"
         "  left: 0.4.0, 0.5.0, 0.6.0\n"
+        "  or: the predictor of 0.7.0 alone, without the prefix "
+        "'forecaster.predictor.'\n"
     ) in out
     assert "hyper-parameters: none\n" in out
     assert "  grid_embedder.0.weight" in out
@@ -128,7 +130,11 @@ def test_which_release_has_to_be_said(owned, tmp_path, capsys):
     assert run("upgrade", file) == 1
     assert capsys.readouterr().err.endswith(
         "  left: 0.4.0, 0.5.0, 0.6.0\n"
-        "Say which one wrote it with --from, such as --from 0.6.0.\n"
+        "  or: the predictor of 0.7.0 alone, without the prefix "
+        "'forecaster.predictor.'\n"
+        "Say which one wrote it with --from, such as --from 0.6.0. If it is "
+        "the predictor alone, put 'forecaster.predictor.' before each name of "
+        "the state_dict, and save it.\n"
     )
     assert os.listdir(tmp_path) == [file.name]
 
