@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pytest_nlam_compat.adapters.attaching import trainer_attached
 from pytest_nlam_compat.adapters.preparing import Batch, Preparing
 from pytest_nlam_compat.errors import CompatError
 
@@ -235,8 +236,8 @@ class Adapter(Preparing, ABC):
             Standardised.
         """
         module.train()
-        with warnings.catch_warnings():
-            # There is no trainer to log to, which Lightning points out.
+        with trainer_attached(module), warnings.catch_warnings():
+            # The trainer does not log, which Lightning points out.
             warnings.filterwarnings("ignore", message=".*self.log.*")
             step: Any = module.training_step
             # Lightning gives the number of the batch to whoever takes it.

@@ -17,6 +17,7 @@ from pytest_nlam_compat.adapters.armodel import (
 )
 from pytest_nlam_compat.adapters.base import Adapter, Predictor
 from pytest_nlam_compat.adapters.probe import has
+from pytest_nlam_compat.adapters.taking import nothing_lost
 
 
 class ForecasterAdapter(Adapter):
@@ -34,13 +35,13 @@ class ForecasterAdapter(Adapter):
         step = self._step_predictor(
             arguments.get("args"), config, datastore, predictor
         )
-        taken = inspect.signature(models.ForecasterModule).parameters
-        module = models.ForecasterModule(
-            forecaster=models.ARForecaster(step, datastore),
-            config=config,
-            datastore=datastore,
-            **{name: arguments[name] for name in arguments if name in taken},
-        )
+        with nothing_lost(models.ForecasterModule, arguments) as taken:
+            module = models.ForecasterModule(
+                forecaster=models.ARForecaster(step, datastore),
+                config=config,
+                datastore=datastore,
+                **taken,
+            )
         assert isinstance(module, nn.Module)
         return module
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,8 +9,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from pytest_nlam_compat.adapters.probe import CurrentCode
 from pytest_nlam_compat.errors import CompatError
@@ -123,9 +122,8 @@ class Preparing:
             init_states (B, 2, N, d), target_states (B, T, N, d), forcing
             (B, T, N, f * window), standardised, and target times (B, T).
         """
-        dataset = self.dataset(datastore, args, ar_steps)
-        items = [dataset[index] for index in samples]
-        batch = torch.utils.data.default_collate(items)
+        loader = self._loader(datastore, args, ar_steps)
+        batch = loader.collate_fn([loader.dataset[index] for index in samples])
         device = next(module.parameters()).device
         hooks: Any = module  # each LightningModule has all of them
         batch = hooks.on_before_batch_transfer(tuple(batch), 0)
@@ -133,18 +131,28 @@ class Preparing:
         return tuple(hooks.on_after_batch_transfer(batch, 0))
 
     def dataset(self, datastore: Any, args: Namespace, ar_steps: int) -> Any:
-        """Return the current code's ``WeatherDataset`` over a datastore."""
-        from neural_lam.weather_dataset import WeatherDataset
+        """Return the ``WeatherDataset`` that training has, over a datastore."""
+        return self._loader(datastore, args, ar_steps).dataset
 
-        arguments: dict[str, Any] = {
-            "split": "train",
-            "ar_steps": ar_steps,
-            "num_past_forcing_steps": args.num_past_forcing_steps,
-            "num_future_forcing_steps": args.num_future_forcing_steps,
-        }
-        if "standardize" in inspect.signature(WeatherDataset).parameters:
-            arguments["standardize"] = True  # up to 0.6
-        return WeatherDataset(datastore=datastore, **arguments)
+    def _loader(
+        self, datastore: Any, args: Namespace, ar_steps: int
+    ) -> DataLoader[Any]:
+        """Load data as ``train_model`` does: by its ``WeatherDataModule``."""
+        from neural_lam.weather_dataset import WeatherDataModule
+
+        data = WeatherDataModule(
+            datastore=datastore,
+            ar_steps_train=ar_steps,
+            ar_steps_eval=ar_steps,
+            num_past_forcing_steps=args.num_past_forcing_steps,
+            num_future_forcing_steps=args.num_future_forcing_steps,
+            # None is started before samples are drawn. Up to 0.6 there has
+            # to be one.
+            num_workers=1,
+        )
+        data.setup("fit")
+        loader: DataLoader[Any] = data.train_dataloader()
+        return loader
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from pytest_nlam_compat.adapters.probe import CurrentCode, probe
 from pytest_nlam_compat.adapters.select import select
 from pytest_nlam_compat.checks.collecting import repository_steps
 from pytest_nlam_compat.checks.explaining import Explaining
+from pytest_nlam_compat.checks.refusing import refuse
 from pytest_nlam_compat.checks.reporting import Reporting
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import Migration
@@ -170,7 +171,7 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     try:
         references = selection_of(metafunc.config).references
     except CompatError as error:
-        raise pytest.Collector.CollectError(str(error)) from error
+        refuse(metafunc.config, error)
     metafunc.parametrize(
         "nlam_reference",
         references,

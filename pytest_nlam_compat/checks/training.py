@@ -43,15 +43,22 @@ def judge_batch(reference: Reference, batch: Mapping[str, Tensor]) -> float:
     for name, expected in recorded.items():
         found = batch[name]
         if found.shape != expected.shape:
-            raise CompatError(
-                f"{reference.id}: the current code makes another batch of "
-                "the same series.",
-                facts={
+            raise _another(
+                reference,
+                {
                     "of another shape": name,
                     "expected": tuple(expected.shape),
                     "obtained": tuple(found.shape),
                 },
-                remedy=_REMEDY,
+            )
+        if found.dtype != expected.dtype:
+            raise _another(
+                reference,
+                {
+                    "of another precision": name,
+                    "expected": str(expected.dtype).removeprefix("torch."),
+                    "obtained": str(found.dtype).removeprefix("torch."),
+                },
             )
         differences[name] = compare(
             found,
@@ -62,13 +69,19 @@ def judge_batch(reference: Reference, batch: Mapping[str, Tensor]) -> float:
         )
     most = worst(differences)
     if most.share > 1:
-        raise CompatError(
-            f"{reference.id}: the current code makes another batch of the "
-            "same series.",
-            facts=facts(most, BATCH),
-            remedy=_REMEDY,
-        )
+        raise _another(reference, facts(most, BATCH))
     return most.share
+
+
+def _another(reference: Reference, facts: dict[str, object]) -> CompatError:
+    return CompatError(
+        f"{reference.id}: the current code makes another batch of the same "
+        "series.",
+        facts=facts,
+        remedy="Look at the order in which the forcing window is stacked, at "
+        "its extent, at what is standardised where, and at casts: old weights "
+        "expect the old columns.",
+    )
 
 
 def judge_loss(reference: Reference, loss: Tensor) -> float:
@@ -108,12 +121,6 @@ def judge_loss(reference: Reference, loss: Tensor) -> float:
             "something else.",
         )
     return difference.share
-
-
-_REMEDY = (
-    "Look at the order in which the forcing window is stacked, at its extent, "
-    "and at what is standardised where: old weights expect the old columns."
-)
 
 
 def _columns(reference: Reference, name: str, width: int) -> list[str] | None:

@@ -8,6 +8,7 @@ from dataclasses import fields, is_dataclass
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
+from pytest_nlam_compat.adapters.taking import LOST, TAKEN
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import (
     DropHyperParameter,
@@ -55,6 +56,28 @@ def proposals_for_building(
     if unexpected:
         cls, old = unexpected.groups()
         yield from _for_field(subject, cls, old)
+    if LOST in error.facts:
+        yield from _for_lost(subject, error)
+
+
+def _for_lost(
+    subject: Subject, error: CompatError
+) -> Iterator[tuple[Operation, ...]]:
+    """Rename what the model's class does not take to what it takes now.
+
+    No golden tells what was renamed from what was dropped: nothing is said to
+    be dropped while the class takes something new.
+    """
+    taken = str(error.facts[TAKEN]).split(", ")
+    for path in str(error.facts[LOST]).split(", "):
+        parent, _, old = path.rpartition(".")
+        given = subject.run.hyper_parameters
+        inside = attributes(given[parent]) if parent else given
+        new = [name for name in taken if name not in (inside or {})]
+        for name in _alike(old, new) or new:
+            yield (RenameHyperParameter(path, name),)
+        if not new:
+            yield (DropHyperParameter(path),)
 
 
 def _alike(name: str, names: Any) -> list[str]:

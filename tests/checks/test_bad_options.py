@@ -109,6 +109,7 @@ def test_regenerating_is_refused_without_the_flag_too(project):
 
     result = project.run(*ONE[1:], "--regen-all")
 
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(
         [
@@ -120,6 +121,38 @@ def test_regenerating_is_refused_without_the_flag_too(project):
         ]
     )
     assert "Traceback" not in result.stdout.str()
+
+
+WITHIN = "from pytest_nlam_compat.checks import *\n"
+NO_RELEASES = "--nlam-compat-release=foo"
+
+
+def test_impossible_option_ends_a_run_without_the_flag_the_same(project):
+    project.write("test_compat.py", WITHIN)
+    project.write("test_own.py", "def test_own():\n    pass\n")
+
+    result = project.run(NO_RELEASES)
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.assert_outcomes(errors=1)
+    assert [line for line in result.errlines if line] == [
+        "ERROR: The releases can't be told from --nlam-compat-release.",
+        "  expected: a version specifier (PEP 440), such as '>=0.5' or "
+        "'==0.6.0'",
+        "  found: foo",
+        "Correct it, or leave it out for all releases.",
+    ]
+
+
+@pytest.mark.parametrize("option", ["--continue-on-collection-errors", "-n1"])
+def test_other_tests_run_where_pytest_is_to_go_on(project, option):
+    project.write("test_compat.py", WITHIN)
+    project.write("test_own.py", "def test_own():\n    pass\n")
+
+    result = project.run(NO_RELEASES, option)
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(errors=1, passed=1)
 
 
 def test_address_that_is_none_is_an_error(project):

@@ -46,8 +46,8 @@ def test_forcing_of_another_order_names_feature_and_place_in_the_window(
         "  difference: 3.00e+00 of the spread of sst (window 1), 3e+06 times "
         "what is allowed\n"
         "Look at the order in which the forcing window is stacked, at its "
-        "extent, and at what is standardised where: old weights expect the "
-        "old columns."
+        "extent, at what is standardised where, and at casts: old weights "
+        "expect the old columns."
     )
 
 
@@ -59,6 +59,18 @@ def test_window_of_another_extent_is_told_by_its_shape(reference, batch):
         "of another shape": "forcing",
         "expected": (1, 2, 3, 6),
         "obtained": (1, 2, 3, 4),
+    }
+
+
+def test_batch_of_another_precision_is_another_one(reference, batch):
+    """Its numbers, 1 and -1, are the same in any."""
+    with pytest.raises(CompatError) as caught:
+        judge_batch(reference, batch | {"forcing": batch["forcing"].half()})
+
+    assert caught.value.facts == {
+        "of another precision": "forcing",
+        "expected": "float32",
+        "obtained": "float16",
     }
 
 

@@ -1,6 +1,6 @@
 """Edits of hyper-parameters, loading, precision and randomness."""
 
-from mutants import GRAPH, MODULE, TRAIN, Mutant
+from mutants import DATA, GRAPH, MODULE, TRAIN, Mutant
 
 STATES = (
     "prev_state,\n                prev_prev_state,\n                forcing,"
@@ -69,6 +69,25 @@ RUNS = (
         "hyper-parameter",
         cases=("0.7.0-hi_lam-propagation",),
         says="mesh_up_gnn_type",
+        mends=True,
+    ),
+    Mutant(
+        "learning rate renamed",
+        (
+            (
+                MODULE,
+                "        lr: float = 1e-3,\n",
+                "        learning_rate: float = 1e-3,\n",
+            ),
+            (
+                MODULE,
+                'lr = getattr(args, "lr", lr)',
+                'learning_rate = getattr(args, "learning_rate", learning_rate)',
+            ),
+            (MODULE, "self.hparams.lr ", "self.hparams.learning_rate "),
+        ),
+        "building",
+        says="loses hyper-parameters",
         mends=True,
     ),
     Mutant(
@@ -182,9 +201,39 @@ RUNS = (
         "forcing window stacked by time",
         (
             (
-                "weather_dataset.py",
+                DATA,
                 'forcing_feature_windowed=("forcing_feature", "window")',
                 'forcing_feature_windowed=("window", "forcing_feature")',
+            ),
+        ),
+        "batch",
+        says="another batch",
+    ),
+    Mutant(
+        "past and future exchanged by the data module",
+        (
+            (
+                DATA,
+                "self.num_past_forcing_steps = num_past_forcing_steps\n"
+                "        self.num_future_forcing_steps = "
+                "num_future_forcing_steps\n        self.ar_steps_train",
+                "self.num_past_forcing_steps = num_future_forcing_steps\n"
+                "        self.num_future_forcing_steps = "
+                "num_past_forcing_steps\n        self.ar_steps_train",
+            ),
+        ),
+        "batch",
+        cases=("0.7.0-graph_lam-window21",),
+        says="another batch",
+    ),
+    Mutant(
+        "forcing standardised to half precision",
+        (
+            (
+                MODULE,
+                ") / self.forcing_std_tiled\n",
+                ") / self.forcing_std_tiled\n"
+                "            forcing = forcing.half()\n",
             ),
         ),
         "batch",

@@ -223,4 +223,26 @@ HARMLESS = (
             ),
         ),
     ),
+    Mutant(
+        "new argument of the module with a default",
+        (
+            (
+                MODULE,
+                "        lr: float = 1e-3,\n",
+                "        lr: float = 1e-3,\n        warmup: int = 0,\n",
+            ),
+        ),
+        cases=("0.7.0-graph_lam", "0.6.0-graph_lam"),
+    ),
+    Mutant(
+        "training step that asks for its trainer",
+        (
+            (
+                MODULE,
+                "        batch_loss = torch.mean(time_step_loss)\n",
+                "        batch_loss = torch.mean(time_step_loss)\n"
+                "        batch_loss = batch_loss / self.trainer.world_size\n",
+            ),
+        ),
+    ),
 )

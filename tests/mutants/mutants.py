@@ -15,6 +15,7 @@ LAYERS = "gnn_layers.py"
 NETWORKS = "utils/networks.py"
 LOADING = "utils/graph.py"
 TRAIN = "train_model.py"
+DATA = "weather_dataset.py"
 
 Edit = tuple[str, str, str]
 
