@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_nlam_compat.adapters.upstream import MODULE, upstream_registry
+from pytest_nlam_compat.checks.refusing import refuse
 from pytest_nlam_compat.checks.selecting import Selection, selection_of
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import HISTORY
@@ -48,7 +49,7 @@ def parametrize_registries(metafunc: pytest.Metafunc) -> None:
     try:
         names = registries(selection_of(metafunc.config))
     except CompatError as error:
-        raise pytest.Collector.CollectError(str(error)) from error
+        refuse(metafunc.config, error)
     metafunc.parametrize("nlam_registry", names, scope="session")
 
 
