@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_nlam_compat.errors import CompatError
+
 if TYPE_CHECKING:
     from pytest_nlam_compat.diagnosis.findings import Finding
     from pytest_nlam_compat.routes.subject import Subject
@@ -90,13 +92,23 @@ class Explaining:
 
     def _mended(self, item: pytest.Function, subject: Subject) -> list[str]:
         """Look for the step that mends a cause, once for each cause."""
-        from pytest_nlam_compat.diagnosis.stepping import suggest_steps
-        from pytest_nlam_compat.diagnosis.suggesting import Budget
+        try:
+            from pytest_nlam_compat.diagnosis.stepping import suggest_steps
+            from pytest_nlam_compat.diagnosis.suggesting import Budget
 
-        with tempfile.TemporaryDirectory() as folder, _quiet():
-            found = suggest_steps(
-                [subject], Path(folder), Budget(seconds=_LONGEST_SEARCH_S)
-            )
+            with tempfile.TemporaryDirectory() as folder, _quiet():
+                found = suggest_steps(
+                    [subject], Path(folder), Budget(seconds=_LONGEST_SEARCH_S)
+                )
+        # A reference that can't be read, for one: that has been told by now.
+        except CompatError:
+            return []
+        except Exception as error:
+            return [
+                "",
+                "The search for what mends it failed, please report it: "
+                f"{type(error).__name__}: {error}",
+            ]
         if not found.verified:
             return []
         item.user_properties += [

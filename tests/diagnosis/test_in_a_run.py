@@ -69,6 +69,19 @@ def test_a_broken_diagnosis_does_not_hide_the_failure(project):
     )
 
 
+def test_a_broken_search_does_not_hide_the_cause(project):
+    project.neural_lam(EPSILON)
+    project.write("conftest.py", BROKEN.replace("reasons", "stepping"))
+    result = project.run(*ONE, "--nlam-compat", "-k", "test_outputs[")
+    assert failed(result) == {"test_outputs"}
+    result.stdout.fnmatch_lines(
+        [
+            "  cause: LayerNorm gives something else for the same input",
+            "The search for what mends it failed, please report it: *",
+        ]
+    )
+
+
 def test_the_step_that_mends_it_is_told_once(project):
     project.neural_lam(STATES)
     result = project.run(
