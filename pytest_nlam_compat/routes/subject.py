@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -107,21 +108,22 @@ class Subject:
 
     @cached_property
     def as_read(self) -> SavedRun:
-        """The saved run as its release wrote it."""
-        graph = self.reference.graph_folder(self._folder / "recorded")
+        """What the file alone holds, as its release wrote it."""
         with read_checkpoint(self._checkpoint) as checkpoint:
-            return saved_run_from_checkpoint(
-                checkpoint,
-                graph=read_graph(graph) | self.reference.graph_as_fed,
-                graph_format=graph_format(graph),
-                grid_shape=self.reference.dataset.grid_shape,
-                statistics=statistics(self.reference.dataset),
-            )
+            return saved_run_from_checkpoint(checkpoint)
 
     @cached_property
     def recorded(self) -> SavedRun:
-        """The same in float64, so that folds are exact."""
-        return self.as_read.double()
+        """The saved run as recorded, in float64, so that folds are exact."""
+        graph = self.reference.graph_folder(self._folder / "recorded")
+        run = replace(
+            self.as_read,
+            graph=dict(read_graph(graph) | self.reference.graph_as_fed),
+            graph_format=graph_format(graph),
+            grid_shape=self.reference.dataset.grid_shape,
+            statistics=statistics(self.reference.dataset),
+        )
+        return run.double()
 
     @cached_property
     def steps(self) -> list[Migration]:
