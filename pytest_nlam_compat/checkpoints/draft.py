@@ -102,10 +102,14 @@ def unwritable(target: Path, error: OSError) -> CompatError:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a new name last through a power cut, where a folder can be."""
+    """Make a new name last through a power cut, where a folder can do so.
+
+    Where it can't, the file has its place all the same.
+    """
     if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with contextlib.suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from pytest_nlam_compat.upgrading.arguments import add_origin
+
 NAME = "stamp"
 HELP = (
     "Write into an existing checkpoint which neural-lam wrote it, and with "
@@ -22,32 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="the new file (default: stamped_FILE beside the old one)",
     )
-    parser.add_argument(
-        "--from",
-        dest="origin",
-        metavar="R",
-        help="the release that wrote it, where it can't be found out",
-    )
-    parser.add_argument(
-        "--graph",
-        metavar="DIR",
-        type=Path,
-        help="the graph directory that it was trained with",
-    )
-    dataset = parser.add_mutually_exclusive_group(required=True)
-    dataset.add_argument(
-        "--statistics",
-        metavar="FILE",
-        type=Path,
-        help="statistics of the dataset that it was trained on, from"
-        " nlam-compat statistics",
-    )
-    dataset.add_argument(
-        "--datastore",
-        metavar="CONFIG",
-        type=Path,
-        help="neural-lam's config.yaml of that dataset, to compute them from",
-    )
+    add_origin(parser, dataset_required=True)
     parser.add_argument(
         "--in-place",
         action="store_true",

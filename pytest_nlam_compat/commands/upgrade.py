@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.upgrading.arguments import add_origin
 
 # As in typing, whose import would take as long as copying 5 MB does.
 TYPE_CHECKING = False
@@ -35,12 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="the new file (default: upgraded_OLD beside the old one)",
     )
-    parser.add_argument(
-        "--from",
-        dest="origin",
-        metavar="R",
-        help="the release that wrote it, where it can't be found out",
-    )
+    add_origin(parser)
     parser.add_argument(
         "--to",
         dest="target",
@@ -48,30 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the release that is to load it (default: the newest)",
     )
     parser.add_argument(
-        "--graph",
-        metavar="DIR",
-        type=Path,
-        help="the graph directory that it was trained with",
-    )
-    parser.add_argument(
         "--graph-out",
         metavar="DIR",
         type=Path,
         help="where the graph directory for the new file goes",
-    )
-    dataset = parser.add_mutually_exclusive_group()
-    dataset.add_argument(
-        "--statistics",
-        metavar="FILE",
-        type=Path,
-        help="statistics of the dataset that it was trained on, from"
-        " nlam-compat statistics",
-    )
-    dataset.add_argument(
-        "--datastore",
-        metavar="CONFIG",
-        type=Path,
-        help="neural-lam's config.yaml of that dataset, to compute them from",
     )
     parser.add_argument(
         "--in-place",

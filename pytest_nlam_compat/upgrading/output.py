@@ -67,6 +67,7 @@ class Output:
         if in_place:
             self.path = file
         self.in_place = in_place
+        self._before = _identity(self._real)
         self._head_start: head_start.HeadStart | None = None
 
     def __enter__(self) -> Output:
@@ -88,6 +89,11 @@ class Output:
     def _real(self) -> Path:
         """The new file, through a link, as Lightning makes for its last."""
         return Path(os.path.realpath(self.path))
+
+    @property
+    def placed(self) -> bool:
+        """Whether the new file has its place by now."""
+        return _identity(self._real) != self._before
 
     def refuse_taken(self) -> None:
         """Refuse an output that would be overwritten, before any work."""
@@ -146,10 +152,21 @@ class Output:
                     head_start=self._head_start,
                 )
         except BaseException:
-            if made:
+            # Ctrl-C can come when the new file has its place: then the
+            # backup is all there is of the old one.
+            if made and not self.placed:
                 backup.unlink()
             raise
         return backup if self.in_place else None
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Tell a file from another that gets its name; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _same(file: Path, output: Path) -> bool:

@@ -71,7 +71,7 @@ def upgrade(
         output.refuse_taken()
         outcome.output = output.path
         checkpoint.data, run, outcome.notes = carry(checkpoint, way, request)
-        with _graph_with_it(request):
+        with _graph_with_it(request, output):
             _place_graph(run, graph, request, outcome)
             if not request.dry_run:
                 outcome.backup = output.write(checkpoint, progress)
@@ -79,14 +79,14 @@ def upgrade(
 
 
 @contextlib.contextmanager
-def _graph_with_it(request: Request) -> Iterator[None]:
+def _graph_with_it(request: Request, output: Output) -> Iterator[None]:
     """Remove a new graph directory again where its checkpoint fails."""
     target = request.graph_out
     there = target is None or target.exists()
     try:
         yield
     except BaseException:
-        if target is not None and not there:
+        if target is not None and not there and not output.placed:
             import shutil
 
             shutil.rmtree(target, ignore_errors=True)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from pytest_nlam_compat.checkpoints import head_start
+from pytest_nlam_compat.checkpoints import draft, head_start
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.cli import main
 
@@ -53,6 +53,48 @@ def test_in_place_keeps_the_old_file(old, capsys):
     assert sorted(old.parent.iterdir()) == [old, backup]
     out = capsys.readouterr().out
     assert out.endswith(f"checkpoint: {old}\nthe old one: {backup}\n")
+
+
+@pytest.fixture
+def interrupted_when_placed(monkeypatch):
+    """Press Ctrl-C once the new file has its name."""
+
+    def press(folder):
+        # Not of a graph's directory, which is written before.
+        if list(folder.glob("*.ckpt")):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(draft, "_sync_folder", press)
+
+
+def test_an_interrupt_once_it_is_in_place_keeps_the_old_file(
+    old, interrupted_when_placed
+):
+    before = old.read_bytes()
+    assert upgrade(old, "--in-place") == 130
+    assert record_of(old)["layout"] == "0.7.0"
+    assert old.with_name("old.ckpt.bak").read_bytes() == before
+
+
+def test_an_interrupt_once_it_is_in_place_keeps_its_graph(
+    owned, tmp_path, interrupted_when_placed
+):
+    assert upgrade(*everything(owned("0.3.0-graph_lam"), tmp_path)) == 130
+    assert record_of(tmp_path / "new.ckpt")["layout"] == "0.7.0"
+    assert any((tmp_path / "graph").iterdir())
+
+
+def test_a_folder_that_cannot_be_synced_is_no_failure(old, monkeypatch):
+    sync = os.fsync
+
+    def only_files(descriptor):
+        if os.path.isdir(f"/dev/fd/{descriptor}"):
+            raise OSError(22, "Invalid argument")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", only_files)
+    assert upgrade(old) == 0
+    assert record_of(old.with_name("upgraded_old.ckpt"))["layout"] == "0.7.0"
 
 
 def test_in_place_through_a_link(old):
