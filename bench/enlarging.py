@@ -17,8 +17,8 @@ from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.checkpoints.writer import write_checkpoint
 from pytest_nlam_compat.references.format import Archive
 from pytest_nlam_compat.references.reference import Reference
-from pytest_nlam_compat.routes.statistics import statistics
-from pytest_nlam_compat.upgrading.dataset_facts import DatasetFacts
+from pytest_nlam_compat.under_test.dataset_statistics import statistics
+from pytest_nlam_compat.upgrade.dataset_facts import DatasetFacts
 
 CASE = "graph_lam"
 # 4 MB each, as a Linear of 1024 to 1024 has; with its two moments 12 MB.

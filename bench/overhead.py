@@ -140,8 +140,10 @@ def bare_loop() -> int:
     from pytest_nlam_compat.references.format import Archive
     from pytest_nlam_compat.references.reference import Reference
     from pytest_nlam_compat.references.store import Store
-    from pytest_nlam_compat.routes.resuming import resumed
-    from pytest_nlam_compat.routes.subject import Subject
+    from pytest_nlam_compat.under_test.reference_under_test import (
+        ReferenceUnderTest,
+    )
+    from pytest_nlam_compat.under_test.resumed_training import resumed
 
     adapter = select(probe())
     store = Store.locate()
@@ -157,13 +159,15 @@ def bare_loop() -> int:
                 continue
             count += 1
             with tempfile.TemporaryDirectory() as folder:
-                subject = Subject(reference, adapter, Path(folder), cpu)
+                subject = ReferenceUnderTest(
+                    reference, adapter, Path(folder), cpu
+                )
                 # Some are too old for the current code's own loader.
                 with suppress(CompatError):
-                    native = subject.native(torch.float64)
+                    native = subject.native_model(torch.float64)
                     subject.outputs(native, torch.float64)
                 for dtype in (torch.float64, torch.float32):
-                    subject.outputs(subject.migrated(dtype), dtype)
+                    subject.outputs(subject.migrated_model(dtype), dtype)
                 subject.batch()
                 subject.loss()
                 resumed(subject)

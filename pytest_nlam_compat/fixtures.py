@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from pytest_nlam_compat.references.reference import Reference
-    from pytest_nlam_compat.routes.subject import Subject
+    from pytest_nlam_compat.under_test.reference_under_test import (
+        ReferenceUnderTest,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -36,11 +38,12 @@ def nlam_subject(
     request: pytest.FixtureRequest,
     nlam_reference: Reference,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Subject:
+) -> ReferenceUnderTest:
     """Give the reference in front of the current code.
 
-    Its ``native(dtype)`` and ``migrated(dtype)`` give the models that the
-    current code makes of it; shared by all tests, so don't change them.
+    Its ``native_model(dtype)`` and ``migrated_model(dtype)`` give the models
+    that the current code makes of it; shared by all tests, so don't change
+    them.
     """
     from pytest_nlam_compat.checks.selecting import selection_of
     from pytest_nlam_compat.checks.verdict import verdict
@@ -53,7 +56,7 @@ def nlam_subject(
 
 
 @pytest.fixture
-def nlam_model(nlam_subject: Subject) -> nn.Module:
+def nlam_model(nlam_subject: ReferenceUnderTest) -> nn.Module:
     """Give the model of the current code with the weights of the reference.
 
     The migrated checkpoint, loaded strictly, in float64, in which outputs are
@@ -73,7 +76,7 @@ def nlam_model(nlam_subject: Subject) -> nn.Module:
     from pytest_nlam_compat.checks.verdict import verdict
 
     with verdict():
-        return copy.deepcopy(nlam_subject.migrated(torch.float64))
+        return copy.deepcopy(nlam_subject.migrated_model(torch.float64))
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ import pytorch_lightning as pl
 
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.stamps import STAMP
-from pytest_nlam_compat.upgrading.from_datastore import facts_of
-from pytest_nlam_compat.upgrading.sources import (
+from pytest_nlam_compat.upgrade.from_datastore import facts_of
+from pytest_nlam_compat.upgrade.sources import (
     installed_neural_lam,
     versions,
 )
-from pytest_nlam_compat.upgrading.stamping import ENTRY, stamp_of
+from pytest_nlam_compat.upgrade.stamping import ENTRY, stamp_of
 
 
 class ProvenanceStamp(pl.Callback):  # type: ignore[misc]

@@ -17,7 +17,7 @@ from pytest_nlam_compat.adapters.armodel import (
 )
 from pytest_nlam_compat.adapters.base import Adapter, Predictor
 from pytest_nlam_compat.adapters.probe import has
-from pytest_nlam_compat.adapters.taking import nothing_lost
+from pytest_nlam_compat.adapters.unused_hyper_parameters import raise_on_unused
 
 
 class ForecasterAdapter(Adapter):
@@ -35,7 +35,7 @@ class ForecasterAdapter(Adapter):
         step = self._step_predictor(
             arguments.get("args"), config, datastore, predictor
         )
-        with nothing_lost(models.ForecasterModule, arguments) as taken:
+        with raise_on_unused(models.ForecasterModule, arguments) as taken:
             module = models.ForecasterModule(
                 forecaster=models.ARForecaster(step, datastore),
                 config=config,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_nlam_compat.adapters.base import Predictor
-from pytest_nlam_compat.checkpoints.standins import Global, Instance
+from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, InertObject
 from pytest_nlam_compat.errors import CompatError
 
 _CONFIG_MODULE = "neural_lam.config"
@@ -65,7 +65,7 @@ def forcing_window(
 
 
 def _revive(value: Any) -> Any:
-    if isinstance(value, Instance):
+    if isinstance(value, InertObject):
         return _instance(value)
     if isinstance(value, dict):
         return {key: _revive(item) for key, item in value.items()}
@@ -74,12 +74,12 @@ def _revive(value: Any) -> Any:
     return value
 
 
-def _instance(value: Instance) -> Any:
+def _instance(value: InertObject) -> Any:
     fields = {
         name: _revive(item) for name, item in dict(value.state or {}).items()
     }
     named = value.cls
-    if isinstance(named, Global) and named.path == "argparse.Namespace":
+    if isinstance(named, GlobalRef) and named.path == "argparse.Namespace":
         return Namespace(**fields)
     cls = _config_class(named)
     if cls is None:
@@ -106,7 +106,7 @@ def _config_class(named: Any) -> Any:
     Whatever else its module holds, such as the functions that it imports, a
     pickle has no say over.
     """
-    if not isinstance(named, Global) or named.module != _CONFIG_MODULE:
+    if not isinstance(named, GlobalRef) or named.module != _CONFIG_MODULE:
         return None
     from neural_lam import config
 

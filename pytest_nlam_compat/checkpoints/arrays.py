@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_nlam_compat.checkpoints.dtypes import itemsize
 from pytest_nlam_compat.checkpoints.refusals import refusal
-from pytest_nlam_compat.checkpoints.standins import TensorRef
+from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,7 +11,7 @@ from typing import Any
 
 from pytest_nlam_compat.checkpoints.keys import MalformedError, checked_key
 from pytest_nlam_compat.checkpoints.rebuild import parameter, tensor, tensor_v3
-from pytest_nlam_compat.checkpoints.standins import Global
+from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef
 
 
 def _ordered_dict(pairs: Any = ()) -> OrderedDict[Any, Any]:
@@ -63,27 +63,27 @@ def _complex(real: Any, imaginary: Any) -> complex:
 
 #: The calls that are made, by this table alone and never by looking up: with
 #: the fewest and the most arguments that each takes.
-CONSTRUCTORS: dict[Global, tuple[Callable[..., Any], int, int]] = {
-    Global("collections", "OrderedDict"): (_ordered_dict, 0, 1),
-    Global("builtins", "set"): (_set, 0, 1),
-    Global("builtins", "frozenset"): (_frozenset, 0, 1),
-    Global("builtins", "bytes"): (_bytes, 0, 0),
-    Global("builtins", "bytearray"): (_bytearray, 0, 2),
-    Global("builtins", "complex"): (_complex, 2, 2),
-    Global("_codecs", "encode"): (_encoded, 2, 2),
-    Global("torch._utils", "_rebuild_tensor"): (tensor, 4, 4),
-    Global("torch._utils", "_rebuild_tensor_v2"): (tensor, 6, 7),
-    Global("torch._utils", "_rebuild_tensor_v3"): (tensor_v3, 7, 8),
-    Global("torch._utils", "_rebuild_parameter"): (parameter, 3, 3),
+CONSTRUCTORS: dict[GlobalRef, tuple[Callable[..., Any], int, int]] = {
+    GlobalRef("collections", "OrderedDict"): (_ordered_dict, 0, 1),
+    GlobalRef("builtins", "set"): (_set, 0, 1),
+    GlobalRef("builtins", "frozenset"): (_frozenset, 0, 1),
+    GlobalRef("builtins", "bytes"): (_bytes, 0, 0),
+    GlobalRef("builtins", "bytearray"): (_bytearray, 0, 2),
+    GlobalRef("builtins", "complex"): (_complex, 2, 2),
+    GlobalRef("_codecs", "encode"): (_encoded, 2, 2),
+    GlobalRef("torch._utils", "_rebuild_tensor"): (tensor, 4, 4),
+    GlobalRef("torch._utils", "_rebuild_tensor_v2"): (tensor, 6, 7),
+    GlobalRef("torch._utils", "_rebuild_tensor_v3"): (tensor_v3, 7, 8),
+    GlobalRef("torch._utils", "_rebuild_parameter"): (parameter, 3, 3),
 }
 
 
-def construct(cls: Global, args: tuple[Any, ...]) -> Any:
+def construct(cls: GlobalRef, args: tuple[Any, ...]) -> Any:
     """Make what a known call makes.
 
     Parameters
     ----------
-    cls : Global
+    cls : GlobalRef
         A key of `CONSTRUCTORS`.
     args : tuple
         What the pickle gives it.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_nlam_compat.checkpoints.arrays import Array
 from pytest_nlam_compat.checkpoints.dtypes import DTYPES, QUANTIZED, STORAGES
-from pytest_nlam_compat.checkpoints.standins import Global
+from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef
 from pytest_nlam_compat.errors import CompatError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class FreshStorage:
         Its bytes, where they are: no copy.
     owner : object
         What keeps them there.
-    cls : Global
+    cls : GlobalRef
         The storage class that the pickle will name.
     dtype : str
         The name of its element type; ``uint8`` for an untyped storage.
@@ -40,7 +40,7 @@ class FreshStorage:
 
     content: memoryview
     owner: object
-    cls: Global
+    cls: GlobalRef
     dtype: str
     numel: int
     device: str = "cpu"
@@ -176,11 +176,11 @@ def _storage(
     content: memoryview, owner: object, dtype: str, itemsize: int
 ) -> FreshStorage:
     if dtype in _CLASSES:
-        cls = Global("torch", _CLASSES[dtype])
+        cls = GlobalRef("torch", _CLASSES[dtype])
         return FreshStorage(
             content, owner, cls, dtype, content.nbytes // itemsize
         )
-    cls = Global("torch.storage", "UntypedStorage")
+    cls = GlobalRef("torch.storage", "UntypedStorage")
     return FreshStorage(content, owner, cls, "uint8", content.nbytes)
 
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from pytest_nlam_compat.checkpoints.limits import KEY_LENGTH
-from pytest_nlam_compat.checkpoints.standins import Global, Instance, TensorRef
+from pytest_nlam_compat.checkpoints.stand_ins import (
+    GlobalRef,
+    InertObject,
+    TensorRef,
+)
 
 #: Python's hash of an integer is its remainder by this: only below it can no
 #: file bring many keys of one hash, which would take quadratic time.
@@ -49,7 +53,8 @@ def checked_key(key: Any) -> Any:
         if abs(key) >= _HASH_MODULUS:
             raise MalformedError("a key that is a very large number")
     elif not (
-        key is None or isinstance(key, (float, Global, Instance, TensorRef))
+        key is None
+        or isinstance(key, (float, GlobalRef, InertObject, TensorRef))
     ):
         raise MalformedError(f"a key that is a {type(key).__name__}")
     return key

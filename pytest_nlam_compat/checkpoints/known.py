@@ -7,7 +7,7 @@ run what they are given, and a pickle may name those too.
 from __future__ import annotations
 
 from pytest_nlam_compat.checkpoints.dtypes import DTYPES, STORAGES
-from pytest_nlam_compat.checkpoints.standins import Global
+from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef
 
 _CONFIG = (
     "DatastoreKindStr DatastoreSelection ManualStateFeatureWeighting "
@@ -78,12 +78,12 @@ _OWNERS = {
 }
 
 
-def owner(named: Global) -> str | None:
+def owner(named: GlobalRef) -> str | None:
     """Tell whose a class or function is.
 
     Parameters
     ----------
-    named : Global
+    named : GlobalRef
         What a pickle names.
 
     Returns

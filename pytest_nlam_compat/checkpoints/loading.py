@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_nlam_compat.checkpoints.dtypes import QUANTIZED
 from pytest_nlam_compat.checkpoints.refusals import SAVE_AGAIN, refusal
-from pytest_nlam_compat.checkpoints.standins import StorageRef, TensorRef
+from pytest_nlam_compat.checkpoints.stand_ins import StorageRef, TensorRef
 
 if TYPE_CHECKING:
     import torch

@@ -20,7 +20,7 @@ from pytest_nlam_compat.checkpoints.refusals import (
     DISTRUST,
     refusal,
 )
-from pytest_nlam_compat.checkpoints.standins import Instance
+from pytest_nlam_compat.checkpoints.stand_ins import InertObject
 from pytest_nlam_compat.errors import CompatError
 
 # About what things take in memory, in bytes.
@@ -198,7 +198,7 @@ class Machine:
 
     def _append(self, values: list[Any]) -> None:
         top = self._top()
-        if isinstance(top, Instance):
+        if isinstance(top, InertObject):
             top = top.list_items
         if not isinstance(top, list):
             raise self._refuse(f"appends to a {type(top).__name__}")
@@ -206,7 +206,7 @@ class Machine:
 
     def _set_items(self, flat: list[Any]) -> None:
         top = self._top()
-        if isinstance(top, Instance):
+        if isinstance(top, InertObject):
             top = top.dict_items
         if type(top) not in (dict, OrderedDict) or len(flat) % 2:
             raise self._refuse(f"sets items of a {type(top).__name__}")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pytest_nlam_compat.checkpoints.refusals import printable
-from pytest_nlam_compat.checkpoints.standins import Instance
+from pytest_nlam_compat.checkpoints.stand_ins import InertObject
 from pytest_nlam_compat.errors import CompatError
 
 _MOST_NAMES_SHOWN = 12
@@ -100,7 +100,7 @@ def set_path(root: Any, path: str, value: Any) -> None:
             break
         else:
             break
-    if isinstance(node, Instance) and node.state is None:
+    if isinstance(node, InertObject) and node.state is None:
         node.state = {}
     # A name with dots is right for a state_dict only, where names have some.
     dotted_table = isinstance(node, dict) and any(
@@ -132,7 +132,7 @@ def _tables(
     """Yield the dicts and sequences in which a node keeps its parts."""
     if isinstance(node, (dict, list, tuple)):
         yield node
-    elif isinstance(node, Instance):
+    elif isinstance(node, InertObject):
         # A class with __slots__ has a pair: of its __dict__ and its slots.
         states = node.state if isinstance(node.state, tuple) else (node.state,)
         yield from (part for part in states if isinstance(part, dict))

@@ -14,17 +14,17 @@ from pytest_nlam_compat.checkpoints.fresh import (
 )
 from pytest_nlam_compat.checkpoints.names import python3_name
 from pytest_nlam_compat.checkpoints.opcodes import Op
-from pytest_nlam_compat.checkpoints.standins import (
-    Global,
+from pytest_nlam_compat.checkpoints.stand_ins import (
+    GlobalRef,
     How,
-    Instance,
+    InertObject,
     StorageRef,
     TensorRef,
 )
 from pytest_nlam_compat.errors import CompatError
 
 _PROTOCOL = 2
-_ORDERED_DICT = Global("collections", "OrderedDict")
+_ORDERED_DICT = GlobalRef("collections", "OrderedDict")
 _TUPLES = {1: Op.TUPLE1, 2: Op.TUPLE2, 3: Op.TUPLE3}
 
 
@@ -73,7 +73,7 @@ class Pickler:
     def _save(self, value: Any) -> None:
         kind = type(value)
         # Text and names by what they say, all else by what it is.
-        same = value if kind in (str, Global) else id(value)
+        same = value if kind in (str, GlobalRef) else id(value)
         if (kind, same) in self._memo:
             self._get(self._memo[kind, same])
             return
@@ -107,7 +107,7 @@ class Pickler:
             )
             self._out += encoded
             self._put(value)
-        elif kind is Global:
+        elif kind is GlobalRef:
             self._save_global(value)
             self._put(value)
         elif kind is OrderedDict:
@@ -117,7 +117,7 @@ class Pickler:
             if vars(value):
                 self._save(vars(value))
                 self._out.append(Op.BUILD)
-        elif kind is Instance:
+        elif kind is InertObject:
             self._save_instance(value)
         elif kind is TensorRef:
             self._save_tensor(value)
@@ -132,7 +132,7 @@ class Pickler:
                     f"A {kind.__module__}.{kind.__qualname__} can't be "
                     "written to a checkpoint.",
                     remedy="Use plain containers, numbers and text, tensors, "
-                    "or an Instance for any other class.",
+                    "or an InertObject for any other class.",
                 )
             self._save_tensor(fresh)
             self._put(value)
@@ -142,7 +142,7 @@ class Pickler:
     def _put(self, value: object) -> None:
         index = len(self._kept)
         kind = type(value)
-        same = value if kind in (str, Global) else id(value)
+        same = value if kind in (str, GlobalRef) else id(value)
         self._memo[kind, same] = index
         # As long as it lives nothing else can have its id.
         self._kept.append(value)
@@ -199,13 +199,13 @@ class Pickler:
 
     # Names and calls.
 
-    def _save_global(self, value: Global) -> None:
+    def _save_global(self, value: GlobalRef) -> None:
         outer, dot, inner = value.name.rpartition(".")
         if dot:
             # Protocol 2 has no dotted names.
             self._call(
-                Global("builtins", "getattr"),
-                Global(value.module, outer),
+                GlobalRef("builtins", "getattr"),
+                GlobalRef(value.module, outer),
                 inner,
             )
             return
@@ -215,12 +215,12 @@ class Pickler:
         self._out.append(Op.GLOBAL)
         self._out += f"{value.module}\n{value.name}\n".encode()
 
-    def _call(self, called: Global, *args: Any) -> None:
+    def _call(self, called: GlobalRef, *args: Any) -> None:
         self._save(called)
         self._save_tuple(args)
         self._out.append(Op.REDUCE)
 
-    def _save_instance(self, value: Instance) -> None:
+    def _save_instance(self, value: InertObject) -> None:
         if value.how is How.OBJ:
             self._items((value.cls, *value.args), Op.OBJ)
         else:
@@ -251,10 +251,10 @@ class Pickler:
 
     def _save_tensor(self, tensor: TensorRef | FreshTensor) -> None:
         if tensor.is_parameter:
-            self._save(Global("torch._utils", "_rebuild_parameter"))
+            self._save(GlobalRef("torch._utils", "_rebuild_parameter"))
             self._out.append(Op.MARK)
         version = "v3" if tensor.storage.untyped else "v2"
-        self._save(Global("torch._utils", f"_rebuild_tensor_{version}"))
+        self._save(GlobalRef("torch._utils", f"_rebuild_tensor_{version}"))
         self._out.append(Op.MARK)
         self._save_storage(tensor.storage)
         self._save(tensor.offset)
@@ -264,7 +264,7 @@ class Pickler:
         self._save(tensor.requires_grad and not tensor.is_parameter)
         self._call(_ORDERED_DICT)
         if tensor.storage.untyped:
-            self._save(Global("torch", tensor.dtype))
+            self._save(GlobalRef("torch", tensor.dtype))
         if tensor.metadata:
             self._save(tensor.metadata)
         self._out += bytes([Op.TUPLE, Op.REDUCE])
@@ -284,17 +284,17 @@ _HOW = {
 
 #: Plain values that protocol 2 has no opcode for: the call for each.
 _AS_CALLS: dict[type, Any] = {
-    set: lambda value: (Global("builtins", "set"), list(value)),
-    frozenset: lambda value: (Global("builtins", "frozenset"), list(value)),
+    set: lambda value: (GlobalRef("builtins", "set"), list(value)),
+    frozenset: lambda value: (GlobalRef("builtins", "frozenset"), list(value)),
     complex: lambda value: (
-        Global("builtins", "complex"),
+        GlobalRef("builtins", "complex"),
         value.real,
         value.imag,
     ),
     bytes: lambda value: (
-        Global("_codecs", "encode"),
+        GlobalRef("_codecs", "encode"),
         value.decode("latin-1"),
         "latin1",
     ),
-    bytearray: lambda value: (Global("builtins", "bytearray"), bytes(value)),
+    bytearray: lambda value: (GlobalRef("builtins", "bytearray"), bytes(value)),
 }

@@ -12,7 +12,7 @@ from pytest_nlam_compat.checkpoints import walk
 from pytest_nlam_compat.checkpoints.archive import Archive
 from pytest_nlam_compat.checkpoints.loading import Loader
 from pytest_nlam_compat.checkpoints.refusals import refusal
-from pytest_nlam_compat.checkpoints.standins import Global, TensorRef
+from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, TensorRef
 from pytest_nlam_compat.checkpoints.unpickler import Unpickler
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Checkpoint:
     data : object
         The tree: plain containers, numbers and text, and stand-ins for the
         rest. It may be changed.
-    globals : tuple of Global
+    globals : tuple of GlobalRef
         What the pickle names, in its order, whether used or not. That of
         ``torch.save`` itself (``collections.OrderedDict`` and so on) too.
     """
@@ -49,7 +49,7 @@ class Checkpoint:
         self.path = archive.path
         self.archive = archive
         self.data: Any = unpickler.load()
-        self.globals: tuple[Global, ...] = tuple(unpickler.globals)
+        self.globals: tuple[GlobalRef, ...] = tuple(unpickler.globals)
 
     def __enter__(self) -> Checkpoint:
         return self

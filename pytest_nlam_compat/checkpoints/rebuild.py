@@ -9,8 +9,8 @@ from typing import Any
 from pytest_nlam_compat.checkpoints.archive import Archive
 from pytest_nlam_compat.checkpoints.dtypes import DTYPES, STORAGES, itemsize
 from pytest_nlam_compat.checkpoints.keys import MalformedError
-from pytest_nlam_compat.checkpoints.standins import (
-    Global,
+from pytest_nlam_compat.checkpoints.stand_ins import (
+    GlobalRef,
     StorageRef,
     TensorRef,
 )
@@ -45,7 +45,7 @@ def storage(archive: Archive, pid: Any) -> StorageRef:
         isinstance(pid, tuple)
         and len(pid) == 5
         and pid[0] == "storage"
-        and isinstance(pid[1], Global)
+        and isinstance(pid[1], GlobalRef)
         and all(isinstance(part, str) for part in pid[2:4])
         and _is_count(pid[4])
     ):
@@ -74,7 +74,7 @@ def tensor(
     hooks: Any = _NO_HOOKS,
     metadata: Any = _NO_METADATA,
     *,
-    dtype: Global | None = None,
+    dtype: GlobalRef | None = None,
 ) -> TensorRef:
     """Describe the tensor that ``_rebuild_tensor_v2`` would make.
 
@@ -82,7 +82,7 @@ def tensor(
     ----------
     ref, offset, shape, stride, requires_grad, hooks, metadata : object
         What the pickle gives.
-    dtype : Global, optional
+    dtype : GlobalRef, optional
         Its element type, such as ``torch.uint16``, if not the storage's.
 
     Returns
@@ -150,7 +150,7 @@ def tensor_v3(
 
     As `tensor`, over an untyped storage.
     """
-    if not isinstance(dtype, Global):
+    if not isinstance(dtype, GlobalRef):
         raise MalformedError("a tensor whose description makes no sense")
     return tensor(
         ref,

@@ -20,16 +20,16 @@ from pytest_nlam_compat.checkpoints.names import python3_name
 from pytest_nlam_compat.checkpoints.opcodes import REFUSED, Op
 from pytest_nlam_compat.checkpoints.rebuild import storage
 from pytest_nlam_compat.checkpoints.refusals import COPY_AGAIN, printable
-from pytest_nlam_compat.checkpoints.standins import (
-    Global,
+from pytest_nlam_compat.checkpoints.stand_ins import (
+    GlobalRef,
     How,
-    Instance,
+    InertObject,
     StorageRef,
 )
 from pytest_nlam_compat.checkpoints.walk import mentions, refuse_endless
 
 _NEWEST_PROTOCOL = 5
-_GETATTR = Global("builtins", "getattr")
+_GETATTR = GlobalRef("builtins", "getattr")
 _INSTANCE = 600
 _SPENT_AT_ONCE = 100_000
 
@@ -44,7 +44,7 @@ class Unpickler(Machine):
 
     Attributes
     ----------
-    globals : dict of Global to Global
+    globals : dict of GlobalRef to GlobalRef
         Everything that the pickle names, in its order, used or not.
     protocol : int
         The protocol of the pickle.
@@ -55,7 +55,7 @@ class Unpickler(Machine):
         super().__init__(archive.read("data.pkl"), archive.path, archive.budget)
         self._archive = archive
         self._storages: dict[str, StorageRef] = {}
-        self.globals: dict[Global, Global] = {}
+        self.globals: dict[GlobalRef, GlobalRef] = {}
         self.protocol = 0
 
     def load(self) -> Any:
@@ -64,7 +64,7 @@ class Unpickler(Machine):
         Returns
         -------
         object
-            Plain containers, numbers and text; `Global`, `Instance`,
+            Plain containers, numbers and text; `GlobalRef`, `InertObject`,
             `StorageRef` and `TensorRef` for the rest.
 
         Raises
@@ -161,13 +161,13 @@ class Unpickler(Machine):
         self._at += 1
         return line.decode("utf-8", "replace")
 
-    def _global(self, module: str, name: str) -> Global:
+    def _global(self, module: str, name: str) -> GlobalRef:
         if self.protocol < 3:
             module, name = python3_name(module, name)
         for part in (module, name):
             if not part or len(part) > KEY_LENGTH or not part.isprintable():
                 raise MalformedError(f"a name that can't be one: {part}")
-        found = Global(module, name)
+        found = GlobalRef(module, name)
         if found not in self.globals:
             self._charge(_INSTANCE + len(module) + len(name))
             self.globals[found] = found
@@ -178,24 +178,26 @@ class Unpickler(Machine):
     def _reduce(self) -> None:
         called, args = self._pop_many(2)
         made: Any
-        if isinstance(called, Global) and called in CONSTRUCTORS:
+        if isinstance(called, GlobalRef) and called in CONSTRUCTORS:
             made = construct(called, _arguments(args))
         elif (
             called == _GETATTR
             and isinstance(args, tuple)
             and len(args) == 2
-            and isinstance(args[0], Global)
+            and isinstance(args[0], GlobalRef)
             and isinstance(args[1], str)
         ):
             # How protocol 2 writes the name of a nested class.
             made = self._global(args[0].module, f"{args[0].name}.{args[1]}")
         else:
-            made = Instance(_callee(called), _arguments(args), how=How.REDUCE)
+            made = InertObject(
+                _callee(called), _arguments(args), how=How.REDUCE
+            )
         self._push(made)
 
     def _newobj(self) -> None:
         cls, args = self._pop_many(2)
-        self._push(Instance(_callee(cls), _arguments(args)))
+        self._push(InertObject(_callee(cls), _arguments(args)))
 
     def _newobj_ex(self) -> None:
         cls, args, kwargs = self._pop_many(3)
@@ -204,21 +206,23 @@ class Unpickler(Machine):
         ):
             raise MalformedError("arguments whose names are no text")
         self._push(
-            Instance(_callee(cls), _arguments(args), kwargs, how=How.NEWOBJ_EX)
+            InertObject(
+                _callee(cls), _arguments(args), kwargs, how=How.NEWOBJ_EX
+            )
         )
 
     def _obj(self) -> None:
         cls, *args = self._since_mark() or [None]
-        self._push(Instance(_callee(cls), tuple(args), how=How.OBJ))
+        self._push(InertObject(_callee(cls), tuple(args), how=How.OBJ))
 
     def _inst(self) -> None:
         cls = self._global(self._line(), self._line())
-        self._push(Instance(cls, tuple(self._since_mark()), how=How.OBJ))
+        self._push(InertObject(cls, tuple(self._since_mark()), how=How.OBJ))
 
     def _build(self) -> None:
         state = self._pop()
         top = self._top()
-        if isinstance(top, Instance) and top.state is None:
+        if isinstance(top, InertObject) and top.state is None:
             top.state = state
         elif isinstance(top, OrderedDict) and isinstance(state, dict):
             # The _metadata of a state_dict. No method may be covered up.
@@ -236,8 +240,8 @@ class Unpickler(Machine):
         self._push(self._storages[ref.key])
 
 
-def _callee(called: Any) -> Global | Instance:
-    if not isinstance(called, (Global, Instance)):
+def _callee(called: Any) -> GlobalRef | InertObject:
+    if not isinstance(called, (GlobalRef, InertObject)):
         raise MalformedError(f"a call of a {type(called).__name__}")
     return called
 

@@ -12,10 +12,10 @@ from pytest_nlam_compat.checkpoints.refusals import (
     printable,
     refusal,
 )
-from pytest_nlam_compat.checkpoints.standins import Instance, TensorRef
+from pytest_nlam_compat.checkpoints.stand_ins import InertObject, TensorRef
 from pytest_nlam_compat.errors import CompatError
 
-_CONTAINERS = (dict, list, tuple, set, frozenset, Instance)
+_CONTAINERS = (dict, list, tuple, set, frozenset, InertObject)
 
 
 def children(node: Any) -> Iterator[tuple[str, Any]]:
@@ -44,7 +44,7 @@ def children(node: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(node, (set, frozenset)):
         for member in node:
             yield "<member>", member
-    elif isinstance(node, Instance):
+    elif isinstance(node, InertObject):
         yield "<class>", node.cls
         yield from (("<args>", part) for part in (node.args, node.kwargs))
         yield from children(node.list_items)

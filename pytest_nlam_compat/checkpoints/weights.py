@@ -37,8 +37,8 @@ from pytest_nlam_compat.checkpoints.safetensors import (
     parse_header,
 )
 from pytest_nlam_compat.checkpoints.sniff import is_safetensors, open_regular
-from pytest_nlam_compat.checkpoints.standins import (
-    Global,
+from pytest_nlam_compat.checkpoints.stand_ins import (
+    GlobalRef,
     StorageRef,
     TensorRef,
 )
@@ -47,7 +47,7 @@ from pytest_nlam_compat.errors import CompatError
 
 # About what a byte of JSON costs in memory as objects.
 _OBJECTS = 12
-_STORAGE = Global("torch.storage", "UntypedStorage")
+_STORAGE = GlobalRef("torch.storage", "UntypedStorage")
 
 
 class WeightsFile(Archive):

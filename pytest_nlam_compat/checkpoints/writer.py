@@ -20,7 +20,7 @@ from pytest_nlam_compat.checkpoints.head_start import SHIFT, HeadStart
 from pytest_nlam_compat.checkpoints.pickler import Pickler
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
 from pytest_nlam_compat.checkpoints.refusals import SAVE_AGAIN, refusal
-from pytest_nlam_compat.checkpoints.standins import StorageRef
+from pytest_nlam_compat.checkpoints.stand_ins import StorageRef
 from pytest_nlam_compat.checkpoints.walk import refuse_endless
 from pytest_nlam_compat.checkpoints.zipwriter import (
     ALIGNMENT,

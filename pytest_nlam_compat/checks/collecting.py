@@ -11,7 +11,7 @@ from pytest_nlam_compat.migrations.repository import (
     read_steps,
     refuse_duplicates,
 )
-from pytest_nlam_compat.routes.under_test import code_under_test
+from pytest_nlam_compat.under_test.code_under_test import code_under_test
 
 KEY = "nlam_compat_migrations"
 

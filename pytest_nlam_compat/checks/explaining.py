@@ -15,7 +15,9 @@ from pytest_nlam_compat.errors import CompatError
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.diagnosis.findings import Finding
-    from pytest_nlam_compat.routes.subject import Subject
+    from pytest_nlam_compat.under_test.reference_under_test import (
+        ReferenceUnderTest,
+    )
 
 _EXPLAINED = frozenset(
     {
@@ -90,11 +92,13 @@ class Explaining:
         mended = self._mended(item, subject)
         return "\n".join([text, "", "Why:", *lines, *mended])
 
-    def _mended(self, item: pytest.Function, subject: Subject) -> list[str]:
+    def _mended(
+        self, item: pytest.Function, subject: ReferenceUnderTest
+    ) -> list[str]:
         """Look for the step that mends a cause, once for each cause."""
         try:
-            from pytest_nlam_compat.diagnosis.stepping import suggest_steps
-            from pytest_nlam_compat.diagnosis.suggesting import Budget
+            from pytest_nlam_compat.suggest.search import Budget
+            from pytest_nlam_compat.suggest.suggest import suggest_steps
 
             with tempfile.TemporaryDirectory() as folder, _quiet():
                 found = suggest_steps(
@@ -122,8 +126,8 @@ class Explaining:
             "adds it to the steps of the repository.",
         ]
 
-    def _why(self, subject: Subject, check: str) -> Finding | None:
-        from pytest_nlam_compat.diagnosis.reasons import OF_A_CHECK, why
+    def _why(self, subject: ReferenceUnderTest, check: str) -> Finding | None:
+        from pytest_nlam_compat.diagnosis.explain import OF_A_CHECK, why
 
         name = subject.reference.id
         # Wrong outputs are why all else of a reference is wrong.

@@ -23,13 +23,15 @@ from pytest_nlam_compat.migrations.lint_upstream import (
     check_on_file,
 )
 from pytest_nlam_compat.migrations.stamps import UPSTREAM_STAMP
-from pytest_nlam_compat.routes.under_test import code_under_test
+from pytest_nlam_compat.under_test.code_under_test import code_under_test
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from pytest_nlam_compat.routes.subject import Subject
+    from pytest_nlam_compat.under_test.reference_under_test import (
+        ReferenceUnderTest,
+    )
 
 NEURAL_LAM, REPOSITORY = "history", "repository"
 _OWNERS = {
@@ -100,12 +102,14 @@ def lint_registry(name: str, selection: Selection) -> None:
     _raise(f"The migrations of {_OWNERS[name]} are not in order.", findings)
 
 
-def lint_on_reference(subject: Subject, moved_on: Callable[[], bool]) -> None:
+def lint_on_reference(
+    subject: ReferenceUnderTest, moved_on: Callable[[], bool]
+) -> None:
     """Insist that the migrations fit a saved run.
 
     Parameters
     ----------
-    subject : Subject
+    subject : ReferenceUnderTest
     moved_on : callable
         See `moved_on`: then it is for the strict load to say where the
         migrations, and the current code's own loader, have to lead.
@@ -120,7 +124,7 @@ def lint_on_reference(subject: Subject, moved_on: Callable[[], bool]) -> None:
         registry.steps,
         subject.reference.release,
         registry.layout,
-        subject.recorded,
+        subject.float64,
     )
     if not findings:
         findings = _on_layout(subject)
@@ -128,7 +132,7 @@ def lint_on_reference(subject: Subject, moved_on: Callable[[], bool]) -> None:
             findings = []
     upstream = upstream_registry()
     if upstream is not None:
-        run = subject.recorded
+        run = subject.float64
         stamp = run.stamps.get(UPSTREAM_STAMP, 0)
         findings += check_on_file(upstream.migrations, stamp, run.state_dict)
     _raise(
@@ -137,13 +141,13 @@ def lint_on_reference(subject: Subject, moved_on: Callable[[], bool]) -> None:
     )
 
 
-def _on_layout(subject: Subject) -> list[Finding]:
+def _on_layout(subject: ReferenceUnderTest) -> list[Finding]:
     try:
         layout = subject.layout()
     except CompatError:
         # There is none to reach, which others tell.
         return []
-    return check_layout(subject.registry.steps, subject.run, layout)
+    return check_layout(subject.registry.steps, subject.migrated, layout)
 
 
 _MOVED_ON = pytest.StashKey[bool]()

@@ -22,12 +22,14 @@ from pytest_nlam_compat.numerics.tolerances import (
     RESUME_FLOAT32_WEIGHTS,
     allowed,
 )
-from pytest_nlam_compat.routes.resuming import resumed
+from pytest_nlam_compat.under_test.resumed_training import resumed
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.references.reference import Reference
-    from pytest_nlam_compat.routes.resuming import Resumed
-    from pytest_nlam_compat.routes.subject import Subject
+    from pytest_nlam_compat.under_test.reference_under_test import (
+        ReferenceUnderTest,
+    )
+    from pytest_nlam_compat.under_test.resumed_training import Resumed
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,9 @@ class Compared:
     left_out: dict[str, str]
 
 
-def judge_resumed(reference: Reference, subject: Subject) -> Compared:
+def judge_resumed(
+    reference: Reference, subject: ReferenceUnderTest
+) -> Compared:
     """Insist that one further step of training is the recorded one.
 
     Its loss, and what it adds to each parameter. Left out is what a migration
@@ -56,7 +60,7 @@ def judge_resumed(reference: Reference, subject: Subject) -> Compared:
     Parameters
     ----------
     reference : Reference
-    subject : Subject
+    subject : ReferenceUnderTest
 
     Returns
     -------
@@ -69,7 +73,7 @@ def judge_resumed(reference: Reference, subject: Subject) -> Compared:
     """
     step = resumed(subject)
     share = judge_loss(reference, step.loss)
-    origin = provenance(subject.recorded, subject.steps)
+    origin = provenance(subject.float64, subject.steps)
     left_out = _left_out(origin)
     names, obtained, expected = _updates(reference, step, origin)
     rounded = reference.description.get("loss_weights") == "float32"

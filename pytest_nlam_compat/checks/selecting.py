@@ -27,11 +27,13 @@ from pytest_nlam_compat.migrations import Migration
 from pytest_nlam_compat.references.format import Archive
 from pytest_nlam_compat.references.reference import Reference
 from pytest_nlam_compat.references.store import Store
-from pytest_nlam_compat.routes.device import choose
-from pytest_nlam_compat.routes.under_test import code_under_test
+from pytest_nlam_compat.under_test.code_under_test import code_under_test
+from pytest_nlam_compat.under_test.device import choose
 
 if TYPE_CHECKING:
-    from pytest_nlam_compat.routes.subject import Subject
+    from pytest_nlam_compat.under_test.reference_under_test import (
+        ReferenceUnderTest,
+    )
 
 SUITE = Path(__file__).with_name("suite.py")
 NODE_ID = "nlam-compat"
@@ -72,12 +74,14 @@ class Selection:
     notices: tuple[str, ...] = ()
     migrations: tuple[Migration, ...] = ()
 
-    def subject(self, reference: Reference, folder: Path) -> Subject:
+    def subject(self, reference: Reference, folder: Path) -> ReferenceUnderTest:
         """Put a reference in front of the current code."""
         # It imports neural_lam, which only `probe` may find broken or absent.
-        from pytest_nlam_compat.routes.subject import Subject
+        from pytest_nlam_compat.under_test.reference_under_test import (
+            ReferenceUnderTest,
+        )
 
-        return Subject(
+        return ReferenceUnderTest(
             reference, self.adapter, folder, self.device, self.migrations
         )
 
@@ -235,7 +239,9 @@ def _adapter(config: pytest.Config, current: CurrentCode) -> Adapter:
         if adapter is None:
             adapter = select(current)
         # Here, so that it fails once rather than for each reference.
-        importlib.import_module("pytest_nlam_compat.routes.subject")
+        importlib.import_module(
+            "pytest_nlam_compat.under_test.reference_under_test"
+        )
     if not isinstance(adapter, Adapter):
         raise CompatError(
             "The hook pytest_nlam_compat_adapter returned no adapter.",

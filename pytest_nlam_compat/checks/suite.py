@@ -32,7 +32,9 @@ from pytest_nlam_compat.references.reference import Reference
 if TYPE_CHECKING:
     from pytest_regressions.file_regression import FileRegressionFixture
 
-    from pytest_nlam_compat.routes.subject import Subject
+    from pytest_nlam_compat.under_test.reference_under_test import (
+        ReferenceUnderTest,
+    )
 
 __all__ = [
     "test_batch",
@@ -58,10 +60,12 @@ pytestmark = [
 Record = Callable[[str, object], None]
 
 
-def test_opens(nlam_reference: Reference, nlam_subject: Subject) -> None:
+def test_opens(
+    nlam_reference: Reference, nlam_subject: ReferenceUnderTest
+) -> None:
     """The raw file is read without running its pickle, bit for bit."""
     with verdict():
-        found = nlam_subject.as_read.state_dict
+        found = nlam_subject.raw.state_dict
         recorded = nlam_reference.state_dict
         wrong = sorted(
             name
@@ -82,7 +86,7 @@ def test_opens(nlam_reference: Reference, nlam_subject: Subject) -> None:
 
 def test_native(
     nlam_reference: Reference,
-    nlam_subject: Subject,
+    nlam_subject: ReferenceUnderTest,
     request: pytest.FixtureRequest,
     record_property: Record,
 ) -> None:
@@ -94,7 +98,7 @@ def test_native(
     """
     with verdict():
         try:
-            module = nlam_subject.native(torch.float64)
+            module = nlam_subject.native_model(torch.float64)
             outputs = nlam_subject.outputs(module, torch.float64)
             insist_on_outputs(nlam_reference, outputs, torch.float64)
             worst = differences(nlam_reference, outputs)[0]
@@ -120,15 +124,17 @@ def test_native(
             raise problem
 
 
-def test_loads(nlam_reference: Reference, nlam_subject: Subject) -> None:
+def test_loads(
+    nlam_reference: Reference, nlam_subject: ReferenceUnderTest
+) -> None:
     """The migrated checkpoint loads strictly into the current model."""
     with verdict():
-        nlam_subject.migrated(torch.float64)
+        nlam_subject.migrated_model(torch.float64)
 
 
 def test_outputs(
     nlam_reference: Reference,
-    nlam_subject: Subject,
+    nlam_subject: ReferenceUnderTest,
     file_regression: FileRegressionFixture,
     tmp_path: Path,
     record_property: Record,
@@ -146,7 +152,7 @@ def test_outputs(
 
 def test_outputs_float32(
     nlam_reference: Reference,
-    nlam_subject: Subject,
+    nlam_subject: ReferenceUnderTest,
     file_regression: FileRegressionFixture,
     tmp_path: Path,
     record_property: Record,
@@ -167,7 +173,7 @@ def test_outputs_float32(
 
 def _compare(
     reference: Reference,
-    subject: Subject,
+    subject: ReferenceUnderTest,
     dtype: torch.dtype,
     file_regression: FileRegressionFixture,
     tmp_path: Path,
@@ -176,7 +182,7 @@ def _compare(
     """Leave golden and obtained beside each other, and judge."""
     __tracebackhide__ = True
     with verdict():
-        outputs = subject.outputs(subject.migrated(dtype), dtype)
+        outputs = subject.outputs(subject.migrated_model(dtype), dtype)
         insist_on_outputs(reference, outputs, dtype)
         precision = "golden64" if dtype is torch.float64 else "golden32"
         golden = tmp_path / "golden.safetensors"
@@ -212,7 +218,7 @@ def _serialised(outputs: Mapping[str, torch.Tensor]) -> bytes:
 
 def test_batch(
     nlam_reference: Reference,
-    nlam_subject: Subject,
+    nlam_subject: ReferenceUnderTest,
     record_property: Record,
 ) -> None:
     """Dataset and transfer hooks make the same batch of the raw series."""
@@ -223,7 +229,7 @@ def test_batch(
 
 def test_loss(
     nlam_reference: Reference,
-    nlam_subject: Subject,
+    nlam_subject: ReferenceUnderTest,
     record_property: Record,
 ) -> None:
     """The training loss on the recorded batch is the recorded one."""
@@ -234,7 +240,7 @@ def test_loss(
 
 def test_resumes(
     nlam_reference: Reference,
-    nlam_subject: Subject,
+    nlam_subject: ReferenceUnderTest,
     record_property: Record,
 ) -> None:
     """Training goes on as it did: each moment is its parameter's own.
@@ -255,7 +261,7 @@ def test_registry(nlam_registry: str, request: pytest.FixtureRequest) -> None:
 
 
 def test_migrations(
-    nlam_subject: Subject,
+    nlam_subject: ReferenceUnderTest,
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from pytest_nlam_compat.errors import CompatError
 
 if TYPE_CHECKING:
-    from pytest_nlam_compat.bisecting.clone import Clone
-    from pytest_nlam_compat.bisecting.place import Asked
+    from pytest_nlam_compat.bisect.clone import Clone
+    from pytest_nlam_compat.bisect.state_dir import Asked
 
 NAME = "bisect"
 HELP = "Find the first commit of neural-lam at which references fail."
@@ -74,9 +74,9 @@ def run(arguments: argparse.Namespace) -> int:
     KeyboardInterrupt
         After it was said how to go on.
     """
-    from pytest_nlam_compat.bisecting.clone import Clone
-    from pytest_nlam_compat.bisecting.driving import find, reset
-    from pytest_nlam_compat.bisecting.report import report
+    from pytest_nlam_compat.bisect.bisect import find, reset
+    from pytest_nlam_compat.bisect.clone import Clone
+    from pytest_nlam_compat.bisect.report import report
 
     clone = Clone.at(arguments.clone)
     if arguments.reset:
@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _asked(clone: Clone, arguments: argparse.Namespace) -> Asked:
-    from pytest_nlam_compat.bisecting.place import Asked
+    from pytest_nlam_compat.bisect.state_dir import Asked
 
     if arguments.good is None or arguments.bad is None:
         raise CompatError(

@@ -49,10 +49,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     from pytest_nlam_compat.checkpoints.weights import read_run
     from pytest_nlam_compat.migrations.stamps import STAMP
-    from pytest_nlam_compat.upgrading.difference import difference
-    from pytest_nlam_compat.upgrading.difference import text as difference_text
-    from pytest_nlam_compat.upgrading.inspection import report
-    from pytest_nlam_compat.upgrading.inspection_text import text
+    from pytest_nlam_compat.upgrade.difference import difference
+    from pytest_nlam_compat.upgrade.difference import text as difference_text
+    from pytest_nlam_compat.upgrade.inspection import report
+    from pytest_nlam_compat.upgrade.inspection_text import text
 
     if len(arguments.file) > 2:
         raise CompatError(

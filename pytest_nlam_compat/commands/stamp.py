@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pytest_nlam_compat.upgrading.arguments import add_origin
+from pytest_nlam_compat.upgrade.arguments import add_origin
 
 NAME = "stamp"
 HELP = (
@@ -57,10 +57,10 @@ def run(arguments: argparse.Namespace) -> int:
     CompatError
         If it can't be stamped; it is as it was.
     """
-    from pytest_nlam_compat.upgrading.dataset_facts import facts_given
-    from pytest_nlam_compat.upgrading.output import Output
-    from pytest_nlam_compat.upgrading.request import Request
-    from pytest_nlam_compat.upgrading.stamping import PREFIX, stamp_file
+    from pytest_nlam_compat.upgrade.dataset_facts import facts_given
+    from pytest_nlam_compat.upgrade.output import Output
+    from pytest_nlam_compat.upgrade.request import Request
+    from pytest_nlam_compat.upgrade.stamping import PREFIX, stamp_file
 
     Request(origin=arguments.origin)
     with Output(

@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
             facts={"file": output},
             remedy="Give another -o, or move it away.",
         )
-    from pytest_nlam_compat.upgrading.from_datastore import facts_from_config
+    from pytest_nlam_compat.upgrade.from_datastore import facts_from_config
 
     facts = facts_from_config(arguments.datastore)
     try:

@@ -14,7 +14,9 @@ from pytest_nlam_compat.errors import CompatError
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.checks.selecting import Selection
-    from pytest_nlam_compat.routes.subject import Subject
+    from pytest_nlam_compat.under_test.reference_under_test import (
+        ReferenceUnderTest,
+    )
 
 NAME = "suggest"
 HELP = "Search for the migration that makes failing references pass."
@@ -87,8 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
         from pytest_nlam_compat.checks.asking import ask
 
         asked = ask(_options(arguments))
-    from pytest_nlam_compat.diagnosis.stepping import suggest_steps
     from pytest_nlam_compat.migrations.writing import place_for, write
+    from pytest_nlam_compat.suggest.suggest import suggest_steps
 
     place = place_for(asked.named, asked.root, arguments.file)
     own = (*asked.selection.migrations, *place.unnamed)
@@ -147,7 +149,7 @@ def _without_prefix() -> Iterator[None]:
         ) from error
 
 
-def _subjects(selection: Selection, folder: Path) -> list[Subject]:
+def _subjects(selection: Selection, folder: Path) -> list[ReferenceUnderTest]:
     """Put the selected references before the current code."""
     subjects = []
     for reference in selection.references:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.upgrading.arguments import add_origin
+from pytest_nlam_compat.upgrade.arguments import add_origin
 
 # As in typing, whose import would take as long as copying 5 MB does.
 TYPE_CHECKING = False
@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_nlam_compat.upgrading.request import Request
+    from pytest_nlam_compat.upgrade.request import Request
 
 NAME = "upgrade"
 HELP = (
@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if arguments.path.is_dir():
         return _upgrade_folder(arguments)
-    from pytest_nlam_compat.upgrading.output import UPGRADED, Output
+    from pytest_nlam_compat.upgrade.output import UPGRADED, Output
 
     # What is folded is small; threads of numpy's would only take the core from
     # the one that copies.
@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.dry_run:
             output.begin()
         # These imports take long enough to copy a good part of the file.
-        from pytest_nlam_compat.upgrading.upgrade import upgrade
+        from pytest_nlam_compat.upgrade.upgrade import upgrade
 
         outcome = upgrade(output, _request(arguments), _progress())
     if arguments.json:
@@ -124,7 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _upgrade_folder(arguments: argparse.Namespace) -> int:
-    from pytest_nlam_compat.upgrading.folder import upgrade_folder
+    from pytest_nlam_compat.upgrade.folder import upgrade_folder
 
     if arguments.output is not None:
         raise CompatError(
@@ -138,11 +138,11 @@ def _upgrade_folder(arguments: argparse.Namespace) -> int:
 
 
 def _request(arguments: argparse.Namespace) -> Request:
-    from pytest_nlam_compat.upgrading.request import NEWEST, Request
+    from pytest_nlam_compat.upgrade.request import NEWEST, Request
 
     facts = None
     if arguments.statistics or arguments.datastore:
-        from pytest_nlam_compat.upgrading.dataset_facts import facts_given
+        from pytest_nlam_compat.upgrade.dataset_facts import facts_given
 
         facts = facts_given(arguments.statistics, arguments.datastore)
     return Request(

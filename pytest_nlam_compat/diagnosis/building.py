@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
-from pytest_nlam_compat.adapters.taking import LOST, TAKEN
+from pytest_nlam_compat.adapters.unused_hyper_parameters import LOST, TAKEN
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import (
     DropHyperParameter,
@@ -21,7 +21,9 @@ from pytest_nlam_compat.migrations.operations.hyper_parameters import (
 from pytest_nlam_compat.migrations.operations.trees import attributes
 
 if TYPE_CHECKING:
-    from pytest_nlam_compat.routes.subject import Subject
+    from pytest_nlam_compat.under_test.reference_under_test import (
+        ReferenceUnderTest,
+    )
 
 _NO_ATTRIBUTE = re.compile(r"'Namespace' object has no attribute '(\w+)'")
 _UNEXPECTED = re.compile(
@@ -32,13 +34,13 @@ _ALIKE = 0.4
 
 
 def proposals_for_building(
-    subject: Subject, error: CompatError
+    subject: ReferenceUnderTest, error: CompatError
 ) -> Iterator[tuple[Operation, ...]]:
     """Propose steps on hyper-parameters, by what building complained of.
 
     Parameters
     ----------
-    subject : Subject
+    subject : ReferenceUnderTest
     error : CompatError
 
     Yields
@@ -49,7 +51,7 @@ def proposals_for_building(
     missing = _NO_ATTRIBUTE.search(text)
     if missing:
         new = missing.group(1)
-        args = hyper_parameter(subject.run, "args")
+        args = hyper_parameter(subject.migrated, "args")
         for old in _alike(new, attributes(args) or {}):
             yield (RenameHyperParameter(f"args.{old}", new),)
     unexpected = _UNEXPECTED.search(text)
@@ -61,7 +63,7 @@ def proposals_for_building(
 
 
 def _for_lost(
-    subject: Subject, error: CompatError
+    subject: ReferenceUnderTest, error: CompatError
 ) -> Iterator[tuple[Operation, ...]]:
     """Rename what the model's class does not take to what it takes now.
 
@@ -71,7 +73,7 @@ def _for_lost(
     taken = str(error.facts[TAKEN]).split(", ")
     for path in str(error.facts[LOST]).split(", "):
         parent, _, old = path.rpartition(".")
-        given = subject.run.hyper_parameters
+        given = subject.migrated.hyper_parameters
         inside = attributes(given[parent]) if parent else given
         new = [name for name in taken if name not in (inside or {})]
         for name in _alike(old, new) or new:
@@ -89,17 +91,17 @@ def _alike(name: str, names: Any) -> list[str]:
 
 
 def _for_field(
-    subject: Subject, cls: str, old: str
+    subject: ReferenceUnderTest, cls: str, old: str
 ) -> Iterator[tuple[Operation, ...]]:
     """Rename or drop a field of a class of the configuration."""
     from neural_lam import config
 
     found = getattr(config, cls, None)
-    place = _place(subject.run.hyper_parameters, cls, old)
+    place = _place(subject.migrated.hyper_parameters, cls, old)
     if not is_dataclass(found) or place is None:
         return
     taken = [f.name for f in fields(found)]
-    inside = attributes(hyper_parameter(subject.run, place)) or {}
+    inside = attributes(hyper_parameter(subject.migrated, place)) or {}
     for new in _alike(old, [n for n in taken if n not in inside]):
         yield (RenameHyperParameter(f"{place}.{old}", new),)
     yield (DropHyperParameter(f"{place}.{old}"),)

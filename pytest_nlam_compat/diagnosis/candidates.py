@@ -15,7 +15,9 @@ from pytest_nlam_compat.diagnosis.observing import Observation
 from pytest_nlam_compat.references.trace import Call
 
 if TYPE_CHECKING:
-    from pytest_nlam_compat.routes.subject import Subject
+    from pytest_nlam_compat.under_test.reference_under_test import (
+        ReferenceUnderTest,
+    )
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,16 @@ class Candidate:
 
 
 def candidates(
-    subject: Subject, observation: Observation, at: int, around: list[Call]
+    subject: ReferenceUnderTest,
+    observation: Observation,
+    at: int,
+    around: list[Call],
 ) -> Iterator[Candidate]:
     """Yield what an MLP may have been fed, the likeliest first.
 
     Parameters
     ----------
-    subject : Subject
+    subject : ReferenceUnderTest
     observation : Observation
         Of the current code.
     at : int
@@ -72,7 +77,7 @@ def candidates(
         yield from _of_a_graph_layer(subject, observation, around[0])
 
 
-def _stored(subject: Subject) -> Iterator[Tensor]:
+def _stored(subject: ReferenceUnderTest) -> Iterator[Tensor]:
     """Yield what embedders are fed: the batch, and features of the graph."""
     reference = subject.reference
     init, _, forcing, _ = reference.batch()
@@ -82,18 +87,20 @@ def _stored(subject: Subject) -> Iterator[Tensor]:
     )
     static = ((static - mean) / std).expand(len(init), *static.shape)
     yield torch.cat((init[:, 1], init[:, 0], forcing[:, 0], static), dim=-1)
-    for value in subject.run.graph.values():
+    for value in subject.migrated.graph.values():
         for tensor in value if isinstance(value, list | tuple) else [value]:
             if tensor.is_floating_point():
                 yield tensor
 
 
 def _of_a_graph_layer(
-    subject: Subject, observation: Observation, call: Call
+    subject: ReferenceUnderTest, observation: Observation, call: Call
 ) -> Iterator[Candidate]:
     """Yield what the MLPs of a graph layer are fed, by its inputs."""
     calls = observation.trace.calls
-    predictor = subject.adapter.step_predictor(subject.migrated(torch.float64))
+    predictor = subject.adapter.step_predictor(
+        subject.migrated_model(torch.float64)
+    )
     layer = predictor.get_submodule(call.module)
     inputs = observation.tensors[calls.index(_now(calls, call.module))].inputs
     for _, tensor in gathered(layer, inputs):

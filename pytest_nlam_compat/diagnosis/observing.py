@@ -14,10 +14,12 @@ from pytest_nlam_compat.diagnosis.trace import record
 from pytest_nlam_compat.numerics.noise import ReplayNoise
 from pytest_nlam_compat.numerics.precision import default_dtype, reproducible
 from pytest_nlam_compat.references.trace import Trace
-from pytest_nlam_compat.routes.under_test import code_under_test
+from pytest_nlam_compat.under_test.code_under_test import code_under_test
 
 if TYPE_CHECKING:
-    from pytest_nlam_compat.routes.subject import Subject
+    from pytest_nlam_compat.under_test.reference_under_test import (
+        ReferenceUnderTest,
+    )
 
 
 @dataclass
@@ -53,13 +55,15 @@ class Observation:
 
 
 def observe(
-    subject: Subject, module: nn.Module, dtype: torch.dtype = torch.float64
+    subject: ReferenceUnderTest,
+    module: nn.Module,
+    dtype: torch.dtype = torch.float64,
 ) -> Observation:
     """Run the first step as its recording did, and keep everything.
 
     Parameters
     ----------
-    subject : Subject
+    subject : ReferenceUnderTest
     module : torch.nn.Module
     dtype : torch.dtype
         Of the module; float64 as in the recording.

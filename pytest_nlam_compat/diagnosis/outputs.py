@@ -8,20 +8,26 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from pytest_nlam_compat.diagnosis.alignment import agrees
-from pytest_nlam_compat.diagnosis.fed import fed, role
 from pytest_nlam_compat.diagnosis.findings import Finding
-from pytest_nlam_compat.diagnosis.inside import inside
+from pytest_nlam_compat.diagnosis.input_changes import fed, role
+from pytest_nlam_compat.diagnosis.module_changes import inside
 from pytest_nlam_compat.diagnosis.observing import Observation, observe
-from pytest_nlam_compat.diagnosis.places import defining, owner, source_of
 from pytest_nlam_compat.diagnosis.rebuilding import Rebuilt, rebuild
 from pytest_nlam_compat.diagnosis.renames import ModuleNames, module_names
+from pytest_nlam_compat.diagnosis.source_location import (
+    defining,
+    owner,
+    source_of,
+)
 from pytest_nlam_compat.references.release_trace import (
     Recorded,
     release_trace,
 )
 
 if TYPE_CHECKING:
-    from pytest_nlam_compat.routes.subject import Subject
+    from pytest_nlam_compat.under_test.reference_under_test import (
+        ReferenceUnderTest,
+    )
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class Outputs:
 
     Attributes
     ----------
-    subject : Subject
+    subject : ReferenceUnderTest
     module : torch.nn.Module
         The whole model.
     observation : Observation
@@ -44,7 +50,7 @@ class Outputs:
         Modules before it that the current code does not call.
     """
 
-    subject: Subject
+    subject: ReferenceUnderTest
     module: nn.Module
     observation: Observation
     names: ModuleNames
@@ -120,12 +126,12 @@ def _of(rebuilt: Rebuilt) -> Finding | None:
     return describe(rebuilt.walk, pair)
 
 
-def compare_outputs(subject: Subject, module: nn.Module) -> Outputs:
+def compare_outputs(subject: ReferenceUnderTest, module: nn.Module) -> Outputs:
     """Lay the current code beside the outputs that a release recorded.
 
     Parameters
     ----------
-    subject : Subject
+    subject : ReferenceUnderTest
         Of a reference with a trace of that kind.
     module : torch.nn.Module
         In float64, with the weights of the migrated run.

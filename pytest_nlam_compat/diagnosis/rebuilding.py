@@ -23,13 +23,15 @@ from pytest_nlam_compat.diagnosis.renames import (
     parameters_below_predictor,
 )
 from pytest_nlam_compat.diagnosis.trace import fingerprint, record
-from pytest_nlam_compat.diagnosis.walking import Walk
+from pytest_nlam_compat.diagnosis.trace_diff import TraceDiff
 from pytest_nlam_compat.numerics.precision import reproducible
 from pytest_nlam_compat.references.release_trace import Recorded
 from pytest_nlam_compat.references.trace import Call, Trace
 
 if TYPE_CHECKING:
-    from pytest_nlam_compat.routes.subject import Subject
+    from pytest_nlam_compat.under_test.reference_under_test import (
+        ReferenceUnderTest,
+    )
 
 
 @dataclass(frozen=True)
@@ -38,18 +40,18 @@ class Rebuilt:
 
     Attributes
     ----------
-    walk : Walk
+    walk : TraceDiff
         Up to this layer; all before it is taken as it is now.
     proof : str
         How its inputs are known.
     """
 
-    walk: Walk
+    walk: TraceDiff
     proof: str
 
 
 def rebuild(
-    subject: Subject,
+    subject: ReferenceUnderTest,
     module: nn.Module,
     observation: Observation,
     names: ModuleNames,
@@ -60,7 +62,7 @@ def rebuild(
 
     Parameters
     ----------
-    subject : Subject
+    subject : ReferenceUnderTest
     module : torch.nn.Module
         The whole model.
     observation : Observation
@@ -107,15 +109,15 @@ def rebuild(
         proof = f"its weights make the recorded output of {known.what}"
     predictor = subject.adapter.step_predictor(module)
     same = align(then, now, ModuleNames({}))
-    walk = Walk(subject, module, predictor, observation, same, then, whole)
+    walk = TraceDiff(subject, module, predictor, observation, same, then, whole)
     return Rebuilt(walk, proof)
 
 
-def _mlp(subject: Subject, name: str) -> nn.Sequential | None:
+def _mlp(subject: ReferenceUnderTest, name: str) -> nn.Sequential | None:
     """Put the weights of an MLP together as all releases did."""
     start = f"{name}."
     weights = {
-        old.removeprefix(start): subject.run.state_dict[new]
+        old.removeprefix(start): subject.migrated.state_dict[new]
         for old, new in parameters_below_predictor(subject).items()
         if old.startswith(start)
     }
@@ -138,7 +140,7 @@ def _mlp(subject: Subject, name: str) -> nn.Sequential | None:
 
 
 def _input(
-    subject: Subject,
+    subject: ReferenceUnderTest,
     observation: Observation,
     at: int,
     mlp: nn.Sequential,

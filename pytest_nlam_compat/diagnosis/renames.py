@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from pytest_nlam_compat.migrations import Migration, SavedRun
 
 if TYPE_CHECKING:
-    from pytest_nlam_compat.routes.subject import Subject
+    from pytest_nlam_compat.under_test.reference_under_test import (
+        ReferenceUnderTest,
+    )
 
 
 class ModuleNames:
@@ -99,7 +101,7 @@ def follow(
     return moved
 
 
-def below_predictor(subject: Subject, module: nn.Module) -> str:
+def below_predictor(subject: ReferenceUnderTest, module: nn.Module) -> str:
     """Return the prefix of the step predictor's parameters."""
     predictor = subject.adapter.step_predictor(module)
     for name, candidate in module.named_modules():
@@ -108,26 +110,26 @@ def below_predictor(subject: Subject, module: nn.Module) -> str:
     return ""
 
 
-def module_names(subject: Subject, module: nn.Module) -> ModuleNames:
+def module_names(subject: ReferenceUnderTest, module: nn.Module) -> ModuleNames:
     """Find what the modules of a reference are called now.
 
     Parameters
     ----------
-    subject : Subject
+    subject : ReferenceUnderTest
     module : torch.nn.Module
-        As `Subject.migrated` gave it.
+        As `ReferenceUnderTest.migrated` gave it.
 
     Returns
     -------
     ModuleNames
     """
     names = parameters_below_predictor(subject)
-    loaded = dict(subject.run.state_dict)
+    loaded = dict(subject.migrated.state_dict)
     on_load = getattr(module, "on_load_checkpoint", None)
     if on_load is not None:
         # The loader of the current code may rename on its own.
         on_load({"state_dict": loaded, "optimizer_states": []})
-    moved = follow(subject.run.state_dict, loaded)
+    moved = follow(subject.migrated.state_dict, loaded)
     now = below_predictor(subject, module)
     return ModuleNames(
         {
@@ -138,19 +140,19 @@ def module_names(subject: Subject, module: nn.Module) -> ModuleNames:
     )
 
 
-def parameters_below_predictor(subject: Subject) -> dict[str, str]:
+def parameters_below_predictor(subject: ReferenceUnderTest) -> dict[str, str]:
     """Follow the parameters of a reference to the migrated run.
 
     Parameters
     ----------
-    subject : Subject
+    subject : ReferenceUnderTest
 
     Returns
     -------
     dict of str to str
         Names in the release, below its step predictor, to full names now.
     """
-    names = parameter_names(subject.recorded, subject.steps)
+    names = parameter_names(subject.float64, subject.steps)
     was = _prefix(names)
     return {old.removeprefix(was): new for old, new in names.items()}
 

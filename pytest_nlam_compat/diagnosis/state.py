@@ -9,16 +9,20 @@ import torch
 from torch import nn
 
 from pytest_nlam_compat.diagnosis.findings import Finding
-from pytest_nlam_compat.diagnosis.places import source_of
+from pytest_nlam_compat.diagnosis.source_location import source_of
 
 if TYPE_CHECKING:
-    from pytest_nlam_compat.routes.subject import Subject
+    from pytest_nlam_compat.under_test.reference_under_test import (
+        ReferenceUnderTest,
+    )
 
 # What ``args`` calls otherwise than the model.
 _OTHER_NAMES = {"graph": "graph_name"}
 
 
-def randomness(subject: Subject, module: nn.Module) -> Finding | None:
+def randomness(
+    subject: ReferenceUnderTest, module: nn.Module
+) -> Finding | None:
     """Find out whether two runs differ, with the same noise."""
     first = subject.outputs(module, torch.float64)
     again = subject.outputs(module, torch.float64)
@@ -33,12 +37,14 @@ def randomness(subject: Subject, module: nn.Module) -> Finding | None:
     )
 
 
-def lost_hyper_parameter(subject: Subject, module: nn.Module) -> Finding | None:
+def lost_hyper_parameter(
+    subject: ReferenceUnderTest, module: nn.Module
+) -> Finding | None:
     """Find a hyper-parameter of the run that the model was not built with.
 
     Parameters
     ----------
-    subject : Subject
+    subject : ReferenceUnderTest
     module : torch.nn.Module
         As built by the current code.
 
@@ -65,7 +71,7 @@ def lost_hyper_parameter(subject: Subject, module: nn.Module) -> Finding | None:
     return None
 
 
-def _given(subject: Subject) -> dict[str, Any]:
+def _given(subject: ReferenceUnderTest) -> dict[str, Any]:
     args = subject.hyper_parameters.get("args")
     if args is not None:
         return dict(vars(args))

@@ -9,19 +9,21 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from pytest_nlam_compat.diagnosis.walking import Walk
-    from pytest_nlam_compat.routes.subject import Subject
+    from pytest_nlam_compat.diagnosis.trace_diff import TraceDiff
+    from pytest_nlam_compat.under_test.reference_under_test import (
+        ReferenceUnderTest,
+    )
 
 # As many names as a line of a message shows.
 _SHOWN = 4
 
 
-def changed_by_loading(walk: Walk, name: str) -> str:
+def changed_by_loading(walk: TraceDiff, name: str) -> str:
     """Say what loading did to the weights of a module.
 
     Parameters
     ----------
-    walk : Walk
+    walk : TraceDiff
     name : str
         Of a submodule, below the step predictor.
 
@@ -41,14 +43,16 @@ def changed_by_loading(walk: Walk, name: str) -> str:
     return shown
 
 
-def differing(subject: Subject, module: nn.Module) -> tuple[list[str], bool]:
+def differing(
+    subject: ReferenceUnderTest, module: nn.Module
+) -> tuple[list[str], bool]:
     """Compare the weights of a model with the migrated run, bit for bit.
 
     Parameters
     ----------
-    subject : Subject
+    subject : ReferenceUnderTest
     module : torch.nn.Module
-        As `Subject.migrated` gave it in float64.
+        As `ReferenceUnderTest.migrated` gave it in float64.
 
     Returns
     -------
@@ -57,7 +61,7 @@ def differing(subject: Subject, module: nn.Module) -> tuple[list[str], bool]:
     exchanged : bool
         Whether the run has the same tensors all the same, as a multiset.
     """
-    given = subject.run.state_dict
+    given = subject.migrated.state_dict
     loaded = module.state_dict()
     names = [
         name

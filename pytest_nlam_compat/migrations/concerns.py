@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pytest_nlam_compat.checkpoints.standins import Instance
+from pytest_nlam_compat.checkpoints.stand_ins import InertObject
 from pytest_nlam_compat.migrations.operations.hyper_parameters import (
     has_hyper_parameter,
     hyper_parameter,
@@ -79,7 +79,7 @@ def holds_kind(run: SavedRun) -> bool:
 def of_mdp_datastore(run: SavedRun) -> bool:
     """Tell whether the run was trained on an mllam-data-prep dataset."""
     kind: Any = hyper_parameter(run, "config.datastore.kind")
-    if isinstance(kind, Instance):
+    if isinstance(kind, InertObject):
         kind = kind.args[0]
     return bool(kind == "mdp")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_nlam_compat.checkpoints.standins import Instance
+from pytest_nlam_compat.checkpoints.stand_ins import InertObject
 from pytest_nlam_compat.migrations.operations.trees import (
     holds_instance_of,
 )
@@ -120,7 +120,7 @@ def _evidence_of_hyper_parameters(
     elif "args" in hyper_parameters:
         yield Evidence("args and no config", before("0.3.0"))
     args = hyper_parameters.get("args")
-    if isinstance(args, Instance) and args.attributes:
+    if isinstance(args, InertObject) and args.attributes:
         telling = _TELLING & set(args.attributes)
         fitting = tuple(
             release for release, known in _ARGUMENTS.items() if known == telling

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_nlam_compat.checkpoints.arrays import Array
-from pytest_nlam_compat.checkpoints.standins import TensorRef
+from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.operations.libraries import is_array
 from pytest_nlam_compat.migrations.parameters import parameter_names

@@ -68,7 +68,7 @@ class SavedRun:
     state_dict : dict of str to Tensor
         Weights and persistent buffers, in the order of the file.
     hyper_parameters : dict of str to Any
-        Plain data and inert stand-ins (`checkpoints.standins.Instance`) as
+        Plain data and inert stand-ins (`checkpoints.stand_ins.InertObject`) as
         the reader gives them: ``args`` is an ``argparse.Namespace`` stand-in,
         ``config`` one of ``neural_lam.config.NeuralLAMConfig``.
     optimizers : list of Optimizer

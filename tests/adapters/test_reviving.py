@@ -6,7 +6,7 @@ from argparse import Namespace
 import pytest
 
 from pytest_nlam_compat.adapters.hyper_parameters import revive
-from pytest_nlam_compat.checkpoints.standins import Global, How, Instance
+from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, How, InertObject
 from pytest_nlam_compat.errors import CompatError
 
 pytestmark = [
@@ -16,7 +16,7 @@ pytestmark = [
 
 
 def of_config(name, *args, **fields):
-    return Instance(Global("neural_lam.config", name), args, state=fields)
+    return InertObject(GlobalRef("neural_lam.config", name), args, state=fields)
 
 
 def revived(value):
@@ -36,13 +36,17 @@ def datastore(**more):
 
 def test_a_namespace():
     state = {"model": "graph_lam", "lr": 1e-3, "load": None, "steps": [1, 2]}
-    found = revived(Instance(Global("argparse", "Namespace"), state=state))
+    found = revived(
+        InertObject(GlobalRef("argparse", "Namespace"), state=state)
+    )
     assert type(found) is Namespace
     assert vars(found) == state
 
 
 def test_an_empty_namespace():
-    assert revived(Instance(Global("argparse", "Namespace"))) == Namespace()
+    assert (
+        revived(InertObject(GlobalRef("argparse", "Namespace"))) == Namespace()
+    )
 
 
 def test_the_configuration():
@@ -103,7 +107,7 @@ def test_containers_keep_their_kind():
         "plain": "text",
     }
     # What was migrated is left as it was.
-    assert isinstance(value["list"][0], Instance)
+    assert isinstance(value["list"][0], InertObject)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +165,7 @@ def test_nothing_else_is_made(name):
     module, _, attribute = name.rpartition(".")
     if "NeuralLAMConfig" in module:
         module, attribute = "neural_lam.config", f"NeuralLAMConfig.{attribute}"
-    value = Instance(Global(module, attribute), ("echo",), how=How.REDUCE)
+    value = InertObject(GlobalRef(module, attribute), ("echo",), how=How.REDUCE)
     assert error_of(value) == lacking(name)
 
 
@@ -171,15 +175,17 @@ def test_what_is_named_is_never_imported(tmp_path, monkeypatch):
         f"open({str(witness)!r}, 'w').close()\nclass Namespace:\n    pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    value = Instance(Global("an_evil_module", "Namespace"), state={"a": 1})
+    value = InertObject(
+        GlobalRef("an_evil_module", "Namespace"), state={"a": 1}
+    )
     assert error_of(value) == lacking("an_evil_module.Namespace")
     assert not witness.exists()
     assert "an_evil_module" not in sys.modules
 
 
 def test_an_object_made_by_another_object():
-    inner = Instance(Global("functools", "partial"))
-    assert "lacks.\n  class: Instance(" in error_of(Instance(inner))
+    inner = InertObject(GlobalRef("functools", "partial"))
+    assert "lacks.\n  class: InertObject(" in error_of(InertObject(inner))
 
 
 @pytest.mark.parametrize(

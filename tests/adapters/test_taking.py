@@ -5,7 +5,7 @@ from argparse import Namespace
 
 import pytest
 
-from pytest_nlam_compat.adapters.taking import nothing_lost
+from pytest_nlam_compat.adapters.unused_hyper_parameters import raise_on_unused
 from pytest_nlam_compat.errors import CompatError
 
 
@@ -27,7 +27,7 @@ def reads_all(args=None, learning_rate=0.0):
 
 
 def call(cls, hyper_parameters):
-    with nothing_lost(cls, hyper_parameters) as taken:
+    with raise_on_unused(cls, hyper_parameters) as taken:
         given = {"forecaster": None, "config": None} if cls is Takes else {}
         if cls is takes_any:
             given = {"forecaster": None}
@@ -80,7 +80,7 @@ def test_of_args_alone_loss_and_learning_rate_are_needed():
 
 def test_args_are_left_as_they_were():
     args = Namespace(lr=0.1, steps=[1])
-    with nothing_lost(Takes, {"lr": 0.1, "args": args}):
+    with raise_on_unused(Takes, {"lr": 0.1, "args": args}):
         kept = Takes(None, None, args=args).kept
         assert args.lr == 0.1
     assert type(args) is type(kept) is Namespace
@@ -90,6 +90,6 @@ def test_args_are_left_as_they_were():
 def test_args_are_left_as_they_were_where_the_class_raises():
     args = Namespace(lr=0.1)
     with pytest.raises(ZeroDivisionError):
-        with nothing_lost(Takes, {"lr": 0.1, "args": args}):
+        with raise_on_unused(Takes, {"lr": 0.1, "args": args}):
             raise ZeroDivisionError
     assert type(args) is Namespace

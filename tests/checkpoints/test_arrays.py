@@ -5,7 +5,7 @@ from pytest_nlam_compat.checkpoints.arrays import Array
 from pytest_nlam_compat.checkpoints.known import owner
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.checkpoints.safetensors import parse, serialise
-from pytest_nlam_compat.checkpoints.standins import Global, TensorRef
+from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, TensorRef
 from pytest_nlam_compat.checkpoints.writer import write_checkpoint
 from pytest_nlam_compat.errors import CompatError
 
@@ -176,12 +176,14 @@ class TestSafetensors:
 
 
 def test_who_owns_a_class():
-    assert owner(Global("argparse", "Namespace")) == "Python"
-    assert owner(Global("neural_lam.config", "TrainingConfig")) == "neural-lam"
-    assert owner(Global("torch", "FloatStorage")) == "torch"
-    assert owner(Global("numpy._core.multiarray", "scalar")) == "numpy"
+    assert owner(GlobalRef("argparse", "Namespace")) == "Python"
     assert (
-        owner(Global("lightning_fabric.utilities.data", "AttributeDict"))
+        owner(GlobalRef("neural_lam.config", "TrainingConfig")) == "neural-lam"
+    )
+    assert owner(GlobalRef("torch", "FloatStorage")) == "torch"
+    assert owner(GlobalRef("numpy._core.multiarray", "scalar")) == "numpy"
+    assert (
+        owner(GlobalRef("lightning_fabric.utilities.data", "AttributeDict"))
         == "Lightning"
     )
     for module, name in [
@@ -193,4 +195,4 @@ def test_who_owns_a_class():
         ("neural_lam.train_model", "main"),
         ("functools", "partial"),
     ]:
-        assert owner(Global(module, name)) is None
+        assert owner(GlobalRef(module, name)) is None

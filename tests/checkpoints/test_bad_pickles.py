@@ -91,7 +91,7 @@ def text(content: str) -> bytes:
             "holds arguments whose names are no text",
         ),
         (b"]}b.", "holds a state for a list"),
-        (b"cos\nsystem\n)R}b}b.", "holds a state for a Instance"),
+        (b"cos\nsystem\n)R}b}b.", "holds a state for a InertObject"),
         (
             b"ccollections\nOrderedDict\n)R}X\5\0\0\0itemsNsb.",
             "holds an OrderedDict with a changed part",

@@ -13,7 +13,7 @@ import torch
 
 from pytest_nlam_compat.checkpoints.paths import set_path
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
-from pytest_nlam_compat.checkpoints.standins import Global, Instance
+from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, InertObject
 from pytest_nlam_compat.checkpoints.writer import write_checkpoint
 from pytest_nlam_compat.errors import CompatError
 
@@ -33,7 +33,7 @@ def test_changes(lightning_file: Path) -> None:
         set_path(
             checkpoint.data,
             "hyper_parameters.config",
-            Instance(Global("argparse", "Namespace"), state={"a": 1}),
+            InertObject(GlobalRef("argparse", "Namespace"), state={"a": 1}),
         )
         write_checkpoint(checkpoint, target)
     found = torch.load(target, weights_only=False)

@@ -10,8 +10,8 @@ import torch
 
 from pytest_nlam_compat.checkpoints.dtypes import QUANTIZED, STORAGES, itemsize
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
-from pytest_nlam_compat.checkpoints.standins import (
-    Instance,
+from pytest_nlam_compat.checkpoints.stand_ins import (
+    InertObject,
     StorageRef,
     TensorRef,
 )
@@ -137,7 +137,7 @@ def test_quantized_and_sparse_tensors_stay_calls(tmp_path: Path) -> None:
     torch.save([quantized, torch.eye(2).to_sparse()], path)
     with read_checkpoint(path) as checkpoint:
         first, second = checkpoint.data
-        assert isinstance(first, Instance)
+        assert isinstance(first, InertObject)
         assert first.cls.path == "torch._utils._rebuild_qtensor"
         assert isinstance(first.args[0], StorageRef)
         assert first.args[0].dtype == "qint8"

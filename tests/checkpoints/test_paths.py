@@ -7,22 +7,24 @@ from typing import Any
 import pytest
 
 from pytest_nlam_compat.checkpoints.paths import get_path, set_path
-from pytest_nlam_compat.checkpoints.standins import Global, Instance
+from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, InertObject
 from pytest_nlam_compat.errors import CompatError
 
-NAMESPACE = Global("argparse", "Namespace")
+NAMESPACE = GlobalRef("argparse", "Namespace")
 
 
 @pytest.fixture
 def tree() -> dict[str, Any]:
-    slotted = Instance(NAMESPACE, state=({"a": 1}, {"b": 2}))
+    slotted = InertObject(NAMESPACE, state=({"a": 1}, {"b": 2}))
     return {
-        "args": Instance(NAMESPACE, state={"dim": 64, "inner": {"x": 1}}),
+        "args": InertObject(NAMESPACE, state={"dim": 64, "inner": {"x": 1}}),
         "state_dict": {"grid.0.weight": "W", "grid.0": {"weight": "V"}},
         "optimizer": [{"state": {0: {"exp_avg": "M"}, 1: {}}}],
-        "bare": Instance(NAMESPACE),
+        "bare": InertObject(NAMESPACE),
         "slotted": slotted,
-        "counts": Instance(NAMESPACE, dict_items={"k": 3}, list_items=[7, 8]),
+        "counts": InertObject(
+            NAMESPACE, dict_items={"k": 3}, list_items=[7, 8]
+        ),
     }
 
 

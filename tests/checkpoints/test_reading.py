@@ -20,10 +20,10 @@ import torch
 from pytest_nlam_compat.checkpoints.opcodes import REFUSED, Op
 from pytest_nlam_compat.checkpoints.paths import get_path
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
-from pytest_nlam_compat.checkpoints.standins import (
-    Global,
+from pytest_nlam_compat.checkpoints.stand_ins import (
+    GlobalRef,
     How,
-    Instance,
+    InertObject,
     TensorRef,
 )
 from pytest_nlam_compat.errors import CompatError
@@ -105,14 +105,14 @@ def test_a_namespace_is_a_stand_in_with_its_attributes(
     tmp_path: Path,
 ) -> None:
     found = through_torch(tmp_path, argparse.Namespace(a=1, b=[2]))
-    assert found.cls == Global("argparse", "Namespace")
+    assert found.cls == GlobalRef("argparse", "Namespace")
     assert found.how is How.NEWOBJ
     assert found.attributes == {"a": 1, "b": [2]}
 
 
 def test_a_config_of_dataclasses_and_enums(tmp_path: Path) -> None:
     found = through_torch(tmp_path, Selection(Kind.NPY, "data"))
-    assert found.cls == Global(__name__, "Selection")
+    assert found.cls == GlobalRef(__name__, "Selection")
     kind = found.attributes["kind"]
     assert (kind.cls.name, kind.args) == ("Kind", ("npyfilesmeps",))
     assert kind.how is How.REDUCE
@@ -125,10 +125,10 @@ def test_a_nested_class_has_one_dotted_name(
     path = tmp_path / "nested.pt"
     torch.save([Selection.Nested], path, pickle_protocol=protocol)
     with read_checkpoint(path) as checkpoint:
-        nested = Global(__name__, "Selection.Nested")
+        nested = GlobalRef(__name__, "Selection.Nested")
         assert checkpoint.data == [nested]
         assert nested in checkpoint.globals
-        assert Global("builtins", "getattr") not in checkpoint.globals
+        assert GlobalRef("builtins", "getattr") not in checkpoint.globals
 
 
 def test_slots_and_keyword_arguments(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_slots_and_keyword_arguments(tmp_path: Path) -> None:
 
 def test_containers_that_are_objects_keep_their_items(tmp_path: Path) -> None:
     found = through_torch(tmp_path, collections.defaultdict(list, a=1))
-    assert found.args == (Global("builtins", "list"),)
+    assert found.args == (GlobalRef("builtins", "list"),)
     assert found.dict_items == {"a": 1}
     assert through_torch(tmp_path, collections.deque([1, 2])).list_items == [
         1,
@@ -290,14 +290,14 @@ def test_a_bytearray_of_old_pythons(craft: Any) -> None:
 def test_python_2_names_become_those_of_python_3(craft: Any) -> None:
     path = craft(b"\x80\x02c__builtin__\neval\n.")
     with read_checkpoint(path) as checkpoint:
-        assert checkpoint.data == Global("builtins", "eval")
+        assert checkpoint.data == GlobalRef("builtins", "eval")
 
 
 def test_classes_of_python_2_are_stand_ins(craft: Any) -> None:
     path = craft(b"\x80\x02(K\1imod\nOld\n(cmod\nOld\nK\2o\x86.")
     with read_checkpoint(path) as checkpoint:
         first, second = checkpoint.data
-    assert isinstance(first, Instance)
+    assert isinstance(first, InertObject)
     assert (first.how, first.args) == (How.OBJ, (1,))
     assert (second.cls.path, second.args) == ("mod.Old", (2,))
 

@@ -17,7 +17,7 @@ import torch
 
 from pytest_nlam_compat.checkpoints import zipwriter
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
-from pytest_nlam_compat.checkpoints.standins import Global, How
+from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, How
 from pytest_nlam_compat.checkpoints.writer import write_checkpoint
 from pytest_nlam_compat.errors import CompatError
 
@@ -159,7 +159,7 @@ def test_old_classes_are_written_as_they_were(
 
 def test_names_that_were_others_in_python_2(tmp_path: Path) -> None:
     # Read as protocol 2, commands would become subprocess.
-    tree = [Global("commands", "run"), Global("builtins", "eval")]
+    tree = [GlobalRef("commands", "run"), GlobalRef("builtins", "eval")]
     write_checkpoint(tree, tmp_path / "names.pt")
     with read_checkpoint(tmp_path / "names.pt") as checkpoint:
         assert checkpoint.data == tree

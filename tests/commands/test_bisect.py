@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from histories import History
 
-from pytest_nlam_compat.bisecting.clone import Clone
-from pytest_nlam_compat.bisecting.judging import Examined, Verdict
-from pytest_nlam_compat.bisecting.place import Asked, Place
+from pytest_nlam_compat.bisect.clone import Clone
+from pytest_nlam_compat.bisect.judging import Examined, Verdict
+from pytest_nlam_compat.bisect.state_dir import Asked, Place
 from pytest_nlam_compat.cli import main
 
 ONE = ("--release", "==0.7.0", "--case", "graph_lam")

@@ -7,7 +7,7 @@ pytestmark = pytest.mark.neural_lam
 
 BROKEN = """\
 import sys
-sys.modules['pytest_nlam_compat.diagnosis.reasons'] = None
+sys.modules['pytest_nlam_compat.diagnosis.explain'] = None
 """
 EPSILON = (
     "utils/networks.py",

@@ -12,10 +12,12 @@ EARLY = ["0.1.0-graph_lam", "0.2.0-hi_lam", "0.3.0-hi_lam_parallel"]
 
 @pytest.fixture
 def subject_of(reference_of, current_adapter, tmp_path):
-    from pytest_nlam_compat.routes.subject import Subject
+    from pytest_nlam_compat.under_test.reference_under_test import (
+        ReferenceUnderTest,
+    )
 
     def subject(name):
-        return Subject(
+        return ReferenceUnderTest(
             reference_of(name), current_adapter, tmp_path, torch.device("cpu")
         )
 
@@ -25,7 +27,7 @@ def subject_of(reference_of, current_adapter, tmp_path):
 @pytest.mark.parametrize("name", EARLY)
 def test_each_output_of_the_current_code_is_the_recorded_one(subject_of, name):
     subject = subject_of(name)
-    found = compare_outputs(subject, subject.migrated(torch.float64))
+    found = compare_outputs(subject, subject.migrated_model(torch.float64))
     assert found.first is None
     assert found.gone == []
     assert found.finding() is None
@@ -36,7 +38,7 @@ def test_each_output_of_the_current_code_is_the_recorded_one(subject_of, name):
 @pytest.mark.parametrize("layer", ["m2g_embedder", "output_map"])
 def test_a_weight_that_is_off_by_a_little_is_found(subject_of, name, layer):
     subject = subject_of(name)
-    module = subject.migrated(torch.float64)
+    module = subject.migrated_model(torch.float64)
     predictor = subject.adapter.step_predictor(module)
     with torch.no_grad():
         getattr(predictor, layer)[0].weight.mul_(1 + 1e-8)
@@ -54,7 +56,7 @@ def test_a_weight_that_is_off_by_a_little_is_found(subject_of, name, layer):
 
 def test_what_nothing_at_hand_explains(subject_of):
     subject = subject_of("0.1.0-graph_lam")
-    module = subject.migrated(torch.float64)
+    module = subject.migrated_model(torch.float64)
     predictor = subject.adapter.step_predictor(module)
     forward = predictor.m2g_gnn.forward
     # As if another grid representation were passed on.

@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import torch
 
-from pytest_nlam_compat.diagnosis.widths import by_width
 from pytest_nlam_compat.migrations import (
     AddInputColumns,
     ByWidth,
@@ -12,6 +11,7 @@ from pytest_nlam_compat.migrations import (
     PermuteInputColumns,
     Rename,
 )
+from pytest_nlam_compat.suggest.widths import by_width
 
 W = "a.0.weight"
 

@@ -18,14 +18,16 @@ def recorded_run(reference_of, current_adapter, tmp_path_factory):
     """Return the saved run of a reference, read once."""
     from functools import cache
 
-    from pytest_nlam_compat.routes.subject import Subject
+    from pytest_nlam_compat.under_test.reference_under_test import (
+        ReferenceUnderTest,
+    )
 
     @cache
     def recorded(name):
         folder = tmp_path_factory.mktemp("recorded")
-        return Subject(
+        return ReferenceUnderTest(
             reference_of(name), current_adapter, folder, torch.device("cpu")
-        ).recorded
+        ).float64
 
     return recorded
 
@@ -33,17 +35,19 @@ def recorded_run(reference_of, current_adapter, tmp_path_factory):
 @pytest.fixture
 def subject_of(reference_of, recorded_run, current_adapter, tmp_path_factory):
     """Put a reference before the current code: ``subject_of(name, ...)``."""
-    from pytest_nlam_compat.routes.subject import Subject
+    from pytest_nlam_compat.under_test.reference_under_test import (
+        ReferenceUnderTest,
+    )
 
     def subject(name, **steps):
-        put = Subject(
+        put = ReferenceUnderTest(
             reference_of(name),
             current_adapter,
             tmp_path_factory.mktemp("subject"),
             torch.device("cpu"),
             **steps,
         )
-        put.recorded = recorded_run(name)
+        put.float64 = recorded_run(name)
         return put
 
     return subject

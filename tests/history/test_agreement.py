@@ -21,7 +21,7 @@ def test_float64_rollouts_differ_by_rounding_only(
     found = {}
     for case in recorded(release).cases:
         subject = subject_of(f"{release}-{case}")
-        module = subject.migrated(torch.float64)
+        module = subject.migrated_model(torch.float64)
         outputs = subject.outputs(module, torch.float64)
         found[case] = differences(subject.reference, outputs)[0].relative
     assert {case: off for case, off in found.items() if off >= ROUNDING} == {}

@@ -11,7 +11,7 @@ import pytest
 from taking_out import ELSEWHERE, step_of, without
 from verdicts import first_failure
 
-from pytest_nlam_compat.checkpoints.standins import Instance
+from pytest_nlam_compat.checkpoints.stand_ins import InertObject
 from pytest_nlam_compat.numerics.precision import building
 
 pytestmark = [
@@ -64,7 +64,7 @@ def unpickled(value):
     """Make an object as unpickling does: without its constructor."""
     from neural_lam import config
 
-    if isinstance(value, Instance):
+    if isinstance(value, InertObject):
         name = value.cls.name
         cls = Namespace if name == "Namespace" else getattr(config, name)
         made = cls.__new__(cls)
@@ -80,7 +80,7 @@ def unpickled(value):
 def built_from_file(subject):
     import torch
 
-    parameters = unpickled(subject.run.hyper_parameters)
+    parameters = unpickled(subject.migrated.hyper_parameters)
     with building(torch.float64):
         subject.adapter.build(parameters, subject.datastore(torch.float64))
 

@@ -9,7 +9,7 @@ import torch
 from pytest_nlam_compat.checks.resuming import judge_resumed
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import CallFunction, Migration, Rename
-from pytest_nlam_compat.routes.resuming import resumed
+from pytest_nlam_compat.under_test.resumed_training import resumed
 
 pytestmark = [
     pytest.mark.neural_lam,
@@ -55,11 +55,13 @@ def test_two_parameters_with_each_others_moments_are_told(subject_of):
     subject = subject_of("0.6.0-graph_lam")
     one = "forecaster.predictor.m2g_gnn.edge_mlp.3.weight"
     other = "forecaster.predictor.m2g_gnn.edge_mlp.3.bias"
-    [optimizer] = subject.run.optimizers
+    [optimizer] = subject.migrated.optimizers
     moments = dict(optimizer.moments)
     moments[one], moments[other] = moments[other], moments[one]
     swapped = dataclasses.replace(optimizer, moments=moments)
-    subject.run = dataclasses.replace(subject.run, optimizers=[swapped])
+    subject.migrated = dataclasses.replace(
+        subject.migrated, optimizers=[swapped]
+    )
 
     with pytest.raises(CompatError) as caught:
         judge(subject)
@@ -132,9 +134,9 @@ def test_what_the_loader_of_the_code_renames_stays_by_position(
         "forecaster.predictor.old_name",
     )
     expected = resumed(subject_of("0.7.0-graph_lam")).updates
-    subject.run = rename.apply(subject.recorded)
+    subject.migrated = rename.apply(subject.float64)
     updates = resumed(subject).updates
-    assert list(updates) == subject.run.optimizers[0].names
+    assert list(updates) == subject.migrated.optimizers[0].names
     assert "forecaster.predictor.old_name.0.weight" in updates
     for update, other in zip(updates.values(), expected.values(), strict=True):
         assert torch.equal(update, other)

@@ -13,7 +13,7 @@ from taking_out import without
 from verdicts import first_failure
 
 from pytest_nlam_compat.adapters.datastore import StoredDatastore
-from pytest_nlam_compat.checkpoints.standins import Instance
+from pytest_nlam_compat.checkpoints.stand_ins import InertObject
 from pytest_nlam_compat.checks.judging import differences
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.operations.trees import rebuild
@@ -41,7 +41,10 @@ def of_mdp(run):
     weights[bias] = (weights[bias] * d + m - m * s) / (d * s)
 
     def kind_mdp(value):
-        if isinstance(value, Instance) and value.cls.name == "DatastoreKindStr":
+        if (
+            isinstance(value, InertObject)
+            and value.cls.name == "DatastoreKindStr"
+        ):
             return dataclasses.replace(value, args=("mdp",))
         return value
 
@@ -55,13 +58,13 @@ def of_mdp(run):
 @pytest.mark.parametrize("case", ["graph_lam", "hi_lam", "hi_lam_parallel"])
 def test_difference_statistics_of_mdp(case, subject_of):
     subject = subject_of(f"0.3.0-{case}")
-    subject.recorded = of_mdp(subject.recorded)
-    assert "0.4.0-difference-statistics" in subject.run.applied
+    subject.float64 = of_mdp(subject.float64)
+    assert "0.4.0-difference-statistics" in subject.migrated.applied
     assert first_failure(subject) is None
 
     history = without("0.4.0-difference-statistics", 0)
     subject = subject_of(f"0.3.0-{case}", history=history)
-    subject.recorded = of_mdp(subject.recorded)
+    subject.float64 = of_mdp(subject.float64)
     assert first_failure(subject) == "outputs"
 
 
@@ -80,8 +83,8 @@ def regenerated(current_adapter, subject_of, tmp_path):
                 levels=description["levels"],
                 hierarchical=description["hierarchical"],
             )
-        subject.recorded = dataclasses.replace(
-            subject.recorded,
+        subject.float64 = dataclasses.replace(
+            subject.float64,
             graph=read_graph(folder),
             graph_format=graph_format(folder),
         ).double()
@@ -92,14 +95,16 @@ def regenerated(current_adapter, subject_of, tmp_path):
 
 def off_by(subject):
     """Largest difference from the golden, over the spread."""
-    outputs = subject.outputs(subject.migrated(torch.float64), torch.float64)
+    outputs = subject.outputs(
+        subject.migrated_model(torch.float64), torch.float64
+    )
     return differences(subject.reference, outputs)[0].relative
 
 
 def test_a_graph_that_is_another_one_is_refused(regenerated):
     subject = regenerated("0.4.0-graph_lam")
     with pytest.raises(CompatError) as caught:
-        _ = subject.run
+        _ = subject.migrated
     assert caught.value.facts["migration"] == "0.5.0-original-graph"
     history = without("0.5.0-original-graph", 0)
     silent = regenerated("0.4.0-graph_lam", history=history)

@@ -10,12 +10,12 @@ from pytest_nlam_compat.errors import CompatError
 
 
 def outputs(subject):
-    module = subject.migrated(torch.float64)
+    module = subject.migrated_model(torch.float64)
     judge(subject.reference, subject.outputs(module, torch.float64))
 
 
 CHECKS = {
-    "loads": lambda subject: subject.migrated(torch.float64),
+    "loads": lambda subject: subject.migrated_model(torch.float64),
     "outputs": outputs,
     "batch": lambda subject: judge_batch(subject.reference, subject.batch()),
     "loss": lambda subject: judge_loss(subject.reference, subject.loss()),

@@ -4,7 +4,7 @@ import torch
 from saved_runs import namespace, saved_run
 from torch.nn.functional import linear
 
-from pytest_nlam_compat.checkpoints.standins import Global, Instance
+from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, InertObject
 from pytest_nlam_compat.migrations import HISTORY, Statistics, apply, plan
 from pytest_nlam_compat.migrations.parameters import CLAMP_BUFFERS
 
@@ -128,7 +128,9 @@ def hyper_parameters(release, kind="npyfilesmeps"):
         return {"args": namespace(**args)}
     if release >= "0.4.0":
         args |= {"logger": "wandb", "logger_project": args.pop("wandb_project")}
-    kinds = Instance(Global("neural_lam.config", "DatastoreKindStr"), (kind,))
+    kinds = InertObject(
+        GlobalRef("neural_lam.config", "DatastoreKindStr"), (kind,)
+    )
     selection = namespace(kind=kinds if release < "0.5.0" else kind)
     config = namespace(datastore=selection, training=namespace())
     return {"args": namespace(**args), "config": config}

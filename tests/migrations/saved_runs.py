@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pytest_nlam_compat.checkpoints.standins import Global, Instance
+from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, InertObject
 from pytest_nlam_compat.migrations import Optimizer, SavedRun, Statistics
 from pytest_nlam_compat.migrations.parameters import parameter_names
 
@@ -41,8 +41,8 @@ def saved_run(
     return SavedRun(state_dict=weights, **(given | more))
 
 
-def namespace(**values: Any) -> Instance:
-    return Instance(Global("argparse", "Namespace"), state=values)
+def namespace(**values: Any) -> InertObject:
+    return InertObject(GlobalRef("argparse", "Namespace"), state=values)
 
 
 def moment(run: SavedRun, name: str, kind: str) -> Tensor:

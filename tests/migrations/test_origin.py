@@ -2,7 +2,7 @@ import pytest
 from packaging.version import Version
 from saved_runs import namespace
 
-from pytest_nlam_compat.checkpoints.standins import Global, Instance
+from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, InertObject
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import detect_origin
 from pytest_nlam_compat.migrations.parameters import CLAMP_BUFFERS
@@ -27,12 +27,12 @@ ARGUMENTS = {
         "train_steps_to_log",
     ],
 }
-KIND = Instance(Global("neural_lam.config", "DatastoreKindStr"), ("mdp",))
+KIND = InertObject(GlobalRef("neural_lam.config", "DatastoreKindStr"), ("mdp",))
 
 
 def config(kind):
-    return Instance(
-        Global("neural_lam.config", "NeuralLAMConfig"), state={"kind": kind}
+    return InertObject(
+        GlobalRef("neural_lam.config", "NeuralLAMConfig"), state={"kind": kind}
     )
 
 

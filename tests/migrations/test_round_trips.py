@@ -28,7 +28,7 @@ from pytest_nlam_compat.references.reference import (
     graph_format,
     read_graph,
 )
-from pytest_nlam_compat.routes.statistics import statistics
+from pytest_nlam_compat.under_test.dataset_statistics import statistics
 
 RELEASES = [f"0.{minor}.0" for minor in range(1, 8)]
 

@@ -19,7 +19,7 @@ def check(mutant, folder: Path, fixtures: Path, *, suggest: bool):
 
     from pytest_nlam_compat.adapters.probe import probe
     from pytest_nlam_compat.adapters.select import select
-    from pytest_nlam_compat.diagnosis.reasons import why
+    from pytest_nlam_compat.diagnosis.explain import why
 
     logger.remove()
     adapter = select(probe())
@@ -45,9 +45,9 @@ def check(mutant, folder: Path, fixtures: Path, *, suggest: bool):
 
 def mend(mutant, subjects, folder, fixtures, outcome):
     """Search for steps, write them, and check everything with what is read."""
-    from pytest_nlam_compat.diagnosis.stepping import suggest_steps
     from pytest_nlam_compat.migrations.repository import read_steps
     from pytest_nlam_compat.migrations.writing import write
+    from pytest_nlam_compat.suggest.suggest import suggest_steps
 
     begin = time.perf_counter()
     found = suggest_steps(subjects, folder / "search")
@@ -70,12 +70,14 @@ def subject_of(name, adapter, folder, fixtures, migrations=()):
     """Put a reference before the current code."""
     from pytest_nlam_compat.references.format import Archive
     from pytest_nlam_compat.references.reference import Reference
-    from pytest_nlam_compat.routes.subject import Subject
+    from pytest_nlam_compat.under_test.reference_under_test import (
+        ReferenceUnderTest,
+    )
 
     release, _, case = name.partition("-")
     archive = Archive(fixtures / f"{Version(release)}.zip")
     folder.mkdir()
-    return Subject(
+    return ReferenceUnderTest(
         Reference(archive, case),
         adapter,
         folder,
@@ -92,12 +94,12 @@ def failures(subject) -> dict[str, str]:
     from pytest_nlam_compat.errors import CompatError
 
     def outputs(dtype):
-        module = subject.migrated(dtype)
+        module = subject.migrated_model(dtype)
         judge(subject.reference, subject.outputs(module, dtype))
 
     def native():
         if subject.reference.release == NEWEST and not subject.steps:
-            module = subject.native(torch.float64)
+            module = subject.native_model(torch.float64)
             judge(subject.reference, subject.outputs(module, torch.float64))
 
     checks = {
@@ -123,6 +125,6 @@ def failures_of_steps(subject) -> dict[str, str]:
 
     registry, reference = subject.registry, subject.reference
     findings = check_on_run(
-        registry.steps, reference.release, registry.layout, subject.recorded
+        registry.steps, reference.release, registry.layout, subject.float64
     )
     return {f"{reference.id} migrations": str(f) for f in findings}

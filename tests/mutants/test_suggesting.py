@@ -47,8 +47,8 @@ from checking import subject_of
 from loguru import logger
 from pytest_nlam_compat.adapters.probe import probe
 from pytest_nlam_compat.adapters.select import select
-from pytest_nlam_compat.diagnosis.stepping import suggest_steps
-from pytest_nlam_compat.diagnosis.suggesting import Budget
+from pytest_nlam_compat.suggest.suggest import suggest_steps
+from pytest_nlam_compat.suggest.search import Budget
 logger.remove()
 torch.set_num_threads(1)
 folder = Path({folder!r})

@@ -143,13 +143,17 @@ def test_the_published_golden_comes_out_of_a_new_recording(
     """A model of its own, loaded and run by the way of the checks."""
     from pytest_nlam_compat.numerics.comparison import compare
     from pytest_nlam_compat.numerics.tolerances import FLOAT64, allowed
-    from pytest_nlam_compat.routes.subject import Subject
+    from pytest_nlam_compat.under_test.reference_under_test import (
+        ReferenceUnderTest,
+    )
 
-    subject = Subject(reference, current_adapter, tmp_path, torch.device("cpu"))
+    subject = ReferenceUnderTest(
+        reference, current_adapter, tmp_path, torch.device("cpu")
+    )
     golden = reference.group("golden64")["prediction"]
     for module in (
-        subject.migrated(torch.float64),
-        subject.native(torch.float64),
+        subject.migrated_model(torch.float64),
+        subject.native_model(torch.float64),
     ):
         found = subject.outputs(module, torch.float64)["prediction"]
         limit = allowed(FLOAT64, golden)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pytest_nlam_compat.checkpoints.standins import Global, Instance
+from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, InertObject
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.operations.base import NotOnWeights
 from pytest_nlam_compat.migrations.operations.trees import (
@@ -84,14 +84,14 @@ class New:
     name: str
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
-    def build(self) -> Instance:
+    def build(self) -> InertObject:
         """Give the stand-in of the object."""
         module, _, name = self.name.rpartition(".")
         state = {
             key: value.build() if isinstance(value, New) else value
             for key, value in self.attributes.items()
         }
-        return Instance(Global(module, name), state=state)
+        return InertObject(GlobalRef(module, name), state=state)
 
 
 @dataclass(frozen=True, repr=False)

@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pytest_nlam_compat.checkpoints.standins import Global, Instance
+from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, InertObject
 
 
 def is_instance_of(value: object, name: str) -> bool:
     """Tell whether `value` stands for an object of the class `name`."""
     return (
-        isinstance(value, Instance)
-        and isinstance(value.cls, Global)
+        isinstance(value, InertObject)
+        and isinstance(value.cls, GlobalRef)
         and value.cls.path == name
     )
 
@@ -40,7 +40,7 @@ def attributes(value: Any) -> dict[str, Any] | None:
     """Give what a path can step into: entries or attributes, else None."""
     if isinstance(value, dict):
         return value
-    if isinstance(value, Instance):
+    if isinstance(value, InertObject):
         return value.attributes
     return None
 
@@ -73,23 +73,23 @@ def with_attributes(tree: Any, path: Sequence[str], new: dict[str, Any]) -> Any:
 
     Parameters
     ----------
-    tree : dict or Instance
+    tree : dict or InertObject
         Left as it is.
     path : sequence of str
-        To a dict or an `Instance`; it exists.
+        To a dict or an `InertObject`; it exists.
     new : dict
         All entries or attributes that the node has afterwards.
 
     Returns
     -------
-    dict or Instance
+    dict or InertObject
     """
     if path:
         inside = attributes(tree)
         assert inside is not None
         child = with_attributes(inside[path[0]], path[1:], new)
         new = {**inside, path[0]: child}
-    if isinstance(tree, Instance):
+    if isinstance(tree, InertObject):
         if isinstance(tree.state, tuple):
             # With __slots__ the state is a pair, and one part the attributes.
             state: Any = tuple(
@@ -114,7 +114,7 @@ def rebuild(
     Parameters
     ----------
     value : object
-        Dicts, lists, tuples and `Instance` are entered; all else is a leaf.
+        Dicts, lists, tuples and `InertObject` are entered; all else is a leaf.
         Left as it is.
     function : callable
         Gets each node, its content done already, and gives what takes its
@@ -151,7 +151,7 @@ def _with_content(
         if all(a is b for a, b in zip(items, value, strict=True)):
             return value
         return items if isinstance(value, list) else tuple(items)
-    if isinstance(value, Instance):
+    if isinstance(value, InertObject):
         parts = {
             part: rebuild(getattr(value, part), function, done)
             for part in ("args", "kwargs", "state", "list_items", "dict_items")

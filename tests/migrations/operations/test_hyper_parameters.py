@@ -1,7 +1,7 @@
 import pytest
 from saved_runs import namespace, saved_run
 
-from pytest_nlam_compat.checkpoints.standins import Global, Instance
+from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, InertObject
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import (
     DropHyperParameter,
@@ -16,8 +16,8 @@ KIND = "neural_lam.config.DatastoreKindStr"
 
 
 def kind(*args, **more):
-    return Instance(
-        Global("neural_lam.config", "DatastoreKindStr"), args, **more
+    return InertObject(
+        GlobalRef("neural_lam.config", "DatastoreKindStr"), args, **more
     )
 
 
@@ -36,8 +36,8 @@ def run():
 
 def test_a_wrapped_value_is_unwrapped_wherever_it_is():
     shared = kind("mdp")
-    selection = Instance(
-        Global("neural_lam.config", "DatastoreSelection"),
+    selection = InertObject(
+        GlobalRef("neural_lam.config", "DatastoreSelection"),
         state={"kind": shared, "others": [shared, (shared,)]},
     )
     run = run_with(config=selection, plain={"kind": "mdp"})
@@ -94,14 +94,14 @@ def test_an_object_is_set_as_a_stand_in():
     ).apply(run_with(config=config))
     training = new.hyper_parameters["config"].attributes["training"]
     clamping = training.attributes["output_clamping"]
-    assert clamping.cls == Global("neural_lam.config", "OutputClamping")
+    assert clamping.cls == GlobalRef("neural_lam.config", "OutputClamping")
     assert clamping.attributes["lower"] == {}
-    assert clamping.attributes["of"].cls == Global("a", "B")
+    assert clamping.attributes["of"].cls == GlobalRef("a", "B")
     assert training.attributes["lr"] == 1
 
 
 def test_an_attribute_of_slots_is_set_in_its_half_of_the_state():
-    slotted = Instance(Global("a", "B"), state=(None, {"x": 1}))
+    slotted = InertObject(GlobalRef("a", "B"), state=(None, {"x": 1}))
     new = SetHyperParameter("b.y", 2).apply(run_with(b=slotted))
     assert new.hyper_parameters["b"].state == (None, {"x": 1, "y": 2})
 

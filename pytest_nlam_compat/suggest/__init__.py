@@ -1,0 +1,1 @@
+"""Search for a migration, prove it on the references, and write it."""

@@ -1,0 +1,257 @@
+"""Steps made of operations that mend references, and their proof."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_nlam_compat.checks.resuming import judge_resumed
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations import (
+    FoldStaticFeatures,
+    Holds,
+    Migration,
+    Operation,
+    Reorder,
+    ReverseEdges,
+    ShiftNodes,
+)
+from pytest_nlam_compat.suggest.attempt import Operations, attempt
+from pytest_nlam_compat.suggest.widths import Using, by_width, words
+
+if TYPE_CHECKING:
+    from pytest_nlam_compat.under_test.reference_under_test import (
+        ReferenceUnderTest,
+    )
+
+_PREFIX = "forecaster.predictor."
+_NEEDS = {
+    FoldStaticFeatures: "statistics",
+    ReverseEdges: "graph",
+    ShiftNodes: "graph",
+}
+
+
+@dataclass
+class Step:
+    """A step that is proved on some references.
+
+    Attributes
+    ----------
+    migration : Migration
+    proved : list of str
+        Ids of the references that give their golden with it.
+    largest : float
+        Difference among them, over the spread of its variable.
+    """
+
+    migration: Migration
+    proved: list[str] = field(default_factory=list)
+    largest: float = 0.0
+
+    def python(self) -> str:
+        """Give the Python that builds the step."""
+        step = self.migration
+        lines = [
+            "Migration(",
+            f"    id={_quoted(step.id)},",
+            f"    since={_quoted(step.since)},",
+            f"    reason={_quoted(step.reason)},",
+            "    operations=(",
+            *(f"        {o.python()}," for o in step.operations),
+            "    ),",
+        ]
+        if isinstance(step.when, Holds):
+            lines.append(f"    when=Holds({_quoted(step.when.name)}),")
+        if step.needs:
+            needs = "".join(f"{_quoted(need)}, " for need in step.needs).strip()
+            lines.append(f"    needs=({needs}),")
+        return "\n".join([*lines, ")"])
+
+
+def make_steps(
+    subjects: Sequence[ReferenceUnderTest], mended: Mapping[str, Operations]
+) -> list[Step]:
+    """Make one step of each thing that changed, for all that need it.
+
+    Parameters
+    ----------
+    subjects : sequence of ReferenceUnderTest
+    mended : mapping of str to tuple of Operation
+        What each reference needs, by its id; nothing where it passes.
+
+    Returns
+    -------
+    list of Step
+        In the order in which they are to be applied; not proved yet.
+    """
+    # By what they print: not every operation can be hashed.
+    users: dict[str, Using] = {}
+    for subject in subjects:
+        for unit in units(mended[subject.reference.id]):
+            users.setdefault(repr(unit), (unit, []))[1].append(subject)
+    steps = []
+    taken = {step.id for s in subjects for step in s.registry.steps}
+    # An order is one of all that other steps have made.
+    in_turn = sorted(users.values(), key=lambda using: _is_order(using[0]))
+    for unit, using in by_width(in_turn):
+        ids = {subject.reference.id for subject in using}
+        others = [s for s in subjects if s.reference.id not in ids]
+        step = Step(_migration(unit, using, others, taken))
+        taken.add(step.migration.id)
+        steps.append(step)
+    return steps
+
+
+def units(operations: Operations) -> list[Operations]:
+    """Split operations into those that have nothing to do with each other.
+
+    Those that name the same module, as the three of an exchange, stay
+    together; and so do all that set an order.
+    """
+    groups: list[tuple[set[str], list[Operation]]] = []
+    orders = tuple(o for o in operations if isinstance(o, Reorder))
+    for operation in operations:
+        if operation in orders:
+            continue
+        said = set(words(operation))
+        joined = [group for group in groups if group[0] & said]
+        if not joined:
+            groups.append((said, [operation]))
+            continue
+        first = joined[0]
+        for group in joined[1:]:
+            first[0].update(group[0])
+            first[1].extend(group[1])
+            groups.remove(group)
+        first[0].update(said)
+        first[1].append(operation)
+    parts = [tuple(group) for _, group in groups]
+    return [*parts, orders] if orders else parts
+
+
+def _is_order(part: Operations) -> bool:
+    return all(isinstance(operation, Reorder) for operation in part)
+
+
+def _migration(
+    part: Operations,
+    using: Sequence[ReferenceUnderTest],
+    others: Sequence[ReferenceUnderTest],
+    taken: set[str],
+) -> Migration:
+    release = using[0].adapter.current.release
+    since = f"{release.major}.{release.minor + 1}.0"
+    needs = dict.fromkeys(
+        need
+        for operation in part
+        for kind, need in _NEEDS.items()
+        if isinstance(operation, kind)
+    )
+    kinds = dict.fromkeys(type(o).__name__ for o in part)
+    name = f"{since}-{'-'.join(_dashed(kind) for kind in kinds)}"
+    free = (name, *(f"{name}-{number}" for number in range(2, 1000)))
+    return Migration(
+        id=next(candidate for candidate in free if candidate not in taken),
+        since=since,
+        reason="Found and verified by nlam-compat suggest; say here what "
+        "changed, with the pull request.",
+        operations=part,
+        when=_predicate(part, using, others) if others else None,
+        needs=tuple(needs),
+    )
+
+
+def _predicate(
+    part: Operations,
+    using: Sequence[ReferenceUnderTest],
+    others: Sequence[ReferenceUnderTest],
+) -> Holds | None:
+    """Find a module that tells the runs that need a step from the others."""
+    said = [
+        word.removeprefix(_PREFIX) for o in part for word in sorted(words(o))
+    ]
+    for name in (*said, *_modules(using[0])):
+        holds = Holds(name)
+        if all(holds(s.float64) for s in using) and not any(
+            holds(s.float64) for s in others
+        ):
+            return holds
+    return None
+
+
+def _modules(subject: ReferenceUnderTest) -> Iterable[str]:
+    """Modules of a run, those furthest up first."""
+    names = [n.removeprefix(_PREFIX) for n in subject.float64.state_dict]
+    parts = [name.split(".") for name in names]
+    for depth in range(1, max(map(len, parts))):
+        yield from dict.fromkeys(
+            ".".join(part[:depth]) for part in parts if len(part) > depth
+        )
+
+
+@dataclass
+class Proof:
+    """What steps together do not mend.
+
+    Attributes
+    ----------
+    failed : list of str
+        References that do not give their golden with them.
+    training : dict of str to str
+        Others whose training does not go on as it did, and why.
+    """
+
+    failed: list[str] = field(default_factory=list)
+    training: dict[str, str] = field(default_factory=dict)
+
+
+def prove(
+    steps: Sequence[Step], subjects: Sequence[ReferenceUnderTest], folder: Path
+) -> Proof:
+    """Apply all steps to all references, and note what comes of it.
+
+    Parameters
+    ----------
+    steps : sequence of Step
+        Each is told which references it is proved on.
+    subjects : sequence of ReferenceUnderTest
+    folder : pathlib.Path
+
+    Returns
+    -------
+    Proof
+    """
+    proof = Proof()
+    for number, subject in enumerate(subjects):
+        concerned = [
+            step
+            for step in steps
+            if step.migration.when is None
+            or step.migration.when(subject.float64)
+        ]
+        part = tuple(o for s in concerned for o in s.migration.operations)
+        trial = attempt(subject, part, folder / str(number))
+        if not trial.verified:
+            proof.failed.append(subject.reference.id)
+            continue
+        if part:
+            try:
+                judge_resumed(subject.reference, trial.subject)
+            except CompatError as error:
+                proof.training[subject.reference.id] = str(error)
+        for step in concerned:
+            step.proved.append(subject.reference.id)
+            step.largest = max(step.largest, trial.difference)
+    return proof
+
+
+def _dashed(name: str) -> str:
+    return re.sub(r"(?<=.)([A-Z])", r"-\1", name).lower()
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,107 @@
+"""Trees of a checkpoint as plain data, fit for JSON and a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytest_nlam_compat.checkpoints.refusals import printable
+from pytest_nlam_compat.checkpoints.stand_ins import (
+    GlobalRef,
+    InertObject,
+    StorageRef,
+    TensorRef,
+)
+
+_LONGEST_TEXT = 200
+_MOST_ITEMS = 200
+
+
+def plain(value: Any) -> Any:
+    """Turn a tree into what JSON has.
+
+    Parameters
+    ----------
+    value : object
+        Any part of a checkpoint's tree.
+
+    Returns
+    -------
+    object
+        Dicts, lists, numbers and printable text. Classes become their names,
+        objects their attributes, tensors their shape and type; what is very
+        long is cut.
+    """
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float):
+        # JSON has neither infinity nor not-a-number.
+        return value if abs(value) < float("inf") else str(value)
+    if isinstance(value, str):
+        return printable(value, _LONGEST_TEXT)
+    if isinstance(value, dict):
+        return {
+            _key(key): plain(item)
+            for key, item in list(value.items())[:_MOST_ITEMS]
+        }
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in list(value)[:_MOST_ITEMS]]
+    if isinstance(value, InertObject):
+        return _instance(value)
+    return _leaf(value)
+
+
+def flat(tree: Any) -> dict[str, Any]:
+    """Give the plain values of a tree by their paths, with dots.
+
+    Parameters
+    ----------
+    tree : object
+        Dicts and objects are entered; lists are values.
+
+    Returns
+    -------
+    dict of str to object
+    """
+    found: dict[str, Any] = {}
+
+    def enter(node: Any, at: str) -> None:
+        inside = _inside(node)
+        if inside:
+            for key, value in inside.items():
+                enter(value, f"{at}.{_key(key)}" if at else _key(key))
+        elif at:
+            found[at] = plain(node)
+
+    enter(tree, "")
+    return found
+
+
+def _inside(node: Any) -> dict[Any, Any]:
+    if isinstance(node, dict):
+        return node
+    return node.attributes if isinstance(node, InertObject) else {}
+
+
+def _instance(value: InertObject) -> Any:
+    if value.attributes:
+        return plain(value.attributes)
+    arguments = [plain(argument) for argument in value.args]
+    if len(arguments) == 1:
+        # A class around one value, such as a str subclass or a path.
+        return arguments[0]
+    name = getattr(value.cls, "path", "object")
+    return f"{printable(name)}({', '.join(map(str, arguments))})"
+
+
+def _leaf(value: Any) -> str:
+    if isinstance(value, GlobalRef):
+        return printable(value.path, _LONGEST_TEXT)
+    if isinstance(value, TensorRef):
+        return f"tensor {list(value.shape)} {value.dtype}"
+    if isinstance(value, StorageRef):
+        return f"storage of {value.nbytes} bytes"
+    return printable(repr(value), _LONGEST_TEXT)
+
+
+def _key(key: Any) -> str:
+    return printable(key if isinstance(key, str) else str(plain(key)))

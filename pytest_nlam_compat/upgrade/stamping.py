@@ -1,0 +1,176 @@
+"""The stamp: what a checkpoint can't be understood without, as plain data.
+
+::
+
+    {
+      "neural_lam": {"version": "0.7.0", "commit": None, "dirty": None},
+      "torch": "2.13.0", "lightning": "2.6.6",
+      "graph": {"name": "1level", "format": "legacy", "fingerprint": "..."},
+      "features": {"state": [...], "forcing": [...], "static": [...]},
+      "forcing_window": [1, 1],
+      "dataset": {...}
+    }
+
+``dataset`` is what `dataset_facts` writes to JSON. What is not known is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pytest_nlam_compat import __version__
+from pytest_nlam_compat.checkpoints.reader import read_checkpoint
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations.origin import detect_origin
+from pytest_nlam_compat.migrations.stamps import STAMP, refuse_unknown_stamp
+from pytest_nlam_compat.upgrade.dataset_facts import (
+    DatasetFacts,
+    facts_from_table,
+)
+from pytest_nlam_compat.upgrade.graphs import fingerprint, open_graph
+from pytest_nlam_compat.upgrade.output import Output
+from pytest_nlam_compat.upgrade.plain import flat
+from pytest_nlam_compat.upgrade.trust import refuse_unknown
+
+ENTRY = "stamp"
+PREFIX = "stamped_"
+_WINDOW = ("args.num_past_forcing_steps", "args.num_future_forcing_steps")
+
+
+def stamp_of(
+    neural_lam: Mapping[str, Any],
+    versions: Mapping[str, str | None],
+    hyper_parameters: Mapping[str, Any],
+    graph: Path | None,
+    facts: DatasetFacts,
+) -> dict[str, Any]:
+    """Put a stamp together.
+
+    Parameters
+    ----------
+    neural_lam : mapping
+        ``version``, ``commit`` and ``dirty``.
+    versions : mapping
+        ``torch`` and ``lightning``.
+    hyper_parameters : mapping
+        Plain, by path: ``args.graph`` and so on.
+    graph : Path, optional
+        The graph directory.
+    facts : DatasetFacts
+
+    Returns
+    -------
+    dict
+        Plain data.
+    """
+    window = [hyper_parameters.get(path) for path in _WINDOW]
+    return {
+        "neural_lam": dict(neural_lam),
+        **versions,
+        "tool": f"pytest-nlam-compat {__version__}",
+        "graph": _graph(graph, hyper_parameters.get("args.graph")),
+        "features": facts.features,
+        "forcing_window": None if None in window else window,
+        "dataset": facts.table(),
+    }
+
+
+def stamp_file(
+    output: Output,
+    *,
+    origin: str | None,
+    graph: Path | None,
+    facts: DatasetFacts,
+    allowed: tuple[str, ...],
+) -> dict[str, Any]:
+    """Stamp a file that was written without.
+
+    Parameters
+    ----------
+    output : Output
+        The file, and where to.
+    origin : str, optional
+        Release that wrote it; found out by default.
+    graph : Path, optional
+        Its graph directory.
+    facts : DatasetFacts
+        Of its dataset.
+    allowed : tuple of str
+        Classes that it may name besides those known.
+
+    Returns
+    -------
+    dict
+        The stamp.
+
+    Raises
+    ------
+    CompatError
+        If it has a stamp, or its release can't be told.
+    """
+    file = output.file
+    with read_checkpoint(file) as checkpoint:
+        refuse_unknown(checkpoint, allowed)
+        checkpoint.state_dict()
+        data = dict(checkpoint.data)
+        record = data.get(STAMP)
+        record = dict(record) if isinstance(record, dict) else {}
+        if ENTRY in record:
+            raise CompatError(
+                f"{file.name} is stamped already.",
+                facts={"file": file, "with": record[ENTRY].get("neural_lam")},
+                remedy="Leave it as it is.",
+            )
+        # No release that a user names makes its layout a known one.
+        refuse_unknown_stamp(data)
+        release = origin or detect_origin(data).release
+        stamp = stamp_of(
+            {"version": release, "commit": None, "dirty": None},
+            {
+                "torch": None,
+                "lightning": data.get("pytorch-lightning_version"),
+            },
+            flat(data.get("hyper_parameters", {})),
+            graph,
+            facts,
+        )
+        data[STAMP] = {**record, ENTRY: stamp}
+        checkpoint.data = data
+        output.write(checkpoint, None)
+    return stamp
+
+
+def facts_in(stamp: Mapping[str, Any]) -> DatasetFacts | None:
+    """Read the facts of the dataset from a stamp.
+
+    Parameters
+    ----------
+    stamp : mapping
+        Empty where there is none.
+
+    Returns
+    -------
+    DatasetFacts or None
+        None where it has none that can be read.
+    """
+    table = stamp.get("dataset")
+    if table is None:
+        return None
+    try:
+        return facts_from_table(table)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        # Of another version of this package, or changed by hand.
+        return None
+
+
+def _graph(folder: Path | None, name: Any) -> dict[str, Any] | None:
+    if folder is None:
+        return None
+    with open_graph(folder) as graph:
+        return {
+            "name": name if isinstance(name, str) else folder.name,
+            "format": graph.format,
+            "fingerprint": fingerprint(graph.tensors),
+        }
