@@ -93,7 +93,7 @@ def with_operations(
     changed = copy.copy(subject)
     changed.__dict__.pop("hyper_parameters", None)
     changed.__dict__["steps"] = [*subject.steps, step]
-    changed.__dict__["run"] = run
+    changed.__dict__["migrated"] = run
     changed.move_to(folder)
     return changed
 
