@@ -62,8 +62,8 @@ def test_a_broken_diagnosis_does_not_hide_the_failure(project):
     assert failed(result) == {"test_outputs", "test_outputs_float32"}
     result.stdout.fnmatch_lines(
         [
-            "0.7.0-graph_lam: the current code gives other numbers than "
-            "neural-lam 0.7.0 did.",
+            "0.7.0-graph_lam: the current code gives other outputs than "
+            "neural-lam 0.7.0.",
             "The diagnosis itself failed, please report it: *",
         ]
     )
