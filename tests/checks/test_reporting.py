@@ -126,8 +126,8 @@ def test_a_failure_is_summed_up_in_its_first_line_in_ci_too(project):
         *ONE, "-k", "test_outputs[", "--junitxml=j.xml", CI="1"
     )
     what = (
-        "Failed: 0.7.0-graph_lam: the current code gives other numbers than "
-        "neural-lam 0.7.0 did."
+        "Failed: 0.7.0-graph_lam: the current code gives other outputs than "
+        "neural-lam 0.7.0."
     )
     assert result.outlines[-2] == (
         f"FAILED nlam-compat::test_outputs[0.7.0-graph_lam] - {what}"
