@@ -1,7 +1,7 @@
 """A Lightning callback that stamps checkpoints as they are written.
 
-Up to 0.7.0 neural-lam writes into no checkpoint which release, graph and
-dataset it was trained with; all that is left later are heuristics.
+Up to 0.7.0 neural-lam doesn't write the release, graph and dataset of a
+training into its checkpoints, so that they can only be guessed later.
 """
 
 from __future__ import annotations
@@ -13,31 +13,32 @@ import pytorch_lightning as pl
 
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.stamps import STAMP
-from pytest_nlam_compat.upgrade.from_datastore import facts_of
-from pytest_nlam_compat.upgrade.sources import (
+from pytest_nlam_compat.upgrade.dataset_facts import facts_of
+from pytest_nlam_compat.upgrade.stamping import (
+    ENTRY,
     installed_neural_lam,
+    stamp_of,
     versions,
 )
-from pytest_nlam_compat.upgrade.stamping import ENTRY, stamp_of
 
 
 class ProvenanceStamp(pl.Callback):  # type: ignore[misc]
-    """Writes into each checkpoint what today is in none.
+    """Writes into each checkpoint what it was trained with.
 
     The versions and the commit, the graph's fingerprint and format, the names
     and statistics of the features, and the forcing window: plain data, which
-    changes nothing about how the checkpoint loads. The same goes to the
-    loggers, once, with ``log_hyperparams``.
+    doesn't change how the checkpoint loads. The loggers receive the same, once,
+    with ``log_hyperparams``.
 
     Parameters
     ----------
     graph : path-like, optional
-        The graph directory. By default that of the datastore by the name in
-        the model's arguments; to be given for models without such.
+        The graph directory. Default: the one in the datastore's root that the
+        model's arguments name; pass it for models without such arguments.
 
     Examples
     --------
-    Give it to the trainer of a training script::
+    Pass it to the trainer of a training script::
 
         trainer = pl.Trainer(callbacks=[ProvenanceStamp()], ...)
     """
@@ -49,7 +50,7 @@ class ProvenanceStamp(pl.Callback):  # type: ignore[misc]
     def on_fit_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> None:
-        """Put the stamp together, and hand it to the loggers."""
+        """Build the stamp, and log it."""
         stamp = self._stamp_of(pl_module)
         for logger in trainer.loggers:
             logger.log_hyperparams({STAMP: stamp})
@@ -83,11 +84,11 @@ def _datastore(module: pl.LightningModule) -> Any:
         if found is not None:
             return found
     raise CompatError(
-        "ProvenanceStamp finds no datastore in the model.",
+        "ProvenanceStamp can't find the datastore of the model.",
         facts={
             "model": type(module).__name__,
-            "expected": "an attribute datastore, as ForecasterModule has, or "
-            "_datastore, as ARModel had",
+            "expected": "an attribute datastore (as ForecasterModule has) or "
+            "_datastore (as ARModel had)",
         },
         remedy="Use it with a model of neural-lam, or set the attribute.",
     )

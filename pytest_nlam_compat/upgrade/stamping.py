@@ -1,4 +1,4 @@
-"""The stamp: what a checkpoint can't be understood without, as plain data.
+"""The stamp: what a checkpoint was trained with, as plain data.
 
 ::
 
@@ -11,12 +11,16 @@
       "dataset": {...}
     }
 
-``dataset`` is what `dataset_facts` writes to JSON. What is not known is None.
+``dataset`` is what `dataset_facts` writes to JSON. Unknown values are None.
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Mapping
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +34,14 @@ from pytest_nlam_compat.upgrade.dataset_facts import (
     facts_from_table,
 )
 from pytest_nlam_compat.upgrade.graphs import fingerprint, open_graph
-from pytest_nlam_compat.upgrade.output import Output
+from pytest_nlam_compat.upgrade.output import OutputFile
 from pytest_nlam_compat.upgrade.plain import flat
 from pytest_nlam_compat.upgrade.trust import refuse_unknown
 
 ENTRY = "stamp"
 PREFIX = "stamped_"
 _WINDOW = ("args.num_past_forcing_steps", "args.num_future_forcing_steps")
+_GIT_TIMEOUT_S = 20
 
 
 def stamp_of(
@@ -46,7 +51,7 @@ def stamp_of(
     graph: Path | None,
     facts: DatasetFacts,
 ) -> dict[str, Any]:
-    """Put a stamp together.
+    """Build a stamp.
 
     Parameters
     ----------
@@ -55,15 +60,10 @@ def stamp_of(
     versions : mapping
         ``torch`` and ``lightning``.
     hyper_parameters : mapping
-        Plain, by path: ``args.graph`` and so on.
+        Plain values by path: ``args.graph`` and so on.
     graph : Path, optional
         The graph directory.
     facts : DatasetFacts
-
-    Returns
-    -------
-    dict
-        Plain data.
     """
     window = [hyper_parameters.get(path) for path in _WINDOW]
     return {
@@ -78,27 +78,27 @@ def stamp_of(
 
 
 def stamp_file(
-    output: Output,
+    output: OutputFile,
     *,
     origin: str | None,
     graph: Path | None,
     facts: DatasetFacts,
     allowed: tuple[str, ...],
 ) -> dict[str, Any]:
-    """Stamp a file that was written without.
+    """Stamp a file that was written without a stamp.
 
     Parameters
     ----------
-    output : Output
-        The file, and where to.
+    output : OutputFile
+        The file, and where to write the new one.
     origin : str, optional
-        Release that wrote it; found out by default.
+        Release that wrote it; detected by default.
     graph : Path, optional
         Its graph directory.
     facts : DatasetFacts
-        Of its dataset.
+        About its dataset.
     allowed : tuple of str
-        Classes that it may name besides those known.
+        Classes that it may name besides the known ones.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def stamp_file(
     Raises
     ------
     CompatError
-        If it has a stamp, or its release can't be told.
+        If it has a stamp, or its release can't be detected.
     """
     file = output.file
     with read_checkpoint(file) as checkpoint:
@@ -119,19 +119,17 @@ def stamp_file(
         record = dict(record) if isinstance(record, dict) else {}
         if ENTRY in record:
             raise CompatError(
-                f"{file.name} is stamped already.",
-                facts={"file": file, "with": record[ENTRY].get("neural_lam")},
-                remedy="Leave it as it is.",
+                f"{file.name} has a stamp already.",
+                facts={"file": file, "stamp": record[ENTRY].get("neural_lam")},
+                remedy="It needs no other.",
             )
-        # No release that a user names makes its layout a known one.
+        # --from doesn't make an unknown layout a known one.
         refuse_unknown_stamp(data)
         release = origin or detect_origin(data).release
+        lightning = data.get("pytorch-lightning_version")
         stamp = stamp_of(
             {"version": release, "commit": None, "dirty": None},
-            {
-                "torch": None,
-                "lightning": data.get("pytorch-lightning_version"),
-            },
+            {"torch": None, "lightning": lightning},
             flat(data.get("hyper_parameters", {})),
             graph,
             facts,
@@ -143,18 +141,7 @@ def stamp_file(
 
 
 def facts_in(stamp: Mapping[str, Any]) -> DatasetFacts | None:
-    """Read the facts of the dataset from a stamp.
-
-    Parameters
-    ----------
-    stamp : mapping
-        Empty where there is none.
-
-    Returns
-    -------
-    DatasetFacts or None
-        None where it has none that can be read.
-    """
+    """Read the facts about the dataset from a stamp, None if it has none."""
     table = stamp.get("dataset")
     if table is None:
         return None
@@ -163,6 +150,31 @@ def facts_in(stamp: Mapping[str, Any]) -> DatasetFacts | None:
     except (ValueError, KeyError, TypeError, AttributeError):
         # Of another version of this package, or changed by hand.
         return None
+
+
+def installed_neural_lam() -> dict[str, Any]:
+    """Describe the neural-lam that would be imported, without importing it.
+
+    Returns
+    -------
+    dict
+        ``version`` (not reliable for a development install), ``commit`` and
+        ``dirty`` (whether files were changed since), None if unknown.
+    """
+    spec = find_spec("neural_lam")
+    origin = spec.origin if spec else None
+    commit, dirty = _git_state(Path(origin).parent) if origin else (None, None)
+    if commit is None:
+        commit = _installed_commit()
+    return {"version": _version("neural-lam"), "commit": commit, "dirty": dirty}
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of torch and Lightning."""
+    return {
+        "torch": _version("torch"),
+        "lightning": _version("pytorch-lightning") or _version("lightning"),
+    }
 
 
 def _graph(folder: Path | None, name: Any) -> dict[str, Any] | None:
@@ -174,3 +186,43 @@ def _graph(folder: Path | None, name: Any) -> dict[str, Any] | None:
             "format": graph.format,
             "fingerprint": fingerprint(graph.tensors),
         }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_state(folder: Path) -> tuple[str | None, bool | None]:
+    """Return commit and whether files changed, None if git tracks none."""
+    if not _git(folder, "ls-files", "__init__.py"):
+        return None, None
+    commit = _git(folder, "rev-parse", "HEAD")
+    changes = _git(folder, "status", "--porcelain", "--", ".")
+    return commit or None, None if changes is None else bool(changes)
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=_GIT_TIMEOUT_S,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _installed_commit() -> str | None:
+    """Read what pip stores about an installation from git (PEP 610)."""
+    try:
+        text = metadata.distribution("neural-lam").read_text("direct_url.json")
+        commit = json.loads(text or "{}")["vcs_info"]["commit_id"]
+    except (metadata.PackageNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    return str(commit)

@@ -84,7 +84,7 @@ def test_they_become_those_of_the_whole_checkpoint(name, owned, tmp_path):
     assert record["migrations"][-1] == "0.7.0-forecaster"
 
 
-def test_inspect_tells_what_names_tell(owned, tmp_path, capsys):
+def test_inspect_reports_what_names_tell(owned, tmp_path, capsys):
     file = tmp_path / "weights.safetensors"
     export(owned("0.6.0-graph_lam").checkpoint, file)
     assert run("inspect", file) == 0
@@ -124,7 +124,7 @@ def test_they_are_compared_with_a_checkpoint(owned, tmp_path, capsys):
     assert len(found["other_values"]) == 1
 
 
-def test_which_release_has_to_be_said(owned, tmp_path, capsys):
+def test_an_ambiguous_release_is_refused(owned, tmp_path, capsys):
     file = tmp_path / "weights.safetensors"
     export(owned("0.6.0-graph_lam").checkpoint, file)
     assert run("upgrade", file) == 1
@@ -139,7 +139,7 @@ def test_which_release_has_to_be_said(owned, tmp_path, capsys):
     assert os.listdir(tmp_path) == [file.name]
 
 
-def test_what_the_hyper_parameters_would_say_has_to_be_said(
+def test_a_step_that_hyper_parameters_decide_is_refused(
     owned, tmp_path, capsys
 ):
     case = owned("0.3.0-graph_lam")
@@ -148,15 +148,10 @@ def test_what_the_hyper_parameters_would_say_has_to_be_said(
     given = needed(case, tmp_path)
     assert run("upgrade", file, "--from", "0.3.0", *given) == 1
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == (
-        "The weights alone do not say whether a step concerns them: it "
-        "depends on the kind of the datastore."
-    )
+    assert "depends on the kind of the datastore" in lines[0]
     assert lines[2].startswith("  step 0.4.0-difference-statistics: The mdp")
-    assert lines[3] == (
-        "Give --datastore CONFIG of what it was trained with, or "
-        '--statistics FILE that has a "config".'
-    )
+    assert "--datastore CONFIG" in lines[3]
+    assert '--statistics FILE with a "config"' in lines[3]
     assert not (tmp_path / "upgraded_weights.safetensors").exists()
 
 
@@ -173,7 +168,7 @@ def test_the_kind_of_the_datastore_decides(kind, owned, tmp_path):
     assert done == (kind == "mdp")
 
 
-def test_changes_of_hyper_parameters_are_said(owned, tmp_path, capsys):
+def test_changes_of_hyper_parameters_are_reported(owned, tmp_path, capsys):
     case = owned("0.2.0-graph_lam")
     file = tmp_path / "weights.safetensors"
     export(case.checkpoint, file)
@@ -181,11 +176,8 @@ def test_changes_of_hyper_parameters_are_said(owned, tmp_path, capsys):
     assert run("upgrade", file, "--from", "0.2.0", *given) == 0
     out = capsys.readouterr().out
     note = out[out.index("The file has no hyper-parameters.") :]
-    assert note.startswith(
-        "The file has no hyper-parameters. These changed too, and the model "
-        "has to be built with those of 0.7.0:\n"
-        "  0.3.0-forcing-window: The window of the forcing can be chosen"
-    )
+    assert note.splitlines()[0].endswith("model with those of 0.7.0:")
+    assert "\n  0.3.0-forcing-window: The window of the forcing can be" in note
     assert "  0.3.0-arguments: " in note
 
 
@@ -221,7 +213,7 @@ def test_nothing_is_overwritten(owned, tmp_path, capsys):
     new = tmp_path / "upgraded_weights.safetensors"
     new.write_text("precious")
     assert run("upgrade", file, "--from", "0.6.0") == 1
-    assert "is there already" in capsys.readouterr().err
+    assert "upgraded_weights.safetensors exists" in capsys.readouterr().err
     assert new.read_text() == "precious"
 
 
