@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from pytest_nlam_compat.checkpoints.dtypes import itemsize
 
 if TYPE_CHECKING:
+    import torch
+
     from pytest_nlam_compat.checkpoints.archive import Archive
 
 
@@ -191,3 +193,20 @@ class TensorRef:
     def device(self) -> str:
         """Where it was when it was saved."""
         return self.storage.device
+
+    def load(self) -> torch.Tensor:
+        """Load it into memory of its own, on the CPU.
+
+        Returns
+        -------
+        torch.Tensor
+
+        Raises
+        ------
+        CompatError
+            If its record is damaged, its file was closed, or torch lacks its
+            type.
+        """
+        from pytest_nlam_compat.checkpoints.loading import Loader
+
+        return Loader().load(self)

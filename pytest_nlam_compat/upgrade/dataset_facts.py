@@ -72,14 +72,9 @@ class DatasetFacts:
 
     def statistics(self) -> Statistics:
         """Return the arrays as migrations take them."""
-        from pytest_nlam_compat.checkpoints.arrays import Array
         from pytest_nlam_compat.migrations.saved_run import Statistics
 
-        arrays: dict[str, Any] = {
-            name: Array.from_numbers(numbers, "float64")
-            for name, numbers in self.arrays.items()
-        }
-        return Statistics(arrays, list(self.static_names))
+        return Statistics(self.arrays, list(self.static_names))
 
     def table(self) -> dict[str, Any]:
         """Return it as plain data, as in a JSON file."""
@@ -108,14 +103,11 @@ class DatasetFacts:
             table = {**rest, "arrays": arrays}
             text = json.dumps(table, indent=1, allow_nan=False)
             return f"{text}\n".encode()
-        from pytest_nlam_compat.checkpoints.arrays import Array
-        from pytest_nlam_compat.checkpoints.safetensors import serialise
+        import numpy as np
+        from safetensors.numpy import save
 
-        return serialise(
-            {
-                name: Array.from_numbers(numbers, "float64")
-                for name, numbers in arrays.items()
-            },
+        return save(
+            {name: np.array(numbers) for name, numbers in arrays.items()},
             {name: json.dumps(value) for name, value in rest.items()},
         )
 
@@ -173,24 +165,34 @@ def read_facts(path: Path) -> DatasetFacts:
         if path.stat().st_size > _LARGEST:
             raise _refusal(path, f"more than {_LARGEST} bytes")
         content = path.read_bytes()
+        safetensors = content[8:9] == b"{"
+        table = _safetensors(path) if safetensors else _json(content)
     except OSError as error:
         raise _refusal(path, str(error.strerror or error)) from None
+    except ValueError as error:
+        raise _refusal(path, str(error)) from None
     try:
-        return facts_from_table(_table(content))
+        return facts_from_table(table)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         cause = f"it lacks {error}" if isinstance(error, KeyError) else error
         raise _refusal(path, str(cause)) from None
 
 
-def _table(content: bytes) -> dict[str, Any]:
-    if content[8:9] == b"{":
-        from pytest_nlam_compat.checkpoints.safetensors import parse
+def _safetensors(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError, safe_open
 
-        tensors, metadata = parse(content)
-        table: dict[str, Any] = {
-            key: json.loads(value) for key, value in metadata.items()
-        }
-        return {**table, "arrays": {k: t.tolist() for k, t in tensors.items()}}
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            names = file.keys()
+            arrays = {name: file.get_tensor(name).tolist() for name in names}
+    except SafetensorError as error:
+        raise ValueError(str(error)) from None
+    table = {key: json.loads(value) for key, value in metadata.items()}
+    return {**table, "arrays": arrays}
+
+
+def _json(content: bytes) -> dict[str, Any]:
     found = json.loads(content)
     if not isinstance(found, dict):
         raise ValueError("it holds no table")

@@ -7,6 +7,7 @@ from typing import Any
 
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.saved_run import SavedRun
+from pytest_nlam_compat.migrations.values import values
 from pytest_nlam_compat.upgrade.graphs import Graph, fingerprint
 
 PREFIX = "forecaster.predictor."
@@ -46,7 +47,7 @@ def refuse_misfit(run: SavedRun, graph: Graph) -> None:
                 weight.shape[-1],
             )
     if run.grid_shape is not None:
-        ids = _one(graph, "m2g_edge_index")[1]
+        ids = values(_one(graph, "m2g_edge_index"))[1]
         _compare(
             graph,
             "grid nodes in m2g_edge_index.pt and the dataset",

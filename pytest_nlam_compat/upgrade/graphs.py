@@ -1,4 +1,4 @@
-"""Graph directories, read and written without torch."""
+"""Graph directories, whose tensors are read only where they are needed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_nlam_compat.checkpoints.arrays import Array
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
 from pytest_nlam_compat.checkpoints.writer import write_checkpoint
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations.values import (
+    Lazy,
+    dtype_name,
+    loaded,
+    values,
+)
 
 METAINFO = "metainfo.yaml"
 LEGACY = "legacy"
@@ -27,8 +32,8 @@ class Graph:
     Attributes
     ----------
     folder : Path
-    tensors : dict of str to (Array or list of Array)
-        By file stem; none is read yet.
+    tensors : dict of str to (TensorRef or list of TensorRef)
+        By file stem.
     format : str
         ``"legacy"``, or ``spec_version`` of ``metainfo.yaml``.
     """
@@ -81,7 +86,7 @@ def write_graph(
     ----------
     graph : Graph
         Where it comes from. What did not change is copied as it is.
-    tensors : mapping of str to (Array or list of Array)
+    tensors : mapping of str to (tensor or list of tensors)
         By file stem.
     target : Path
         There may be the same already, and nothing else.
@@ -109,8 +114,7 @@ def write_graph(
             ):
                 shutil.copyfile(file, part / file.name)
         for stem in differing:
-            tree = _map(tensors[stem], _stored)
-            write_checkpoint(tree, part / f"{stem}.pt")
+            write_checkpoint(tensors[stem], part / f"{stem}.pt")
         if target.exists():
             _refuse_another(part, target)
         else:
@@ -133,7 +137,7 @@ def changed(graph: Graph, tensors: Mapping[str, Any]) -> list[str]:
     Parameters
     ----------
     graph : Graph
-    tensors : mapping of str to (Array or list of Array)
+    tensors : mapping of str to (tensor or list of tensors)
         By file stem, in the types of the files.
 
     Returns
@@ -153,7 +157,7 @@ def fingerprint(tensors: Mapping[str, Any]) -> str:
 
     Parameters
     ----------
-    tensors : mapping of str to (Array or list of Array)
+    tensors : mapping of str to (tensor or list of tensors)
         By file stem, in the types of the files.
 
     Returns
@@ -166,51 +170,48 @@ def fingerprint(tensors: Mapping[str, Any]) -> str:
     digest = hashlib.sha256()
     for stem, content in sorted(tensors.items()):
         parts = content if isinstance(content, list) else [content]
-        for level, array in enumerate(parts):
-            head = f"{stem} {level} {array.dtype} {array.shape}\n"
+        for level, tensor in enumerate(parts):
+            shape = tuple(tensor.shape)
+            head = f"{stem} {level} {dtype_name(tensor)} {shape}\n"
             digest.update(head.encode())
-            digest.update(array.content().tobytes())
+            digest.update(_bytes(tensor))
     return digest.hexdigest()
+
+
+def _bytes(tensor: Lazy) -> bytes:
+    import torch
+
+    flat = loaded(tensor).detach().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().tobytes()
 
 
 def _same(old: Any, new: Any) -> bool:
     olds = old if isinstance(old, list) else [old]
     news = new if isinstance(new, list) else [new]
     return len(olds) == len(news) and all(
-        isinstance(b.stored(), TensorRef)
+        a is b
         or (
-            (a.shape, a.dtype) == (b.shape, b.dtype)
-            and bool((a.values == b.values).all())
+            (tuple(a.shape), dtype_name(a)) == (tuple(b.shape), dtype_name(b))
+            and bool((values(a) == values(b)).all())
         )
         for a, b in zip(olds, news, strict=True)
     )
 
 
 def _content(opened: Any) -> Any:
-    found = _map(opened.data, Array.of) if _is_content(opened.data) else None
-    if found is None:
+    if not _is_content(opened.data):
         raise CompatError(
             f"{opened.path.name} is no file of a graph: it holds more than "
             "tensors.",
             facts={"file": opened.path},
             remedy="Give the directory that create_graph wrote.",
         )
-    return found
+    return opened.data
 
 
 def _is_content(data: Any) -> bool:
     parts = data if isinstance(data, list) else [data]
     return all(isinstance(part, TensorRef) for part in parts)
-
-
-def _map(content: Any, function: Any) -> Any:
-    if isinstance(content, list):
-        return [function(part) for part in content]
-    return function(content)
-
-
-def _stored(array: Array) -> Any:
-    return array.stored()
 
 
 def _format(metainfo: Path) -> str:

@@ -9,9 +9,7 @@ from typing import Any
 from packaging.version import Version
 
 from pytest_nlam_compat import __version__
-from pytest_nlam_compat.checkpoints.arrays import Array
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
-from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.migration import Migration
 from pytest_nlam_compat.migrations.origin import detect_origin
@@ -77,16 +75,11 @@ class UpgradePlan:
     notes: list[str]
 
 
-class _Lazily:
-    """A checkpoint whose tensors are loaded when a step touches them."""
+@dataclass(frozen=True)
+class _Content:
+    """What `saved_run_from_checkpoint` reads, in the place of a checkpoint."""
 
-    def __init__(
-        self, data: Mapping[str, Any], instead: Mapping[str, Any]
-    ) -> None:
-        self.data = {**data, **instead}
-
-    def load(self, ref: TensorRef) -> Any:
-        return Array.of(ref)
+    data: Mapping[str, Any]
 
 
 def find_way(
@@ -120,11 +113,12 @@ def find_way(
     told = bare_weights.told_by_facts(checkpoint, facts)
     bare_weights.refuse_untold(checkpoint, told, origin, request.target)
     run = saved_run_from_checkpoint(
-        _Lazily(checkpoint.data, _instead(checkpoint, told, request)),
+        _Content({**checkpoint.data, **_instead(checkpoint, told, request)}),
         graph=graph.tensors if graph else None,
         graph_format=graph.format if graph else "legacy",
         statistics=facts.statistics() if facts else None,
         grid_shape=facts.grid_shape if facts else None,
+        lazy=True,
     )
     done = set(_record(checkpoint.data).get("migrations", ()))
     steps = bare_weights.without_hyper_parameters(
@@ -199,8 +193,8 @@ def carry(
         If a step refuses.
     """
     # Folds are rounded once, at the end.
-    run = apply(way.run.double(), way.steps).map_tensors(_at_home)
-    parts = to_checkpoint_dict(run.map_tensors(_stored))
+    run = apply(way.run, way.steps).cast_back()
+    parts = to_checkpoint_dict(run)
     hyper_parameters = parts["hyper_parameters"]
     notes = list(way.notes)
     if (
@@ -280,11 +274,3 @@ def _new_record(
         "tool": f"pytest-nlam-compat {__version__}",
         "optimizer_reset": {**before.get("optimizer_reset", {}), **reset},
     }
-
-
-def _at_home(tensor: Any) -> Any:
-    return tensor.at_home()
-
-
-def _stored(tensor: Any) -> Any:
-    return tensor.stored()
