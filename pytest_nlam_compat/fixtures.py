@@ -91,10 +91,10 @@ def nlam_check(nlam_reference: Reference) -> Callable[..., None]:
 
     def check(**outputs: Tensor) -> None:
         __tracebackhide__ = True
-        from pytest_nlam_compat.checks.judging import judge
         from pytest_nlam_compat.checks.verdict import verdict
+        from pytest_nlam_compat.judging.grade import grade_outputs
 
         with verdict():
-            judge(nlam_reference, outputs)
+            grade_outputs(nlam_reference, outputs).raise_on_failure()
 
     return check

@@ -195,17 +195,13 @@ class TensorRef:
         return self.storage.device
 
     def load(self) -> torch.Tensor:
-        """Load it into memory of its own, on the CPU.
-
-        Returns
-        -------
-        torch.Tensor
+        """Load the tensor into memory of its own, on the CPU.
 
         Raises
         ------
         CompatError
-            If its record is damaged, its file was closed, or torch lacks its
-            type.
+            If its record is damaged, its file was closed, or torch has no
+            such element type.
         """
         from pytest_nlam_compat.checkpoints.loading import Loader
 

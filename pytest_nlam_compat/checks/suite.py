@@ -8,30 +8,26 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import save, save_file
 
-from pytest_nlam_compat.checks.judging import (
-    differences,
-    facts,
-    insist_on_outputs,
-    judge,
-)
 from pytest_nlam_compat.checks.linting import (
     lint_on_reference,
     lint_registry,
     moved_on,
 )
-from pytest_nlam_compat.checks.resuming import judge_resumed
 from pytest_nlam_compat.checks.selecting import selection_of
-from pytest_nlam_compat.checks.training import judge_batch, judge_loss
 from pytest_nlam_compat.checks.verdict import verdict
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.judging.batch_and_loss import judge_batch, judge_loss
+from pytest_nlam_compat.judging.grade import grade
+from pytest_nlam_compat.judging.optimizer_step import judge_resumed
 from pytest_nlam_compat.numerics.tolerances import FLOAT64
 from pytest_nlam_compat.references.reference import Reference
 
 if TYPE_CHECKING:
     from pytest_regressions.file_regression import FileRegressionFixture
 
+    from pytest_nlam_compat.judging.grade import Result
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,
     )
@@ -98,26 +94,24 @@ def test_native(
     """
     with verdict():
         try:
-            module = nlam_subject.native_model(torch.float64)
-            outputs = nlam_subject.outputs(module, torch.float64)
-            insist_on_outputs(nlam_reference, outputs, torch.float64)
-            worst = differences(nlam_reference, outputs)[0]
+            native = nlam_subject.native_model(torch.float64)
+            result = grade(nlam_subject, torch.float64, native)
         except CompatError as error:
             record_property("nlam_native", "fails")
             record_property("nlam_native_cause", str(error))
             problem = error
         else:
-            record_property("nlam_native_difference", worst.relative)
-            if worst.share <= 1:
+            record_property("nlam_native_difference", result.worst.relative)
+            if result.passed:
                 record_property("nlam_native", "equal")
                 return
             record_property("nlam_native", "differs")
             problem = CompatError(
-                f"{nlam_reference.id}: it loads by the current code's own "
-                "loader, and gives other numbers.",
-                facts=facts(worst, FLOAT64),
-                remedy="Mend it in neural-lam's own loader "
-                "(on_load_checkpoint), or undo the change.",
+                f"{nlam_reference.id}: the current code's own loader loads "
+                "it, but the outputs differ.",
+                facts=result.facts,
+                remedy="Fix neural-lam's own loader (on_load_checkpoint), or "
+                "undo the change.",
             )
         newest = nlam_reference.release == selection_of(request.config).newest
         if newest and not nlam_subject.steps:
@@ -133,124 +127,96 @@ def test_loads(
 
 
 def test_outputs(
-    nlam_reference: Reference,
     nlam_subject: ReferenceUnderTest,
     file_regression: FileRegressionFixture,
     tmp_path: Path,
     record_property: Record,
 ) -> None:
     """A float64 rollout of the migrated run equals the golden."""
-    _compare(
-        nlam_reference,
-        nlam_subject,
-        torch.float64,
-        file_regression,
-        tmp_path,
-        record_property,
-    )
+    with verdict():
+        result = grade(nlam_subject, torch.float64)
+        _keep_and_raise(result, file_regression, tmp_path, record_property)
 
 
 def test_outputs_float32(
-    nlam_reference: Reference,
     nlam_subject: ReferenceUnderTest,
     file_regression: FileRegressionFixture,
     tmp_path: Path,
     record_property: Record,
 ) -> None:
-    """A float32 rollout does, within the error of the golden itself.
+    """A float32 rollout equals it too, within the error of the golden.
 
     It sees what float64 can't: a layer in half precision, an autocast.
     """
-    _compare(
-        nlam_reference,
-        nlam_subject,
-        torch.float32,
-        file_regression,
-        tmp_path,
-        record_property,
-    )
+    with verdict():
+        result = grade(nlam_subject, torch.float32)
+        _keep_and_raise(result, file_regression, tmp_path, record_property)
 
 
-def _compare(
-    reference: Reference,
-    subject: ReferenceUnderTest,
-    dtype: torch.dtype,
+def _keep_and_raise(
+    result: Result,
     file_regression: FileRegressionFixture,
     tmp_path: Path,
     record_property: Record,
 ) -> None:
-    """Leave golden and obtained beside each other, and judge."""
-    __tracebackhide__ = True
-    with verdict():
-        outputs = subject.outputs(subject.migrated_model(dtype), dtype)
-        insist_on_outputs(reference, outputs, dtype)
-        precision = "golden64" if dtype is torch.float64 else "golden32"
-        golden = tmp_path / "golden.safetensors"
-        save_file(
-            {name: reference.group(precision)[name] for name in outputs},
-            golden,
+    """Keep golden and obtained outputs side by side; raise on failure."""
+    double = result.tolerance is FLOAT64
+    golden = result.reference.group("golden64" if double else "golden32")
+    kept = tmp_path / "golden.safetensors"
+    save_file({name: golden[name] for name in result.outputs}, kept)
+
+    def check(obtained: Path, expected: Path) -> None:
+        result.raise_on_failure()
+        record_property("nlam_share", result.share)
+        record_property("nlam_difference", result.worst.relative)
+
+    try:
+        file_regression.check(
+            _serialized(result.outputs),
+            binary=True,
+            extension=".safetensors",
+            fullpath=kept,
+            check_fn=check,
         )
-
-        def judged(obtained: Path, _: Path) -> None:
-            worst = judge(reference, load_file(obtained))
-            record_property("nlam_share", worst.share)
-            record_property("nlam_difference", worst.relative)
-
-        try:
-            file_regression.check(
-                _serialised(outputs),
-                binary=True,
-                extension=".safetensors",
-                fullpath=golden,
-                check_fn=judged,
-            )
-        except CompatError as error:
-            error.facts["left in"] = str(tmp_path)
-            raise
+    except CompatError as error:
+        error.facts["outputs kept in"] = str(tmp_path)
+        raise
 
 
-def _serialised(outputs: Mapping[str, torch.Tensor]) -> bytes:
-    # Cloned, for safetensors refuses what shares its memory.
+def _serialized(outputs: Mapping[str, torch.Tensor]) -> bytes:
+    # Cloned: safetensors refuses tensors that share memory.
     return save(
         {name: t.cpu().contiguous().clone() for name, t in outputs.items()}
     )
 
 
 def test_batch(
-    nlam_reference: Reference,
-    nlam_subject: ReferenceUnderTest,
-    record_property: Record,
+    nlam_subject: ReferenceUnderTest, record_property: Record
 ) -> None:
     """Dataset and transfer hooks make the same batch of the raw series."""
     with verdict():
-        share = judge_batch(nlam_reference, nlam_subject.batch())
-        record_property("nlam_share", share)
+        record_property("nlam_share", judge_batch(nlam_subject))
 
 
 def test_loss(
-    nlam_reference: Reference,
-    nlam_subject: ReferenceUnderTest,
-    record_property: Record,
+    nlam_subject: ReferenceUnderTest, record_property: Record
 ) -> None:
     """The training loss on the recorded batch is the recorded one."""
     with verdict():
-        share = judge_loss(nlam_reference, nlam_subject.loss())
-        record_property("nlam_share", share)
+        record_property("nlam_share", judge_loss(nlam_subject))
 
 
 def test_resumes(
-    nlam_reference: Reference,
-    nlam_subject: ReferenceUnderTest,
-    record_property: Record,
+    nlam_subject: ReferenceUnderTest, record_property: Record
 ) -> None:
     """Training goes on as it did: each moment is its parameter's own.
 
     One AdamW step of the migrated optimizer on the recorded batch.
     """
     with verdict():
-        compared = judge_resumed(nlam_reference, nlam_subject)
-        record_property("nlam_share", compared.share)
-        for name, why in compared.left_out.items():
+        result = judge_resumed(nlam_subject)
+        record_property("nlam_share", result.share)
+        for name, why in result.left_out.items():
             record_property("nlam_left_out", f"{name}: {why}")
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pytest_nlam_compat.checks.judging import differences, insist_on_outputs
 from pytest_nlam_compat.diagnosis.divergence import diagnose
 from pytest_nlam_compat.diagnosis.findings import Finding
 from pytest_nlam_compat.diagnosis.matching import explain, match
@@ -16,7 +15,8 @@ from pytest_nlam_compat.diagnosis.ordering import reorderings
 from pytest_nlam_compat.diagnosis.precision import lost_precision
 from pytest_nlam_compat.diagnosis.source_location import owner, source_of
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.references.trace import kind_of
+from pytest_nlam_compat.judging.grade import grade
+from pytest_nlam_compat.references.reference import kind_of
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
@@ -59,13 +59,11 @@ def why(subject: ReferenceUnderTest, check: str) -> Finding:
     except CompatError as error:
         return _does_not_load(subject, error)
     try:
-        outputs = subject.outputs(module, torch.float64)
-        insist_on_outputs(subject.reference, outputs, torch.float64)
-        worst = differences(subject.reference, outputs)[0]
+        result = grade(subject, torch.float64)
     except CompatError as error:
         return _does_not_run(error)
-    if worst.share > 1:
-        return replace(diagnose(subject), end=worst.relative)
+    if not result.passed:
+        return replace(diagnose(subject), end=result.worst.relative)
     if check == "outputs_float32":
         try:
             return _in_float32(subject)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from pytest_nlam_compat.checks.judging import differences
 from pytest_nlam_compat.diagnosis.findings import Finding
 from pytest_nlam_compat.diagnosis.precision import like_rounding
 from pytest_nlam_compat.diagnosis.source_location import defining, source_of
+from pytest_nlam_compat.judging.grade import grade_outputs
 from pytest_nlam_compat.numerics.tolerances import FLOAT64, allowed
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def after_the_last(
     if bool(wrong.any()):
         return _of_the_prediction(subject, module, now, then, wrong)
     outputs = subject.outputs(module, torch.float64)
-    worst = differences(subject.reference, outputs)
-    wrong_names = [one.output for one in worst if one.share > 1]
+    result = grade_outputs(subject.reference, outputs)
+    wrong_names = [one.output for one in result.differences if one.share > 1]
     if not wrong_names:
         return None
     if wrong_names == ["pred_std"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,12 +9,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from pytest_nlam_compat.checks.judging import differences, insist_on_outputs
 from pytest_nlam_compat.diagnosis.divergence import diagnose, first_finding
 from pytest_nlam_compat.diagnosis.findings import Finding
 from pytest_nlam_compat.diagnosis.outputs import compare_outputs
 from pytest_nlam_compat.diagnosis.trace_diff import walk
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.judging.grade import grade
 from pytest_nlam_compat.migrations import Migration, Operation
 
 if TYPE_CHECKING:
@@ -89,13 +88,7 @@ def with_operations(
     if not operations:
         return subject
     step = Migration("candidate", "9999", "A candidate.", operations)
-    run = step.apply(subject.migrated)
-    changed = copy.copy(subject)
-    changed.__dict__.pop("hyper_parameters", None)
-    changed.__dict__["steps"] = [*subject.steps, step]
-    changed.__dict__["run"] = run
-    changed.move_to(folder)
-    return changed
+    return subject.with_steps([step], folder)
 
 
 def attempt(
@@ -118,13 +111,11 @@ def attempt(
     try:
         trial.subject = with_operations(subject, operations, folder)
         trial.module = trial.subject.migrated_model(torch.float64)
-        outputs = trial.subject.outputs(trial.module, torch.float64)
-        insist_on_outputs(subject.reference, outputs, torch.float64)
-        worst = differences(subject.reference, outputs)[0]
+        result = grade(trial.subject, torch.float64)
     except CompatError as error:
         trial.error = error
         return trial
-    trial.difference, trial.share = worst.relative, worst.share
+    trial.difference, trial.share = result.worst.relative, result.share
     if trial.verified:
         trial.depth = 2.0
         return trial

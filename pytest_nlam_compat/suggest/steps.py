@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_nlam_compat.checks.resuming import judge_resumed
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.judging.optimizer_step import judge_resumed
 from pytest_nlam_compat.migrations import (
     FoldStaticFeatures,
     Holds,
@@ -240,7 +240,7 @@ def prove(
             continue
         if part:
             try:
-                judge_resumed(subject.reference, trial.subject)
+                judge_resumed(trial.subject)
             except CompatError as error:
                 proof.training[subject.reference.id] = str(error)
         for step in concerned:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pytest_nlam_compat.checks.judging import differences, insist_on_outputs
 from pytest_nlam_compat.diagnosis.explain import why
 from pytest_nlam_compat.diagnosis.ordering import reorderings
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.judging.grade import grade
 from pytest_nlam_compat.migrations import ByWidth
 from pytest_nlam_compat.suggest.attempt import Operations, Trial, attempt
 from pytest_nlam_compat.suggest.search import Budget, Search, search
@@ -187,13 +187,11 @@ def _in_order(trial: Trial) -> bool:
 
 def _passes(subject: ReferenceUnderTest) -> bool:
     try:
-        module = subject.migrated_model(torch.float64)
-        outputs = subject.outputs(module, torch.float64)
-        insist_on_outputs(subject.reference, outputs, torch.float64)
-        worst = differences(subject.reference, outputs)[0]
+        result = grade(subject, torch.float64)
     except CompatError:
         return False
-    return worst.share <= 1 and not reorderings(subject.migrated, module)
+    module = subject.migrated_model(torch.float64)
+    return result.passed and not reorderings(subject.migrated, module)
 
 
 def _listed(operations: Operations) -> str:

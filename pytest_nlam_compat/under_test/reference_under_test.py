@@ -81,24 +81,56 @@ class ReferenceUnderTest:
             adapter.current.release, tuple(migrations), tuple(history)
         )
         self._folder = folder
-        self._migrated_folder = folder / "migrated"
-        self._checkpoint = reference.write(folder / "recorded")
         self._models: dict[tuple[str, torch.dtype], nn.Module] = {}
 
-    @property
-    def checkpoint(self) -> Path:
-        """The raw file, exactly as the release wrote it."""
-        return self._checkpoint
+    def with_steps(
+        self, steps: Sequence[Migration], folder: Path
+    ) -> ReferenceUnderTest:
+        """Return the same reference with more migrations after those of now.
 
-    def move_to(self, folder: Path) -> None:
-        """Forget the models, and write what is migrated to another folder.
+        What was read and migrated so far is shared, so that trying a
+        migration costs no more than applying it.
 
         Parameters
         ----------
+        steps : sequence of Migration
+            Those that concern the recorded run are applied.
         folder : pathlib.Path
+            Empty folder for its files.
+
+        Returns
+        -------
+        ReferenceUnderTest
+
+        Raises
+        ------
+        CompatError
+            An operation refuses the run.
         """
-        self._migrated_folder = folder
-        self._models = {}
+        further = ReferenceUnderTest(
+            self.reference,
+            self.adapter,
+            folder,
+            self.device,
+            (*self.registry.own, *steps),
+            self.registry.history,
+        )
+        release, layout = self.reference.release, further.registry.layout
+        added = [
+            step
+            for step in steps
+            if step.applies(release, layout, self.float64)
+        ]
+        further.checkpoint = self.checkpoint
+        further.raw, further.float64 = self.raw, self.float64
+        further.steps = [*self.steps, *added]
+        further.migrated = apply(self.migrated, added)
+        return further
+
+    @cached_property
+    def checkpoint(self) -> Path:
+        """The raw file, exactly as the release wrote it."""
+        return self.reference.write(self._folder / "recorded")
 
     @cached_property
     def predictor(self) -> Predictor | None:
@@ -109,16 +141,16 @@ class ReferenceUnderTest:
     @cached_property
     def raw(self) -> SavedRun:
         """What the file alone holds, as its release wrote it."""
-        with read_checkpoint(self._checkpoint) as checkpoint:
+        with read_checkpoint(self.checkpoint) as checkpoint:
             return saved_run_from_checkpoint(checkpoint)
 
     @cached_property
     def float64(self) -> SavedRun:
         """The saved run as recorded, in float64, so that folds are exact."""
-        graph = self.reference.graph_folder(self._folder / "recorded")
+        graph = self.reference.graph_folder(self.checkpoint.parent)
         run = replace(
             self.raw,
-            graph=dict(read_graph(graph) | self.reference.graph_as_fed),
+            graph=dict(read_graph(graph) | self.reference.scaled_edge_features),
             graph_format=graph_format(graph),
             grid_shape=self.reference.dataset.grid_shape,
             statistics=statistics(self.reference.dataset),
@@ -148,7 +180,7 @@ class ReferenceUnderTest:
         return revived
 
     def _config(self) -> Any:
-        return self.adapter.config(self._folder / "recorded" / "config.yaml")
+        return self.adapter.config(self.checkpoint.with_name("config.yaml"))
 
     def native_model(self, dtype: torch.dtype) -> nn.Module:
         """Load the raw file with the current code's own loader.
@@ -173,7 +205,7 @@ class ReferenceUnderTest:
             with code_under_test("Loading it by the current code's own loader"):
                 with building(dtype):
                     module = self.adapter.load_native(
-                        self._checkpoint,
+                        self.checkpoint,
                         self._config(),
                         self.reference.description["model"],
                         self._datastore(dtype, root),
@@ -234,7 +266,7 @@ class ReferenceUnderTest:
 
     def datastore(self, dtype: torch.dtype) -> StoredDatastore:
         """Return the dataset, with the migrated graph beside it."""
-        root = self._migrated_folder / _NUMPY[dtype]
+        root = self._folder / "migrated" / _NUMPY[dtype]
         self._put_graph(self.migrated, dtype, root)
         return self._datastore(dtype, root)
 

@@ -151,7 +151,7 @@ def test_data_module_that_exchanges_past_and_future_shows(project):
 
     assert failed(result) == {"test_batch"}
     result.stdout.fnmatch_lines(
-        ["  compared: forcing, by the row 'batch'", "  differs most: *"]
+        ["  compared: forcing, with tolerance 'batch'", "  differs most: *"]
     )
 
 
@@ -170,9 +170,9 @@ def test_forcing_in_half_precision_shows_in_the_batch_alone(project):
     assert failed(result) == {"test_batch"}
     result.stdout.fnmatch_lines(
         [
-            "0.7.0-graph_lam: the current code makes another batch of the "
-            "same series.",
-            "  of another precision: forcing",
+            "0.7.0-graph_lam: the current code makes another batch from "
+            "the same series.",
+            "  precision differs: forcing",
             "  expected: float32",
             "  obtained: float16",
         ]

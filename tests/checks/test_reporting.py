@@ -126,8 +126,8 @@ def test_a_failure_is_summed_up_in_its_first_line_in_ci_too(project):
         *ONE, "-k", "test_outputs[", "--junitxml=j.xml", CI="1"
     )
     what = (
-        "Failed: 0.7.0-graph_lam: the current code gives other numbers than "
-        "neural-lam 0.7.0 did."
+        "Failed: 0.7.0-graph_lam: the current code gives other outputs than "
+        "neural-lam 0.7.0."
     )
     assert result.outlines[-2] == (
         f"FAILED nlam-compat::test_outputs[0.7.0-graph_lam] - {what}"
@@ -170,7 +170,8 @@ def test_two_processes_show_the_same_matrix_as_one(project):
     assert failed(spread) == failed(alone) > {"test_native", "test_outputs"}
     assert matrix(spread) == matrix(alone)
     assert matrix(spread)[1].split()[-1] == "void"
-    assert matrix(spread)[2].endswith("%  WRONG / FAILED")
+    # The widths of columns depend on the shares, and so on the processor.
+    assert matrix(spread)[2].endswith(" WRONG / FAILED")
     spread.stdout.fnmatch_lines(["nlam-compat: 3 references of 0.6.0, 0.7.0*"])
 
 

@@ -62,8 +62,8 @@ def test_a_broken_diagnosis_does_not_hide_the_failure(project):
     assert failed(result) == {"test_outputs", "test_outputs_float32"}
     result.stdout.fnmatch_lines(
         [
-            "0.7.0-graph_lam: the current code gives other numbers than "
-            "neural-lam 0.7.0 did.",
+            "0.7.0-graph_lam: the current code gives other outputs than "
+            "neural-lam 0.7.0.",
             "The diagnosis itself failed, please report it: *",
         ]
     )
@@ -71,7 +71,9 @@ def test_a_broken_diagnosis_does_not_hide_the_failure(project):
 
 def test_a_broken_search_does_not_hide_the_cause(project):
     project.neural_lam(EPSILON)
-    project.write("conftest.py", BROKEN.replace("reasons", "stepping"))
+    project.write(
+        "conftest.py", BROKEN.replace("diagnosis.explain", "suggest.suggest")
+    )
     result = project.run(*ONE, "--nlam-compat", "-k", "test_outputs[")
     assert failed(result) == {"test_outputs"}
     result.stdout.fnmatch_lines(

@@ -14,8 +14,8 @@ from verdicts import first_failure
 
 from pytest_nlam_compat.adapters.datastore import StoredDatastore
 from pytest_nlam_compat.checkpoints.stand_ins import InertObject
-from pytest_nlam_compat.checks.judging import differences
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.judging.grade import grade
 from pytest_nlam_compat.migrations.operations.trees import rebuild
 from pytest_nlam_compat.references.reference import graph_format, read_graph
 
@@ -95,10 +95,7 @@ def regenerated(current_adapter, subject_of, tmp_path):
 
 def off_by(subject):
     """Largest difference from the golden, over the spread."""
-    outputs = subject.outputs(
-        subject.migrated_model(torch.float64), torch.float64
-    )
-    return differences(subject.reference, outputs)[0].relative
+    return grade(subject, torch.float64).worst.relative
 
 
 def test_a_graph_that_is_another_one_is_refused(regenerated):

@@ -2,24 +2,18 @@
 
 import torch
 
-from pytest_nlam_compat.checks.judging import judge
 from pytest_nlam_compat.checks.linting import lint_on_reference
-from pytest_nlam_compat.checks.resuming import judge_resumed
-from pytest_nlam_compat.checks.training import judge_batch, judge_loss
 from pytest_nlam_compat.errors import CompatError
-
-
-def outputs(subject):
-    module = subject.migrated_model(torch.float64)
-    judge(subject.reference, subject.outputs(module, torch.float64))
-
+from pytest_nlam_compat.judging.batch_and_loss import judge_batch, judge_loss
+from pytest_nlam_compat.judging.grade import grade
+from pytest_nlam_compat.judging.optimizer_step import judge_resumed
 
 CHECKS = {
     "loads": lambda subject: subject.migrated_model(torch.float64),
-    "outputs": outputs,
-    "batch": lambda subject: judge_batch(subject.reference, subject.batch()),
-    "loss": lambda subject: judge_loss(subject.reference, subject.loss()),
-    "resumes": lambda subject: judge_resumed(subject.reference, subject),
+    "outputs": lambda subject: grade(subject, torch.float64).raise_on_failure(),
+    "batch": judge_batch,
+    "loss": judge_loss,
+    "resumes": judge_resumed,
     "migrations": lambda subject: lint_on_reference(subject, lambda: False),
 }
 

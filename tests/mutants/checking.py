@@ -68,14 +68,14 @@ def mend(mutant, subjects, folder, fixtures, outcome):
 
 def subject_of(name, adapter, folder, fixtures, migrations=()):
     """Put a reference before the current code."""
-    from pytest_nlam_compat.references.format import Archive
     from pytest_nlam_compat.references.reference import Reference
+    from pytest_nlam_compat.references.release_archive import ReleaseArchive
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,
     )
 
     release, _, case = name.partition("-")
-    archive = Archive(fixtures / f"{Version(release)}.zip")
+    archive = ReleaseArchive(fixtures / f"{Version(release)}.zip")
     folder.mkdir()
     return ReferenceUnderTest(
         Reference(archive, case),
@@ -88,26 +88,27 @@ def subject_of(name, adapter, folder, fixtures, migrations=()):
 
 def failures(subject) -> dict[str, str]:
     """Messages of all checks that fail, by reference and name."""
-    from pytest_nlam_compat.checks.judging import judge
-    from pytest_nlam_compat.checks.resuming import judge_resumed
-    from pytest_nlam_compat.checks.training import judge_batch, judge_loss
     from pytest_nlam_compat.errors import CompatError
-
-    def outputs(dtype):
-        module = subject.migrated_model(dtype)
-        judge(subject.reference, subject.outputs(module, dtype))
+    from pytest_nlam_compat.judging.batch_and_loss import (
+        judge_batch,
+        judge_loss,
+    )
+    from pytest_nlam_compat.judging.grade import grade
+    from pytest_nlam_compat.judging.optimizer_step import judge_resumed
 
     def native():
         if subject.reference.release == NEWEST and not subject.steps:
             module = subject.native_model(torch.float64)
-            judge(subject.reference, subject.outputs(module, torch.float64))
+            grade(subject, torch.float64, module).raise_on_failure()
 
     checks = {
-        "outputs": lambda: outputs(torch.float64),
-        "outputs_float32": lambda: outputs(torch.float32),
-        "batch": lambda: judge_batch(subject.reference, subject.batch()),
-        "loss": lambda: judge_loss(subject.reference, subject.loss()),
-        "resumes": lambda: judge_resumed(subject.reference, subject),
+        "outputs": lambda: grade(subject, torch.float64).raise_on_failure(),
+        "outputs_float32": lambda: grade(
+            subject, torch.float32
+        ).raise_on_failure(),
+        "batch": lambda: judge_batch(subject),
+        "loss": lambda: judge_loss(subject),
+        "resumes": lambda: judge_resumed(subject),
         "native": native,
     }
     failed = {}

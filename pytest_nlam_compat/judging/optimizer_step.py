@@ -1,4 +1,4 @@
-"""What shows in resumed training only: whose moments are whose."""
+"""Judge what shows in resumed training only: the optimizer's moments."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from pytest_nlam_compat.checks.training import judge_loss
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.judging.batch_and_loss import compare_loss
 from pytest_nlam_compat.migrations.provenance import (
     COMPUTED,
     Provenance,
@@ -33,46 +33,45 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Compared:
-    """What came of comparing a resumed step.
+class ResumedResult:
+    """How one more training step compares with the recorded one.
 
     Attributes
     ----------
     share : float
-        Largest share of a tolerance that was used.
+        Largest share of a tolerance that is used.
     left_out : dict of str to str
-        Parameters of which some numbers were not compared: which, and why.
+        Parameters with numbers that were not compared: which, and why.
     """
 
     share: float
     left_out: dict[str, str]
 
 
-def judge_resumed(
-    reference: Reference, subject: ReferenceUnderTest
-) -> Compared:
-    """Insist that one further step of training is the recorded one.
+def judge_resumed(subject: ReferenceUnderTest) -> ResumedResult:
+    """Take one more training step and compare it with the recorded one.
 
-    Its loss, and what it adds to each parameter. Left out is what a migration
-    has computed anew: the step depends on the value, by weight decay, and on
-    its scale, which AdamW does not follow.
+    Compared are its loss and what it adds to each parameter, except for
+    numbers that a migration computed anew: the step depends on their value,
+    by weight decay, and on their scale, which AdamW does not follow.
 
     Parameters
     ----------
-    reference : Reference
     subject : ReferenceUnderTest
 
     Returns
     -------
-    Compared
+    ResumedResult
 
     Raises
     ------
     CompatError
-        Which parameter differs most, and what was left out.
+        The step can't be taken, or is another one: which parameter differs
+        most, and what was left out.
     """
+    reference = subject.reference
     step = resumed(subject)
-    share = judge_loss(reference, step.loss)
+    share = compare_loss(reference, step.loss)
     origin = provenance(subject.float64, subject.steps)
     left_out = _left_out(origin)
     names, obtained, expected = _updates(reference, step, origin)
@@ -86,23 +85,24 @@ def judge_resumed(
     )
     if difference.share > 1:
         raise CompatError(
-            f"{reference.id}: one further step of training is another one.",
+            f"{reference.id}: one more training step gives different "
+            "parameters.",
             facts={
                 "differs most": names[difference.index[0]],
-                "added by the step": f"{difference.obtained:.12g}",
-                "expected": f"{difference.expected:.12g}",
-                "allowed": f"{difference.allowed:.2e}, by the row {row.name!r}",
-                "left out": "; ".join(
+                "obtained update": f"{difference.obtained:.12g}",
+                "expected update": f"{difference.expected:.12g}",
+                "allowed": f"{difference.allowed:.2e}, tolerance {row.name!r}",
+                "not compared": "; ".join(
                     f"{name} ({why})" for name, why in left_out.items()
                 )
                 or "nothing",
             },
-            remedy="If test_outputs and test_loss pass, the weights have "
-            "arrived and the moments of the optimizer have not: an operation "
-            "moves the one without the other, or parameters are registered in "
+            remedy="If test_outputs and test_loss pass, the weights are right "
+            "and the moments of the optimizer are not: an operation moves the "
+            "weights without their moments, or parameters are registered in "
             "another order.",
         )
-    return Compared(max(share, difference.share), left_out)
+    return ResumedResult(max(share, difference.share), left_out)
 
 
 def _updates(

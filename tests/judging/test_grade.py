@@ -3,12 +3,14 @@
 import pytest
 import torch
 
-from pytest_nlam_compat.checks.judging import (
-    differences,
-    insist_on_outputs,
-    judge,
-)
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.judging.grade import check_outputs, grade, grade_outputs
+
+
+def judge(reference, outputs):
+    result = grade_outputs(reference, outputs)
+    result.raise_on_failure()
+    return result.worst
 
 
 def moved(tensor, by, place=(0, 1, 2, 1)):
@@ -47,19 +49,21 @@ def test_beyond_that_the_message_says_where_and_by_how_much(
     with pytest.raises(CompatError) as caught:
         judge(reference, {"prediction": moved(golden64, 0.25)})
 
-    assert str(caught.value) == (
-        "0.6.0-small: the current code gives other numbers than neural-lam "
-        "0.6.0 did.\n"
-        "  compared: prediction, by the row 'float64'\n"
-        "  differs most: variable u10, batch item 0, step 1, node 2\n"
-        "  obtained: -0.75\n"
-        "  expected: -1\n"
-        "  allowed: 1.00e-09\n"
-        "  difference: 2.50e-01 of the spread of u10, 2.5e+08 times what is "
-        "allowed\n"
-        "If the change is wanted, its meaning has to be carried over: add a "
-        "migration that makes the old weights give the old outputs. If not, "
-        "undo it."
+    assert caught.value.what == (
+        "0.6.0-small: the current code gives other outputs than neural-lam "
+        "0.6.0."
+    )
+    assert caught.value.facts == {
+        "compared": "prediction, with tolerance 'float64'",
+        "differs most": "variable u10, batch item 0, step 1, node 2",
+        "obtained": "-0.75",
+        "expected": "-1",
+        "allowed": "1.00e-09",
+        "difference": "2.50e-01 of the spread of u10, 2.5e+08 times what is "
+        "allowed",
+    }
+    assert "add a migration so that old checkpoints keep their outputs" in (
+        caught.value.remedy
     )
 
 
@@ -72,7 +76,7 @@ def test_float32_is_judged_by_the_noise_of_its_golden(reference, golden32):
     with pytest.raises(CompatError) as caught:
         judge(reference, {"prediction": moved(golden32, 2 * allowed)})
     facts = caught.value.facts
-    assert facts["compared"] == "prediction, by the row 'float32'"
+    assert facts["compared"] == "prediction, with tolerance 'float32'"
     assert facts["allowed"] == "1.00e-04"
 
 
@@ -87,12 +91,15 @@ def test_what_is_not_finite_is_never_within_a_tolerance(
 
 
 def test_worst_output_comes_first(reference, golden64):
-    found = differences(
+    found = grade_outputs(
         reference,
         {"prediction": golden64, "pred_std": moved(golden64, 1e-12)},
     )
 
-    assert [each.output for each in found] == ["pred_std", "prediction"]
+    assert [each.output for each in found.differences] == [
+        "pred_std",
+        "prediction",
+    ]
 
 
 def test_loss_can_be_compared_too(reference):
@@ -120,15 +127,12 @@ def test_other_shape_is_refused_with_both(reference, golden64):
     with pytest.raises(CompatError) as caught:
         judge(reference, {"prediction": golden64[:, :1]})
 
-    assert str(caught.value) == (
-        "prediction of the current code has another shape than that of "
-        "neural-lam 0.6.0.\n"
-        "  reference: 0.6.0-small\n"
-        "  expected: (1, 2, 3, 2)\n"
-        "  obtained: (1, 1, 3, 2)\n"
-        "Return what the release returned, or adapt: implement the hook "
-        "pytest_nlam_compat_adapter."
-    )
+    assert "prediction has another shape" in caught.value.what
+    assert caught.value.facts == {
+        "expected": (1, 2, 3, 2),
+        "obtained": (1, 1, 3, 2),
+    }
+    assert "pytest_nlam_compat_adapter" in caught.value.remedy
 
 
 def test_nothing_to_compare_is_refused(reference):
@@ -136,30 +140,66 @@ def test_nothing_to_compare_is_refused(reference):
         judge(reference, {})
 
     assert str(caught.value) == (
-        "No output was given to compare with the golden of 0.6.0-small.\n"
-        "Give at least one by name, such as prediction=..."
+        "No output to compare with the golden of 0.6.0-small.\n"
+        "Pass at least one by name, such as prediction=..."
     )
 
 
 def test_rollout_has_to_give_all_that_the_release_gave(reference, golden64):
-    insist_on_outputs(
+    check_outputs(
         reference,
         {"prediction": golden64, "pred_std": golden64},
         torch.float64,
     )
 
     with pytest.raises(CompatError) as caught:
-        insist_on_outputs(
+        check_outputs(
             reference,
             {"prediction": golden64.float(), "spread": golden64},
             torch.float64,
         )
-    assert str(caught.value) == (
-        "0.6.0-small: the current code gives other outputs than neural-lam "
-        "0.6.0 did.\n"
-        "  missing: pred_std\n"
-        "  new: spread\n"
-        "  not float64 as model and inputs are: prediction (float32)\n"
-        "Return what the release returned, or adapt: implement the hook "
-        "pytest_nlam_compat_adapter."
-    )
+    assert caught.value.facts == {
+        "missing": "pred_std",
+        "new": "spread",
+        "not float64 like model and inputs": "prediction (float32)",
+    }
+
+
+class Subject:
+    """Returns outputs of a model that is never made."""
+
+    def __init__(self, reference, **outputs):
+        self.reference, self.returned = reference, outputs
+
+    def migrated_model(self, dtype):
+        return "migrated"
+
+    def outputs(self, model, dtype):
+        assert model in ("migrated", "native")
+        return self.returned
+
+
+def test_a_rollout_is_graded_with_all_of_its_outputs(reference, golden64):
+    subject = Subject(reference, prediction=golden64, pred_std=golden64)
+
+    for model in (None, "native"):
+        result = grade(subject, torch.float64, model)
+        assert result.passed
+        assert result.share == 0
+        assert result.outputs is subject.returned
+
+    del subject.returned["pred_std"]
+    with pytest.raises(CompatError, match="does not return"):
+        grade(subject, torch.float64)
+
+
+def test_a_failed_result_says_so_before_it_raises(reference, golden64):
+    off = moved(golden64, 0.25)
+    subject = Subject(reference, prediction=golden64, pred_std=off)
+
+    result = grade(subject, torch.float64)
+
+    assert not result.passed
+    assert result.worst.output == "pred_std"
+    with pytest.raises(CompatError):
+        result.raise_on_failure()

@@ -1,0 +1,142 @@
+"""Judge what shows in training only: the batch and the loss."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.judging.grade import difference_facts, dtype_name
+from pytest_nlam_compat.numerics.comparison import compare, worst
+from pytest_nlam_compat.numerics.tolerances import (
+    BATCH,
+    LOSS,
+    LOSS_FLOAT32_WEIGHTS,
+    allowed,
+)
+from pytest_nlam_compat.references.reference import Reference
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pytest_nlam_compat.under_test.reference_under_test import (
+        ReferenceUnderTest,
+    )
+
+
+def judge_batch(subject: ReferenceUnderTest) -> float:
+    """Compare the batch that the current code makes with the recorded one.
+
+    Parameters
+    ----------
+    subject : ReferenceUnderTest
+
+    Returns
+    -------
+    float
+        Largest share of the tolerance that is used.
+
+    Raises
+    ------
+    CompatError
+        The code can't make one, or makes another: where it differs most.
+    """
+    reference, batch = subject.reference, subject.batch()
+    differences = {}
+    for name, expected in reference.group("batch").items():
+        found = batch[name]
+        if found.shape != expected.shape:
+            raise _batch_error(
+                reference,
+                {
+                    "shape differs": name,
+                    "expected": tuple(expected.shape),
+                    "obtained": tuple(found.shape),
+                },
+            )
+        if found.dtype != expected.dtype:
+            raise _batch_error(
+                reference,
+                {
+                    "precision differs": name,
+                    "expected": dtype_name(expected.dtype),
+                    "obtained": dtype_name(found.dtype),
+                },
+            )
+        differences[name] = compare(
+            found,
+            expected,
+            allowed(BATCH, expected),
+            output=name,
+            variables=_columns(reference, name, expected.shape[-1]),
+        )
+    most = worst(differences)
+    if most.share > 1:
+        raise _batch_error(reference, difference_facts(most, BATCH))
+    return most.share
+
+
+def _batch_error(reference: Reference, facts: dict[str, object]) -> CompatError:
+    return CompatError(
+        f"{reference.id}: the current code makes another batch from the same "
+        "series.",
+        facts=facts,
+        remedy="Check the order and the length of the forcing window, what is "
+        "standardized where, and casts: old weights expect the old columns.",
+    )
+
+
+def _columns(reference: Reference, name: str, width: int) -> list[str] | None:
+    """Name the columns of a part of the batch."""
+    if name in ("init_states", "target_states"):
+        return list(reference.dataset.names["state"])
+    if name != "forcing":
+        return None
+    features = reference.dataset.names["forcing"]
+    window = width // len(features)
+    return [
+        f"{feature} (window {index})"
+        for feature in features
+        for index in range(window)
+    ]
+
+
+def judge_loss(subject: ReferenceUnderTest) -> float:
+    """Compare the training loss on the recorded batch with the recorded one.
+
+    Parameters
+    ----------
+    subject : ReferenceUnderTest
+
+    Returns
+    -------
+    float
+        Share of the tolerance that is used.
+
+    Raises
+    ------
+    CompatError
+        The code can't compute it, or gives another.
+    """
+    return compare_loss(subject.reference, subject.loss())
+
+
+def compare_loss(reference: Reference, loss: Tensor) -> float:
+    """Compare a loss, (1,) float64, with the recorded one; see `judge_loss`."""
+    expected = reference.group("golden64")["loss"]
+    rounded = reference.description.get("loss_weights") == "float32"
+    row = LOSS_FLOAT32_WEIGHTS if rounded else LOSS
+    difference = compare(loss, expected, allowed(row, expected), output="loss")
+    if difference.share > 1:
+        raise CompatError(
+            f"{reference.id}: the training loss on the recorded batch has "
+            "changed.",
+            facts={
+                "obtained": f"{difference.obtained:.12g}",
+                "expected": f"{difference.expected:.12g}",
+                "allowed": f"{difference.allowed:.2e}",
+            },
+            remedy="If test_outputs passes, the loss function itself has "
+            "changed: its weights, its mask or its mean. Resumed training "
+            "would optimize something else.",
+        )
+    return difference.share
