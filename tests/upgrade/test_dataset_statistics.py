@@ -146,9 +146,7 @@ GOOD = {
         ),
     ],
 )
-def test_an_invalid_file_of_statistics(
-    change, cause, owned, tmp_path, capsys
-):
+def test_an_invalid_file_of_statistics(change, cause, owned, tmp_path, capsys):
     file = tmp_path / "statistics.json"
     file.write_text(json.dumps({**GOOD, **change}))
     old = owned("0.3.0-graph_lam").checkpoint

@@ -30,9 +30,7 @@ def spoil(graph, stem, function):
     torch.save(function(torch.load(file)), file)
 
 
-def test_a_graph_that_changes_needs_an_output(
-    owned, tmp_path, graph, capsys
-):
+def test_a_graph_that_changes_needs_an_output(owned, tmp_path, graph, capsys):
     assert upgrade(owned(NAME), tmp_path, graph) == 1
     error = capsys.readouterr().err
     assert f"  graph: {graph}\n  changes: g2m_edge_index.pt\n" in error

@@ -247,9 +247,7 @@ def test_halves_in_bfloat16_are_folded_as_torch_rounds(owned, tmp_path):
             assert torch.equal(tensor, run.state_dict[name].bfloat16()), name
 
 
-def test_an_optimizer_that_does_not_fit_can_be_left_out(
-    old, tmp_path, capsys
-):
+def test_an_optimizer_that_does_not_fit_can_be_left_out(old, tmp_path, capsys):
     content = torch.load(old, weights_only=False)
     groups = content["optimizer_states"][0]["param_groups"]
     groups.append({**groups[0], "params": []})
