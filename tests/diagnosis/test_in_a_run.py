@@ -71,7 +71,9 @@ def test_a_broken_diagnosis_does_not_hide_the_failure(project):
 
 def test_a_broken_search_does_not_hide_the_cause(project):
     project.neural_lam(EPSILON)
-    project.write("conftest.py", BROKEN.replace("reasons", "stepping"))
+    project.write(
+        "conftest.py", BROKEN.replace("diagnosis.explain", "suggest.suggest")
+    )
     result = project.run(*ONE, "--nlam-compat", "-k", "test_outputs[")
     assert failed(result) == {"test_outputs"}
     result.stdout.fnmatch_lines(
