@@ -24,8 +24,8 @@ from pytest_nlam_compat.checks.refusing import refuse
 from pytest_nlam_compat.checks.reporting import Reporting
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import Migration
-from pytest_nlam_compat.references.format import Archive
 from pytest_nlam_compat.references.reference import Reference
+from pytest_nlam_compat.references.release_archive import ReleaseArchive
 from pytest_nlam_compat.references.store import Store
 from pytest_nlam_compat.under_test.code_under_test import code_under_test
 from pytest_nlam_compat.under_test.device import choose
@@ -200,7 +200,8 @@ def _select(config: pytest.Config) -> Selection:
     adapter = _adapter(config, current)
     known = [r for r in store.releases if r <= current.release]
     archives = [
-        Archive(store.archive(release)) for release in wanted.filter(known)
+        ReleaseArchive(store.archive(release))
+        for release in wanted.filter(known)
     ]
     references, void = _sort(archives, adapter, pattern)
     if not references:
@@ -256,7 +257,7 @@ def _adapter(config: pytest.Config, current: CurrentCode) -> Adapter:
 
 
 def _sort(
-    archives: Sequence[Archive], adapter: Adapter, pattern: str
+    archives: Sequence[ReleaseArchive], adapter: Adapter, pattern: str
 ) -> tuple[tuple[Reference, ...], dict[tuple[Version, str], str]]:
     """Tell references that can be checked from cases that are void."""
     references: list[Reference] = []

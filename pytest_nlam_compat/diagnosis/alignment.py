@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pytest_nlam_compat.diagnosis.renames import ModuleNames
 from pytest_nlam_compat.numerics.tolerances import TRACE
-from pytest_nlam_compat.references.trace import SAMPLES, Call, Trace
+from pytest_nlam_compat.references.reference import SAMPLES, Call, Trace
 
 
 @dataclass(frozen=True)

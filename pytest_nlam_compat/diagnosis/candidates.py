@@ -12,7 +12,7 @@ from torch import Tensor
 from pytest_nlam_compat.diagnosis.columns import other_blocks
 from pytest_nlam_compat.diagnosis.edges import gathered
 from pytest_nlam_compat.diagnosis.observing import Observation
-from pytest_nlam_compat.references.trace import Call
+from pytest_nlam_compat.references.reference import Call
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (

@@ -16,7 +16,7 @@ from pytest_nlam_compat.diagnosis.precision import lost_precision
 from pytest_nlam_compat.diagnosis.source_location import owner, source_of
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.grade import grade
-from pytest_nlam_compat.references.trace import kind_of
+from pytest_nlam_compat.references.reference import kind_of
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (

@@ -33,7 +33,7 @@ from pytest_nlam_compat.diagnosis.source_location import (
 )
 from pytest_nlam_compat.diagnosis.trace import fingerprint
 from pytest_nlam_compat.diagnosis.trace_diff import TraceDiff
-from pytest_nlam_compat.references.trace import kind_of
+from pytest_nlam_compat.references.reference import kind_of
 
 
 def fed(walk: TraceDiff, pair: Pair) -> Finding:

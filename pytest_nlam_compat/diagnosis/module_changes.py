@@ -15,7 +15,7 @@ from pytest_nlam_compat.diagnosis.source_location import (
 )
 from pytest_nlam_compat.diagnosis.trace_diff import TraceDiff
 from pytest_nlam_compat.diagnosis.weights import changed_by_loading
-from pytest_nlam_compat.references.trace import kind_of
+from pytest_nlam_compat.references.reference import kind_of
 
 _ACTIVATIONS = frozenset(
     name

@@ -25,8 +25,8 @@ from pytest_nlam_compat.diagnosis.renames import (
 from pytest_nlam_compat.diagnosis.trace import fingerprint, record
 from pytest_nlam_compat.diagnosis.trace_diff import TraceDiff
 from pytest_nlam_compat.numerics.precision import reproducible
+from pytest_nlam_compat.references.reference import Call, Trace
 from pytest_nlam_compat.references.release_trace import Recorded
-from pytest_nlam_compat.references.trace import Call, Trace
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pytest_nlam_compat.references.trace import (
+from pytest_nlam_compat.references.reference import (
     SAMPLES,
     Call,
     Trace,

@@ -15,7 +15,7 @@ from pytest_nlam_compat.diagnosis.alignment import (
 )
 from pytest_nlam_compat.diagnosis.observing import Observation, observe
 from pytest_nlam_compat.diagnosis.renames import below_predictor, module_names
-from pytest_nlam_compat.references.trace import Call, Trace
+from pytest_nlam_compat.references.reference import Call, Trace
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (

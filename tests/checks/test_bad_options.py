@@ -159,8 +159,6 @@ def test_address_that_is_none_is_an_error(project):
     result = project.run(*ONE, "--nlam-compat-url=ftp://example.org/")
 
     what, *facts, remedy = refused(result)
-    assert what == (
-        "ERROR: The address of the reference archives can't be used."
-    )
+    assert what == "ERROR: The URL of the reference archives is invalid."
     assert "  found: ftp://example.org/" in facts
     assert remedy.startswith("Correct it, or leave it out for https://")

@@ -1,6 +1,5 @@
 """What a run shows before and after the checks, in one process and in two."""
 
-import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -171,7 +170,8 @@ def test_two_processes_show_the_same_matrix_as_one(project):
     assert failed(spread) == failed(alone) > {"test_native", "test_outputs"}
     assert matrix(spread) == matrix(alone)
     assert matrix(spread)[1].split()[-1] == "void"
-    assert re.search(r"%  +WRONG / FAILED$", matrix(spread)[2])
+    # The widths of columns depend on the shares, and so on the processor.
+    assert matrix(spread)[2].endswith(" WRONG / FAILED")
     spread.stdout.fnmatch_lines(["nlam-compat: 3 references of 0.6.0, 0.7.0*"])
 
 

@@ -11,7 +11,7 @@ from pytest_nlam_compat.diagnosis.trace import (
     fingerprint,
     record,
 )
-from pytest_nlam_compat.references.trace import (
+from pytest_nlam_compat.references.reference import (
     MOMENTS,
     SAMPLES,
     Call,

@@ -1,4 +1,4 @@
-"""A real HTTP server that fails as told, and an installed package to ask it."""
+"""A real HTTP server that fails on demand, and an installed package."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ class Installed:
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installed:
-    """What `Store.locate` takes for the package in this process."""
+    """The package that `Store.locate` sees in this process."""
     monkeypatch.delenv("NLAM_COMPAT_URL", raising=False)
     monkeypatch.delenv("NLAM_COMPAT_CACHE", raising=False)
     package = Installed(tmp_path / "site")

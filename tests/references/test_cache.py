@@ -14,7 +14,7 @@ import pytest
 from packaging.version import Version
 
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.references import cache as cache_module
+from pytest_nlam_compat.references import store as store_module
 from pytest_nlam_compat.references.store import Store
 
 R6 = Version("0.6.0")
@@ -109,13 +109,13 @@ def test_an_address_may_end_in_a_slash(installed, server, cache, end):
 def test_an_address_must_be_one_of_the_web(installed, url):
     with pytest.raises(CompatError) as error:
         Store.locate(url=url)
-    assert str(error.value) == (
-        "The address of the reference archives can't be used.\n"
-        "  expected: http://... or https://..., a folder\n"
-        f"  found: {url}\n"
-        "  from: an argument\n"
-        f"Correct it, or leave it out for {cache_module.DEFAULT_URL}"
-    )
+    assert "URL" in error.value.what
+    assert error.value.facts == {
+        "expected": "http://... or https://..., a folder",
+        "found": url,
+        "from": "an argument",
+    }
+    assert store_module.DEFAULT_URL in error.value.remedy
 
 
 def test_an_address_of_the_environment_is_checked_too(installed, monkeypatch):
@@ -162,14 +162,14 @@ def test_offline_nothing_is_downloaded(
         path.write_bytes(content)
     with pytest.raises(CompatError) as error:
         locate(offline=True).archive(R6)
-    assert str(error.value) == (
-        f"The archive 0.6.0.zip {what}, and downloads are switched off.\n"
-        f"  file: {path}\n"
-        f"  expected: sha256 {SHA}\n"
-        f"  found: {found}\n"
-        "Run `nlam-compat fetch` beforehand, where there is a network, or"
-        " leave out --nlam-compat-offline (--offline)."
-    )
+    assert f"The archive 0.6.0.zip {what}" in error.value.what
+    assert error.value.facts == {
+        "file": path,
+        "expected": f"sha256 {SHA}",
+        "found": found,
+    }
+    assert "`nlam-compat fetch`" in error.value.remedy
+    assert "--nlam-compat-offline (--offline)" in error.value.remedy
     assert server.requests == []
 
 
@@ -208,7 +208,7 @@ def test_a_lock_that_is_not_to_be_had_stops_nobody(locate, server, path):
 
 
 def test_a_process_that_hangs_stops_nobody(locate, path, monkeypatch):
-    monkeypatch.setattr(cache_module, "LOCK_WAIT_S", 0.1)
+    monkeypatch.setattr(store_module, "LOCK_WAIT_S", 0.1)
     path.parent.mkdir(parents=True)
     with filelock.FileLock(f"{path}.lock"):
         assert locate().obtain(R6).how == "downloaded"
@@ -285,13 +285,12 @@ def test_an_archive_that_is_there_needs_no_right_to_write(
 def test_a_cache_that_can_not_be_written_is_told(
     fetch_read_only, common, content
 ):
-    assert fetch_read_only(content) == (
-        1,
-        "",
+    code, stdout, stderr = fetch_read_only(content)
+    assert (code, stdout) == (1, "")
+    assert stderr.startswith(
         "The archive 0.6.0.zip can't be stored in the cache.\n"
         f"  cache: {common / 'cache'}\n"
-        "  expected: a folder that can be written\n"
+        "  expected: a writable folder\n"
         "  found: Permission denied\n"
-        "Mend that, or give another folder with NLAM_COMPAT_CACHE (--cache of"
-        " `nlam-compat fetch`).\n",
     )
+    assert "NLAM_COMPAT_CACHE (`nlam-compat fetch --cache`)" in stderr

@@ -14,12 +14,12 @@ from packaging.version import Version
 from pytest_nlam_compat.checkpoints import walk
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.references import registry
-from pytest_nlam_compat.references.format import Archive
 from pytest_nlam_compat.references.reference import Reference
+from pytest_nlam_compat.references.release_archive import ReleaseArchive
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 LISTED = registry.read(FIXTURES / "registry.txt")
-ARCHIVES = {str(r): Archive(FIXTURES / f"{r}.zip") for r in LISTED}
+ARCHIVES = {str(r): ReleaseArchive(FIXTURES / f"{r}.zip") for r in LISTED}
 REFERENCES = [
     Reference(archive, case)
     for archive in ARCHIVES.values()
