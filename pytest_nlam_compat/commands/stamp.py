@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pytest_nlam_compat.upgrade.request import (
-    UpgradeRequest,
-    add_origin_arguments,
-)
+from pytest_nlam_compat.commands import add_origin_arguments
+from pytest_nlam_compat.upgrade.request import UpgradeRequest
 
 NAME = "stamp"
 HELP = (

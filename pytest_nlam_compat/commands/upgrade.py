@@ -8,12 +8,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from pytest_nlam_compat.commands import add_origin_arguments
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.upgrade.request import (
-    NEWEST,
-    UpgradeRequest,
-    add_origin_arguments,
-)
+from pytest_nlam_compat.upgrade.request import NEWEST, UpgradeRequest
 
 NAME = "upgrade"
 HELP = (
@@ -124,7 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _upgrade_folder(
     arguments: argparse.Namespace, request: UpgradeRequest
 ) -> int:
-    from pytest_nlam_compat.upgrade.folder import upgrade_folder
+    from pytest_nlam_compat.upgrade.upgrade import upgrade_folder
 
     if arguments.output is not None:
         raise CompatError(

@@ -168,7 +168,7 @@ TREES = st.recursive(
     )
 )
 @FUZZ
-def test_parts_of_other_kinds(release, owned, tmp_path, parts):
+def test_parts_of_other_types(release, owned, tmp_path, parts):
     """A whole checkpoint whose parts have other types than usual."""
     from pytest_nlam_compat.checkpoints.reader import read_checkpoint
     from pytest_nlam_compat.checkpoints.writer import write_checkpoint

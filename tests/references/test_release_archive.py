@@ -59,7 +59,7 @@ def test_the_index_lists_everything(archive):
     }
 
 
-def test_lists_that_are_given_out_may_be_changed(archive):
+def test_returned_lists_may_be_changed(archive):
     archive.cases.clear()
     archive.void.clear()
     assert archive.cases == ["a", "b"]
