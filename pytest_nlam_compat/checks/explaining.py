@@ -14,7 +14,8 @@ import pytest
 from pytest_nlam_compat.errors import CompatError
 
 if TYPE_CHECKING:
-    from pytest_nlam_compat.diagnosis.findings import Finding
+    from pytest_nlam_compat.checks.newer_references import NewerReferences
+    from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,
     )
@@ -39,10 +40,17 @@ _LONGEST_SEARCH_S = 15.0
 
 
 class Explaining:
-    """Finds the cause of each failed check, and tells it in full once."""
+    """Finds the cause of each failed check, and reports it in full once.
 
-    def __init__(self) -> None:
-        self._found: dict[tuple[str, str], Finding | None] = {}
+    Parameters
+    ----------
+    newer : NewerReferences
+        They show the cause where a reference holds no trace.
+    """
+
+    def __init__(self, newer: NewerReferences) -> None:
+        self._newer = newer
+        self._found: dict[tuple[str, str], Diagnosis | None] = {}
         self._told: dict[str, str] = {}
 
     @pytest.hookimpl(wrapper=True)
@@ -97,12 +105,15 @@ class Explaining:
     ) -> list[str]:
         """Look for the step that mends a cause, once for each cause."""
         try:
-            from pytest_nlam_compat.suggest.search import Budget
-            from pytest_nlam_compat.suggest.suggest import suggest_steps
+            from pytest_nlam_compat.suggest.search import SearchBudget
+            from pytest_nlam_compat.suggest.suggestions import suggest_steps
 
             with tempfile.TemporaryDirectory() as folder, _quiet():
                 found = suggest_steps(
-                    [subject], Path(folder), Budget(seconds=_LONGEST_SEARCH_S)
+                    [subject],
+                    Path(folder),
+                    SearchBudget(seconds=_LONGEST_SEARCH_S),
+                    self._newer,
                 )
         # A reference that can't be read, for one: that has been told by now.
         except CompatError:
@@ -126,8 +137,8 @@ class Explaining:
             "adds it to the steps of the repository.",
         ]
 
-    def _why(self, subject: ReferenceUnderTest, check: str) -> Finding | None:
-        from pytest_nlam_compat.diagnosis.explain import OF_A_CHECK, why
+    def _why(self, subject: ReferenceUnderTest, check: str) -> Diagnosis | None:
+        from pytest_nlam_compat.diagnosis.diagnosis import OF_ONE_CHECK
 
         name = subject.reference.id
         # Wrong outputs are why all else of a reference is wrong.
@@ -135,14 +146,25 @@ class Explaining:
         if shared is not None:
             return shared
         if (name, check) not in self._found:
-            finding: Finding | None = why(subject, check)
-            assert finding is not None
-            if finding.kind not in OF_A_CHECK:
-                self._found[name, ""] = finding
-            elif check in _OF_THEIR_OWN and finding.kind == "none":
-                finding = None
-            self._found[name, check] = finding
+            found: Diagnosis | None = self._explain(subject, check)
+            assert found is not None
+            if found.kind not in OF_ONE_CHECK:
+                self._found[name, ""] = found
+            elif check in _OF_THEIR_OWN and found.kind == "none":
+                found = None
+            self._found[name, check] = found
         return self._found[name, check]
+
+    def _explain(self, subject: ReferenceUnderTest, check: str) -> Diagnosis:
+        from pytest_nlam_compat.diagnosis.explain import explain
+
+        def by_newer() -> Diagnosis | None:
+            newer = self._newer(subject)
+            if newer is None:
+                return None
+            return self._why(newer, "outputs")
+
+        return explain(subject, check, by_newer)
 
 
 @contextmanager

@@ -39,7 +39,7 @@ class Reporting:
             f"nlam-compat: torch {torch.__version__} on "
             f"{_device(chosen.device)}",
             f"nlam-compat: {_count(len(chosen.references), 'reference')} of "
-            f"{_names(releases)}, from {chosen.source}",
+            f"{_names(releases)}, from {chosen.store.description}",
         ]
         if chosen.newer:
             lines.append(

@@ -20,6 +20,7 @@ from pytest_nlam_compat.adapters.probe import CurrentCode, probe
 from pytest_nlam_compat.adapters.select import select
 from pytest_nlam_compat.checks.collecting import repository_steps
 from pytest_nlam_compat.checks.explaining import Explaining
+from pytest_nlam_compat.checks.newer_references import NewerReferences
 from pytest_nlam_compat.checks.refusing import refuse
 from pytest_nlam_compat.checks.reporting import Reporting
 from pytest_nlam_compat.errors import CompatError
@@ -47,7 +48,7 @@ class Selection:
     ----------
     adapter : Adapter
     device : torch.device
-    source : str
+    store : Store
         Where the archives are.
     references : tuple of Reference
         Those that are checked.
@@ -66,7 +67,7 @@ class Selection:
 
     adapter: Adapter
     device: torch.device
-    source: str
+    store: Store
     references: tuple[Reference, ...]
     newest: Version | None
     void: dict[tuple[Version, str], str] = field(default_factory=dict)
@@ -102,10 +103,11 @@ def selection_of(config: pytest.Config) -> Selection:
         If an option is impossible, or code or references are not there.
     """
     if _SELECTION not in config.stash:
-        config.stash[_SELECTION] = _select(config)
-        reporting = Reporting(config.stash[_SELECTION])
+        selection = config.stash[_SELECTION] = _select(config)
+        reporting = Reporting(selection)
         config.pluginmanager.register(reporting, "nlam-compat-reporting")
-        config.pluginmanager.register(Explaining(), "nlam-compat-explaining")
+        explaining = Explaining(NewerReferences(selection))
+        config.pluginmanager.register(explaining, "nlam-compat-explaining")
     return config.stash[_SELECTION]
 
 
@@ -221,7 +223,7 @@ def _select(config: pytest.Config) -> Selection:
     return Selection(
         adapter=adapter,
         device=device,
-        source=store.description,
+        store=store,
         references=references,
         newest=max(known),
         void=void,

@@ -1,4 +1,4 @@
-"""``nlam-compat suggest``: the step that mends what fails, already proved."""
+"""``nlam-compat suggest``: find the migrations that fix what fails."""
 
 from __future__ import annotations
 
@@ -89,8 +89,9 @@ def run(arguments: argparse.Namespace) -> int:
         from pytest_nlam_compat.checks.asking import ask
 
         asked = ask(_options(arguments))
+    from pytest_nlam_compat.checks.newer_references import NewerReferences
     from pytest_nlam_compat.migrations.writing import place_for, write
-    from pytest_nlam_compat.suggest.suggest import suggest_steps
+    from pytest_nlam_compat.suggest.suggestions import suggest_steps
 
     place = place_for(asked.named, asked.root, arguments.file)
     own = (*asked.selection.migrations, *place.unnamed)
@@ -105,7 +106,11 @@ def run(arguments: argparse.Namespace) -> int:
         )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        found = suggest_steps(_subjects(selection, folder), folder / "search")
+        found = suggest_steps(
+            _subjects(selection, folder),
+            folder / "search",
+            find_newer=NewerReferences(selection),
+        )
     print(found.report())
     if found.writable:
         if arguments.write:

@@ -9,7 +9,7 @@ from torch import nn
 
 
 def source_of(cls: type) -> str:
-    """Return file and line of a class, of its ``forward`` where it has one.
+    """Return file and line of a class, of its ``forward`` if it has one.
 
     Parameters
     ----------
@@ -18,7 +18,7 @@ def source_of(cls: type) -> str:
     Returns
     -------
     str
-        ``neural_lam/gnn_layers.py:97``, from the folder that is importable;
+        ``neural_lam/gnn_layers.py:97``, relative to the importable folder;
         the name of the module where there is no source.
     """
     target = vars(cls).get("forward", cls)
@@ -36,7 +36,7 @@ def source_of(cls: type) -> str:
 
 
 def owner(predictor: nn.Module, name: str, package: str) -> tuple[str, type]:
-    """Find the innermost module of the current code that a module is part of.
+    """Find the innermost module of the current code that holds a module.
 
     Parameters
     ----------
@@ -49,19 +49,19 @@ def owner(predictor: nn.Module, name: str, package: str) -> tuple[str, type]:
     Returns
     -------
     (str, type)
-        Its name, and the class.
+        Its name, readable for the predictor itself, and its class.
     """
     segments = name.split(".") if name else []
-    for length in range(len(segments), -1, -1):
+    for length in range(len(segments), 0, -1):
         path = ".".join(segments[:length])
         module = predictor.get_submodule(path)
         if type(module).__module__.partition(".")[0] == package:
             return path, type(module)
-    return "", type(predictor)
+    return "the step predictor", type(predictor)
 
 
 def defining(cls: type, method: str = "forward") -> type:
-    """Return the class in the order of inheritance that defines a method."""
+    """Return the class in the method resolution order that has a method."""
     for candidate in cls.__mro__:
         if method in vars(candidate):
             return candidate

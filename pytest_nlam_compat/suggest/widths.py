@@ -1,26 +1,38 @@
-"""One step of what differs only by the number of columns of a weight."""
+"""Operations on columns for inputs of other widths.
+
+Places of columns depend on how many variables a dataset has, or on the hidden
+dimension: the same change of the code takes other numbers for each reference.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
-from pytest_nlam_compat.migrations import ByWidth, Operation
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations import (
+    ByWidth,
+    Operation,
+    PermuteInputColumns,
+    SavedRun,
+)
 from pytest_nlam_compat.migrations.operations.tensors import full_matches
+from pytest_nlam_compat.references.reference import Reference
 from pytest_nlam_compat.suggest.attempt import Operations
+from pytest_nlam_compat.suggest.simplify import simplify
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,
     )
 
-Using = tuple[Operations, list["ReferenceUnderTest"]]
+Use = tuple[Operations, list["ReferenceUnderTest"]]
 """Operations, and the references that need them."""
 
 
-def words(operation: Operation) -> Iterable[str]:
-    """Names of modules and tensors that an operation says."""
+def names_in(operation: Operation) -> Iterable[str]:
+    """Yield the names of modules and tensors in an operation."""
     for place in fields(operation):
         value = getattr(operation, place.name)
         values = [value] if isinstance(value, str) else value
@@ -28,15 +40,130 @@ def words(operation: Operation) -> Iterable[str]:
             yield from (v for v in values if isinstance(v, str) and "." in v)
 
 
-def by_width(using: Sequence[Using]) -> list[Using]:
-    """Join operations on the same weights that depend on their width.
+def resized(
+    operations: Operations, fixed: ReferenceUnderTest, other: ReferenceUnderTest
+) -> Operations | None:
+    """Rewrite operations that fixed one reference for the widths of another.
 
-    Places of columns depend on how many variables a dataset has, or on the
-    hidden dimension: each reference is mended by other numbers.
+    Columns are moved by whole blocks: the states, forcing and static features
+    of the grid, or equal halves or thirds, as graph layers concatenate them.
 
     Parameters
     ----------
-    using : sequence of (tuple of Operation, list of ReferenceUnderTest)
+    operations : tuple of Operation
+    fixed, other : ReferenceUnderTest
+        As they are without the operations.
+
+    Returns
+    -------
+    tuple of Operation or None
+        Not verified; None where an order does not move whole blocks, or an
+        operation does not fit.
+    """
+    run, other_run = fixed.migrated, other.migrated
+    found: list[Operation] = []
+    try:
+        for operation in operations:
+            counterpart: Operation | None = operation
+            if isinstance(operation, PermuteInputColumns):
+                counterpart = _resized(
+                    operation,
+                    _columns(run, operation.names),
+                    _columns(other_run, operation.names),
+                    fixed.reference,
+                    other.reference,
+                )
+            if counterpart is None:
+                return None
+            run = operation.apply(run)
+            other_run = counterpart.apply(other_run)
+            found.append(counterpart)
+    except CompatError:
+        return None
+    return simplify(other.migrated, tuple(found))
+
+
+def _resized(
+    operation: PermuteInputColumns,
+    width: int | None,
+    other_width: int | None,
+    reference: Reference,
+    other: Reference,
+) -> PermuteInputColumns | None:
+    if width is None or other_width is None:
+        return None
+    if width == other_width:
+        return operation
+    order = list(range(width))
+    first = operation.start or 0
+    first += width if first < 0 else 0
+    order[first : first + len(operation.order)] = [
+        first + old for old in operation.order
+    ]
+    blocks = zip(
+        _blocks(reference, width), _blocks(other, other_width), strict=True
+    )
+    for sizes, other_sizes in blocks:
+        moved = _moved_blocks(order, sizes)
+        if moved is not None and sum(other_sizes) == other_width:
+            starts = [sum(other_sizes[:i]) for i in range(len(other_sizes))]
+            columns = [
+                list(range(starts[i], starts[i] + other_sizes[i]))[::direction]
+                for i, direction in moved
+            ]
+            new = tuple(column for block in columns for column in block)
+            return replace(operation, order=new, start=None)
+    return None
+
+
+def _blocks(reference: Reference, width: int) -> Iterator[list[int]]:
+    """Yield the sizes of blocks that code may have concatenated."""
+    names = reference.dataset.names
+    states = len(names["state"])
+    forcing = reference.group("batch")["forcing"].shape[-1]
+    yield [states, states, forcing, len(names["static"])]
+    yield [width // 2] * 2
+    yield [width // 3] * 3
+
+
+def _moved_blocks(
+    order: Sequence[int], sizes: Sequence[int]
+) -> list[tuple[int, int]] | None:
+    """Read an order as one of whole blocks.
+
+    Returns
+    -------
+    list of (int, int) or None
+        Which block stands in each place, and 1 or -1 if it is reversed; None
+        where a block is torn apart.
+    """
+    if sum(sizes) != len(order):
+        return None
+    left = {
+        sum(sizes[:index]): index for index, size in enumerate(sizes) if size
+    }
+    found: list[tuple[int, int]] = []
+    place = 0
+    while place < len(order):
+        for start, index in left.items():
+            block = list(range(start, start + sizes[index]))
+            here = list(order[place : place + len(block)])
+            if here in (block, block[::-1]):
+                found.append((index, 1 if here == block else -1))
+                break
+        else:
+            return None
+        del left[start]
+        place += len(block)
+    return found
+
+
+def by_width(uses: Sequence[Use]) -> list[Use]:
+    """Join operations on the same weights that depend on their width.
+
+    Parameters
+    ----------
+    uses : sequence of (tuple of Operation, list of ReferenceUnderTest)
         In the order in which they are applied.
 
     Returns
@@ -44,42 +171,35 @@ def by_width(using: Sequence[Using]) -> list[Using]:
     list of (tuple of Operation, list of ReferenceUnderTest)
         Those that can't be joined are left as they are.
     """
-    groups: dict[tuple[object, ...], list[Using]] = {}
-    for number, (unit, subjects) in enumerate(using):
-        said = {word for operation in unit for word in words(operation)}
+    groups: dict[tuple[object, ...], list[Use]] = {}
+    for number, (unit, subjects) in enumerate(uses):
+        names = {name for operation in unit for name in names_in(operation)}
         kinds = tuple(type(operation) for operation in unit)
-        # What says more than one name is about more than columns.
-        key = (kinds, *said) if len(said) == 1 else (number,)
+        # What has more than one name is about more than columns.
+        key = (kinds, *names) if len(names) == 1 else (number,)
         groups.setdefault(key, []).append((unit, subjects))
     return [one for group in groups.values() for one in _joined(group)]
 
 
-def _joined(group: list[Using]) -> list[Using]:
+def _joined(group: list[Use]) -> list[Use]:
     if len(group) == 1:
         return group
-    [name] = {word for operation in group[0][0] for word in words(operation)}
+    [name] = {n for operation in group[0][0] for n in names_in(operation)}
+    # Some operations name the layer instead of its weight.
+    weight = name if name.endswith(".weight") else f"{name}.weight"
     cases: dict[int, Operations] = {}
     together: list[ReferenceUnderTest] = []
     for unit, subjects in group:
         for subject in subjects:
-            width = _width(subject, name)
+            width = _columns(subject.migrated, weight)
             if width is None or cases.setdefault(width, unit) is not unit:
                 return group
             together.append(subject)
-    return [((ByWidth(_weight(name), cases),), together)]
+    return [((ByWidth(weight, cases),), together)]
 
 
-def _weight(name: str) -> str:
-    """Return the weight that an operation is about; some name a layer."""
-    return name if name.endswith(".weight") else f"{name}.weight"
-
-
-def _width(subject: ReferenceUnderTest, name: str) -> int | None:
-    """Return the columns of a weight, None where it is no matrix."""
-    run = subject.migrated
-    shapes = {
-        tuple(run.state_dict[found].shape)
-        for found in full_matches(_weight(name), run)
-    }
+def _columns(run: SavedRun, pattern: str) -> int | None:
+    """Count the columns of weights; None if no matrices of one width."""
+    shapes = [run.state_dict[name].shape for name in full_matches(pattern, run)]
     widths = {shape[1] for shape in shapes if len(shape) == 2}
     return widths.pop() if len(widths) == 1 else None

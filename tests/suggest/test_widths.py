@@ -18,7 +18,7 @@ W = "a.0.weight"
 
 def subject(width, **more):
     weights = {W: torch.zeros(3, width), **more}
-    return SimpleNamespace(run=SimpleNamespace(state_dict=weights))
+    return SimpleNamespace(migrated=SimpleNamespace(state_dict=weights))
 
 
 def permuted(*order, name=W):
@@ -69,6 +69,8 @@ def test_a_layer_goes_by_its_weight():
 
 
 def test_what_has_no_columns_is_not_joined():
-    odd = SimpleNamespace(run=SimpleNamespace(state_dict={W: torch.zeros(3)}))
+    odd = SimpleNamespace(
+        migrated=SimpleNamespace(state_dict={W: torch.zeros(3)})
+    )
     using = [(permuted(1, 0), [odd]), (permuted(0, 1), [subject(2)])]
     assert by_width(using) == using

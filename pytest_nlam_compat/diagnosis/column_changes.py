@@ -1,27 +1,26 @@
-"""What became of the columns of an input, by their moments."""
+"""How the columns of an input have changed, by their moments."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import permutations, product
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from pytest_nlam_compat.diagnosis.alignment import agrees, row_difference
-from pytest_nlam_compat.diagnosis.column_change import ColumnChange
-from pytest_nlam_compat.diagnosis.precision import narrow
-from pytest_nlam_compat.diagnosis.trace import column_moments, fingerprint
+from pytest_nlam_compat.diagnosis.rounding import lower_precision
+from pytest_nlam_compat.diagnosis.trace_diff import agrees, row_difference
+from pytest_nlam_compat.references.reference import Reference
+from pytest_nlam_compat.under_test.tracing import column_moments, fingerprint
 
 # Moments are over at least as many entries as a mesh has nodes; equal columns
 # agree to rounding, and others that agree by chance to this were never met.
 _SAME = 1e-10
 # Rounding of a factor of two moments; no number is so short by chance.
 _SHORT = 1e-13
-
-
 # Of the mean square: as much as rounding to bfloat16 can change it.
 _ROUNDED = 2e-2
 # Each of them doubles what there is to try.
@@ -33,9 +32,83 @@ _MOST_TWINS = 5
 _BLOCKS = (2, 3)
 
 
-def explain_columns(
-    then: Tensor, row: Tensor, tensor: Tensor, whole: Tensor | None = None
-) -> ColumnChange:
+@dataclass(frozen=True)
+class ColumnChange:
+    """How the columns of an input differ from the recorded ones.
+
+    Attributes
+    ----------
+    kind : str
+        ``scaled`` includes changes of sign, ``shifted`` is scaled plus an
+        offset.
+    order : tuple of int
+        Recorded column that each column is now; -1 for a new one.
+    scale, shift : tuple of float
+        Column now = scale * recorded column + shift, after reordering.
+    confirmed : bool
+        Whether undoing the change gives the recorded input again.
+    others : tuple of tuple of int
+        Other orders that are confirmed as well.
+    """
+
+    kind: Literal[
+        "same", "reordered", "scaled", "shifted", "added", "removed", "other"
+    ]
+    order: tuple[int, ...] = ()
+    scale: tuple[float, ...] = ()
+    shift: tuple[float, ...] = ()
+    confirmed: bool = False
+    others: tuple[tuple[int, ...], ...] = ()
+
+    def __str__(self) -> str:
+        if self.kind == "reordered":
+            if self.others:
+                return (
+                    "the recorded columns in another order, one of "
+                    f"{1 + len(self.others)} that fit"
+                )
+            return f"the recorded columns in the order {_short(self.order)}"
+        if self.kind in ("scaled", "shifted"):
+            return "; ".join(self._units())
+        if self.kind == "added":
+            new = [i for i, old in enumerate(self.order) if old < 0]
+            return f"columns added: {_short(new)}"
+        if self.kind == "removed":
+            return f"recorded columns that are left: {_short(self.order)}"
+        return "none of the recorded columns"
+
+    def _units(self) -> list[str]:
+        changed: dict[str, list[int]] = {}
+        for column, (factor, offset) in enumerate(
+            zip(self.scale, self.shift, strict=True)
+        ):
+            if factor == 1 and offset == 0:
+                continue
+            text = "changed sign" if factor == -1 else f"times {factor:.6g}"
+            if offset:
+                text += f" plus {offset:.6g}"
+            changed.setdefault(text, []).append(column)
+        return [f"columns {_short(c)} {text}" for text, c in changed.items()]
+
+    def changed_columns(self) -> list[int]:
+        """List the recorded columns whose place or unit has changed."""
+        changed = {
+            old
+            for order in (self.order, *self.others)
+            for new, old in enumerate(order)
+            if new != old
+            or (self.scale and self.scale[new] != 1)
+            or (self.shift and self.shift[new] != 0)
+        }
+        return sorted(old for old in changed if old >= 0)
+
+
+def _short(columns: Sequence[int], limit: int = 24) -> str:
+    shown = ", ".join(map(str, columns[:limit]))
+    return shown + (", ..." if len(columns) > limit else "")
+
+
+def explain_columns(then: Tensor, row: Tensor, tensor: Tensor) -> ColumnChange:
     """Find the change of columns that turns a recorded input into this one.
 
     Parameters
@@ -46,44 +119,32 @@ def explain_columns(
         Recorded fingerprint.
     tensor : Tensor
         (..., C) the input now.
-    whole : Tensor or None
-        The recorded input itself, where it is known.
 
     Returns
     -------
     ColumnChange
-        Confirmed by the fingerprint, and by the input, where that is
-        possible.
+        Confirmed by the fingerprint where that is possible.
     """
     moments = column_moments(tensor)
-    found = compare_columns(then, moments)
+    found = _compare(then, moments)
 
     def confirmed(change: ColumnChange) -> bool:
-        before = undo(change, tensor, then.shape[1])
-        if before is None or not agrees(
+        before = _undo(change, tensor, then.shape[1])
+        return before is not None and agrees(
             row_difference(fingerprint(before), row)
-        ):
-            return False
-        return whole is None or _alike(before, whole)
+        )
 
-    for change in (found, *_by_blocks(tensor.shape[-1], then.shape[1])):
+    for change in (found, *_block_orders(tensor.shape[-1], then.shape[1])):
         if confirmed(change):
             return replace(change, confirmed=True)
-    fit = [change for change in _by_twins(found, then) if confirmed(change)]
+    fit = [c for c in _orders_of_twins(found, then) if confirmed(c)]
     if fit:
         others = tuple(change.order for change in fit[1:])
         return replace(fit[0], confirmed=True, others=others)
-    for change in _by_signs(found, moments):
+    for change in _hidden_signs(found, moments):
         if confirmed(change):
             return replace(change, confirmed=True)
     return found
-
-
-def _alike(one: Tensor, other: Tensor) -> bool:
-    if one.shape != other.shape:
-        return False
-    apart = (one.cpu() - other).abs().max()
-    return agrees(float(apart / other.square().mean().sqrt()))
 
 
 def rounded_columns(then: Tensor, tensor: Tensor) -> str:
@@ -95,10 +156,31 @@ def rounded_columns(then: Tensor, tensor: Tensor) -> str:
     close = (now[1] - then[1]).abs() <= _ROUNDED * then[1]
     if not bool(differ.any()) or not bool(close.all()):
         return ""
-    return narrow(tensor[..., differ])
+    return lower_precision(tensor[..., differ])
 
 
-def undo(change: ColumnChange, tensor: Tensor, width: int) -> Tensor | None:
+def input_labels(reference: Reference, width: int) -> list[str]:
+    """Name the columns that are concatenated for the grid embedder.
+
+    Empty where the width is not that of the grid's input.
+    """
+    names = reference.dataset.names
+    forcing = reference.group("batch")["forcing"].shape[-1]
+    window = forcing // max(1, len(names["forcing"]))
+    labels = [
+        *(f"{name} now" for name in names["state"]),
+        *(f"{name} before" for name in names["state"]),
+        *(
+            f"{name} (window {index})"
+            for name in names["forcing"]
+            for index in range(window)
+        ),
+        *(f"static {name}" for name in names["static"]),
+    ]
+    return labels if len(labels) == width else []
+
+
+def _undo(change: ColumnChange, tensor: Tensor, width: int) -> Tensor | None:
     """Turn an input back into the recorded one, if a change says how."""
     if change.kind not in ("reordered", "scaled", "shifted", "added"):
         return None
@@ -113,8 +195,10 @@ def undo(change: ColumnChange, tensor: Tensor, width: int) -> Tensor | None:
     return units[..., places]
 
 
-def other_blocks(width: int) -> Iterator[tuple[int, ...]]:
+def _block_orders(width: int, recorded: int) -> Iterator[ColumnChange]:
     """Yield every other order of the blocks that code concatenates."""
+    if width != recorded:
+        return
     for count in _BLOCKS:
         size, rest = divmod(width, count)
         if rest:
@@ -122,16 +206,12 @@ def other_blocks(width: int) -> Iterator[tuple[int, ...]]:
         for blocks in permutations(range(count)):
             order = tuple(b * size + i for b in blocks for i in range(size))
             if order != tuple(range(width)):
-                yield order
+                yield ColumnChange("reordered", order)
 
 
-def _by_blocks(width: int, recorded: int) -> Iterator[ColumnChange]:
-    if width == recorded:
-        for order in other_blocks(width):
-            yield ColumnChange("reordered", order)
-
-
-def _by_twins(found: ColumnChange, then: Tensor) -> Iterator[ColumnChange]:
+def _orders_of_twins(
+    found: ColumnChange, then: Tensor
+) -> Iterator[ColumnChange]:
     """Yield other orders of a few columns that have equal moments.
 
     Static features that are standardised all have a mean of zero and a mean
@@ -151,8 +231,8 @@ def _by_twins(found: ColumnChange, then: Tensor) -> Iterator[ColumnChange]:
                 yield ColumnChange("reordered", order)
 
 
-def _by_signs(found: ColumnChange, now: Tensor) -> Iterator[ColumnChange]:
-    """Yield sign changes of columns that have no mean, which hide them."""
+def _hidden_signs(found: ColumnChange, now: Tensor) -> Iterator[ColumnChange]:
+    """Yield changes of sign of columns whose mean of zero hides them."""
     if found.kind not in ("same", "scaled"):
         return
     size = now[1].sqrt()
@@ -168,28 +248,18 @@ def _by_signs(found: ColumnChange, now: Tensor) -> Iterator[ColumnChange]:
             yield ColumnChange("scaled", found.order, tuple(flipped), none)
 
 
-def compare_columns(then: Tensor, now: Tensor) -> ColumnChange:
-    """Tell how the columns of a tensor have changed.
-
-    Parameters
-    ----------
-    then, now : Tensor
-        (2, C) mean and mean square of each column.
-
-    Returns
-    -------
-    ColumnChange
-        What the moments allow; they prove nothing.
-    """
+def _compare(then: Tensor, now: Tensor) -> ColumnChange:
+    """Compare the moments of columns, (2, C) each; they prove nothing."""
     same = _equal(then, now)
     order = _assign(same)
     width = now.shape[1]
     if width != then.shape[1]:
-        kind = "added" if width > then.shape[1] else "removed"
         known = [old for old in order if old >= 0]
         if len(known) < min(width, then.shape[1]):
             return ColumnChange("other")
-        return ColumnChange(kind, tuple(order))
+        if width > then.shape[1]:
+            return ColumnChange("added", tuple(order))
+        return ColumnChange("removed", tuple(order))
     if list(order) == list(range(width)):
         return ColumnChange("same", tuple(order))
     if all(old >= 0 for old in order):
@@ -206,7 +276,7 @@ def _equal(then: Tensor, now: Tensor) -> Tensor:
 
 
 def _assign(same: Tensor) -> list[int]:
-    """Give each column one of the recorded; its own place first."""
+    """Assign a recorded column to each column; its own place first."""
     width, recorded = same.shape
     order = [-1] * width
     free = set(range(recorded))
@@ -238,7 +308,7 @@ def _units(then: Tensor, now: Tensor, same: Tensor) -> ColumnChange:
             shifts.append(0.0)
             continue
         exact = False
-        unit = _affine(then[:, column], now[:, column])
+        unit = _scale_and_shift(then[:, column], now[:, column])
         if unit is None:
             return ColumnChange("other")
         scales.append(unit[0])
@@ -264,8 +334,8 @@ def _factor(then: Tensor, now: Tensor) -> float | None:
     return None
 
 
-def _affine(then: Tensor, now: Tensor) -> tuple[float, float] | None:
-    """Return scale and shift between two columns; always possible."""
+def _scale_and_shift(then: Tensor, now: Tensor) -> tuple[float, float] | None:
+    """Return scale and shift between two columns that are not constant."""
     mean, square = then.tolist()
     mean_now, square_now = now.tolist()
     variance, variance_now = square - mean**2, square_now - mean_now**2
@@ -276,6 +346,6 @@ def _affine(then: Tensor, now: Tensor) -> tuple[float, float] | None:
 
 
 def _exact(factor: float) -> float:
-    """Take off the rounding of a factor that is a short number."""
+    """Remove the rounding of a factor that is a short number."""
     short = float(f"{factor:.9g}")
     return short if abs(factor - short) <= _SHORT * abs(factor) else factor

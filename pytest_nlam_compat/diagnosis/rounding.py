@@ -1,4 +1,4 @@
-"""Precision that is lost on the way."""
+"""Whether numbers were rounded to a lower precision."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 # Coarsest first: what fits bfloat16 fits float32.
-_NARROW = (torch.bfloat16, torch.float16, torch.float32)
-# A rounding of the narrowest of them; a larger difference is another matter.
+_LOWER = (torch.bfloat16, torch.float16, torch.float32)
+# Rounding to the coarsest of them; a larger difference has another cause.
 _LARGEST = 0.02
 # Entries that fit by chance, such as zeros, are not counted below this many.
 _FEWEST = 8
@@ -17,8 +17,8 @@ _FEWEST = 8
 _ULPS = 256
 
 
-def narrow(tensor: Tensor) -> str:
-    """Name the lesser precision in which a tensor is exact.
+def lower_precision(tensor: Tensor) -> str:
+    """Name the lower precision that holds a tensor exactly.
 
     Parameters
     ----------
@@ -35,26 +35,22 @@ def narrow(tensor: Tensor) -> str:
     values = tensor[tensor != tensor.round()]
     if values.numel() < _FEWEST:
         return ""
-    for dtype in _NARROW:
+    for dtype in _LOWER:
         if torch.equal(values.to(dtype).double(), values):
             return str(dtype).removeprefix("torch.")
     return ""
 
 
 def lost_precision(
-    outputs: Sequence[Tensor], inputs: Sequence[Tensor], size: float
+    outputs: Sequence[Tensor], inputs: Sequence[Tensor], difference: float
 ) -> str:
-    """Name the precision to which a call rounds, if that is what it does.
+    """Name the precision to which a call rounds its outputs, if it does.
 
-    Parameters
-    ----------
-    outputs, inputs : sequence of Tensor
-    size : float
-        Difference of the outputs from the recorded ones.
+    `difference` is that of the outputs from the recorded ones.
     """
-    if size > _LARGEST or any(narrow(tensor) for tensor in inputs):
+    if difference > _LARGEST or any(lower_precision(t) for t in inputs):
         return ""
-    found = [narrow(tensor) for tensor in outputs]
+    found = [lower_precision(tensor) for tensor in outputs]
     return found[0] if found and all(found) else ""
 
 

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pytest_nlam_compat.diagnosis.patterns import generalise, one_pattern
+from pytest_nlam_compat.diagnosis.name_patterns import generalise, one_pattern
 from pytest_nlam_compat.migrations import Operation, Reorder
 
 if TYPE_CHECKING:
@@ -15,30 +15,29 @@ if TYPE_CHECKING:
     from pytest_nlam_compat.migrations import SavedRun
 
 
-def reorderings(run: SavedRun, module: nn.Module) -> tuple[Operation, ...]:
-    """Find what puts the parameters of a run into the order of a model.
+def reorderings(run: SavedRun, model: nn.Module) -> tuple[Operation, ...]:
+    """Find operations that give a run the parameter order of a model.
 
     Parameters
     ----------
     run : SavedRun
-    module : torch.nn.Module
-        That takes its weights.
+    model : torch.nn.Module
+        That its weights fit.
 
     Returns
     -------
     tuple of Operation
-        None where the order is right, where there is no optimizer, and where
+        Empty where the order is right, where there is no optimizer, and where
         the model does not name the same parameters: its loader renames them.
     """
-    wanted = [name for name, _ in module.named_parameters()]
+    wanted = [name for name, _ in model.named_parameters()]
     names = run.optimizers[0].names if run.optimizers else wanted
     if names == wanted or set(names) != set(wanted):
         return ()
-    moves = _moves("", names, wanted)
-    found = _with_patterns(moves, wanted)
-    if _after(found, run) == wanted:
+    found = _with_patterns(_moves("", names, wanted), wanted)
+    if _names_after(found, run) == wanted:
         return found
-    return tuple(Reorder(*move) for move in _pairs(names, wanted))
+    return tuple(Reorder(*move) for move in _fewest_moves(names, wanted))
 
 
 def _moves(
@@ -49,7 +48,7 @@ def _moves(
     dot = f"{parent}." if parent else ""
     found = [
         (f"{dot}{child}", f"{dot}{before}")
-        for child, before in _pairs(list(then), list(now))
+        for child, before in _fewest_moves(list(then), list(now))
     ]
     for child, inside in now.items():
         if inside != [""]:
@@ -66,7 +65,7 @@ def _children(names: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-def _pairs(
+def _fewest_moves(
     names: Sequence[str], wanted: Sequence[str]
 ) -> list[tuple[str, str]]:
     """Say which to move before which, as few as possible.
@@ -130,7 +129,7 @@ def _with_patterns(
     return tuple(found)
 
 
-def _after(operations: Sequence[Operation], run: SavedRun) -> list[str]:
+def _names_after(operations: Sequence[Operation], run: SavedRun) -> list[str]:
     for operation in operations:
         run = operation.apply(run)
     return run.optimizers[0].names

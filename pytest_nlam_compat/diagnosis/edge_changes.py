@@ -1,4 +1,4 @@
-"""What became of the edges of a graph layer, by what it gathers with them."""
+"""How the edges of a graph layer have changed, by what it gathers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pytest_nlam_compat.diagnosis.alignment import agrees, row_difference
-from pytest_nlam_compat.diagnosis.trace import fingerprint
+from pytest_nlam_compat.diagnosis.trace_diff import agrees, row_difference
 from pytest_nlam_compat.migrations import SavedRun
+from pytest_nlam_compat.under_test.tracing import fingerprint
 
 # 18 nodes is the most that releases have ever been off by.
 _FURTHEST = 32
@@ -18,19 +18,18 @@ _FURTHEST = 32
 
 @dataclass(frozen=True)
 class EdgeChange:
-    """How the edges of a layer now differ from those of the release.
+    """How the edges of a layer differ from those of the release.
 
     Attributes
     ----------
-    what : str
-        In words.
+    text : str
     row : int or None
         0 if the senders are shifted, 1 if the receivers.
     shift : int
-        By how much; 0 where both rows changed places.
+        By how much; 0 where senders and receivers are exchanged.
     """
 
-    what: str
+    text: str
     row: int | None
     shift: int
 
@@ -43,8 +42,8 @@ def explain_edges(
     Parameters
     ----------
     layer : torch.nn.Module
-        A graph layer with an ``edge_index`` (2, M): senders count on from
-        the receivers.
+        A graph layer with an ``edge_index`` (2, M), where senders are numbered
+        after the receivers.
     inputs : list of Tensor
         Senders (..., S, d), receivers (..., R, d), edges (..., M, d).
     recorded : Tensor
@@ -56,32 +55,9 @@ def explain_edges(
     EdgeChange or None
         None where no shift and no exchange explains it.
     """
-    for change, tensor in gathered(layer, inputs):
-        if agrees(row_difference(fingerprint(tensor), recorded)):
-            return change
-    return None
-
-
-def gathered(
-    layer: nn.Module, inputs: list[Tensor]
-) -> Iterator[tuple[EdgeChange, Tensor]]:
-    """Yield what a graph layer may have gathered before its edges changed.
-
-    Parameters
-    ----------
-    layer : torch.nn.Module
-    inputs : list of Tensor
-        As `explain_edges` takes them.
-
-    Yields
-    ------
-    EdgeChange
-    Tensor
-        (..., M, 3 d)
-    """
     index = getattr(layer, "edge_index", None)
     if not isinstance(index, Tensor) or len(inputs) != 3:
-        return
+        return None
     senders, receivers, edges = inputs
     count = receivers.shape[-2]
     for change, source, target in _hypotheses(index.cpu(), count):
@@ -91,7 +67,10 @@ def gathered(
         if int(target.min()) < 0 or int(target.max()) >= count:
             continue
         parts = (edges, senders[..., source, :], receivers[..., target, :])
-        yield change, torch.cat(parts, dim=-1)
+        gathered = fingerprint(torch.cat(parts, dim=-1))
+        if agrees(row_difference(gathered, recorded)):
+            return change
+    return None
 
 
 def _hypotheses(
@@ -100,16 +79,16 @@ def _hypotheses(
     """Yield what the edges may have been, the smallest change first."""
     senders, receivers = index[0], index[1]
     for distance in range(1, _FURTHEST + 1):
-        for back in (distance, -distance):
+        for shift in (distance, -distance):
             yield (
-                EdgeChange(f"senders shifted by {back}", 0, back),
-                senders - back,
+                EdgeChange(f"senders shifted by {shift}", 0, shift),
+                senders - shift,
                 receivers,
             )
             yield (
-                EdgeChange(f"receivers shifted by {back}", 1, back),
+                EdgeChange(f"receivers shifted by {shift}", 1, shift),
                 senders,
-                receivers - back,
+                receivers - shift,
             )
     yield (
         EdgeChange("senders and receivers exchanged", None, 0),
@@ -118,14 +97,8 @@ def _hypotheses(
     )
 
 
-def file_of(layer: nn.Module, run: SavedRun) -> tuple[str, int | None] | None:
-    """Find the graph file that a layer has its edges from.
-
-    Parameters
-    ----------
-    layer : torch.nn.Module
-        With ``edge_index`` (2, M).
-    run : SavedRun
+def edge_file(layer: nn.Module, run: SavedRun) -> tuple[str, int | None] | None:
+    """Find the graph file that the edges of a layer come from.
 
     Returns
     -------
@@ -135,16 +108,15 @@ def file_of(layer: nn.Module, run: SavedRun) -> tuple[str, int | None] | None:
     index = getattr(layer, "edge_index", None)
     if not isinstance(index, Tensor):
         return None
-    for form in (_relative, _sorted):
-        found = _find(run, form(index.cpu()), form)
-        if found is not None:
-            return found
-    return None
+    return _find(run, index.cpu(), _relative) or _find(
+        run, index.cpu(), _without_direction
+    )
 
 
 def _find(
-    run: SavedRun, wanted: Tensor, form: Callable[[Tensor], Tensor]
+    run: SavedRun, index: Tensor, form: Callable[[Tensor], Tensor]
 ) -> tuple[str, int | None] | None:
+    wanted = form(index)
     for stem, content in run.graph.items():
         if not stem.endswith("edge_index"):
             continue
@@ -158,12 +130,9 @@ def _find(
 
 
 def _relative(index: Tensor) -> Tensor:
-    """Count each row from its first edge: shifts don't show."""
+    """Count each row from its first edge, so that shifts don't matter."""
     return index - index[:, :1]
 
 
-def _sorted(index: Tensor) -> Tensor:
-    """Forget which row is which, too."""
-    relative = _relative(index)
-    rows = sorted(relative.tolist())
-    return torch.tensor(rows)
+def _without_direction(index: Tensor) -> Tensor:
+    return torch.tensor(sorted(_relative(index).tolist()))

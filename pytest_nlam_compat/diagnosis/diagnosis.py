@@ -1,0 +1,121 @@
+"""The result of explaining a failure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pytest_nlam_compat.diagnosis.column_changes import ColumnChange
+from pytest_nlam_compat.diagnosis.edge_changes import EdgeChange
+
+Kind = Literal[
+    "activation",
+    "aggregation",
+    "batch",
+    "boundary",
+    "building",
+    "clamping",
+    "class",
+    "edges",
+    "error",
+    "error in float32",
+    "features",
+    "hyper-parameter",
+    "inputs",
+    "layer",
+    "loading",
+    "loss",
+    "none",
+    "normalisation",
+    "order",
+    "output",
+    "precision",
+    "precision in float32",
+    "randomness",
+    "rescaling",
+    "residual",
+    "rollout",
+    "std",
+    "unknown",
+    "weights",
+]
+"""Every kind of cause."""
+
+OF_ONE_CHECK: frozenset[Kind] = frozenset(
+    {
+        "batch",
+        "error in float32",
+        "loss",
+        "none",
+        "order",
+        "precision in float32",
+    }
+)
+"""Kinds of causes that explain one check, not all checks of a reference."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Where the current code first differs from a release, and how.
+
+    Attributes
+    ----------
+    kind : Kind
+    cause : str
+        One sentence, the same for all references that fail for one cause.
+    module : str
+        Submodule that differs first, by its current name below the step
+        predictor; empty where all agree.
+    cls : str
+        Its class.
+    source : str
+        File and line in the current code.
+    here : float or None
+        Largest difference there, over the size of the tensor.
+    details : mapping of str to str
+        More facts, by label.
+    layer : str
+        Linear whose input differs, by its full current name.
+    columns : ColumnChange or None
+    edges : EdgeChange or None
+    file : (str, int or None) or None
+        Graph file that the edges or features come from, and level in it.
+    other : str
+        Submodule whose input the first one receives now.
+    end : float or None
+        Largest difference in the outputs, over their spread.
+    depth : float
+        Share of the recorded calls that come before the first difference.
+    reference : str
+        Id of the reference that shows the cause.
+    """
+
+    kind: Kind
+    cause: str
+    module: str = ""
+    cls: str = ""
+    source: str = ""
+    here: float | None = None
+    details: dict[str, str] = field(default_factory=dict)
+    layer: str = ""
+    columns: ColumnChange | None = None
+    edges: EdgeChange | None = None
+    file: tuple[str, int | None] | None = None
+    other: str = ""
+    end: float | None = None
+    depth: float = 0.0
+    reference: str = ""
+
+    def facts(self) -> dict[str, object]:
+        """Return the facts of an error message, by label."""
+        lines: dict[str, object] = {"cause": self.cause}
+        if self.module:
+            lines["differs first in"] = f"{self.module} ({self.cls})"
+        if self.source:
+            lines["source"] = self.source
+        if self.here is not None:
+            there = f"{self.here:.1e} of its size"
+            if self.end is not None:
+                there += f", in the outputs {self.end:.1e} of their spread"
+            lines["difference there"] = there
+        return lines | self.details
