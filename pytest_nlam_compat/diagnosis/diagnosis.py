@@ -1,12 +1,16 @@
-"""The result of explaining a failure."""
+"""The result of explaining a failure, and where in the code it points."""
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
-from pytest_nlam_compat.diagnosis.column_changes import ColumnChange
+from torch import nn
+
 from pytest_nlam_compat.diagnosis.edge_changes import EdgeChange
+from pytest_nlam_compat.diagnosis.tensor_changes import ColumnChange
 
 Kind = Literal[
     "activation",
@@ -78,8 +82,8 @@ class Diagnosis:
         Linear whose input differs, by its full current name.
     columns : ColumnChange or None
     edges : EdgeChange or None
-    file : (str, int or None) or None
-        Graph file that the edges or features come from, and level in it.
+    file : str
+        Stem of the graph file that the edges or features come from.
     other : str
         Submodule whose input the first one receives now.
     end : float or None
@@ -100,7 +104,7 @@ class Diagnosis:
     layer: str = ""
     columns: ColumnChange | None = None
     edges: EdgeChange | None = None
-    file: tuple[str, int | None] | None = None
+    file: str = ""
     other: str = ""
     end: float | None = None
     depth: float = 0.0
@@ -119,3 +123,44 @@ class Diagnosis:
                 there += f", in the outputs {self.end:.1e} of their spread"
             lines["difference there"] = there
         return lines | self.details
+
+
+def source_of(cls: type) -> str:
+    """Return where a class, or its ``forward``, is: ``neural_lam/a.py:97``.
+
+    The name of its module where there is no source.
+    """
+    target = vars(cls).get("forward", cls)
+    try:
+        file = Path(inspect.getsourcefile(target) or "")
+        line = inspect.getsourcelines(target)[1]
+    except (OSError, TypeError):
+        return cls.__module__
+    package = cls.__module__.partition(".")[0]
+    parts = file.parts
+    if package in parts:
+        last = len(parts) - 1 - parts[::-1].index(package)
+        file = Path(*parts[last:])
+    return f"{file.as_posix()}:{line}"
+
+
+def owner(predictor: nn.Module, name: str, package: str) -> tuple[str, type]:
+    """Find the innermost module from the package that holds a submodule.
+
+    Returns its name, made readable for the predictor itself, and its class.
+    """
+    segments = name.split(".") if name else []
+    for length in range(len(segments), 0, -1):
+        path = ".".join(segments[:length])
+        module = predictor.get_submodule(path)
+        if type(module).__module__.partition(".")[0] == package:
+            return path, type(module)
+    return "the step predictor", type(predictor)
+
+
+def defining(cls: type, method: str = "forward") -> type:
+    """Return the class in the method resolution order that has a method."""
+    for candidate in cls.__mro__:
+        if method in vars(candidate):
+            return candidate
+    return cls

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -49,11 +49,6 @@ def explain_edges(
     recorded : Tensor
         Row of the trace for what the release gathered: edges, senders,
         receivers, (..., M, 3 d).
-
-    Returns
-    -------
-    EdgeChange or None
-        None where no shift and no exchange explains it.
     """
     index = getattr(layer, "edge_index", None)
     if not isinstance(index, Tensor) or len(inputs) != 3:
@@ -97,36 +92,22 @@ def _hypotheses(
     )
 
 
-def edge_file(layer: nn.Module, run: SavedRun) -> tuple[str, int | None] | None:
-    """Find the graph file that the edges of a layer come from.
-
-    Returns
-    -------
-    (str, int or None) or None
-        Stem, and the level where the file is a list by level.
-    """
+def edge_file(layer: nn.Module, run: SavedRun) -> str:
+    """Return the stem of the graph file that the edges of a layer come from."""
     index = getattr(layer, "edge_index", None)
     if not isinstance(index, Tensor):
-        return None
-    return _find(run, index.cpu(), _relative) or _find(
-        run, index.cpu(), _without_direction
-    )
-
-
-def _find(
-    run: SavedRun, index: Tensor, form: Callable[[Tensor], Tensor]
-) -> tuple[str, int | None] | None:
-    wanted = form(index)
-    for stem, content in run.graph.items():
-        if not stem.endswith("edge_index"):
-            continue
-        levels = content if isinstance(content, list) else [content]
-        for level, tensor in enumerate(levels):
-            if tensor.shape == wanted.shape and torch.equal(
-                form(tensor), wanted
+        return ""
+    for form in (_relative, _without_direction):
+        wanted = form(index.cpu())
+        for stem, content in run.graph.items():
+            levels = content if isinstance(content, list) else [content]
+            if stem.endswith("edge_index") and any(
+                tensor.shape == wanted.shape
+                and torch.equal(form(tensor), wanted)
+                for tensor in levels
             ):
-                return stem, level if isinstance(content, list) else None
-    return None
+                return stem
+    return ""
 
 
 def _relative(index: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ from pytest_nlam_compat.diagnosis.diagnosis import (
     OF_ONE_CHECK,
     Diagnosis,
     Kind,
+    owner,
+    source_of,
 )
 from pytest_nlam_compat.diagnosis.input_changes import explain_input
 from pytest_nlam_compat.diagnosis.model_state import (
@@ -30,8 +32,7 @@ from pytest_nlam_compat.diagnosis.parameter_matching import (
     match_parameters,
 )
 from pytest_nlam_compat.diagnosis.parameter_order import reorderings
-from pytest_nlam_compat.diagnosis.rounding import lower_precision
-from pytest_nlam_compat.diagnosis.source_location import owner, source_of
+from pytest_nlam_compat.diagnosis.tensor_changes import lower_precision
 from pytest_nlam_compat.diagnosis.trace_diff import (
     agrees,
     compare_traces,

@@ -8,18 +8,19 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from pytest_nlam_compat.diagnosis.column_changes import (
-    explain_columns,
-    input_labels,
-    rounded_columns,
-)
-from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis, Kind
-from pytest_nlam_compat.diagnosis.edge_changes import edge_file, explain_edges
-from pytest_nlam_compat.diagnosis.rounding import lower_precision
-from pytest_nlam_compat.diagnosis.source_location import (
+from pytest_nlam_compat.diagnosis.diagnosis import (
+    Diagnosis,
+    Kind,
     defining,
     owner,
     source_of,
+)
+from pytest_nlam_compat.diagnosis.edge_changes import edge_file, explain_edges
+from pytest_nlam_compat.diagnosis.tensor_changes import (
+    explain_columns,
+    input_labels,
+    lower_precision,
+    rounded_columns,
 )
 from pytest_nlam_compat.diagnosis.trace_diff import (
     CallPair,
@@ -37,17 +38,7 @@ _SHOWN = 8
 
 
 def explain_input(diff: TraceDiff, pair: CallPair) -> Diagnosis:
-    """Explain a call whose inputs differ while all before it agrees.
-
-    Parameters
-    ----------
-    diff : TraceDiff
-    pair : CallPair
-
-    Returns
-    -------
-    Diagnosis
-    """
+    """Explain a call whose inputs differ while all before it agrees."""
     outer = diff.enclosing(pair)
     if outer is not None:
         was = diff.recorded(outer).kind
@@ -134,8 +125,8 @@ def _edges(
     if change is None:
         return None
     file = edge_file(layer, diff.subject.migrated)
-    of_file = f" of {file[0]}" if file else ""
-    found = _diagnosis(diff, pair, "edges", f"{change.text}{of_file}")
+    text = f"{change.text} of {file}" if file else change.text
+    found = _diagnosis(diff, pair, "edges", text)
     return replace(found, edges=change, file=file)
 
 
@@ -183,7 +174,7 @@ def _columns(diff: TraceDiff, pair: CallPair, which: int) -> Diagnosis | None:
     return replace(
         _diagnosis(diff, pair, kind, cause, details),
         columns=change,
-        file=(stem, None) if stem else None,
+        file=stem,
     )
 
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis
-from pytest_nlam_compat.diagnosis.source_location import source_of
+from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis, source_of
 from pytest_nlam_compat.judging.grade import Result
 
 if TYPE_CHECKING:
@@ -27,19 +26,7 @@ _OTHER_NAMES = {"graph": "graph_name"}
 def find_randomness(
     subject: ReferenceUnderTest, model: nn.Module, result: Result
 ) -> Diagnosis | None:
-    """Roll out again with the same noise, and compare.
-
-    Parameters
-    ----------
-    subject : ReferenceUnderTest
-    model : torch.nn.Module
-    result : Result
-        With the outputs of the first rollout.
-
-    Returns
-    -------
-    Diagnosis or None
-    """
+    """Roll out again with the same noise, and compare."""
     again = subject.outputs(model, torch.float64)
     if all(torch.equal(t, again[name]) for name, t in result.outputs.items()):
         return None
@@ -54,18 +41,7 @@ def find_randomness(
 def find_lost_hyper_parameter(
     subject: ReferenceUnderTest, model: nn.Module
 ) -> Diagnosis | None:
-    """Find a hyper-parameter of the run that the model was not built with.
-
-    Parameters
-    ----------
-    subject : ReferenceUnderTest
-    model : torch.nn.Module
-        As built by the current code.
-
-    Returns
-    -------
-    Diagnosis or None
-    """
+    """Find a hyper-parameter of the run that the model was not built with."""
     predictor = subject.adapter.step_predictor(model)
     for name, value in _stored(subject).items():
         found = _attribute(predictor, _OTHER_NAMES.get(name, name))
@@ -107,19 +83,7 @@ def _attribute(predictor: nn.Module, name: str) -> Any:
 def weights_changed_by_loading(
     subject: ReferenceUnderTest, model: nn.Module, prefix: str = ""
 ) -> dict[str, str]:
-    """Return facts on weights that loading changed, none where it did not.
-
-    Parameters
-    ----------
-    subject : ReferenceUnderTest
-    model : torch.nn.Module
-    prefix : str
-        Of the names to look at.
-
-    Returns
-    -------
-    dict of str to str
-    """
+    """Return facts on weights below a prefix that loading changed."""
     changed, exchanged = differing_weights(subject, model)
     here = [name for name in changed if name.startswith(prefix)]
     if not here:
@@ -134,12 +98,6 @@ def differing_weights(
     subject: ReferenceUnderTest, model: nn.Module
 ) -> tuple[list[str], bool]:
     """Compare the weights of a model with the migrated run, bit for bit.
-
-    Parameters
-    ----------
-    subject : ReferenceUnderTest
-    model : torch.nn.Module
-        Its migrated model in float64.
 
     Returns
     -------

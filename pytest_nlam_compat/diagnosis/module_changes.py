@@ -5,14 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis, Kind
-from pytest_nlam_compat.diagnosis.model_state import weights_changed_by_loading
-from pytest_nlam_compat.diagnosis.rounding import lost_precision
-from pytest_nlam_compat.diagnosis.source_location import (
+from pytest_nlam_compat.diagnosis.diagnosis import (
+    Diagnosis,
+    Kind,
     defining,
     owner,
     source_of,
 )
+from pytest_nlam_compat.diagnosis.model_state import weights_changed_by_loading
+from pytest_nlam_compat.diagnosis.tensor_changes import lost_precision
 from pytest_nlam_compat.diagnosis.trace_diff import CallPair, TraceDiff
 from pytest_nlam_compat.references.trace import kind_of
 
@@ -24,17 +25,7 @@ _ACTIVATIONS = frozenset(
 
 
 def explain_module(diff: TraceDiff, pair: CallPair) -> Diagnosis:
-    """Explain a call whose inputs agree and whose outputs don't.
-
-    Parameters
-    ----------
-    diff : TraceDiff
-    pair : CallPair
-
-    Returns
-    -------
-    Diagnosis
-    """
+    """Explain a call whose inputs agree and whose outputs don't."""
     module = diff.submodule(pair)
     cls, was = kind_of(type(module).__name__), diff.recorded(pair).kind
     lost = lost_precision(diff.outputs(pair), diff.inputs(pair), pair.outputs)

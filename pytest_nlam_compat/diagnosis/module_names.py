@@ -60,18 +60,7 @@ def _ancestors(old: str, new: str) -> Iterable[tuple[str, str]]:
 def current_module_names(
     subject: ReferenceUnderTest, model: nn.Module
 ) -> ModuleNames:
-    """Find the current names of the modules of a reference.
-
-    Parameters
-    ----------
-    subject : ReferenceUnderTest
-    model : torch.nn.Module
-        Its migrated model.
-
-    Returns
-    -------
-    ModuleNames
-    """
+    """Find the current names of the modules of a reference."""
     names = _through_migrations(subject.float64, subject.steps)
     loaded = dict(subject.migrated.state_dict)
     on_load = getattr(model, "on_load_checkpoint", None)

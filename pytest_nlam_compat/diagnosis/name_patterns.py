@@ -7,23 +7,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pytest_nlam_compat.migrations import Operation, Rename
 from pytest_nlam_compat.migrations.operations.segments import match
 
-Described = tuple[str, str, tuple[Operation, ...]]
+Operations = tuple[Operation, ...]
+Described = tuple[str, str, Operations]
 
 
 def generalise(names: Iterable[str], everything: Collection[str]) -> list[str]:
-    """Find patterns that name some tensors in full, and no others.
-
-    Parameters
-    ----------
-    names : iterable of str
-    everything : collection of str
-        All names of the run.
-
-    Returns
-    -------
-    list of str
-        As few as whole segments and common beginnings allow.
-    """
+    """Find few patterns that name some tensors in full, and no others."""
     groups: dict[tuple[int, str], list[str]] = {}
     for name in names:
         segments = name.split(".")
@@ -48,7 +37,7 @@ def one_pattern(
     return pattern if covered <= set(names) else None
 
 
-def exchange(one: str, other: str) -> tuple[Operation, ...]:
+def exchange(one: str, other: str) -> Operations:
     """Exchange the names of two modules, or of two tensors."""
     aside = f"{one}_exchanged"
     return Rename(one, aside), Rename(other, one), Rename(aside, other)

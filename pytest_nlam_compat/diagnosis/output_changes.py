@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis
-from pytest_nlam_compat.diagnosis.rounding import like_rounding
-from pytest_nlam_compat.diagnosis.source_location import defining, source_of
+from pytest_nlam_compat.diagnosis.diagnosis import (
+    Diagnosis,
+    defining,
+    source_of,
+)
+from pytest_nlam_compat.diagnosis.tensor_changes import like_rounding
 from pytest_nlam_compat.judging.grade import Result
 from pytest_nlam_compat.numerics.tolerances import FLOAT64, allowed
 
@@ -26,20 +29,7 @@ _FIT = 1e-8
 def explain_outputs(
     subject: ReferenceUnderTest, model: nn.Module, result: Result
 ) -> Diagnosis | None:
-    """Explain outputs that differ although all submodules agree.
-
-    Parameters
-    ----------
-    subject : ReferenceUnderTest
-    model : torch.nn.Module
-    result : Result
-        Of a float64 rollout of `model`.
-
-    Returns
-    -------
-    Diagnosis or None
-        None where every output is the recorded one.
-    """
+    """Explain outputs that differ although all submodules agree."""
     golden = subject.reference.group("golden64")["prediction"]
     now, then = result.outputs["prediction"][:, 0].cpu(), golden[:, 0]
     wrong = (now - then).abs() > allowed(FLOAT64, golden)

@@ -56,15 +56,7 @@ class ParameterChange:
 def match_parameters(given: Shapes, wanted: Shapes) -> list[ParameterChange]:
     """Explain the difference between the tensors of a run and of a model.
 
-    Parameters
-    ----------
-    given, wanted : mapping of str to tuple of int
-        Shapes by name, of the run and of the model, in order.
-
-    Returns
-    -------
-    list of ParameterChange
-        In the order in which their operations are to be applied.
+    The operations of the changes are to be applied in this order.
     """
     lost = {n: s for n, s in given.items() if wanted.get(n) != s}
     new = {n: s for n, s in wanted.items() if given.get(n) != s}

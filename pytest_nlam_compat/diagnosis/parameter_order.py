@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from pytest_nlam_compat.diagnosis.name_patterns import generalise, one_pattern
@@ -18,17 +17,8 @@ if TYPE_CHECKING:
 def reorderings(run: SavedRun, model: nn.Module) -> tuple[Operation, ...]:
     """Find operations that give a run the parameter order of a model.
 
-    Parameters
-    ----------
-    run : SavedRun
-    model : torch.nn.Module
-        That its weights fit.
-
-    Returns
-    -------
-    tuple of Operation
-        Empty where the order is right, where there is no optimizer, and where
-        the model does not name the same parameters: its loader renames them.
+    None where the order is right, where there is no optimizer, and where the
+    model does not name the same parameters: its loader renames them.
     """
     wanted = [name for name, _ in model.named_parameters()]
     names = run.optimizers[0].names if run.optimizers else wanted
@@ -88,21 +78,20 @@ def _fewest_moves(
 
 
 def _longest_rising(numbers: Sequence[int]) -> list[int]:
-    """Return a longest rising subsequence, by patience sorting.
+    """Return a longest rising subsequence.
 
     Of several it is the one of the largest numbers: what comes earlier now is
     what is moved.
     """
-    ends: list[int] = []
-    came_from: dict[int, int | None] = {}
-    for number in (-number for number in reversed(numbers)):
-        pile = bisect_left(ends, number)
-        came_from[number] = ends[pile - 1] if pile else None
-        ends[pile : pile + 1] = [number]
-    found = ends[-1:]
-    while found and (earlier := came_from[found[-1]]) is not None:
-        found.append(earlier)
-    return [-number for number in found]
+
+    def longest(found: Iterable[list[int]]) -> list[int]:
+        return max(found, key=lambda one: (len(one), one), default=[])
+
+    starting_with: dict[int, list[int]] = {}
+    for number in reversed(numbers):
+        later = (f for first, f in starting_with.items() if first > number)
+        starting_with[number] = [number, *longest(later)]
+    return longest(starting_with.values())
 
 
 def _with_patterns(

@@ -181,21 +181,7 @@ def compare_traces(subject: ReferenceUnderTest, model: nn.Module) -> TraceDiff:
 def trace_step(
     subject: ReferenceUnderTest, model: nn.Module, dtype: torch.dtype
 ) -> tuple[Trace, list[CallTensors]]:
-    """Run the first step as in the recording, and trace it.
-
-    Parameters
-    ----------
-    subject : ReferenceUnderTest
-    model : torch.nn.Module
-    dtype : torch.dtype
-        Of the model and its inputs.
-
-    Returns
-    -------
-    trace : Trace
-    tensors : list of CallTensors
-        Of each call of the trace.
-    """
+    """Run the first step as in the recording, and trace it."""
     init, target, forcing, _ = (
         tensor.to(subject.device) for tensor in subject.reference.batch(dtype)
     )

@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from pytest_nlam_compat.diagnosis.column_changes import ColumnChange
 from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis
 from pytest_nlam_compat.diagnosis.model_state import differing_weights
 from pytest_nlam_compat.diagnosis.module_names import predictor_prefix
-from pytest_nlam_compat.diagnosis.name_patterns import exchange, generalise
+from pytest_nlam_compat.diagnosis.name_patterns import (
+    Operations,
+    exchange,
+    generalise,
+)
 from pytest_nlam_compat.diagnosis.parameter_matching import (
     ParameterChange,
     match_parameters,
 )
+from pytest_nlam_compat.diagnosis.tensor_changes import ColumnChange
 from pytest_nlam_compat.migrations import (
     Concatenate,
     FoldInputs,
@@ -33,7 +37,6 @@ from pytest_nlam_compat.migrations import (
     Transpose,
 )
 from pytest_nlam_compat.migrations.operations.tensors import OnTensors
-from pytest_nlam_compat.suggest.attempt import Operations
 from pytest_nlam_compat.suggest.hyper_parameter_candidates import (
     candidates_for_arguments,
 )
@@ -47,20 +50,7 @@ if TYPE_CHECKING:
 def candidates_for_outputs(
     subject: ReferenceUnderTest, model: nn.Module, found: Diagnosis
 ) -> Iterator[Operations]:
-    """Yield operations that may fix what a diagnosis found.
-
-    Parameters
-    ----------
-    subject : ReferenceUnderTest
-    model : torch.nn.Module
-        Its migrated model.
-    found : Diagnosis
-
-    Yields
-    ------
-    tuple of Operation
-        The likeliest first.
-    """
+    """Yield operations that may fix what was found, the likeliest first."""
     prefix = predictor_prefix(subject, model)
     if found.other:
         yield exchange(f"{prefix}{found.module}", f"{prefix}{found.other}")
@@ -70,12 +60,12 @@ def candidates_for_outputs(
             if all(isinstance(o, OnTensors) for o in operations):
                 yield from _everywhere(operations, name, subject.migrated)
             yield operations
-    if found.edges is not None and found.file is not None:
-        stem, _ = found.file
-        if found.edges.row is None:
-            yield (ReverseEdges(stem),)
+    if found.edges is not None and found.file:
+        row, shift = found.edges.row, found.edges.shift
+        if row is None:
+            yield (ReverseEdges(found.file),)
         else:
-            yield (ShiftNodes(stem, found.edges.row, -found.edges.shift),)
+            yield (ShiftNodes(found.file, row, -shift),)
     if found.kind in ("class", "layer"):
         name = f"{prefix}{found.module}.weight"
         weight = subject.migrated.state_dict.get(name)
@@ -91,26 +81,12 @@ def candidates_for_outputs(
 
 def candidates_for_loading(
     subject: ReferenceUnderTest, wanted: dict[str, tuple[int, ...]]
-) -> tuple[list[ParameterChange], list[Operations]]:
-    """Find operations that may make a run fit the current model.
-
-    Parameters
-    ----------
-    subject : ReferenceUnderTest
-        Whose run does not fit.
-    wanted : dict of str to tuple of int
-        Shapes by name, of the current model.
-
-    Returns
-    -------
-    changes : list of ParameterChange
-    candidates : list of tuple of Operation
-        The likeliest first.
-    """
+) -> list[Operations]:
+    """List operations that may make a run fit a model, the likeliest first."""
     given = {n: tuple(t.shape) for n, t in subject.migrated.state_dict.items()}
     changes = match_parameters(given, wanted)
     if not all(change.choices for change in changes):
-        return changes, []
+        return []
     found = [_chosen(changes, 0)]
     if any(len(change.choices) > 1 for change in changes):
         found.append(_chosen(changes, 1))
@@ -122,7 +98,7 @@ def candidates_for_loading(
             if len(shape) == 2 and shape[0] == shape[1]
         ]
         found.append((*found[0], *square))
-    return changes, [operations for operations in found if operations]
+    return [operations for operations in found if operations]
 
 
 def _chosen(changes: list[ParameterChange], choice: int) -> Operations:

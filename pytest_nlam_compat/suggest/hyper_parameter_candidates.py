@@ -9,6 +9,7 @@ from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
 from pytest_nlam_compat.adapters.unused_hyper_parameters import LOST, TAKEN
+from pytest_nlam_compat.diagnosis.name_patterns import Operations
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import (
     DropHyperParameter,
@@ -18,7 +19,6 @@ from pytest_nlam_compat.migrations.operations.hyper_parameters import (
     hyper_parameter,
 )
 from pytest_nlam_compat.migrations.operations.trees import attributes
-from pytest_nlam_compat.suggest.attempt import Operations
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
@@ -38,17 +38,7 @@ _MOST_NAMES = 4
 def candidates_for_building(
     subject: ReferenceUnderTest, error: CompatError
 ) -> Iterator[Operations]:
-    """Yield operations on hyper-parameters, by why building failed.
-
-    Parameters
-    ----------
-    subject : ReferenceUnderTest
-    error : CompatError
-
-    Yields
-    ------
-    tuple of Operation
-    """
+    """Yield operations on hyper-parameters, by why building failed."""
     text = str(error)
     missing = _NO_ATTRIBUTE.search(text)
     if missing:

@@ -10,10 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_nlam_compat.diagnosis.parameter_matching import ParameterChange
+import torch
+from torch import nn
+
+from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis
+from pytest_nlam_compat.diagnosis.explain import diagnose
+from pytest_nlam_compat.diagnosis.name_patterns import Operations
 from pytest_nlam_compat.diagnosis.parameter_order import reorderings
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.suggest.attempt import Operations, Trial, attempt
+from pytest_nlam_compat.judging.grade import Result, grade
+from pytest_nlam_compat.migrations import Migration
 from pytest_nlam_compat.suggest.candidates import (
     candidates_for_loading,
     candidates_for_outputs,
@@ -61,15 +67,49 @@ class SearchResult:
     tried : int
     exhausted : bool
         Whether the budget ended before the candidates did.
-    changes : list of ParameterChange
-        Why the run did not fit the model, where it did not.
     """
 
     verified: list[Trial] = field(default_factory=list)
     closest: Trial | None = None
     tried: int = 0
     exhausted: bool = False
-    changes: list[ParameterChange] = field(default_factory=list)
+
+
+@dataclass
+class Trial:
+    """Operations applied after all migrations there are.
+
+    Attributes
+    ----------
+    subject : ReferenceUnderTest
+        With them.
+    operations : tuple of Operation
+    error : CompatError or None
+        Why there are no outputs to compare.
+    model : torch.nn.Module or None
+        The current model, where the run fits it.
+    result : Result or None
+        Of its float64 outputs.
+    diagnosis : Diagnosis or None
+        Why the outputs differ.
+    """
+
+    subject: ReferenceUnderTest
+    operations: Operations
+    error: CompatError | None = None
+    model: nn.Module | None = None
+    result: Result | None = None
+    diagnosis: Diagnosis | None = field(default=None, repr=False)
+
+    @property
+    def verified(self) -> bool:
+        """Whether the float64 outputs are the golden ones."""
+        return self.result is not None and self.result.passed
+
+    @property
+    def depth(self) -> float:
+        """How far it came: -1 without outputs, 1 where all calls agree."""
+        return -1.0 if self.diagnosis is None else self.diagnosis.depth
 
 
 def search(
@@ -82,14 +122,10 @@ def search(
     Parameters
     ----------
     subject : ReferenceUnderTest
-        That does not load, or gives other outputs than its golden.
+        It does not load, or gives other outputs than its golden.
     folder : pathlib.Path
         Empty, to work in.
     budget : SearchBudget, optional
-
-    Returns
-    -------
-    SearchResult
     """
     budget = budget or SearchBudget()
     ends = time.monotonic() + budget.seconds
@@ -117,7 +153,7 @@ def search(
             found.closest = trial
         if found.verified:
             continue
-        for candidate in _candidates(trial, found):
+        for candidate in _candidates(trial):
             longer = (*operations, *candidate)
             if repr(longer) not in seen:
                 seen.add(repr(longer))
@@ -131,7 +167,38 @@ def search(
     return found
 
 
-def _candidates(trial: Trial, found: SearchResult) -> Iterator[Operations]:
+def attempt(
+    subject: ReferenceUnderTest, operations: Operations, folder: Path
+) -> Trial:
+    """Apply operations, load, roll out, and trace once if it fails.
+
+    Parameters
+    ----------
+    subject : ReferenceUnderTest
+    operations : tuple of Operation
+    folder : pathlib.Path
+        Empty, for the files of the migrated reference.
+
+    Returns
+    -------
+    Trial
+        An operation that refuses is a trial that failed.
+    """
+    trial = Trial(subject, operations)
+    try:
+        if operations:
+            step = Migration("candidate", "9999", "A candidate.", operations)
+            trial.subject = subject.with_steps([step], folder)
+        trial.model = trial.subject.migrated_model(torch.float64)
+        trial.result = grade(trial.subject, torch.float64)
+        if not trial.verified:
+            trial.diagnosis = diagnose(trial.subject, trial.result)
+    except CompatError as error:
+        trial.error = error
+    return trial
+
+
+def _candidates(trial: Trial) -> Iterator[Operations]:
     """Yield what may bring a failed trial further."""
     if trial.model is not None:
         if trial.diagnosis is not None:
@@ -144,9 +211,7 @@ def _candidates(trial: Trial, found: SearchResult) -> Iterator[Operations]:
     except CompatError as error:
         yield from candidates_for_building(trial.subject, error)
         return
-    changes, candidates = candidates_for_loading(trial.subject, wanted)
-    found.changes = found.changes or changes
-    yield from candidates
+    yield from candidates_for_loading(trial.subject, wanted)
 
 
 def _same(one: Trial, other: Trial) -> bool:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pytest_nlam_compat.diagnosis.module_names import renamed_tensors
-from pytest_nlam_compat.diagnosis.name_patterns import generalise, renames
+from pytest_nlam_compat.diagnosis.name_patterns import (
+    Operations,
+    generalise,
+    renames,
+)
 from pytest_nlam_compat.migrations import (
     AddInputColumns,
     Operation,
@@ -14,23 +18,10 @@ from pytest_nlam_compat.migrations import (
     SavedRun,
 )
 from pytest_nlam_compat.migrations.operations.tensors import OnTensors
-from pytest_nlam_compat.suggest.attempt import Operations
 
 
 def simplify(run: SavedRun, operations: Operations) -> Operations:
-    """Write operations on a run in a shorter or more general way.
-
-    Parameters
-    ----------
-    run : SavedRun
-        Before the operations.
-    operations : tuple of Operation
-
-    Returns
-    -------
-    tuple of Operation
-        Not verified.
-    """
+    """Write operations on a run in a shorter or more general way."""
     shorter = _with_added_columns_in_place(_one_rename(run, operations))
     return _with_patterns(tuple(map(_without_unmoved, shorter)), run)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_nlam_compat.diagnosis.name_patterns import Operations
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.optimizer_step import judge_resumed
 from pytest_nlam_compat.migrations import (
@@ -19,7 +20,7 @@ from pytest_nlam_compat.migrations import (
     ReverseEdges,
     ShiftNodes,
 )
-from pytest_nlam_compat.suggest.attempt import Operations, attempt
+from pytest_nlam_compat.suggest.search import attempt
 from pytest_nlam_compat.suggest.widths import Use, by_width, names_in
 
 if TYPE_CHECKING:
@@ -214,19 +215,7 @@ def prove(
     subjects: Sequence[ReferenceUnderTest],
     folder: Path,
 ) -> Proof:
-    """Apply all steps to all references, and note which of them pass.
-
-    Parameters
-    ----------
-    steps : sequence of SuggestedStep
-        The references that each is proved on are noted in it.
-    subjects : sequence of ReferenceUnderTest
-    folder : pathlib.Path
-
-    Returns
-    -------
-    Proof
-    """
+    """Apply all steps to all references, and note which of them pass."""
     proof = Proof()
     for number, subject in enumerate(subjects):
         concerned = [

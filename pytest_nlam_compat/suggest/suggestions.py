@@ -11,14 +11,15 @@ import torch
 
 from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis
 from pytest_nlam_compat.diagnosis.explain import explain
+from pytest_nlam_compat.diagnosis.name_patterns import Operations
 from pytest_nlam_compat.diagnosis.parameter_order import reorderings
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.grade import grade
 from pytest_nlam_compat.migrations import ByWidth
-from pytest_nlam_compat.suggest.attempt import Operations, attempt
 from pytest_nlam_compat.suggest.search import (
     SearchBudget,
     SearchResult,
+    attempt,
     search,
 )
 from pytest_nlam_compat.suggest.steps import SuggestedStep, make_steps, prove

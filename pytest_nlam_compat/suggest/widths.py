@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from pytest_nlam_compat.diagnosis.name_patterns import Operations
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import (
     ByWidth,
@@ -19,7 +21,6 @@ from pytest_nlam_compat.migrations import (
 )
 from pytest_nlam_compat.migrations.operations.tensors import full_matches
 from pytest_nlam_compat.references.reference import Reference
-from pytest_nlam_compat.suggest.attempt import Operations
 from pytest_nlam_compat.suggest.simplify import simplify
 
 if TYPE_CHECKING:
@@ -52,13 +53,13 @@ def resized(
     ----------
     operations : tuple of Operation
     fixed, other : ReferenceUnderTest
-        As they are without the operations.
+        Without the operations.
 
     Returns
     -------
     tuple of Operation or None
-        Not verified; None where an order does not move whole blocks, or an
-        operation does not fit.
+        Not verified; None where an order tears blocks apart, or an operation
+        does not fit.
     """
     run, other_run = fixed.migrated, other.migrated
     found: list[Operation] = []
@@ -70,8 +71,7 @@ def resized(
                     operation,
                     _columns(run, operation.names),
                     _columns(other_run, operation.names),
-                    fixed.reference,
-                    other.reference,
+                    (fixed.reference, other.reference),
                 )
             if counterpart is None:
                 return None
@@ -87,8 +87,7 @@ def _resized(
     operation: PermuteInputColumns,
     width: int | None,
     other_width: int | None,
-    reference: Reference,
-    other: Reference,
+    references: tuple[Reference, Reference],
 ) -> PermuteInputColumns | None:
     if width is None or other_width is None:
         return None
@@ -97,26 +96,21 @@ def _resized(
     order = list(range(width))
     first = operation.start or 0
     first += width if first < 0 else 0
-    order[first : first + len(operation.order)] = [
-        first + old for old in operation.order
-    ]
-    blocks = zip(
-        _blocks(reference, width), _blocks(other, other_width), strict=True
-    )
-    for sizes, other_sizes in blocks:
-        moved = _moved_blocks(order, sizes)
-        if moved is not None and sum(other_sizes) == other_width:
-            starts = [sum(other_sizes[:i]) for i in range(len(other_sizes))]
-            columns = [
-                list(range(starts[i], starts[i] + other_sizes[i]))[::direction]
-                for i, direction in moved
-            ]
-            new = tuple(column for block in columns for column in block)
-            return replace(operation, order=new, start=None)
+    moved = [first + old for old in operation.order]
+    order[first : first + len(moved)] = moved
+    for sizes, other_sizes in zip(
+        _block_sizes(references[0], width),
+        _block_sizes(references[1], other_width),
+        strict=True,
+    ):
+        if sum(sizes) == width and sum(other_sizes) == other_width:
+            new = _moved_alike(order, sizes, other_sizes)
+            if new is not None:
+                return replace(operation, order=new, start=None)
     return None
 
 
-def _blocks(reference: Reference, width: int) -> Iterator[list[int]]:
+def _block_sizes(reference: Reference, width: int) -> Iterator[list[int]]:
     """Yield the sizes of blocks that code may have concatenated."""
     names = reference.dataset.names
     states = len(names["state"])
@@ -126,51 +120,34 @@ def _blocks(reference: Reference, width: int) -> Iterator[list[int]]:
     yield [width // 3] * 3
 
 
-def _moved_blocks(
-    order: Sequence[int], sizes: Sequence[int]
-) -> list[tuple[int, int]] | None:
-    """Read an order as one of whole blocks.
-
-    Returns
-    -------
-    list of (int, int) or None
-        Which block stands in each place, and 1 or -1 if it is reversed; None
-        where a block is torn apart.
-    """
-    if sum(sizes) != len(order):
-        return None
-    left = {
-        sum(sizes[:index]): index for index, size in enumerate(sizes) if size
+def _moved_alike(
+    order: Sequence[int], sizes: Sequence[int], other_sizes: Sequence[int]
+) -> tuple[int, ...] | None:
+    """Move blocks of other sizes as an order moves, or reverses, its own."""
+    images = {
+        tuple(block[::way]): other[::way]
+        for block, other in zip(_cut(sizes), _cut(other_sizes), strict=True)
+        for way in (-1, 1)
+        if block
     }
-    found: list[tuple[int, int]] = []
-    place = 0
-    while place < len(order):
-        for start, index in left.items():
-            block = list(range(start, start + sizes[index]))
-            here = list(order[place : place + len(block)])
-            if here in (block, block[::-1]):
-                found.append((index, 1 if here == block else -1))
-                break
-        else:
+    left, found = tuple(order), list[int]()
+    while left:
+        block = next((b for b in images if left[: len(b)] == b), None)
+        if block is None:
             return None
-        del left[start]
-        place += len(block)
-    return found
+        found += images[block]
+        left = left[len(block) :]
+    return tuple(found) if len(found) == sum(other_sizes) else None
+
+
+def _cut(sizes: Sequence[int]) -> list[list[int]]:
+    """Cut columns into blocks of these sizes."""
+    ends = accumulate(sizes)
+    return [list(range(e - n, e)) for n, e in zip(sizes, ends, strict=True)]
 
 
 def by_width(uses: Sequence[Use]) -> list[Use]:
-    """Join operations on the same weights that depend on their width.
-
-    Parameters
-    ----------
-    uses : sequence of (tuple of Operation, list of ReferenceUnderTest)
-        In the order in which they are applied.
-
-    Returns
-    -------
-    list of (tuple of Operation, list of ReferenceUnderTest)
-        Those that can't be joined are left as they are.
-    """
+    """Join operations on the same weights that depend on their width."""
     groups: dict[tuple[object, ...], list[Use]] = {}
     for number, (unit, subjects) in enumerate(uses):
         names = {name for operation in unit for name in names_in(operation)}

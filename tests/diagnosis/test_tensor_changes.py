@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pytest_nlam_compat.diagnosis.column_changes import (
+from pytest_nlam_compat.diagnosis.tensor_changes import (
     explain_columns,
     rounded_columns,
 )
