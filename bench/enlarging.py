@@ -15,8 +15,8 @@ import numpy as np
 
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.checkpoints.writer import write_checkpoint
-from pytest_nlam_compat.references.format import Archive
 from pytest_nlam_compat.references.reference import Reference
+from pytest_nlam_compat.references.release_archive import ReleaseArchive
 from pytest_nlam_compat.under_test.dataset_statistics import statistics
 from pytest_nlam_compat.upgrade.dataset_facts import DatasetFacts
 
@@ -28,7 +28,7 @@ MEGABYTES_EACH = 3 * 4 * SIDE * SIDE / 1e6
 
 def main(archive: Path, target: Path, megabytes: int) -> None:
     """Write the checkpoint, the graph and the statistics."""
-    reference = Reference(Archive(archive), CASE)
+    reference = Reference(ReleaseArchive(archive), CASE)
     with tempfile.TemporaryDirectory() as folder:
         written = reference.write(Path(folder))
         graph = reference.graph_folder(Path(folder))

@@ -137,8 +137,8 @@ def bare_loop() -> int:
     from pytest_nlam_compat.adapters.probe import probe
     from pytest_nlam_compat.adapters.select import select
     from pytest_nlam_compat.errors import CompatError
-    from pytest_nlam_compat.references.format import Archive
     from pytest_nlam_compat.references.reference import Reference
+    from pytest_nlam_compat.references.release_archive import ReleaseArchive
     from pytest_nlam_compat.references.store import Store
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,
@@ -152,7 +152,7 @@ def bare_loop() -> int:
     for release in store.releases:
         if release > adapter.current.release:
             continue
-        archive = Archive(store.archive(release))
+        archive = ReleaseArchive(store.archive(release))
         for case in archive.cases:
             reference = Reference(archive, case)
             if adapter.cannot_run(reference.description["model"]):

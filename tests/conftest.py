@@ -12,11 +12,11 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
 @pytest.fixture(scope="session")
 def recorded():
     """Return the archive of a release, opened once: ``recorded("0.7.0")``."""
-    from pytest_nlam_compat.references.format import Archive
+    from pytest_nlam_compat.references.release_archive import ReleaseArchive
 
     @cache
     def archive(release):
-        return Archive(FIXTURES / f"{release}.zip")
+        return ReleaseArchive(FIXTURES / f"{release}.zip")
 
     return archive
 

@@ -17,7 +17,7 @@ from neural_lam.datastore.base import (
     CartesianGridShape,
 )
 
-from pytest_nlam_compat.references.dataset import CATEGORIES, Dataset
+from pytest_nlam_compat.references.reference import CATEGORIES, Dataset
 
 
 class StoredDatastore(BaseRegularGridDatastore):  # type: ignore[misc]

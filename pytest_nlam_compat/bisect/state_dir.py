@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.references.cache import CACHE_VARIABLE
+from pytest_nlam_compat.references.store import CACHE_VARIABLE
 
 
 @dataclass(frozen=True)

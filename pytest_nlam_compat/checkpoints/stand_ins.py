@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from pytest_nlam_compat.checkpoints.dtypes import itemsize
 
 if TYPE_CHECKING:
+    import torch
+
     from pytest_nlam_compat.checkpoints.archive import Archive
 
 
@@ -191,3 +193,16 @@ class TensorRef:
     def device(self) -> str:
         """Where it was when it was saved."""
         return self.storage.device
+
+    def load(self) -> torch.Tensor:
+        """Load the tensor into memory of its own, on the CPU.
+
+        Raises
+        ------
+        CompatError
+            If its record is damaged, its file was closed, or torch has no
+            such element type.
+        """
+        from pytest_nlam_compat.checkpoints.loading import Loader
+
+        return Loader().load(self)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.references.format import Archive
 from pytest_nlam_compat.references.reference import Reference
+from pytest_nlam_compat.references.release_archive import ReleaseArchive
 
 if TYPE_CHECKING:
-    from pytest_nlam_compat.checks.selecting import Selection
+    from pytest_nlam_compat.checks.selection import Selection
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,
     )
@@ -74,7 +74,7 @@ class NewerReferences:
             if release > adapter.current.release:
                 continue
             try:
-                archive = Archive(store.archive(release))
+                archive = ReleaseArchive(store.archive(release))
             # Offline, for one: the failure itself must still be told.
             except CompatError:
                 continue

@@ -40,7 +40,7 @@ from pytest_nlam_compat.diagnosis.trace_diff import (
 )
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.grade import Result, grade
-from pytest_nlam_compat.references.trace import kind_of
+from pytest_nlam_compat.references.reference import kind_of
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (

@@ -28,7 +28,7 @@ from pytest_nlam_compat.diagnosis.trace_diff import (
     agrees,
     row_difference,
 )
-from pytest_nlam_compat.references.trace import kind_of
+from pytest_nlam_compat.references.reference import kind_of
 from pytest_nlam_compat.under_test.tracing import fingerprint
 
 # Of the input: float32 rounding, and no change of meaning that was ever met.

@@ -1,4 +1,4 @@
-"""A module that returns something else for the same inputs."""
+"""A module that gives different outputs for the same inputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pytest_nlam_compat.diagnosis.diagnosis import (
 from pytest_nlam_compat.diagnosis.model_state import weights_changed_by_loading
 from pytest_nlam_compat.diagnosis.tensor_changes import lost_precision
 from pytest_nlam_compat.diagnosis.trace_diff import CallPair, TraceDiff
-from pytest_nlam_compat.references.trace import kind_of
+from pytest_nlam_compat.references.reference import kind_of
 
 _ACTIVATIONS = frozenset(
     name
@@ -45,7 +45,7 @@ def explain_module(diff: TraceDiff, pair: CallPair) -> Diagnosis:
             diff, pair, "weights", "loading changes weights", weights
         )
     if not list(module.named_children()):
-        text = f"{cls} returns something else for the same input"
+        text = f"{cls} gives different outputs for the same input"
         details = {"now": repr(module)}
         return _diagnosis(diff, pair, _kind(cls), text, details)
     other_calls = _other_calls(diff, pair)

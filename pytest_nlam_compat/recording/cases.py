@@ -1,4 +1,4 @@
-"""The cases that each release is recorded for."""
+"""The cases that are recorded of each release."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from packaging.version import Version
 from pytest_nlam_compat.adapters.base import Predictor
 
 AR_STEPS = 3
-"""Of a rollout."""
+"""Autoregressive steps of a rollout."""
 
 STATE = ("t2m", "r2m", "q2m", "u10")
 CLAMPING: Mapping[str, Mapping[str, float]] = {
@@ -37,7 +37,7 @@ class Grid:
         Nodes along x and y. The mesh has 3 ** (floor(log3 max(nx, ny)) - 1)
         nodes along each side at its lowest level.
     width, height : float
-        Extent in m. Chosen such that each mesh node has a grid node within
+        Extent in m, chosen so that each mesh node has a grid node within
         0.67 mesh distances along x.
     """
 
@@ -47,16 +47,21 @@ class Grid:
     height: float
 
 
+_SMALL = Grid(nx=9, ny=6, width=16.0, height=12.0)
+_SQUARE = Grid(nx=10, ny=10, width=16.0, height=16.0)
+_WIDE = Grid(nx=27, ny=4, width=54.0, height=16.0)
+_SQUARE_WIDE = Grid(nx=27, ny=8, width=54.0, height=54.0)
+_LONG = Grid(nx=81, ny=2, width=81.0, height=3.0)
+
+
 @dataclass(frozen=True)
 class Case:
     """One model of one release.
 
     Attributes
     ----------
-    name : str
     model : str
-        Name in ``MODELS``; the class where `predictor` is given.
-    grid : Grid
+        Name in ``MODELS``, or the class if there is a `predictor`.
     graph : str
         Name of the graph directory.
     levels : int or None
@@ -76,8 +81,8 @@ class Case:
     """
 
     name: str
-    model: str
-    grid: Grid
+    model: str = "graph_lam"
+    grid: Grid = _SMALL
     graph: str = "1level"
     levels: int | None = 1
     arguments: Mapping[str, str] = field(default_factory=dict)
@@ -94,12 +99,6 @@ class Case:
         return self.graph.startswith("hierarchical")
 
 
-_SMALL = Grid(nx=9, ny=6, width=16.0, height=12.0)
-_SQUARE = Grid(nx=10, ny=10, width=16.0, height=16.0)
-_WIDE = Grid(nx=27, ny=4, width=54.0, height=16.0)
-_SQUARE_WIDE = Grid(nx=27, ny=8, width=54.0, height=54.0)
-_LONG = Grid(nx=81, ny=2, width=81.0, height=3.0)
-
 _NO_STD = {
     "0.4.0": "neural-lam 0.4 can't run output_std: its input dimension is "
     "twice that of its output instead of its state (#147)",
@@ -111,18 +110,13 @@ _NO_HIERARCHY = {
 }
 
 
-def _flat(name: str, **changes: Any) -> Case:
-    settings: dict[str, Any] = {"model": "graph_lam", "grid": _SMALL}
-    return Case(name=name, **(settings | changes))
-
-
 def _hierarchical(name: str, model: str, **changes: Any) -> Case:
     settings: dict[str, Any] = {
         "model": model,
         "grid": _WIDE,
         "graph": "hierarchical",
         "levels": 2,
-        # Twice the layers make a file twice as large and show nothing more.
+        # Twice the layers would double the file and test nothing more.
         "arguments": {"--processor_layers": "1"},
         "samples": 1,
         "void": _NO_HIERARCHY,
@@ -130,48 +124,61 @@ def _hierarchical(name: str, model: str, **changes: Any) -> Case:
     return Case(name=name, **(settings | changes))
 
 
-_EFM: Mapping[str, Any] = {
-    "hidden_dim": 4,
-    "hidden_layers": 1,
-    "latent_dim": 3,
-    "prior_dist": "diagonal",
-    "num_past_forcing_steps": 1,
-    "num_future_forcing_steps": 1,
+_PROPAGATION = {
+    "--g2m_gnn_type": "PropagationNet",
+    "--m2g_gnn_type": "PropagationNet",
 }
 
+
+def _efm(name: str, graph: str, layers: str) -> Predictor:
+    """Describe a small Graph-EFM with one layer in each of its networks."""
+    arguments = {
+        "hidden_dim": 4,
+        "hidden_layers": 1,
+        "latent_dim": 3,
+        "prior_dist": "diagonal",
+        "num_past_forcing_steps": 1,
+        "num_future_forcing_steps": 1,
+        "graph_name": graph,
+    }
+    for network in ("prior", "encoder", "decoder"):
+        arguments[f"{network}_{layers}"] = 1
+    return Predictor(name, arguments)
+
+
 CASES = (
-    _flat("graph_lam"),
-    _flat(
+    Case("graph_lam"),
+    Case(
         "graph_lam-multiscale",
         grid=_WIDE,
         graph="multiscale",
         levels=None,
         arguments={"--mesh_aggr": "mean"},
     ),
-    _flat("graph_lam-std", arguments={"--output_std": ""}, void=_NO_STD),
-    _flat("graph_lam-clamp", clamping=True),
-    _flat(
+    Case("graph_lam-std", arguments={"--output_std": ""}, void=_NO_STD),
+    Case("graph_lam-clamp", clamping=True),
+    Case(
         "graph_lam-std-clamp",
         arguments={"--output_std": ""},
         clamping=True,
         void=_NO_STD,
     ),
-    _flat(
+    Case(
         "graph_lam-window00",
         arguments={
             "--num_past_forcing_steps": "0",
             "--num_future_forcing_steps": "0",
         },
     ),
-    _flat(
+    Case(
         "graph_lam-window21",
         arguments={
             "--num_past_forcing_steps": "2",
             "--num_future_forcing_steps": "1",
         },
     ),
-    _flat("graph_lam-weights", weighting=True),
-    _flat("graph_lam-square", grid=_SQUARE),
+    Case("graph_lam-weights", weighting=True),
+    Case("graph_lam-square", grid=_SQUARE),
     _hierarchical("hi_lam", "hi_lam"),
     _hierarchical(
         "hi_lam-3level", "hi_lam", grid=_LONG, graph="hierarchical3", levels=3
@@ -179,21 +186,13 @@ CASES = (
     _hierarchical("hi_lam-square", "hi_lam", grid=_SQUARE_WIDE),
     _hierarchical("hi_lam_parallel", "hi_lam_parallel", arguments={}),
     _hierarchical("hi_lam_parallel-clamp", "hi_lam_parallel", clamping=True),
-    _flat(
-        "graph_lam-propagation",
-        arguments={
-            "--g2m_gnn_type": "PropagationNet",
-            "--m2g_gnn_type": "PropagationNet",
-        },
-        since="0.7.0",
-    ),
+    Case("graph_lam-propagation", arguments=_PROPAGATION, since="0.7.0"),
     _hierarchical(
         "hi_lam-propagation",
         "hi_lam",
         arguments={
             "--processor_layers": "1",
-            "--g2m_gnn_type": "PropagationNet",
-            "--m2g_gnn_type": "PropagationNet",
+            **_PROPAGATION,
             "--mesh_up_gnn_type": "PropagationNet",
             "--mesh_down_gnn_type": "PropagationNet",
         },
@@ -203,46 +202,23 @@ CASES = (
     _hierarchical(
         "graph_efm",
         "GraphEFM",
-        predictor=Predictor(
-            "GraphEFM",
-            {
-                **_EFM,
-                "graph_name": "hierarchical",
-                "prior_intra_level_layers": 1,
-                "encoder_intra_level_layers": 1,
-                "decoder_intra_level_layers": 1,
-            },
-        ),
+        predictor=_efm("GraphEFM", "hierarchical", "intra_level_layers"),
         since="0.7.0",
         void={},
     ),
-    _flat(
+    Case(
         "graph_efm-multiscale",
         model="GraphEFMMultiScale",
         grid=_WIDE,
         graph="multiscale",
         levels=None,
         samples=1,
-        predictor=Predictor(
-            "GraphEFMMultiScale",
-            {
-                **_EFM,
-                "graph_name": "multiscale",
-                "prior_m2m_layers": 1,
-                "encoder_m2m_layers": 1,
-                "decoder_m2m_layers": 1,
-            },
-        ),
+        predictor=_efm("GraphEFMMultiScale", "multiscale", "m2m_layers"),
         since="0.7.0",
     ),
 )
 
 
 def cases_of(release: Version) -> list[Case]:
-    """Cases that a release knows, void ones too.
-
-    Parameters
-    ----------
-    release : Version
-    """
+    """List the cases that a release has, void ones too."""
     return [case for case in CASES if Version(case.since) <= release]

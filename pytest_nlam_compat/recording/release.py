@@ -1,9 +1,8 @@
-"""Recording all cases of a release into its archive."""
+"""Record all cases of a release into its archive."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.metadata
 import io
 import logging
@@ -27,7 +26,7 @@ from pytest_nlam_compat.numerics.precision import reproducible
 from pytest_nlam_compat.recording.cases import cases_of
 from pytest_nlam_compat.recording.recorder import record
 from pytest_nlam_compat.references import registry
-from pytest_nlam_compat.references.format import write_archive
+from pytest_nlam_compat.references.release_archive import write_archive
 
 _STACK = (
     "neural-lam",
@@ -41,52 +40,45 @@ _STACK = (
 def record_release(
     release: Version, fixtures: Path, progress: Callable[[str], None]
 ) -> Path:
-    """Record a release, which has to be the one that is installed.
+    """Record a release, which must be the installed one.
 
     Parameters
     ----------
     release : Version
-    fixtures : pathlib.Path
-        Folder of the archives, with ``registry.txt``.
+    fixtures : Path
+        Folder of the archives, with ``registry.txt``. The new archive is
+        written to it, and returned.
     progress : callable
         Called with a line for each case.
-
-    Returns
-    -------
-    pathlib.Path
-        The archive.
 
     Raises
     ------
     CompatError
-        If another release is installed, if the archive exists, or if a case
+        If another release is installed, if it is recorded already, or if a case
         is too weak.
     """
-    archive = fixtures / f"{release}.zip"
-    if archive.exists():
-        raise CompatError(
-            f"neural-lam {release} is recorded already. References are "
-            "frozen and never overwritten.",
-            facts={"file": archive},
-            remedy="Delete it and its line in registry.txt by hand if it "
-            "was never published.",
-        )
+    archive = fixtures / registry.archive_name(release)
     listed = registry.read(fixtures / "registry.txt").get(release)
-    if listed is not None:
+    if archive.exists() or listed is not None:
+        facts: dict[str, object] = {"file": archive}
+        restore = ""
+        if not archive.exists():
+            facts = {"listed": f"sha256 {listed}", "missing": archive}
+            restore = "Restore the archive from git. "
         raise CompatError(
             f"neural-lam {release} is recorded already. References are "
             "frozen and never overwritten.",
-            facts={"listed": f"sha256 {listed}", "missing": archive},
-            remedy="Restore the archive from git; or delete its line in "
-            "registry.txt by hand if it was never published.",
+            facts=facts,
+            remedy=f"{restore}If it was never published, delete it and its line"
+            " in registry.txt by hand.",
         )
     current = probe()
     if current.version != str(release):
         raise CompatError(
             f"neural-lam {release} can only be recorded with itself.",
             facts={"installed": current.version, "path": current.path},
-            remedy=f"Run `nox -s record -- {release}`: it installs that "
-            "release beside the others.",
+            remedy=f"Run `nox -s record -- {release}`, which installs that"
+            " release separately.",
         )
     adapter = select(current)
     recorded: dict[str, dict[str, bytes]] = {}
@@ -107,13 +99,10 @@ def record_release(
         size = sum(len(content) for content in members.values()) / 1000
         seconds = time.monotonic() - started
         progress(f"{case.name}: {size:.0f} kB unpacked, {seconds:.1f} s")
-    index = {
-        "release": str(release),
-        "void": void,
-        "provenance": _provenance(release),
-    }
+    provenance = _provenance(release)
+    index = {"release": str(release), "void": void, "provenance": provenance}
     write_archive(archive, index, recorded)
-    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    digest = registry.sha256_of(archive)
     registry.add(fixtures / "registry.txt", archive.name, digest)
     return archive
 
@@ -131,13 +120,15 @@ def _provenance(release: Version) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep what neural-lam and Lightning report out of our own progress."""
+    """Silence neural-lam and Lightning, so that only our progress shows."""
     logger.disable("neural_lam")
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                yield
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logger.enable("neural_lam")

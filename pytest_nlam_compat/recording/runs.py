@@ -1,11 +1,13 @@
-"""Everything that is computed from the batch of a case."""
+"""Train the model of a case, and compute what is recorded of it."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+import logging
+import warnings
+from argparse import Namespace
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
@@ -14,18 +16,71 @@ from pytest_nlam_compat.adapters.preparing import Batch
 from pytest_nlam_compat.numerics.noise import RecordNoise, ReplayNoise
 from pytest_nlam_compat.numerics.precision import default_dtype
 from pytest_nlam_compat.recording.cases import AR_STEPS, Case
+from pytest_nlam_compat.recording.workspace import Workspace
 from pytest_nlam_compat.under_test.tracing import record_trace
 
+OPTIMIZER_STEPS = 2
+# Gaussian weights this much larger than the initialiser's show everywhere;
+# near-initial ones hide behind rounding.
+_WEIGHT_GAIN = 2.2
+_BIAS_STD = 0.3
 
-@contextlib.contextmanager
-def training_noise(case: Case, generator: torch.Generator) -> Iterator[None]:
-    """Noise for models that draw some; nothing for those that must not."""
-    with RecordNoise(generator) if case.predictor else ReplayNoise([]):
-        yield
+
+def strengthen(module: nn.Module, generator: torch.Generator) -> None:
+    """Draw all weights anew, large enough to show in the outputs."""
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            random = torch.randn(parameter.shape, generator=generator)
+            if parameter.dim() > 1:
+                size = parameter.square().mean().sqrt()
+                parameter.copy_(_WEIGHT_GAIN * size * random)
+            elif name.endswith("weight"):  # of a LayerNorm
+                parameter.copy_(1.0 + random.abs().clamp(max=1.0))
+            else:
+                parameter.copy_(_BIAS_STD * random)
 
 
-class Runs:
-    """Everything that is computed from the batch, with the same noise."""
+def train(work: Workspace, module: nn.Module, args: Namespace) -> None:
+    """Train in place for two optimizer steps, and save as the release saves.
+
+    Each epoch is one batch of the first samples.
+    """
+    samples, checkpoint = work.case.samples, work.checkpoint
+    datastore = work.datastore(torch.float32)
+    dataset = work.adapter.dataset(datastore, args, AR_STEPS)
+    first = torch.utils.data.Subset(dataset, range(samples))
+    loader = torch.utils.data.DataLoader(first, batch_size=samples)
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        # About workers, logging and checkpoints, all disabled on purpose.
+        warnings.simplefilter("ignore")
+        trainer = pl.Trainer(
+            max_epochs=OPTIMIZER_STEPS,
+            accelerator="cpu",
+            devices=1,
+            deterministic=True,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            limit_val_batches=0,
+            default_root_dir=str(checkpoint.parent),
+        )
+        trainer.fit(module, train_dataloaders=loader)
+        assert trainer.global_step == OPTIMIZER_STEPS
+        trainer.save_checkpoint(checkpoint)
+
+
+def training_noise(
+    case: Case, generator: torch.Generator
+) -> RecordNoise | ReplayNoise:
+    """Draw noise for models that sample; fail if another model draws some."""
+    return RecordNoise(generator) if case.predictor else ReplayNoise([])
+
+
+class BatchRuns:
+    """Computations on the recorded batch, all with the same noise."""
 
     def __init__(
         self,
@@ -36,33 +91,33 @@ class Runs:
     ) -> None:
         self.adapter = adapter
         self.batch = batch
-        self.stochastic = case.predictor is not None
-        self.generator = generator
+        self._samples_noise = case.predictor is not None
+        self._generator = generator
         self.noise: dict[str, list[Tensor]] = {}
 
     def typed(self, dtype: torch.dtype) -> Batch:
-        """Return the batch in a precision."""
+        """Return the batch with floating tensors of a type."""
         init, target, forcing, times = self.batch
         return init.to(dtype), target.to(dtype), forcing.to(dtype), times
 
-    def drawing(self, name: str) -> Any:
-        """Record noise at the first run of a name, replay it afterwards."""
-        if not self.stochastic or name in self.noise:
+    def same_noise(self, name: str) -> Any:
+        """Record the noise of the first run of a name, replay it afterwards."""
+        if not self._samples_noise or name in self.noise:
             return ReplayNoise(self.noise.get(name, []))
-        recorder = RecordNoise(self.generator)
+        recorder = RecordNoise(self._generator)
         self.noise[name] = recorder.drawn
         return recorder
 
     def outputs(
         self, module: nn.Module, dtype: torch.dtype
     ) -> dict[str, Tensor]:
-        """Roll out."""
+        """Roll out, with the noise of the first rollout."""
         init, target, forcing, _ = self.typed(dtype)
-        with default_dtype(dtype), self.drawing("rollout"):
+        with default_dtype(dtype), self.same_noise("rollout"):
             return self.adapter.outputs(module, init, forcing, target)
 
     def trace(self, module: nn.Module) -> Any:
-        """Trace of the first autoregressive step in float64."""
+        """Trace the first autoregressive step in float64."""
         init, target, forcing, _ = self.typed(torch.float64)
         steps = len(self.noise.get("rollout", [])) // AR_STEPS
         drawn = self.noise.get("rollout", [])[:steps]
@@ -74,7 +129,7 @@ class Runs:
             return record_trace(self.adapter.step_predictor(module), step)
 
     def loss(self, module: nn.Module) -> float:
-        """Training loss in float64."""
-        with default_dtype(torch.float64), self.drawing("loss"):
+        """Return the training loss in float64."""
+        with default_dtype(torch.float64), self.same_noise("loss"):
             batch = self.typed(torch.float64)
             return float(self.adapter.training_loss(module, batch))

@@ -1,11 +1,12 @@
-"""The gate that each case has to pass: everything in it must show.
+"""The gate that each case must pass: a change of any weight must show.
 
-A small fresh model is blind: some of its weights move the outputs by less
-than rounding does, and a break in what they mean would go unseen.
+In a small untrained model some weights move the outputs by less than rounding
+does; a change of what they mean would go unnoticed.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from pytest_nlam_compat.numerics.comparison import spread
 from pytest_nlam_compat.numerics.tolerances import FLOAT64
 
-# How far 10 % of a weight must move the outputs.
+# How far a change of 10 % in a weight must move the outputs.
 TIMES_FLOAT64_TOLERANCE = 1000.0
 TIMES_FLOAT32_NOISE = 20.0
 _PERTURBATION = 0.1
@@ -30,12 +31,12 @@ class Strength:
     Attributes
     ----------
     parameters : dict of str to float
-        Largest change of an output, over the spread of its variable, when a
-        parameter tensor gets random 10 % of its root mean square.
+        Largest change of an output, over the spread of its variable, when
+        random 10 % of its root mean square are added to a parameter tensor.
     columns : dict of str to float
         The same when an input column of a grid embedder is scaled by 1.1.
     required : float
-        What the weakest must reach.
+        The effect that each must reach.
     """
 
     parameters: dict[str, float]
@@ -44,18 +45,17 @@ class Strength:
 
     @property
     def weak(self) -> dict[str, float]:
-        """Those that do not reach what is required."""
-        everything = self.parameters | self.columns
+        """Parameters and columns without the required effect."""
         return {
             name: effect
-            for name, effect in everything.items()
-            # Not "<": that of a model that gives NaN is NaN.
+            for name, effect in (self.parameters | self.columns).items()
+            # Not "<": the effect is NaN if the model returns NaN.
             if not effect >= self.required
         }
 
 
 def required(noise32: float) -> float:
-    """Return the effect that 10 % of anything must have, over the spread."""
+    """Return the effect that a change of 10 % must have, over the spread."""
     return max(
         TIMES_FLOAT64_TOLERANCE * FLOAT64.relative,
         TIMES_FLOAT32_NOISE * noise32,
@@ -71,23 +71,9 @@ def measure(
 ) -> Strength:
     """Perturb each parameter tensor and input column in turn.
 
-    Ends at the first that is too weak: the case is drawn anew then.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        In float64; as before when this returns.
-    run : callable
-        Returns the outputs of the module, by name.
-    noise32 : float
-        Float32 error of the golden over its spread.
-    generator : torch.Generator
-    suspects : iterable of str
-        Parameters to begin with: those that were too weak before.
-
-    Returns
-    -------
-    Strength
+    Stops at the first that is too weak: the case is drawn anew then. `module`
+    is in float64 and restored, `run` returns its outputs by name, `suspects`
+    are parameters to begin with because they were too weak before.
     """
     golden = run()
     figures = Strength({}, {}, required(noise32))
@@ -112,12 +98,8 @@ def measure(
 
 
 def _embeds_grid(name: str) -> bool:
-    *_, embedder, layer, kind = ["", "", *name.split(".")]
-    return (
-        embedder.startswith("grid_")
-        and embedder.endswith("embedder")
-        and (layer, kind) == ("0", "weight")
-    )
+    pattern = r"(.*\.)?grid_([^.]*_)?embedder\.0\.weight"
+    return re.fullmatch(pattern, name) is not None
 
 
 def _effect(

@@ -1,7 +1,7 @@
-"""Small datasets with exact arithmetic, and weights that show.
+"""Draw small datasets with exact arithmetic.
 
-Everything here is drawn with a seed once, at recording time, and stored as
-tensors: references never depend on a random generator.
+They are drawn with a seed once, at recording time, and stored as tensors:
+references never depend on a random generator.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pytest_nlam_compat.recording.cases import STATE, Case
-from pytest_nlam_compat.references.dataset import Dataset
+from pytest_nlam_compat.references.reference import Dataset
 
 FORCING = ("toa_flux", "sst")
 STATIC = ("orography", "land_fraction", "boundary")
 
-# Means and standard deviations are few-bit numbers and the latter powers of
-# two: standardising is then exact in float32 and in whichever order it is
-# done, so that a batch can be compared to the bit.
+# Means have few bits and standard deviations are powers of two: standardising
+# is then exact in float32, in any order of its operations, so that a batch can
+# be compared bit by bit.
 _STATE_MEAN = (280.0, 0.5, 4.0, 2.0)
 _STATE_STD = (8.0, 0.125, 1.0, 4.0)
 _DIFF_MEAN = (0.03125, -0.0625, 0.015625, 0.125)
@@ -32,19 +32,9 @@ Array = npt.NDArray[np.float32]
 
 
 def dataset(case: Case, series_length: int, seed: int) -> Dataset:
-    """Draw the dataset of a case.
+    """Draw the dataset of a case, with `series_length` times.
 
-    Parameters
-    ----------
-    case : Case
-    series_length : int
-        Times in the raw series.
-    seed : int
-
-    Returns
-    -------
-    Dataset
-        Standardised values are multiples of 1/16 in [-1.5, 1.5].
+    Standardised values are multiples of 1/16 in [-1.5, 1.5].
     """
     random = np.random.default_rng(seed)
     grid = case.grid
@@ -73,7 +63,7 @@ def dataset(case: Case, series_length: int, seed: int) -> Dataset:
         axis=1,
     )
     arrays["static"] = static
-    # Not exact, on purpose: statics are where releases round differently.
+    # Not exact on purpose: releases round static features differently.
     arrays["static_mean"] = static.mean(axis=0, dtype="f8").astype("f4")
     arrays["static_std"] = static.std(axis=0, dtype="f8").astype("f4")
     names = {"state": STATE, "forcing": FORCING, "static": STATIC}

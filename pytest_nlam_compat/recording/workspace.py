@@ -1,4 +1,4 @@
-"""Where a case is recorded: its dataset, configuration and graph."""
+"""Prepare the dataset, configuration and graph of a case."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pytest_nlam_compat.adapters.datastore import StoredDatastore
 from pytest_nlam_compat.numerics.precision import building
 from pytest_nlam_compat.recording import synthesis
 from pytest_nlam_compat.recording.cases import AR_STEPS, CLAMPING, WEIGHTS, Case
-from pytest_nlam_compat.references.dataset import Dataset
 from pytest_nlam_compat.references.reference import (
+    Dataset,
     graph_format,
     read_graph,
     write_graph,
@@ -31,7 +31,7 @@ _COMMON = {
 
 @dataclass
 class Workspace:
-    """What is needed to build the case, in either precision."""
+    """Everything needed to build the model of a case, in either precision."""
 
     case: Case
     adapter: Adapter
@@ -60,7 +60,7 @@ class Workspace:
         return module.to(dtype)
 
     def load(self, saved: Mapping[str, Any], dtype: torch.dtype) -> nn.Module:
-        """Build anew and load, so that nothing comes from training's memory."""
+        """Build a new model and load the saved weights."""
         module = self.build(dtype)
         state_dict = {
             name: tensor.to(dtype) if tensor.is_floating_point() else tensor
@@ -83,7 +83,7 @@ def prepare(case: Case, adapter: Adapter, folder: Path, seed: int) -> Workspace:
     }
     argv = [word for pair in arguments.items() for word in pair if word]
     args = adapter.parse_arguments(argv)
-    args.config_path = "config.yaml"  # no path of this machine in a file
+    args.config_path = "config.yaml"  # saved without a path of this machine
     (folder / "config.yaml").write_text(_config(case), encoding="utf-8")
     config = adapter.config(folder / "config.yaml")
     past, future = args.num_past_forcing_steps, args.num_future_forcing_steps

@@ -1,4 +1,4 @@
-"""One archive, from a server into the cache, or an error that says why not."""
+"""Download one archive into the cache, or say why that failed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.references.cache import without_password
-from pytest_nlam_compat.references.progress import ProgressLine
 from pytest_nlam_compat.references.registry import sha256_of
+from pytest_nlam_compat.references.store import without_password
 
 if TYPE_CHECKING:
     import requests
@@ -30,21 +29,22 @@ _CHUNK_BYTES = 1 << 16
 _MODE = 0o644
 
 _OTHER_SERVER = (
-    "Check the address; NLAM_COMPAT_URL or --nlam-compat-url (--url of"
-    " `nlam-compat fetch`) gives another one."
+    "Check the URL; set another one with NLAM_COMPAT_URL or --nlam-compat-url"
+    " (`nlam-compat fetch --url`)."
 )
 _FETCH_BEFORE = (
-    "For a machine without a network, run `nlam-compat fetch` beforehand and"
+    "To work without a network, run `nlam-compat fetch` while there is one,"
     " then use --nlam-compat-offline."
 )
 _OTHER_CACHE = (
-    "Mend that, or give another folder with NLAM_COMPAT_CACHE (--cache of"
-    " `nlam-compat fetch`)."
+    "Fix the cause, or choose another folder with NLAM_COMPAT_CACHE"
+    " (`nlam-compat fetch --cache`)."
 )
+_ERASE_LINE = "\r\x1b[K"
 
 
 class _WrongHashError(Exception):
-    """What arrived is not what was published."""
+    """The downloaded file is not the published one."""
 
     def __init__(self, found: str, size: int) -> None:
         super().__init__(found)
@@ -55,13 +55,12 @@ class _WrongHashError(Exception):
 def download(url: str, path: Path, sha256: str, *, progress: bool) -> None:
     """Download an archive; it appears complete and checked, or not at all.
 
-    A connection that breaks, a server that is overloaded and an answer of the
-    wrong content are given a few more attempts.
+    After a broken connection, an overloaded server or a wrong content, it is
+    tried again a few times.
 
     Parameters
     ----------
     url : str
-        The address of the archive.
     path : Path
         Where to store it. What is there is replaced.
     sha256 : str
@@ -73,12 +72,12 @@ def download(url: str, path: Path, sha256: str, *, progress: bool) -> None:
     ------
     CompatError
         If the server doesn't answer, doesn't have the archive or sends another
-        one, or if the archive can't be stored.
+        file, or if the archive can't be stored.
     """
     import pooch
     import requests
 
-    # What a caller is busy with is the context of no failure in here.
+    # An exception that the caller is handling is no cause of a failure here.
     outside = sys.exc_info()[1]
     try:
         with _quiet(pooch.get_logger()):
@@ -87,23 +86,23 @@ def download(url: str, path: Path, sha256: str, *, progress: bool) -> None:
                 known_hash=f"sha256:{sha256}",
                 fname=path.name,
                 path=path.parent,
-                downloader=_Patient(sha256, path.name, progress),
+                downloader=_RetryingDownloader(sha256, path.name, progress),
             )
     except _WrongHashError as error:
         raise CompatError(
-            f"The server sent another archive {path.name} than the published"
-            " one.",
+            "The server sent a file that is not the published archive"
+            f" {path.name}.",
             facts={
                 "url": without_password(url),
                 "expected": f"sha256 {sha256}",
                 "found": f"sha256 {error.found}, {error.size} bytes",
             },
-            remedy="It was thrown away. A proxy or a login page may have"
+            remedy="The file was discarded. A proxy or a login page may have"
             f" answered instead of the server. {_OTHER_SERVER}",
         ) from None
     except requests.HTTPError as error:
         raise CompatError(
-            f"The server doesn't give out the archive {path.name}.",
+            f"The server did not send the archive {path.name}.",
             facts={
                 "url": without_password(url),
                 "expected": "200 OK",
@@ -127,8 +126,8 @@ def download(url: str, path: Path, sha256: str, *, progress: bool) -> None:
         raise _not_stored(path, error) from None
 
 
-class _Patient:
-    """A downloader for pooch that knows which failures may pass.
+class _RetryingDownloader:
+    """A downloader for pooch that retries what may succeed the next time.
 
     pooch's own retries would also ask again for what a server doesn't have, and
     begin with a pause of a second.
@@ -143,8 +142,8 @@ class _Patient:
         """Download to a file that pooch has made and will move or delete."""
         import requests
 
-        # pooch makes it for its owner's eyes only, and a shared cache would
-        # stay so. Made anew it gets the mode that the umask leaves.
+        # pooch makes it readable for its owner only, also in a shared cache.
+        # Made anew it gets the mode that the umask leaves.
         os.remove(output_file)
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
         os.close(os.open(output_file, flags, _MODE))
@@ -152,7 +151,7 @@ class _Patient:
             try:
                 return self._attempt(url, output_file)
             except (requests.RequestException, _WrongHashError) as error:
-                if not _may_pass(error):
+                if not _may_succeed(error):
                     raise
             time.sleep(pause)
         return self._attempt(url, output_file)
@@ -161,7 +160,7 @@ class _Patient:
         import pooch
         import requests
 
-        bar = ProgressLine(self._name, sys.stderr) if self._progress else None
+        bar = _ProgressLine(self._name, sys.stderr) if self._progress else None
         fetch = pooch.HTTPDownloader(
             progressbar=bar or False,
             chunk_size=_CHUNK_BYTES,
@@ -170,7 +169,7 @@ class _Patient:
         try:
             fetch(url, output_file, None)
         except requests.HTTPError as error:
-            # Or it will be a ResourceWarning, in somebody else's test.
+            # Left open it would be a ResourceWarning in another test.
             _answer(error).close()
             raise
         finally:
@@ -181,21 +180,53 @@ class _Patient:
             raise _WrongHashError(found, os.path.getsize(output_file))
 
 
-def _may_pass(error: Exception) -> bool:
-    """Tell whether another attempt may go better."""
+class _ProgressLine:
+    """A progress bar as pooch expects it, in one line of a terminal.
+
+    pooch sets ``total``, the expected bytes; 0 if unknown.
+    """
+
+    def __init__(self, label: str, stream: TextIO) -> None:
+        self.total = 0
+        self._label = label
+        self._stream = stream
+        self._done = 0
+
+    def update(self, size: int) -> None:
+        """Count bytes that have arrived."""
+        self._done += size
+        # pooch counts whole chunks, the last of which is seldom full.
+        done = min(self._done, self.total) if self.total else self._done
+        of = f" of {self.total / 1000:.0f}" if self.total else ""
+        self._stream.write(
+            f"{_ERASE_LINE}{self._label}: {done / 1000:.0f}{of} kB"
+        )
+        self._stream.flush()
+
+    def reset(self) -> None:
+        """Start counting again."""
+        self._done = 0
+
+    def close(self) -> None:
+        """Clear the line."""
+        self._stream.write(_ERASE_LINE)
+        self._stream.flush()
+
+
+def _may_succeed(error: Exception) -> bool:
+    """Tell whether another attempt may succeed."""
     import requests
 
     if isinstance(error, requests.HTTPError):
         status = _answer(error).status_code
         return status >= 500 or status == requests.codes.too_many_requests
-    # Nobody answers at all, and each attempt costs the whole timeout.
+    # No answer at all, and each attempt costs the whole timeout.
     if isinstance(error, requests.ConnectTimeout):
         return False
     return isinstance(
         error,
         (
-            # Also an answer of unknown length that was cut off.
-            _WrongHashError,
+            _WrongHashError,  # also an answer that was cut off
             requests.ConnectionError,
             requests.Timeout,
             requests.exceptions.ChunkedEncodingError,
@@ -204,14 +235,13 @@ def _may_pass(error: Exception) -> bool:
 
 
 def _answer(error: requests.HTTPError) -> requests.Response:
-    """Return the answer that is the error."""
-    # Only the types allow for an HTTPError without one.
+    # Only the types allow for an HTTPError without a response.
     assert error.response is not None
     return error.response
 
 
 def _root_cause(error: BaseException, outside: BaseException | None) -> str:
-    """Return what the HTTP libraries have wrapped, in its own words."""
+    """Return the message of the error that the HTTP libraries have wrapped."""
     cause: BaseException | None = error
     while cause is not None and cause is not outside:
         error, cause = cause, cause.__cause__ or cause.__context__
@@ -225,7 +255,7 @@ def _not_stored(path: Path, error: OSError) -> CompatError:
     number = error.errno or errno.EACCES
     root = path.parent.parent
     what = f"The archive {path.name} can't be stored in the cache."
-    expected = "a folder that can be written"
+    expected = "a writable folder"
     if number in (errno.ENOSPC, errno.EDQUOT):
         what = f"There is no room for the archive {path.name}."
         expected = "some free disk space"
@@ -242,7 +272,7 @@ def _not_stored(path: Path, error: OSError) -> CompatError:
 
 @contextmanager
 def _quiet(logger: logging.Logger) -> Iterator[None]:
-    """Keep pooch from reporting downloads on stderr in the midst of pytest."""
+    """Keep pooch from reporting downloads on stderr during pytest."""
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:

@@ -1,32 +1,128 @@
-"""One frozen case of one release."""
+"""One frozen case of one release: its files, dataset, goldens and trace."""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from packaging.version import Version
 from safetensors.torch import load
 from torch import Tensor
 
-from pytest_nlam_compat.references.dataset import Dataset
-from pytest_nlam_compat.references.format import Archive
-from pytest_nlam_compat.references.trace import Call, Trace, kind_of
+from pytest_nlam_compat.references.release_archive import ReleaseArchive
+
+CATEGORIES = ("state", "forcing", "static")
+
+
+SAMPLES = 5
+MOMENTS = 3
+
+# torch-geometric makes a class for each Sequential, with a random suffix.
+_RANDOM_SUFFIX = re.compile(r"(?<=^Sequential)_[0-9a-f]{6}$")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Arrays of a small dataset, with what gives them meaning.
+
+    Attributes
+    ----------
+    names : mapping of str to tuple of str
+        Feature names of ``"state"``, ``"forcing"`` and ``"static"``.
+    arrays : mapping of str to ndarray
+        ``xy`` (Nx, Ny, 2) grid coordinates in m; ``state`` (T, N, d),
+        ``forcing`` (T, N, f), ``static`` (N, s) in physical units, N = Nx Ny
+        nodes in x-major order; ``boundary_mask`` (N,) 1 where a node is
+        boundary; ``<category>_mean`` and ``<category>_std`` per feature;
+        ``state_diff_mean`` and ``state_diff_std`` of one-step differences of
+        standardised states.
+    step_hours : int
+        Time between two states.
+    start : str
+        Time of the first state, ISO 8601.
+    """
+
+    names: Mapping[str, tuple[str, ...]]
+    arrays: Mapping[str, npt.NDArray[np.floating]]
+    step_hours: int = 3
+    start: str = "2024-01-01T00:00"
+
+    @property
+    def grid_shape(self) -> tuple[int, int]:
+        """Grid nodes along x and y."""
+        nx, ny = self.arrays["xy"].shape[:2]
+        return int(nx), int(ny)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a submodule.
+
+    Attributes
+    ----------
+    module : str
+        Name below the step predictor.
+    kind : str
+        Class of the module, by `kind_of`.
+    inputs, outputs : tuple of int
+        Rows of the trace; only tensors with floating entries have one.
+    """
+
+    module: str
+    kind: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+@dataclass
+class Trace:
+    """What one forward pass did, module by module, in call order.
+
+    Attributes
+    ----------
+    calls : list of Call
+    shapes : list of tuple of int
+        Of the tensor of each row.
+    rows : Tensor
+        (K, SAMPLES + MOMENTS) float64: entries at equal distances in the
+        flattened tensor, mean, mean square, and the mean weighted with the
+        position (which tells a permutation).
+    columns : dict of int to Tensor
+        (2, C) mean and mean square of each column, for rows that no
+        submodule put out: what was concatenated or read for a module.
+    """
+
+    calls: list[Call] = field(default_factory=list)
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+    rows: Tensor = field(
+        default_factory=lambda: torch.empty(0, SAMPLES + MOMENTS).double()
+    )
+    columns: dict[int, Tensor] = field(default_factory=dict)
+
+
+def kind_of(name: str) -> str:
+    """Return the name of a class without its random part.
+
+    Examples
+    --------
+    >>> kind_of("Sequential_497765"), kind_of("Linear")
+    ('Sequential', 'Linear')
+    """
+    return _RANDOM_SUFFIX.sub("", name)
 
 
 class Reference:
-    """What a release computed, and all that is needed to run it again.
+    """What a release computed, and everything needed to run it again."""
 
-    Parameters
-    ----------
-    archive : Archive
-    case : str
-    """
-
-    def __init__(self, archive: Archive, case: str) -> None:
+    def __init__(self, archive: ReleaseArchive, case: str) -> None:
         self._archive = archive
         self.case = case
 
@@ -59,7 +155,7 @@ class Reference:
         return self._load("state_dict.safetensors")
 
     def _load(self, member: str) -> dict[str, Tensor]:
-        # safetensors gives them in another order in each process.
+        # safetensors returns them in another order in each process.
         tensors = load(self._archive.read(self.case, member))
         return dict(sorted(tensors.items()))
 
@@ -140,13 +236,9 @@ class Reference:
     def write(self, into: Path) -> Path:
         """Write checkpoint, configuration and graph into a folder.
 
-        Parameters
-        ----------
-        into : pathlib.Path
-
         Returns
         -------
-        pathlib.Path
+        Path
             The checkpoint.
         """
         for prefix in ("checkpoint.ckpt", "config.yaml", "graph/"):
@@ -160,24 +252,24 @@ class Reference:
         return list(indices or range(self.description["samples"]))
 
     @property
-    def graph_as_fed(self) -> dict[str, Tensor | list[Tensor]]:
-        """Edge features as the release's model saw them, by file stem.
+    def scaled_edge_features(self) -> dict[str, Tensor | list[Tensor]]:
+        """Edge features that the release's model received, by file stem.
 
-        References before 0.4.0 have them: their golden was made from
+        Only references before 0.4.0 have them: their golden was computed from
         features that were divided by the longest edge in float32.
         """
-        fed: dict[str, Any] = {}
+        found: dict[str, Any] = {}
         for name, tensor in self.group("graph_as_fed").items():
             stem, _, level = name.partition(".")
             if level:
-                fed.setdefault(stem, {})[int(level)] = tensor
+                found.setdefault(stem, {})[int(level)] = tensor
             else:
-                fed[stem] = tensor
+                found[stem] = tensor
         return {
             stem: [value[level] for level in sorted(value)]
             if isinstance(value, dict)
             else value
-            for stem, value in fed.items()
+            for stem, value in found.items()
         }
 
     @property
@@ -186,21 +278,12 @@ class Reference:
         return str(self.description["graph"])
 
     def graph_folder(self, written: Path) -> Path:
-        """Return the graph directory below a folder given to `write`."""
+        """Return the graph directory below a folder passed to `write`."""
         return written / "graph" / self.graph_name
 
 
 def read_graph(folder: Path) -> dict[str, Any]:
-    """Read the tensors of a graph directory by file stem.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-
-    Returns
-    -------
-    dict of str to (Tensor or list of Tensor)
-    """
+    """Read the tensors of a graph directory, or lists of them, by file stem."""
     return {
         path.stem: torch.load(path, map_location="cpu", weights_only=True)
         for path in sorted(folder.glob("*.pt"))
@@ -223,15 +306,7 @@ def graph_format(folder: Path) -> str:
 
 
 def write_graph(graph: dict[str, Any], graph_format: str, folder: Path) -> None:
-    """Write a graph directory.
-
-    Parameters
-    ----------
-    graph : dict of str to (Tensor or list of Tensor)
-    graph_format : str
-        Written to ``metainfo.yaml`` unless ``"legacy"``.
-    folder : pathlib.Path
-    """
+    """Write a graph directory; its format is that of `graph_format`."""
     folder.mkdir(parents=True, exist_ok=True)
     for stem, tensors in graph.items():
         torch.save(tensors, folder / f"{stem}.pt")

@@ -1,7 +1,7 @@
 """The list of reference archives: which releases there are, and their hashes.
 
-The file is a registry of pooch's own format, held to stricter rules: each name
-is a release of neural-lam, each hash a sha256, and nothing is listed twice.
+The file has the format of a pooch registry with stricter rules: each name is a
+release of neural-lam, each hash a sha256, and nothing is listed twice.
 """
 
 from __future__ import annotations
@@ -31,23 +31,7 @@ def archive_name(release: Version) -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file.
-
-    Parameters
-    ----------
-    path : Path
-        The file, read piece by piece.
-
-    Returns
-    -------
-    str
-        64 lower-case hex digits.
-
-    Raises
-    ------
-    OSError
-        If the file can't be read.
-    """
+    """Return the sha256 of a file, 64 lower-case hex digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
@@ -73,7 +57,7 @@ def read(path: Path) -> dict[Version, str]:
     Raises
     ------
     CompatError
-        If the file can't be read or one of its lines can't be used.
+        If the file can't be read or one of its lines is invalid.
     """
     hashes: dict[Version, str] = {}
     for number, line in enumerate(_text(path).splitlines(), start=1):
@@ -86,9 +70,9 @@ def read(path: Path) -> dict[Version, str]:
                 raise ValueError(f"{fields[0]} is listed a second time")
         except ValueError as reason:
             raise CompatError(
-                f"Line {number} of {path} can't be used: {reason}.",
+                f"Line {number} of {path} is invalid: {reason}.",
                 facts={"expected": _LINE, "found": line.strip()},
-                remedy="Mend the line, or restore the file from git.",
+                remedy="Fix the line, or restore the file from git.",
             ) from None
         hashes[release] = sha256
     return dict(sorted(hashes.items()))
@@ -109,8 +93,8 @@ def add(path: Path, name: str, sha256: str) -> None:
     Raises
     ------
     CompatError
-        If the registry can't be read or written, if the name or the hash can't
-        be used, or if the release is listed already.
+        If the registry can't be read or written, if the name or the hash is
+        invalid, or if the release is listed already.
     """
     listed = read(path)
     try:
@@ -119,7 +103,7 @@ def add(path: Path, name: str, sha256: str) -> None:
         raise CompatError(
             f"{name} can't be added to {path}: {reason}.",
             facts={"expected": _LINE, "found": f"{name} {sha256}"},
-            remedy="Give the archive the name and the hash of a release.",
+            remedy="Pass the name of a release's archive and its sha256.",
         ) from None
     if release in listed:
         raise CompatError(
@@ -128,8 +112,8 @@ def add(path: Path, name: str, sha256: str) -> None:
                 "listed": f"sha256 {listed[release]}",
                 "new": f"sha256 {sha256}",
             },
-            remedy="A reference stays as it was recorded. If this one was never"
-            " published, delete its archive and its line and record it again.",
+            remedy="A reference never changes. If this one was never published,"
+            " delete its archive and its line and record it again.",
         )
     text = _text(path)
     # A last line without its line break would swallow the new one.
@@ -151,7 +135,7 @@ def _text(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         cause = error.strerror if isinstance(error, OSError) else error
         raise CompatError(
-            f"The list of reference archives can't be read: {path}.",
+            f"The registry of reference archives can't be read: {path}.",
             facts={"expected": "a text file in UTF-8", "found": cause},
             remedy="Restore it from git in a checkout, or install"
             " pytest-nlam-compat again.",
@@ -162,7 +146,7 @@ def _entry(fields: list[str]) -> tuple[Version, str]:
     """Return release and hash; a ValueError says why there are none."""
     if len(fields) != 2:
         raise ValueError(
-            f"a name and a hash were expected, not {len(fields)} words"
+            f"it has {len(fields)} words instead of a name and a hash"
         )
     name, hash_ = fields
     return _release(name), _sha256(hash_)
@@ -180,7 +164,7 @@ def _release(name: str) -> Version:
         raise ValueError(f"{text} is not a release but a development version")
     # One spelling only: the name of the file is made from the version again.
     if archive_name(release) != name:
-        raise ValueError(f"{name} is to be written {archive_name(release)}")
+        raise ValueError(f"{name} must be written as {archive_name(release)}")
     return release
 
 

@@ -1,22 +1,37 @@
-"""Where the reference archives are, and how one gets hold of them.
+"""Find the reference archives: in a folder, or in a cache that downloads them.
 
 Importing this module is cheap: what downloads is imported when it is needed.
 """
 
 from __future__ import annotations
 
+import os
+import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from packaging.version import Version
 
+from pytest_nlam_compat import __version__
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.references import registry
 
 PACKAGE = Path(__file__).resolve().parents[1]
 """The folder of the package; what lies around it tells how it was installed."""
+
+DEFAULT_URL = (
+    f"https://github.com/mllam/pytest-nlam-compat/raw/v{__version__}/fixtures/"
+)
+URL_VARIABLE = "NLAM_COMPAT_URL"
+CACHE_VARIABLE = "NLAM_COMPAT_CACHE"
+
+LOCK_WAIT_S = 120.0
+"""Longer than a download that hangs, so that few processes stop waiting."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +41,11 @@ class Obtained:
     Attributes
     ----------
     path : Path
-        The archive.
     how : str
-        Where it came from: it is used ``in place``, it was ``already there`` in
-        the cache, or it was ``downloaded``.
+        Where it came from: used ``in place``, ``already there`` in the cache,
+        or ``downloaded``.
     notice : str
-        What a user should hear about it although it is no error; mostly empty.
+        What a user should know although it is no error; mostly empty.
     """
 
     path: Path
@@ -76,20 +90,19 @@ class Store(ABC):
 
         In a checkout they lie beside the package and are used in place. An
         installed package has their hashes only, and downloads them into a
-        cache. Whoever asks for a server or a cache by argument means the
-        latter, in a checkout too.
+        cache; so does a checkout if `url` or `cache` is passed.
 
         Parameters
         ----------
         url : str, optional
-            The address of the folder with the archives, http or https. Default:
+            The URL of the folder with the archives, http or https. Default:
             the environment variable ``NLAM_COMPAT_URL``, else the fixtures of
             this version on GitHub.
         cache : Path, optional
             The folder for downloads. Default: the environment variable
             ``NLAM_COMPAT_CACHE``, else the user's cache.
         offline : bool
-            Use what the cache holds, and never download.
+            Never download.
         directory : Path, optional
             A folder with a ``registry.txt`` and all its archives, to be used in
             place.
@@ -103,37 +116,33 @@ class Store(ABC):
         ------
         CompatError
             If the registry can't be read, if a folder used in place doesn't
-            hold exactly the archives of its registry, if the address is not
-            http or https, or if ``directory`` is given beside ``url`` or
-            ``cache``.
+            hold exactly the archives of its registry, if the URL is invalid, or
+            if ``directory`` is passed together with ``url`` or ``cache``.
         """
-        from pytest_nlam_compat.references.cache import CachedStore
-        from pytest_nlam_compat.references.folder import FolderStore
-
         if directory is not None:
             if url is not None or cache is not None:
                 raise CompatError(
-                    "Reference archives are used in place or downloaded, not"
-                    " both.",
+                    "Reference archives are either used in place or"
+                    " downloaded, not both.",
                     facts={
                         "in place": directory,
                         "download": url or f"into {cache}",
                     },
-                    remedy="Give one of the two.",
+                    remedy="Pass only one of the two.",
                 )
-            return FolderStore(directory, f"the folder {directory}")
+            return _FolderStore(directory, f"the folder {directory}")
 
         shipped = PACKAGE / "references" / "registry.txt"
         checkout = PACKAGE.parent / "fixtures"
         listed = shipped
-        # The wheel alone has a registry inside the package. It is looked for
-        # first: what lies beside a package in site-packages is other people's.
+        # Only a wheel has a registry inside the package. Look there first: what
+        # lies beside a package in site-packages belongs to other packages.
         if not shipped.is_file() and (checkout / "registry.txt").is_file():
             if url is None and cache is None:
-                place = f"fixtures/ of the checkout {PACKAGE.parent}"
-                return FolderStore(checkout, place)
+                description = f"fixtures/ of the checkout {PACKAGE.parent}"
+                return _FolderStore(checkout, description)
             listed = checkout / "registry.txt"
-        return CachedStore(listed, url=url, cache=cache, offline=offline)
+        return _CachedStore(listed, url=url, cache=cache, offline=offline)
 
     @property
     def releases(self) -> list[Version]:
@@ -142,7 +151,7 @@ class Store(ABC):
 
     @property
     def notices(self) -> list[str]:
-        """What there is to tell about the archives that were obtained."""
+        """What a user should know about the archives that were obtained."""
         return [each.notice for each in self._obtained.values() if each.notice]
 
     @property
@@ -169,17 +178,11 @@ class Store(ABC):
             ) from None
 
     def archive(self, release: Version) -> Path:
-        """Return the archive of a release, checked and downloaded if need be.
-
-        Raises
-        ------
-        CompatError
-            As `obtain`.
-        """
+        """Return the archive of a release; see `obtain`."""
         return self.obtain(release).path
 
     def obtain(self, release: Version, *, progress: bool = False) -> Obtained:
-        """Get the archive of a release, and say where it came from.
+        """Get the archive of a release, downloaded if need be.
 
         Parameters
         ----------
@@ -212,14 +215,179 @@ class Store(ABC):
         """Get one archive; called once for each."""
 
 
-def hash_if_there(path: Path) -> str | None:
-    """Return the sha256 of a file, or None if there is no such file.
+class _FolderStore(Store):
+    """Archives that are used where they lie, and never written.
 
-    Raises
-    ------
-    CompatError
-        If there is a file that can't be read.
+    The folder must hold exactly the archives that its registry lists.
     """
+
+    def __init__(self, folder: Path, description: str) -> None:
+        super().__init__(folder / "registry.txt")
+        self._folder = folder
+        self._description = description
+        listed = {registry.archive_name(release) for release in self.releases}
+        present = {path.name for path in folder.glob("*.zip")}
+        if missing := sorted(listed - present):
+            raise CompatError(
+                "Archives that the registry lists are missing.",
+                facts={"registry": self._listed, "missing": ", ".join(missing)},
+                remedy="Restore them from git. A source distribution has no"
+                " archives: use a checkout or an installed package.",
+            )
+        # An archive that nobody checks would look like a tested release.
+        if unlisted := sorted(present - listed):
+            raise CompatError(
+                "The registry doesn't list all archives of its folder.",
+                facts={
+                    "registry": self._listed,
+                    "not listed": ", ".join(unlisted),
+                },
+                remedy="Add a line for each to the registry, or move them.",
+            )
+
+    @property
+    def description(self) -> str:
+        return self._description
+
+    def _provide(self, name: str, sha256: str, progress: bool) -> Obtained:
+        path = self._folder / name
+        found = _sha256_or_none(path)
+        if found != sha256:
+            raise CompatError(
+                f"The archive {name} is not the one in the registry.",
+                facts=_hash_facts(path, sha256, found),
+                remedy="Restore it from git: a reference never changes.",
+            )
+        return Obtained(path, "in place")
+
+
+class _CachedStore(Store):
+    """Archives that are downloaded once into the user's cache.
+
+    Each archive has a folder of its own, named after its hash: versions of this
+    package that list the same archive share it, and two that differ never get
+    in each other's way.
+    """
+
+    def __init__(
+        self,
+        listed: Path,
+        *,
+        url: str | None,
+        cache: Path | None,
+        offline: bool,
+    ) -> None:
+        import pooch
+
+        super().__init__(listed)
+        self._url = _checked_url(url)
+        self._offline = offline
+        # pooch prefers its variable to the path, so it must not see it then.
+        self._root: Path = pooch.create(
+            path=cache or pooch.os_cache("pytest-nlam-compat"),
+            base_url=self._url,
+            env=CACHE_VARIABLE if cache is None else None,
+        ).abspath
+
+    @property
+    def description(self) -> str:
+        if self._offline:
+            return f"cache {self._root}, offline"
+        return f"cache {self._root}, filled from {without_password(self._url)}"
+
+    def _provide(self, name: str, sha256: str, progress: bool) -> Obtained:
+        path = self._root / sha256[:16] / name
+        # Before any lock, which a read-only cache would refuse.
+        found = _sha256_or_none(path)
+        if found == sha256:
+            return Obtained(path, "already there")
+        if self._offline:
+            what = "is not in the cache"
+            if found is not None:
+                what = "in the cache is not the published one"
+            raise CompatError(
+                f"The archive {name} {what}, and downloads are disabled.",
+                facts=_hash_facts(path, sha256, found),
+                remedy="Run `nlam-compat fetch` while there is a network,"
+                " or leave out --nlam-compat-offline (--offline).",
+            )
+
+        from pytest_nlam_compat.references.download import download
+
+        with _download_lock(path):
+            # Another process may have been quicker.
+            if _sha256_or_none(path) == sha256:
+                return Obtained(path, "already there")
+            download(self._url + name, path, sha256, progress=progress)
+        notice = ""
+        if found is not None:
+            notice = (
+                f"The archive {name} in the cache was not the published one"
+                f" (sha256 {found}); it was downloaded again."
+            )
+        return Obtained(path, "downloaded", notice)
+
+
+def without_password(url: str) -> str:
+    """Return a URL as it may appear in a log.
+
+    Examples
+    --------
+    >>> without_password("https://me:secret@example.org/fixtures/")
+    'https://***@example.org/fixtures/'
+    """
+    parts = urlsplit(url)
+    _, at, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"***@{host}").geturl() if at else url
+
+
+def _checked_url(argument: str | None) -> str:
+    url, origin = DEFAULT_URL, "the default"
+    if argument is not None:
+        url, origin = argument, "an argument"
+    elif os.environ.get(URL_VARIABLE):
+        url, origin = os.environ[URL_VARIABLE], f"${URL_VARIABLE}"
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise CompatError(
+            "The URL of the reference archives is invalid.",
+            facts={
+                "expected": "http://... or https://..., a folder",
+                "found": url,
+                "from": origin,
+            },
+            remedy=f"Correct it, or leave it out for {DEFAULT_URL}",
+        )
+    return url.rstrip("/") + "/"
+
+
+@contextmanager
+def _download_lock(path: Path) -> Iterator[None]:
+    """Wait while another process downloads the same archive.
+
+    The lock only saves work; what keeps the cache whole is that an archive is
+    moved into it complete. So where no lock can be had - a file system without
+    locks, somebody else's lock file, a process that hangs - download without.
+    What prevents the lock file prevents the archive too, and is reported then.
+    """
+    import filelock
+
+    with ExitStack() as stack:
+        with warnings.catch_warnings(), suppress(OSError, NotImplementedError):
+            # Without flock, newer ones warn and fall back to another lock.
+            warnings.simplefilter("ignore")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(f"{path}.lock", timeout=LOCK_WAIT_S)
+            stack.enter_context(lock)
+        yield
+
+
+def _sha256_or_none(path: Path) -> str | None:
+    """Return the sha256 of a file, or None if there is no such file."""
     try:
         return registry.sha256_of(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -228,6 +396,16 @@ def hash_if_there(path: Path) -> str | None:
         raise CompatError(
             f"The archive {path.name} can't be read.",
             facts={"file": path, "cause": error.strerror},
-            remedy="Make the file readable, or delete it to have it downloaded"
-            " again.",
+            remedy="Make the file readable, or delete it so that it is"
+            " downloaded again.",
         ) from None
+
+
+def _hash_facts(
+    path: Path, sha256: str, found: str | None
+) -> dict[str, object]:
+    return {
+        "file": path,
+        "expected": f"sha256 {sha256}",
+        "found": f"sha256 {found}" if found else "no file",
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from pytest_nlam_compat.migrations import Statistics
-from pytest_nlam_compat.references.dataset import Dataset
+from pytest_nlam_compat.references.reference import Dataset
 
 _STORED = (
     "state_mean",

@@ -150,7 +150,7 @@ class ReferenceUnderTest:
         graph = self.reference.graph_folder(self.checkpoint.parent)
         run = replace(
             self.raw,
-            graph=dict(read_graph(graph) | self.reference.graph_as_fed),
+            graph=dict(read_graph(graph) | self.reference.scaled_edge_features),
             graph_format=graph_format(graph),
             grid_shape=self.reference.dataset.grid_shape,
             statistics=statistics(self.reference.dataset),

@@ -10,7 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pytest_nlam_compat.references.trace import SAMPLES, Call, Trace, kind_of
+from pytest_nlam_compat.references.reference import (
+    SAMPLES,
+    Call,
+    Trace,
+    kind_of,
+)
 
 
 @dataclass

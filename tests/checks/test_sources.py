@@ -136,15 +136,13 @@ def test_offline_without_the_archive_says_how_to_get_it(installed):
     what, file, expected, found, remedy = error_lines(result)
     assert what == (
         "ERROR: The archive 0.7.0.zip is not in the cache, and downloads are "
-        "switched off."
+        "disabled."
     )
     assert file.startswith(f"  file: {installed.cache}")
     assert expected.startswith("  expected: sha256 ")
     assert found == "  found: no file"
-    assert remedy == (
-        "Run `nlam-compat fetch` beforehand, where there is a network, or "
-        "leave out --nlam-compat-offline (--offline)."
-    )
+    assert remedy.startswith("Run `nlam-compat fetch` ")
+    assert "leave out --nlam-compat-offline (--offline)" in remedy
 
 
 def test_server_without_the_archive_is_an_error_with_its_answer(
@@ -155,9 +153,9 @@ def test_server_without_the_archive_is_an_error_with_its_answer(
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     lines = error_lines(result)
     assert lines[:-1] == [
-        "ERROR: The server doesn't give out the archive 0.7.0.zip.",
+        "ERROR: The server did not send the archive 0.7.0.zip.",
         f"  url: {server.url}elsewhere/0.7.0.zip",
         "  expected: 200 OK",
         "  found: 404 File not found",
     ]
-    assert lines[-1].startswith("Check the address; ")
+    assert lines[-1].startswith("Check the URL; ")

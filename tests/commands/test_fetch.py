@@ -117,7 +117,7 @@ def test_in_a_checkout_there_is_nothing_to_do(fixtures, monkeypatch, capsys):
     )
 
 
-def test_a_damaged_archive_is_told(url, cache, capsys):
+def test_a_damaged_archive_is_reported(url, cache, capsys):
     sha256 = hashlib.sha256(ARCHIVES["0.6.0.zip"]).hexdigest()
     damaged = cache / sha256[:16] / "0.6.0.zip"
     damaged.parent.mkdir(parents=True)
@@ -132,39 +132,38 @@ def test_a_damaged_archive_is_told(url, cache, capsys):
     )
 
 
-def test_what_was_fetched_before_an_error_is_told(url, cache, fixtures, capsys):
+def test_what_was_fetched_before_an_error_is_shown(
+    url, cache, fixtures, capsys
+):
     (fixtures / "0.6.0.zip").unlink()
     assert main(["fetch", "--url", url]) == 1
     out, err = capsys.readouterr()
     assert out == "0.5.0        1,234.6 kB  downloaded\n"
     assert err.splitlines()[:4] == [
-        "The server doesn't give out the archive 0.6.0.zip.",
+        "The server did not send the archive 0.6.0.zip.",
         f"  url: {url}0.6.0.zip",
         "  expected: 200 OK",
         "  found: 404 File not found",
     ]
 
 
-def test_a_specifier_that_is_none(cache, capsys):
+def test_a_specifier_that_is_not_one(cache, capsys):
     assert main(["fetch", "--release", "0.6.0"]) == 1
-    assert capsys.readouterr() == (
-        "",
-        "The releases can't be told from --release.\n"
-        "  expected: a version specifier (PEP 440), such as '>=0.5' or"
-        " '==0.6.0'\n"
-        "  found: 0.6.0\n"
-        "Correct it, or leave it out for all releases.\n",
-    )
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "--release" in err.splitlines()[0]
+    assert "  expected: a version specifier (PEP 440), such as '>=0.5'" in err
+    assert "  found: 0.6.0\n" in err
 
 
 def test_a_specifier_that_selects_nothing(cache, capsys):
     assert main(["fetch", "--release", ">2"]) == 1
-    assert capsys.readouterr() == (
-        "",
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(
         "There is no reference archive to fetch.\n"
-        "  wanted: >2\n"
+        "  --release: >2\n"
         "  releases: 0.5.0, 0.6.0, 0.10.0rc1\n"
-        "Correct --release, or leave it out for all releases.\n",
     )
 
 
@@ -173,6 +172,6 @@ def test_an_empty_registry_is_no_success(cache, capsys):
     assert main(["fetch"]) == 1
     assert capsys.readouterr().err.splitlines()[:3] == [
         "There is no reference archive to fetch.",
-        "  wanted: all",
+        "  --release: all",
         "  releases: none",
     ]

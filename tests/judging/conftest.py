@@ -4,8 +4,12 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from pytest_nlam_compat.references.format import Archive, to_json, write_archive
 from pytest_nlam_compat.references.reference import Reference
+from pytest_nlam_compat.references.release_archive import (
+    ReleaseArchive,
+    to_json,
+    write_archive,
+)
 
 STEPS, NODES = 2, 3
 
@@ -46,4 +50,4 @@ def reference(tmp_path):
     path = tmp_path / "0.6.0.zip"
     index = {"release": "0.6.0", "void": {}, "provenance": {}}
     write_archive(path, index, {"small": content})
-    return Reference(Archive(path), "small")
+    return Reference(ReleaseArchive(path), "small")

@@ -76,14 +76,14 @@ def fix(mutant, subjects, folder, fixtures, find_newer, outcome):
 
 def subject_of(name, adapter, folder, fixtures, migrations=()):
     """Put a reference before the current code."""
-    from pytest_nlam_compat.references.format import Archive
     from pytest_nlam_compat.references.reference import Reference
+    from pytest_nlam_compat.references.release_archive import ReleaseArchive
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,
     )
 
     release, _, case = name.partition("-")
-    archive = Archive(fixtures / f"{Version(release)}.zip")
+    archive = ReleaseArchive(fixtures / f"{Version(release)}.zip")
     folder.mkdir()
     return ReferenceUnderTest(
         Reference(archive, case),

@@ -12,8 +12,8 @@ from pytest_nlam_compat import __version__
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.recording.cases import CASES, Case
 from pytest_nlam_compat.references import registry
-from pytest_nlam_compat.references.format import Archive
 from pytest_nlam_compat.references.reference import Reference
+from pytest_nlam_compat.references.release_archive import ReleaseArchive
 
 pytestmark = [
     pytest.mark.neural_lam,
@@ -70,7 +70,7 @@ def state(fixtures):
 def test_a_release_is_recorded(record, fixtures, capfd):
     path, lines = record()
     assert path == fixtures / "0.7.0.zip"
-    archive = Archive(path)
+    archive = ReleaseArchive(path)
     assert archive.release == R7
     assert archive.cases == ["graph_lam"]
     assert archive.void == {"hi_lam": "it can't run (#1)"}
@@ -94,7 +94,7 @@ def test_a_release_is_recorded(record, fixtures, capfd):
 
 
 def test_provenance(record):
-    provenance = Archive(record()[0]).index["provenance"]
+    provenance = ReleaseArchive(record()[0]).index["provenance"]
     today = datetime.datetime.now(datetime.timezone.utc).date()
     day = datetime.date.fromisoformat(provenance.pop("date"))
     assert today - day in (datetime.timedelta(0), datetime.timedelta(1))
@@ -122,8 +122,8 @@ def test_another_release_than_the_installed_one(record, current_adapter):
         "neural-lam 0.6.0 can only be recorded with itself.\n"
         "  installed: 0.7.0\n"
         f"  path: {current_adapter.current.path}\n"
-        "Run `nox -s record -- 0.6.0`: it installs that release beside the "
-        "others."
+        "Run `nox -s record -- 0.6.0`, which installs that release "
+        "separately."
     )
 
 
@@ -134,8 +134,8 @@ def test_an_archive_that_is_there(record, fixtures):
         "neural-lam 0.7.0 is recorded already. References are frozen and "
         "never overwritten.\n"
         f"  file: {path}\n"
-        "Delete it and its line in registry.txt by hand if it was never "
-        "published."
+        "If it was never published, delete it and its line in registry.txt by "
+        "hand."
     )
     assert path.read_bytes() == b"published"
     assert (fixtures / "registry.txt").read_text() == "# Archives.\n"
@@ -149,8 +149,8 @@ def test_an_archive_that_is_listed_and_not_there(record, fixtures):
         "never overwritten.\n"
         f"  listed: sha256 {'a' * 64}\n"
         f"  missing: {fixtures / '0.7.0.zip'}\n"
-        "Restore the archive from git; or delete its line in registry.txt by "
-        "hand if it was never published."
+        "Restore the archive from git. If it was never published, delete it "
+        "and its line in registry.txt by hand."
     )
     assert (fixtures / "registry.txt").read_text() == line
     assert not (fixtures / "0.7.0.zip").exists()
@@ -167,7 +167,7 @@ def test_a_weak_case_leaves_no_archive(record, monkeypatch):
     assert error_of(record) == "Too weak.\nMake it stronger."
 
 
-def test_neural_lam_may_speak_again_afterwards():
+def test_neural_lam_may_log_again_afterwards():
     from loguru import logger
 
     from pytest_nlam_compat.recording.release import _quietly

@@ -9,8 +9,11 @@ import torch
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.numerics.precision import reproducible
 from pytest_nlam_compat.recording.cases import CASES
-from pytest_nlam_compat.references.format import Archive, write_archive
 from pytest_nlam_compat.references.reference import Reference
+from pytest_nlam_compat.references.release_archive import (
+    ReleaseArchive,
+    write_archive,
+)
 
 pytestmark = pytest.mark.neural_lam
 BY_NAME = {case.name: case for case in CASES}
@@ -38,7 +41,7 @@ def members(record):
 def reference(members, tmp_path_factory):
     path = tmp_path_factory.mktemp("archive") / "0.7.0.zip"
     write_archive(path, {"release": "0.7.0", "void": {}}, {"case": members})
-    return Reference(Archive(path), "case")
+    return Reference(ReleaseArchive(path), "case")
 
 
 def test_members_are_those_of_a_published_case(members, recorded):
@@ -174,7 +177,7 @@ def test_noise_is_recorded_where_there_is_some(
         members = recorder.record(BY_NAME[name], current_adapter, tmp_path)
     path = tmp_path / "0.7.0.zip"
     write_archive(path, {"release": "0.7.0", "void": {}}, {name: members})
-    reference = Reference(Archive(path), name)
+    reference = Reference(ReleaseArchive(path), name)
     assert len(reference.noise("rollout")) == 3
     assert len(reference.noise("loss")) == 3
     assert reference.description["predictor"]["name"] == "GraphEFMMultiScale"
@@ -187,17 +190,17 @@ def test_noise_is_recorded_where_there_is_some(
 
 def blind(monkeypatch, scale):
     """Let weights be so small that nothing shows."""
-    from pytest_nlam_compat.recording import training
+    from pytest_nlam_compat.recording import runs
 
     def weaken(module, generator):
         with torch.no_grad():
             for parameter in module.parameters():
                 parameter.mul_(scale)
 
-    monkeypatch.setattr(training, "strengthen", weaken)
+    monkeypatch.setattr(runs, "strengthen", weaken)
 
 
-def test_a_blind_model_is_refused(record, monkeypatch):
+def test_a_model_that_hides_changes_is_refused(record, monkeypatch):
     from pytest_nlam_compat.recording import recorder
 
     blind(monkeypatch, 1e-3)
@@ -205,18 +208,12 @@ def test_a_blind_model_is_refused(record, monkeypatch):
     with pytest.raises(CompatError) as raised:
         record("graph_lam")
     what, *facts, remedy = str(raised.value).split("\n")
-    assert what == (
-        "The case graph_lam is too weak to be a reference: 10 % more or less "
-        "of a weight hardly moves its outputs."
-    )
+    assert what.startswith("The case graph_lam is too weak to be a reference")
     ((name, share),) = (fact.strip().split(": ") for fact in facts)
     assert name.startswith("forecaster.predictor.")
-    assert share.endswith(" of the needed")
+    assert share.endswith(" of the required effect")
     assert float(share.split()[0]) < 1
-    assert remedy == (
-        "Make the model smaller or its inputs larger in recording/cases.py; "
-        "a reference that can't fail is none."
-    )
+    assert "recording/cases.py" in remedy
 
 
 def test_a_weak_draw_is_drawn_anew(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_nlam_compat.recording.training import strengthen
+from pytest_nlam_compat.recording.runs import strengthen
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A real HTTP server that fails as told, and an installed package to ask it."""
+"""A real HTTP server that fails on demand, and an installed package."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class ArchiveServer:
                 pass
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        # A shutdown first would turn the reset into an orderly end, and that a
-        # client gives up is no news here.
+        # A shutdown first would turn the reset into an orderly end. That a
+        # client gives up is no error here.
         self.http.shutdown_request = self.http.close_request
         self.http.handle_error = lambda *_: None
         self.url = f"http://127.0.0.1:{self.http.server_port}/fixtures/"
@@ -158,7 +158,7 @@ class Installed:
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installed:
-    """What `Store.locate` takes for the package in this process."""
+    """The package that `Store.locate` sees in this process."""
     monkeypatch.delenv("NLAM_COMPAT_URL", raising=False)
     monkeypatch.delenv("NLAM_COMPAT_CACHE", raising=False)
     package = Installed(tmp_path / "site")

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.references.format import (
+from pytest_nlam_compat.references.release_archive import (
     INDEX,
     SCHEMA,
-    Archive,
+    ReleaseArchive,
     write_archive,
 )
 
@@ -54,14 +54,14 @@ def index_of(members, **more):
 
 def error_of(path):
     with pytest.raises(CompatError) as raised:
-        Archive(path)
+        ReleaseArchive(path)
     return str(raised.value)
 
 
 def test_members_that_are_missing_or_too_many(path):
     zipped(path, {"a/x": b"", "a/z": b""}, index_of(["a/w", "a/x", "a/y"]))
     assert error_of(path) == (
-        "The archive 0.6.0.zip does not hold what its index lists.\n"
+        "The archive 0.6.0.zip doesn't hold what its index lists.\n"
         f"  file: {path}\n"
         "  missing: a/w, a/y\n"
         "  extra: a/z\n"
@@ -76,7 +76,7 @@ def test_members_that_are_missing_or_too_many(path):
         ({"a/x": b""}, [], "  missing: nothing\n  extra: a/x\n"),
     ],
 )
-def test_one_of_both_is_enough(path, members, listed, told):
+def test_either_is_enough(path, members, listed, told):
     zipped(path, members, index_of(listed))
     assert told in error_of(path)
 
@@ -87,12 +87,9 @@ def test_one_of_both_is_enough(path, members, listed, told):
 )
 def test_another_schema(path, index, schema):
     zipped(path, {}, index)
-    assert error_of(path) == (
-        "0.6.0.zip has a format that this version does not know.\n"
-        "  expected: schema 1\n"
-        f"  found: {schema}\n"
-        "Upgrade pytest-nlam-compat: `pip install -U pytest-nlam-compat`."
-    )
+    message = error_of(path)
+    assert f"  expected: schema 1\n  found: {schema}\n" in message
+    assert "`pip install -U pytest-nlam-compat`" in message
 
 
 def unreadable(path, cause):
@@ -117,7 +114,7 @@ def test_no_index(path):
     assert error_of(path) == unreadable(path, cause)
 
 
-def test_an_index_that_is_no_json(path):
+def test_an_index_that_is_not_json(path):
     zipped(path, {}, "{")
     assert error_of(path).startswith(
         "The archive 0.6.0.zip can't be read.\n"
@@ -143,7 +140,7 @@ def test_a_damaged_member(written):
     content = bytearray(written.read_bytes())
     content[offset_of(written, "a/case.json") + 3] ^= 1
     written.write_bytes(content)
-    damaged = Archive(written)
+    damaged = ReleaseArchive(written)
     with pytest.raises(CompatError) as raised:
         damaged.read("a", "case.json")
     assert str(raised.value) == (
@@ -158,11 +155,11 @@ def test_a_damaged_member(written):
     damaged.close()
 
 
-def test_a_member_that_is_no_deflate_stream(written):
+def test_a_member_that_is_not_a_deflate_stream(written):
     content = bytearray(written.read_bytes())
     content[offset_of(written, "a/checkpoint.ckpt")] = 0xFF
     written.write_bytes(content)
-    damaged = Archive(written)
+    damaged = ReleaseArchive(written)
     with pytest.raises(CompatError, match=r"0\.6\.0\.zip is damaged") as raised:
         damaged.read("a", "checkpoint.ckpt")
     assert raised.value.facts["cause"].args[0].startswith("Error -3")
@@ -186,7 +183,7 @@ def test_a_member_of_another_kind(written, field, value, cause):
     entry = content.rindex(b"a/case.json") - 46
     content[entry + field] = value
     written.write_bytes(content)
-    damaged = Archive(written)
+    damaged = ReleaseArchive(written)
     with pytest.raises(CompatError) as raised:
         damaged.read("a", "case.json")
     damaged.close()
@@ -194,7 +191,7 @@ def test_a_member_of_another_kind(written, field, value, cause):
     assert str(raised.value.facts["cause"]).startswith(cause)
 
 
-def test_a_member_that_would_begin_at_the_very_end(written):
+def test_a_member_that_begins_at_the_end(written):
     content = bytearray(written.read_bytes())
     with zipfile.ZipFile(written) as file:
         offset = file.getinfo("a/checkpoint.ckpt").header_offset
@@ -203,14 +200,14 @@ def test_a_member_that_would_begin_at_the_very_end(written):
     assert content[entry - 4 : entry] == offset.to_bytes(4, "little")
     content[entry - 4 : entry] = (len(content) - 9).to_bytes(4, "little")
     written.write_bytes(content)
-    damaged = Archive(written)
+    damaged = ReleaseArchive(written)
     with pytest.raises(CompatError, match=r"0\.6\.0\.zip is damaged"):
         damaged.read("a", "checkpoint.ckpt")
     damaged.close()
 
 
 def test_a_member_that_was_never_there(written):
-    archive = Archive(written)
+    archive = ReleaseArchive(written)
     with pytest.raises(CompatError) as raised:
         archive.read("a", "b.json")
     archive.close()
@@ -219,7 +216,7 @@ def test_a_member_that_was_never_there(written):
 
 @settings(deadline=None, max_examples=400)
 @given(st.data())
-def test_whatever_the_damage_it_is_whole_or_told(tmp_path_factory, data):
+def test_any_damage_is_reported_or_harmless(tmp_path_factory, data):
     path = whole(tmp_path_factory)
     content = bytearray(path.read_bytes())
     if data.draw(st.booleans()):
@@ -231,7 +228,7 @@ def test_whatever_the_damage_it_is_whole_or_told(tmp_path_factory, data):
     damaged = path.with_name("damaged.zip")
     damaged.write_bytes(content)
     with suppress(CompatError):  # the one kind of error that there is
-        archive = Archive(damaged)
+        archive = ReleaseArchive(damaged)
         assert archive.cases == ["a", "b"]
         for case, members in CASES.items():
             for name, expected in members.items():

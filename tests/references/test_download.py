@@ -18,17 +18,10 @@ R6 = Version("0.6.0")
 ARCHIVE = bytes(range(256)) * 400
 SHA = hashlib.sha256(ARCHIVE).hexdigest()
 OTHER_SERVER = (
-    "Check the address; NLAM_COMPAT_URL or --nlam-compat-url (--url of"
-    " `nlam-compat fetch`) gives another one."
+    "NLAM_COMPAT_URL or --nlam-compat-url (`nlam-compat fetch --url`)"
 )
-FETCH_BEFORE = (
-    "For a machine without a network, run `nlam-compat fetch` beforehand and"
-    " then use --nlam-compat-offline."
-)
-OTHER_CACHE = (
-    "Mend that, or give another folder with NLAM_COMPAT_CACHE (--cache of"
-    " `nlam-compat fetch`)."
-)
+FETCH_BEFORE = "run `nlam-compat fetch` while there is one"
+OTHER_CACHE = "NLAM_COMPAT_CACHE (`nlam-compat fetch --cache`)"
 
 
 @pytest.fixture
@@ -52,7 +45,14 @@ def files_in(cache):
 def failure(archives):
     with pytest.raises(CompatError) as error:
         archives.archive(R6)
-    return str(error.value)
+    return error.value
+
+
+def assert_not_downloaded(error, url, cause):
+    assert error.what == "The archive 0.6.0.zip can't be downloaded."
+    assert error.facts == {"url": url, "cause": cause}
+    assert OTHER_SERVER in error.remedy
+    assert FETCH_BEFORE in error.remedy
 
 
 @pytest.mark.parametrize(
@@ -80,44 +80,47 @@ def test_an_overloaded_server_is_tried_again(archives, server, cache, code):
         (503, "503 Service Unavailable", 4),
     ],
 )
-def test_an_archive_that_is_not_given_out(
+def test_a_server_without_the_archive(
     archives, server, cache, code, found, requests
 ):
     server.answer = server.status(code)
-    assert failure(archives) == (
-        "The server doesn't give out the archive 0.6.0.zip.\n"
-        f"  url: {server.url}0.6.0.zip\n"
-        "  expected: 200 OK\n"
-        f"  found: {found}\n"
-        f"{OTHER_SERVER} {FETCH_BEFORE}"
-    )
+    error = failure(archives)
+    assert "did not send the archive 0.6.0.zip" in error.what
+    assert error.facts == {
+        "url": f"{server.url}0.6.0.zip",
+        "expected": "200 OK",
+        "found": found,
+    }
+    assert OTHER_SERVER in error.remedy
+    assert FETCH_BEFORE in error.remedy
     assert len(server.requests) == requests
     assert files_in(cache) == []
 
 
-def test_another_archive_is_thrown_away(archives, server, cache):
+def test_another_file_is_discarded(archives, server, cache):
     server.answer = server.other(b"<html>Log in</html>")
     wrong = hashlib.sha256(b"<html>Log in</html>").hexdigest()
-    assert failure(archives) == (
-        "The server sent another archive 0.6.0.zip than the published one.\n"
-        f"  url: {server.url}0.6.0.zip\n"
-        f"  expected: sha256 {SHA}\n"
-        f"  found: sha256 {wrong}, 19 bytes\n"
-        "It was thrown away. A proxy or a login page may have answered instead"
-        f" of the server. {OTHER_SERVER}"
-    )
+    error = failure(archives)
+    assert "not the published archive 0.6.0.zip" in error.what
+    assert error.facts == {
+        "url": f"{server.url}0.6.0.zip",
+        "expected": f"sha256 {SHA}",
+        "found": f"sha256 {wrong}, 19 bytes",
+    }
+    assert "A proxy or a login page" in error.remedy
+    assert OTHER_SERVER in error.remedy
     assert len(server.requests) == 4
     assert files_in(cache) == []
 
 
-def test_a_damaged_archive_stays_until_there_is_a_better_one(
+def test_a_damaged_archive_stays_until_it_can_be_replaced(
     archives, server, cache
 ):
     path = cache / SHA[:16] / "0.6.0.zip"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"damaged")
     server.answer = server.status(404)
-    assert "404 Not Found" in failure(archives)
+    assert failure(archives).facts["found"] == "404 Not Found"
     assert path.read_bytes() == b"damaged"
     server.answer = server.complete
     assert archives.archive(R6).read_bytes() == ARCHIVE
@@ -138,12 +141,7 @@ def test_a_connection_that_always_breaks(
     archives, server, cache, answer, cause
 ):
     server.answer = getattr(server, answer)
-    assert failure(archives) == (
-        "The archive 0.6.0.zip can't be downloaded.\n"
-        f"  url: {server.url}0.6.0.zip\n"
-        f"  cause: {cause}\n"
-        f"{OTHER_SERVER} {FETCH_BEFORE}"
-    )
+    assert_not_downloaded(failure(archives), f"{server.url}0.6.0.zip", cause)
     assert len(server.requests) == 4
     assert files_in(cache) == []
 
@@ -159,47 +157,43 @@ def test_nobody_listens(installed, server, cache):
     try:
         raise KeyError("unrelated")
     except KeyError:
-        message = failure(archives)
-    assert message == (
-        "The archive 0.6.0.zip can't be downloaded.\n"
-        f"  url: http://***@127.0.0.1:{port}/0.6.0.zip\n"
-        f"  cause: {os.strerror(errno.ECONNREFUSED)}\n"
-        f"{OTHER_SERVER} {FETCH_BEFORE}"
+        error = failure(archives)
+    assert_not_downloaded(
+        error,
+        f"http://***@127.0.0.1:{port}/0.6.0.zip",
+        os.strerror(errno.ECONNREFUSED),
     )
+    assert "secret" not in str(error)
 
 
 def test_a_server_that_falls_silent(archives, server, cache, monkeypatch):
     monkeypatch.setattr(download, "TIMEOUT_S", (10, 0.1))
     server.answer = server.slow(0.3)
-    assert failure(archives) == (
-        "The archive 0.6.0.zip can't be downloaded.\n"
-        f"  url: {server.url}0.6.0.zip\n"
-        "  cause: timed out\n"
-        f"{OTHER_SERVER} {FETCH_BEFORE}"
+    assert_not_downloaded(
+        failure(archives), f"{server.url}0.6.0.zip", "timed out"
     )
     assert len(server.requests) == 4
 
 
-def test_a_host_that_can_not_be_is_an_error(installed, server, cache):
+def test_an_impossible_host_is_an_error(installed, server, cache):
     installed.publish("0.6.0.zip", ARCHIVE)
     url = f"http://{'a' * 70}.invalid"
     archives = Store.locate(url=url, cache=cache)
-    assert failure(archives).startswith(
-        "The archive 0.6.0.zip can't be downloaded.\n"
-        f"  url: {url}/0.6.0.zip\n"
-        "  cause: "
-    )
+    error = failure(archives)
+    assert error.facts["cause"]
+    assert_not_downloaded(error, f"{url}/0.6.0.zip", error.facts["cause"])
 
 
 def test_a_cache_that_is_a_file(archives, server, cache):
     cache.write_text("a file")
-    assert failure(archives) == (
-        "The archive 0.6.0.zip can't be stored in the cache.\n"
-        f"  cache: {cache}\n"
-        "  expected: a folder that can be written\n"
-        "  found: Not a directory\n"
-        f"{OTHER_CACHE}"
-    )
+    error = failure(archives)
+    assert error.what == "The archive 0.6.0.zip can't be stored in the cache."
+    assert error.facts == {
+        "cache": cache,
+        "expected": "a writable folder",
+        "found": "Not a directory",
+    }
+    assert OTHER_CACHE in error.remedy
     assert server.requests == []
     assert cache.read_text() == "a file"
 
@@ -212,13 +206,14 @@ def test_a_full_disk(archives, server, cache, monkeypatch, number):
             raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("pooch.downloaders.open", Full, raising=False)
-    assert failure(archives) == (
-        "There is no room for the archive 0.6.0.zip.\n"
-        f"  cache: {cache}\n"
-        "  expected: some free disk space\n"
-        f"  found: {os.strerror(number)}\n"
-        f"{OTHER_CACHE}"
-    )
+    error = failure(archives)
+    assert error.what == "There is no room for the archive 0.6.0.zip."
+    assert error.facts == {
+        "cache": cache,
+        "expected": "some free disk space",
+        "found": os.strerror(number),
+    }
+    assert OTHER_CACHE in error.remedy
     assert files_in(cache) == []
 
 
@@ -257,7 +252,9 @@ def test_progress_is_shown_on_a_terminal(
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_progress_is_for_a_terminal_that_asked(archives, monkeypatch, terminal):
+def test_progress_needs_a_terminal_and_a_request(
+    archives, monkeypatch, terminal
+):
     stream = Terminal() if terminal else io.StringIO()
     monkeypatch.setattr("sys.stderr", stream)
     archives.obtain(R6, progress=not terminal)

@@ -14,12 +14,12 @@ from packaging.version import Version
 from pytest_nlam_compat.checkpoints import walk
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.references import registry
-from pytest_nlam_compat.references.format import Archive
 from pytest_nlam_compat.references.reference import Reference
+from pytest_nlam_compat.references.release_archive import ReleaseArchive
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 LISTED = registry.read(FIXTURES / "registry.txt")
-ARCHIVES = {str(r): Archive(FIXTURES / f"{r}.zip") for r in LISTED}
+ARCHIVES = {str(r): ReleaseArchive(FIXTURES / f"{r}.zip") for r in LISTED}
 REFERENCES = [
     Reference(archive, case)
     for archive in ARCHIVES.values()
@@ -190,7 +190,7 @@ def test_the_checkpoint_is_that_of_the_trainer(reference, tree_of):
 
 
 @each
-def test_args_are_those_of_the_release_s_own_parser(reference, tree_of):
+def test_args_are_those_of_the_parser_of_the_release(reference, tree_of):
     release = str(reference.release)
     found = checkpoint_of(reference, tree_of)["hyper_parameters"]
     assert set(found) == HYPER_PARAMETERS.get(release, {"args", "config"})

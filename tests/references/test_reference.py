@@ -1,4 +1,4 @@
-"""What a reference gives out, of the real ones."""
+"""The content of real references."""
 
 import datetime
 
@@ -8,11 +8,12 @@ import torch
 from packaging.version import Version
 
 from pytest_nlam_compat.references.reference import (
+    MOMENTS,
+    SAMPLES,
     graph_format,
     read_graph,
     write_graph,
 )
-from pytest_nlam_compat.references.trace import MOMENTS, SAMPLES
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ def test_goldens_are_rollouts_in_both_precisions(flat):
 def test_a_group_is_what_is_below_a_name(flat):
     assert flat.group("golden") == {}
     assert set(flat.group("resume")) == {"loss", "parameters"}
-    assert flat.group("graph_as_fed") == flat.graph_as_fed == {}
+    assert flat.group("graph_as_fed") == flat.scaled_edge_features == {}
 
 
 def test_boundary_nodes_keep_their_states(flat):
@@ -256,8 +257,10 @@ def test_the_format_of_a_graph(tmp_path, text, kind):
     assert graph_format(tmp_path) == kind
 
 
-def test_edge_features_of_early_releases_as_they_were_fed(reference_of):
-    fed = reference_of("0.3.0-graph_lam").graph_as_fed
-    assert set(fed) == {"g2m_features", "m2g_features", "m2m_features"}
-    assert fed["g2m_features"].shape == (48, 3)
-    assert [tuple(level.shape) for level in fed["m2m_features"]] == [(40, 3)]
+def test_edge_features_that_early_releases_received(reference_of):
+    received = reference_of("0.3.0-graph_lam").scaled_edge_features
+    assert set(received) == {"g2m_features", "m2g_features", "m2m_features"}
+    assert received["g2m_features"].shape == (48, 3)
+    assert [tuple(level.shape) for level in received["m2m_features"]] == [
+        (40, 3)
+    ]

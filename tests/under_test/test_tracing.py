@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from pytest_nlam_compat.references.trace import (
+from pytest_nlam_compat.references.reference import (
     MOMENTS,
     SAMPLES,
     Call,

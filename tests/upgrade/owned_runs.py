@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_nlam_compat.references.format import Archive
 from pytest_nlam_compat.references.reference import Reference
+from pytest_nlam_compat.references.release_archive import ReleaseArchive
 from pytest_nlam_compat.under_test.dataset_statistics import statistics
 from pytest_nlam_compat.upgrade.dataset_facts import DatasetFacts
 
@@ -52,7 +52,7 @@ def facts_of(reference: Reference) -> DatasetFacts:
 def ids() -> list[str]:
     found = []
     for path in sorted(FIXTURES.glob("*.zip")):
-        archive = Archive(path)
+        archive = ReleaseArchive(path)
         found += [f"{archive.release}-{case}" for case in archive.cases]
         archive.close()
     return found
@@ -66,7 +66,7 @@ class Owner:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._archives: dict[str, Archive] = {}
+        self._archives: dict[str, ReleaseArchive] = {}
         self._cases: dict[str, Owned] = {}
 
     def __call__(self, name: str) -> Owned:
@@ -74,7 +74,7 @@ class Owner:
         if name not in self._cases:
             if release not in self._archives:
                 path = FIXTURES / f"{release}.zip"
-                self._archives[release] = Archive(path)
+                self._archives[release] = ReleaseArchive(path)
             reference = Reference(self._archives[release], case)
             owned = Owned(reference, self._root / name)
             reference.write(owned.folder)

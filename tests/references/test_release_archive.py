@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from packaging.version import Version
 
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.references.format import (
+from pytest_nlam_compat.references.release_archive import (
     INDEX,
-    Archive,
+    ReleaseArchive,
     to_json,
     write_archive,
 )
@@ -30,7 +30,7 @@ def path(tmp_path):
 @pytest.fixture
 def archive(path):
     write_archive(path, HEAD, CASES)
-    opened = Archive(path)
+    opened = ReleaseArchive(path)
     yield opened
     opened.close()
 
@@ -59,7 +59,7 @@ def test_the_index_lists_everything(archive):
     }
 
 
-def test_lists_that_are_given_out_may_be_changed(archive):
+def test_returned_lists_may_be_changed(archive):
     archive.cases.clear()
     archive.void.clear()
     assert archive.cases == ["a", "b"]
@@ -113,7 +113,7 @@ def test_members_are_alike_on_every_system(archive, path):
 def test_any_content_is_kept(tmp_path_factory, cases):
     path = tmp_path_factory.mktemp("any") / "1.0.zip"
     write_archive(path, {"release": "1.0", "void": {}}, cases)
-    archive = Archive(path)
+    archive = ReleaseArchive(path)
     read = {
         case: {name: archive.read(case, name) for name in members}
         for case, members in cases.items()

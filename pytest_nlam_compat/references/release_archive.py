@@ -53,7 +53,7 @@ def write_archive(
 
     Parameters
     ----------
-    path : pathlib.Path
+    path : Path
         Must not exist.
     index : mapping
         Content of ``release.json`` besides what this function adds.
@@ -99,15 +99,12 @@ def to_json(value: Any) -> bytes:
     return (text + "\n").encode()
 
 
-class Archive:
+class ReleaseArchive:
     """The archive of a release, opened and checked for completeness.
-
-    Parameters
-    ----------
-    path : pathlib.Path
 
     Attributes
     ----------
+    path : Path
     index : dict
         Content of ``release.json``.
     release : Version
@@ -115,8 +112,8 @@ class Archive:
     Raises
     ------
     CompatError
-        If the file is no archive of this schema, or has members missing or
-        too many.
+        If the file is no archive of this schema, or if members are missing or
+        not listed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -140,8 +137,8 @@ class Archive:
         schema = index.get("schema") if isinstance(index, dict) else None
         if schema != SCHEMA:
             raise CompatError(
-                f"{self.path.name} has a format that this version does not "
-                "know.",
+                f"{self.path.name} has a format that this version of"
+                " pytest-nlam-compat can't read.",
                 facts={"expected": f"schema {SCHEMA}", "found": schema},
                 remedy="Upgrade pytest-nlam-compat: "
                 "`pip install -U pytest-nlam-compat`.",
@@ -154,7 +151,7 @@ class Archive:
         expected = set(self.index["members"])
         if found != expected:
             raise self._broken(
-                "does not hold what its index lists",
+                "doesn't hold what its index lists",
                 missing=", ".join(sorted(expected - found)) or "nothing",
                 extra=", ".join(sorted(found - expected)) or "nothing",
             )
@@ -179,17 +176,7 @@ class Archive:
         return dict(self.index["void"])
 
     def read(self, case: str, name: str) -> bytes:
-        """Return a member of a case.
-
-        Parameters
-        ----------
-        case, name : str
-
-        Raises
-        ------
-        CompatError
-            If the member is damaged.
-        """
+        """Return a member of a case; a CompatError if it is damaged."""
         try:
             return self._zip.read(f"{case}/{name}")
         except _BROKEN as cause:
@@ -198,14 +185,7 @@ class Archive:
             ) from cause
 
     def extract(self, case: str, prefix: str, into: Path) -> None:
-        """Write the members of a case whose names start with a prefix.
-
-        Parameters
-        ----------
-        case, prefix : str
-        into : pathlib.Path
-            Folder, created; members keep their names below it.
-        """
+        """Write the members whose names start with a prefix into a folder."""
         for member in self.index["members"]:
             folder, _, name = member.partition("/")
             if folder == case and name.startswith(prefix):

@@ -1,0 +1,182 @@
+"""How a CompatError is shown as a failed check, with its cause."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_nlam_compat.errors import CompatError
+
+if TYPE_CHECKING:
+    from pytest_nlam_compat.checks.newer_references import NewerReferences
+    from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis
+    from pytest_nlam_compat.under_test.reference_under_test import (
+        ReferenceUnderTest,
+    )
+
+_EXPLAINED = frozenset(
+    {
+        "batch",
+        "loads",
+        "loss",
+        "native",
+        "outputs",
+        "outputs_float32",
+        "resumes",
+    }
+)
+# Their messages name the cause, unless the outputs are wrong as well.
+_SELF_EXPLAINING = frozenset({"native", "resumes"})
+
+# Of the 30 s that the diagnosis of a reference may take.
+_SEARCH_SECONDS = 15.0
+
+
+@contextmanager
+def fail_without_traceback() -> Iterator[None]:
+    """Turn a CompatError into a failed test that shows its message alone."""
+    __tracebackhide__ = True
+    try:
+        yield
+    except CompatError as error:
+        # Not chained: pytest would print the message once more as a cause.
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
+
+
+class FailureExplainer:
+    """Adds its cause to each failed check, in full once for each cause.
+
+    Diagnosis and search are imported on the first failure.
+
+    Parameters
+    ----------
+    newer : NewerReferences
+        They show the cause where a reference holds no trace.
+    """
+
+    def __init__(self, newer: NewerReferences) -> None:
+        self._newer = newer
+        self._diagnoses: dict[tuple[str, str], Diagnosis | None] = {}
+        self._shown_by: dict[str, str] = {}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_pyfunc_call(
+        self, pyfuncitem: pytest.Function
+    ) -> Generator[None, object, object]:
+        """Run a check; if it fails, add the cause to its message."""
+        try:
+            return (yield)
+        except pytest.fail.Exception as failure:
+            text = self._explained(pyfuncitem, failure.msg or "")
+            if text is None:
+                raise
+            raise pytest.fail.Exception(text, pytrace=False) from None
+
+    def _explained(self, item: pytest.Function, text: str) -> str | None:
+        """Return the message with its cause, None if it has none."""
+        subject: Any = item.funcargs.get("nlam_subject")
+        check = (item.originalname or item.name).removeprefix("test_")
+        if subject is None or check not in _EXPLAINED:
+            return None
+        try:
+            found = self._diagnosis(subject, check)
+        # A broken diagnosis must not hide the failure.
+        except Exception as error:
+            return (
+                f"{text}\n\nThe diagnosis itself failed, please report it: "
+                f"{type(error).__name__}: {error}"
+            )
+        if found is None:
+            return None
+        item.user_properties += [
+            ("nlam_cause", found.cause),
+            ("nlam_cause_kind", found.kind),
+            ("nlam_cause_module", found.module),
+            ("nlam_cause_source", found.source),
+        ]
+        first = self._shown_by.setdefault(found.cause, item.nodeid)
+        if first != item.nodeid:
+            what, _, _ = text.partition("\n")
+            return f"{what}\n  cause: {found.cause}\nSame cause as {first}."
+        facts = [f"  {label}: {f}" for label, f in found.facts().items()]
+        fix = self._suggestion(item, subject)
+        return "\n".join([text, "", "Why:", *facts, *fix])
+
+    def _diagnosis(
+        self, subject: ReferenceUnderTest, check: str
+    ) -> Diagnosis | None:
+        from pytest_nlam_compat.diagnosis.diagnosis import OF_ONE_CHECK
+        from pytest_nlam_compat.diagnosis.explain import explain
+
+        def by_newer() -> Diagnosis | None:
+            newer = self._newer(subject)
+            return self._diagnosis(newer, "outputs") if newer else None
+
+        name = subject.reference.id
+        # Wrong outputs are why all other checks of a reference fail.
+        shared = self._diagnoses.get((name, ""))
+        if shared is not None:
+            return shared
+        if (name, check) not in self._diagnoses:
+            found: Diagnosis | None = explain(subject, check, by_newer)
+            assert found is not None
+            if found.kind not in OF_ONE_CHECK:
+                self._diagnoses[name, ""] = found
+            elif check in _SELF_EXPLAINING and found.kind == "none":
+                found = None
+            self._diagnoses[name, check] = found
+        return self._diagnoses[name, check]
+
+    def _suggestion(
+        self, item: pytest.Function, subject: ReferenceUnderTest
+    ) -> list[str]:
+        """Search for a migration that fixes the failure; return its report."""
+        try:
+            from pytest_nlam_compat.suggest.search import SearchBudget
+            from pytest_nlam_compat.suggest.suggestions import suggest_steps
+
+            budget = SearchBudget(seconds=_SEARCH_SECONDS)
+            with tempfile.TemporaryDirectory() as folder, _no_stderr():
+                found = suggest_steps(
+                    [subject], Path(folder), budget, self._newer
+                )
+        # For example a reference that can't be read: the failure says so.
+        except CompatError:
+            return []
+        except Exception as error:
+            return [
+                "",
+                "The search for a fix failed, please report it: "
+                f"{type(error).__name__}: {error}",
+            ]
+        if not found.verified:
+            return []
+        item.user_properties += [
+            ("nlam_suggestion", step.python()) for step in found.steps
+        ]
+        return [
+            "",
+            "How to fix it:",
+            found.report(),
+            "`nlam-compat suggest --write` proves it on all references and "
+            "adds it to the migrations of the repository.",
+        ]
+
+
+@contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Drop what the code under test logs about each model that is tried."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
