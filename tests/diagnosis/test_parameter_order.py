@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from pytest_nlam_compat.diagnosis.ordering import reorderings
+from pytest_nlam_compat.diagnosis.parameter_order import reorderings
 from pytest_nlam_compat.migrations import Optimizer, Reorder, SavedRun
 
 
@@ -68,7 +68,7 @@ def test_not_within_all_of_them_is_no_pattern():
     }
 
 
-def test_other_parameters_are_not_for_an_order_to_mend():
+def test_other_parameters_can_not_be_reordered():
     assert reorderings(run_of(["a.w"]), tree(["b.w"])) == ()
 
 

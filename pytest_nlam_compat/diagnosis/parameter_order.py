@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from pytest_nlam_compat.diagnosis.patterns import generalise, one_pattern
+from pytest_nlam_compat.diagnosis.name_patterns import generalise, one_pattern
 from pytest_nlam_compat.migrations import Operation, Reorder
 
 if TYPE_CHECKING:
@@ -15,30 +14,20 @@ if TYPE_CHECKING:
     from pytest_nlam_compat.migrations import SavedRun
 
 
-def reorderings(run: SavedRun, module: nn.Module) -> tuple[Operation, ...]:
-    """Find what puts the parameters of a run into the order of a model.
+def reorderings(run: SavedRun, model: nn.Module) -> tuple[Operation, ...]:
+    """Find operations that give a run the parameter order of a model.
 
-    Parameters
-    ----------
-    run : SavedRun
-    module : torch.nn.Module
-        That takes its weights.
-
-    Returns
-    -------
-    tuple of Operation
-        None where the order is right, where there is no optimizer, and where
-        the model does not name the same parameters: its loader renames them.
+    None where the order is right, where there is no optimizer, and where the
+    model does not name the same parameters: its loader renames them.
     """
-    wanted = [name for name, _ in module.named_parameters()]
+    wanted = [name for name, _ in model.named_parameters()]
     names = run.optimizers[0].names if run.optimizers else wanted
     if names == wanted or set(names) != set(wanted):
         return ()
-    moves = _moves("", names, wanted)
-    found = _with_patterns(moves, wanted)
-    if _after(found, run) == wanted:
+    found = _with_patterns(_moves("", names, wanted), wanted)
+    if _names_after(found, run) == wanted:
         return found
-    return tuple(Reorder(*move) for move in _pairs(names, wanted))
+    return tuple(Reorder(*move) for move in _fewest_moves(names, wanted))
 
 
 def _moves(
@@ -49,7 +38,7 @@ def _moves(
     dot = f"{parent}." if parent else ""
     found = [
         (f"{dot}{child}", f"{dot}{before}")
-        for child, before in _pairs(list(then), list(now))
+        for child, before in _fewest_moves(list(then), list(now))
     ]
     for child, inside in now.items():
         if inside != [""]:
@@ -66,7 +55,7 @@ def _children(names: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-def _pairs(
+def _fewest_moves(
     names: Sequence[str], wanted: Sequence[str]
 ) -> list[tuple[str, str]]:
     """Say which to move before which, as few as possible.
@@ -89,21 +78,20 @@ def _pairs(
 
 
 def _longest_rising(numbers: Sequence[int]) -> list[int]:
-    """Return a longest rising subsequence, by patience sorting.
+    """Return a longest rising subsequence.
 
     Of several it is the one of the largest numbers: what comes earlier now is
     what is moved.
     """
-    ends: list[int] = []
-    came_from: dict[int, int | None] = {}
-    for number in (-number for number in reversed(numbers)):
-        pile = bisect_left(ends, number)
-        came_from[number] = ends[pile - 1] if pile else None
-        ends[pile : pile + 1] = [number]
-    found = ends[-1:]
-    while found and (earlier := came_from[found[-1]]) is not None:
-        found.append(earlier)
-    return [-number for number in found]
+
+    def longest(found: Iterable[list[int]]) -> list[int]:
+        return max(found, key=lambda one: (len(one), one), default=[])
+
+    starting_with: dict[int, list[int]] = {}
+    for number in reversed(numbers):
+        later = (f for first, f in starting_with.items() if first > number)
+        starting_with[number] = [number, *longest(later)]
+    return longest(starting_with.values())
 
 
 def _with_patterns(
@@ -130,7 +118,7 @@ def _with_patterns(
     return tuple(found)
 
 
-def _after(operations: Sequence[Operation], run: SavedRun) -> list[str]:
+def _names_after(operations: Sequence[Operation], run: SavedRun) -> list[str]:
     for operation in operations:
         run = operation.apply(run)
     return run.optimizers[0].names

@@ -6,17 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from pytest_nlam_compat.diagnosis.trace import (
-    column_moments,
-    fingerprint,
-    record,
-)
 from pytest_nlam_compat.references.reference import (
     MOMENTS,
     SAMPLES,
     Call,
     Trace,
     kind_of,
+)
+from pytest_nlam_compat.under_test.tracing import (
+    column_moments,
+    fingerprint,
+    record_trace,
 )
 
 NODES, HIDDEN = 40, 6
@@ -69,7 +69,7 @@ def close(one, other):
 
 
 def test_calls_are_in_the_order_in_which_they_ended(model, inputs):
-    trace = record(model, lambda: model(*inputs))
+    trace = record_trace(model, lambda: model(*inputs))
     assert trace.calls == [
         Call("mlp.0", "Linear", (0,), (1,)),
         Call("mlp.1", "SiLU", (1,), (2,)),
@@ -82,7 +82,7 @@ def test_calls_are_in_the_order_in_which_they_ended(model, inputs):
 
 
 def test_a_row_holds_entries_and_moments(model, inputs):
-    trace = record(model, lambda: model(*inputs))
+    trace = record_trace(model, lambda: model(*inputs))
     tensor = torch.cat(inputs, dim=-1)
     flat = tensor.reshape(-1)
     weight = torch.arange(1, 201) / 200
@@ -97,7 +97,7 @@ def test_a_row_holds_entries_and_moments(model, inputs):
 
 
 def test_columns_are_of_what_no_module_put_out(model, inputs):
-    trace = record(model, lambda: model(*inputs))
+    trace = record_trace(model, lambda: model(*inputs))
     # What was concatenated, and what was added to on the way.
     assert set(trace.columns) == {0, 3}
     tensor = torch.cat(inputs, dim=-1)
@@ -109,28 +109,28 @@ def test_columns_are_of_what_no_module_put_out(model, inputs):
 
 def test_inputs_that_were_swapped_show_as_columns(model, inputs):
     states, forcing = inputs
-    before = record(model, lambda: model(states, forcing))
-    after = record(model, lambda: model(forcing, states))
+    before = record_trace(model, lambda: model(states, forcing))
+    after = record_trace(model, lambda: model(forcing, states))
     assert not close(after.columns[0], before.columns[0])
     assert close(after.columns[0][:, [2, 3, 4, 0, 1]], before.columns[0])
 
 
 def test_two_runs_give_equal_traces(model, inputs):
-    first = record(model, lambda: model(*inputs))
-    assert same(first, record(model, lambda: model(*inputs)))
+    first = record_trace(model, lambda: model(*inputs))
+    assert same(first, record_trace(model, lambda: model(*inputs)))
     assert not model.head._forward_hooks
     assert not model.head._forward_pre_hooks
 
 
 @pytest.mark.parametrize("entry", [0, 1, 117, 239])
 def test_a_difference_of_1e_9_shows_where_it_was_made(model, inputs, entry):
-    before = record(model, lambda: model(*inputs))
+    before = record_trace(model, lambda: model(*inputs))
 
     def change(module, args, output):
         output.view(-1)[entry] += 1e-9
 
     handle = model.mlp[0].register_forward_hook(change)
-    after = record(model, lambda: model(*inputs))
+    after = record_trace(model, lambda: model(*inputs))
     handle.remove()
     differs = (before.rows != after.rows).any(dim=1).tolist()
     # Its input does not; its output does, and what comes after.
@@ -172,8 +172,8 @@ def test_a_permutation_of_nodes_shows(nodes, seed, chance):
 def test_nodes_that_were_swapped_show_in_the_first_row(model, inputs):
     order = torch.arange(NODES)
     order[[17, 18]] = order[[18, 17]]
-    before = record(model, lambda: model(*inputs))
-    after = record(model, lambda: model(*(x[order] for x in inputs)))
+    before = record_trace(model, lambda: model(*inputs))
+    after = record_trace(model, lambda: model(*(x[order] for x in inputs)))
     assert (before.rows != after.rows).any(dim=1).all()
     # The columns tell that no more than the order is another.
     for row, moments in before.columns.items():
@@ -194,7 +194,7 @@ def test_tensors_are_found_in_containers():
     def run():
         outer[0](tensors, index=torch.arange(3), extra={"a": [random(4)]})
 
-    trace = record(outer, run)
+    trace = record_trace(outer, run)
     # Neither integers nor empty tensors; a vector has no columns.
     assert trace.calls == [Call("0", "Odd", (0, 1, 2), (3,))]
     assert trace.shapes == [(2, 3), (2, 3), (4,), (2, 3)]
@@ -208,7 +208,9 @@ class InPlace(nn.Module):
 
 def test_inputs_are_taken_before_a_module_changes_them():
     outer = nn.Sequential(InPlace())
-    trace = record(outer, lambda: outer(torch.ones(3, dtype=torch.float64)))
+    trace = record_trace(
+        outer, lambda: outer(torch.ones(3, dtype=torch.float64))
+    )
     assert trace.rows[:, 0].tolist() == [1.0, 2.0]
 
 
@@ -219,7 +221,7 @@ class Recursive(nn.Module):
 
 def test_calls_inside_of_a_call_keep_their_inputs():
     outer = nn.Sequential(Recursive())
-    trace = record(outer, lambda: outer(torch.zeros(3)))
+    trace = record_trace(outer, lambda: outer(torch.zeros(3)))
     assert [(c.inputs, c.outputs) for c in trace.calls] == [
         ((2,), (2,)),
         ((1,), (2,)),
@@ -229,7 +231,7 @@ def test_calls_inside_of_a_call_keep_their_inputs():
 
 def test_a_tensor_of_another_shape_is_another(inputs):
     outer = nn.Sequential(nn.Flatten(0))
-    trace = record(outer, lambda: outer(inputs[0]))
+    trace = record_trace(outer, lambda: outer(inputs[0]))
     assert trace.calls == [Call("0", "Flatten", (0,), (1,))]
     assert trace.shapes == [(40, 3), (120,)]
     assert torch.equal(trace.rows[0], trace.rows[1])
@@ -238,7 +240,7 @@ def test_a_tensor_of_another_shape_is_another(inputs):
 def test_a_module_called_twice_has_two_calls(model):
     outer = nn.Sequential(model.head)
     x, y = random(3, HIDDEN), random(3, HIDDEN, seed=1)
-    trace = record(outer, lambda: (outer[0](x), outer[0](y), outer[0](x)))
+    trace = record_trace(outer, lambda: (outer[0](x), outer[0](y), outer[0](x)))
     assert [call.inputs for call in trace.calls] == [(0,), (2,), (0,)]
 
 
@@ -247,14 +249,14 @@ def test_hooks_are_removed_when_the_run_fails(model):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        record(model, fail)
+        record_trace(model, fail)
     for module in model.modules():
         assert not module._forward_hooks
         assert not module._forward_pre_hooks
 
 
 def test_nothing_called_is_an_empty_trace(model):
-    trace = record(model, lambda: None)
+    trace = record_trace(model, lambda: None)
     assert same(trace, Trace())
     assert trace.rows.shape == (0, SAMPLES + MOMENTS)
 
@@ -280,5 +282,5 @@ def test_a_generated_class_gives_equal_traces(inputs):
         return nn.Sequential(kind(nn.SiLU()))
 
     model = build()
-    trace = record(model, lambda: model(inputs[0]))
+    trace = record_trace(model, lambda: model(inputs[0]))
     assert [call.kind for call in trace.calls] == ["SiLU", "Sequential"]

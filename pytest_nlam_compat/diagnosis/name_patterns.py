@@ -1,4 +1,4 @@
-"""Few patterns for many names."""
+"""Renames and patterns that say in few words what happened to many names."""
 
 from __future__ import annotations
 
@@ -7,29 +7,17 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pytest_nlam_compat.migrations import Operation, Rename
 from pytest_nlam_compat.migrations.operations.segments import match
 
-Described = tuple[str, str, tuple[Operation, ...]]
+Operations = tuple[Operation, ...]
+Described = tuple[str, str, Operations]
 
 
 def generalise(names: Iterable[str], everything: Collection[str]) -> list[str]:
-    """Find patterns that name some tensors in full, and no others.
-
-    Parameters
-    ----------
-    names : iterable of str
-    everything : collection of str
-        All names of the run.
-
-    Returns
-    -------
-    list of str
-        As few as whole segments and common beginnings allow.
-    """
-    wanted = list(names)
+    """Find few patterns that name some tensors in full, and no others."""
     groups: dict[tuple[int, str], list[str]] = {}
-    for name in wanted:
+    for name in names:
         segments = name.split(".")
-        tail = ".".join(segments[-3:])
-        groups.setdefault((len(segments), tail), []).append(name)
+        end = ".".join(segments[-3:])
+        groups.setdefault((len(segments), end), []).append(name)
     patterns: list[str] = []
     for members in groups.values():
         pattern = one_pattern(members, everything)
@@ -42,42 +30,17 @@ def one_pattern(
 ) -> str | None:
     """Find the pattern that names some things in full, and no others.
 
-    Parameters
-    ----------
-    names : sequence of str
-        With as many segments each.
-    everything : collection of str
-        All that a pattern could name.
-
-    Returns
-    -------
-    str or None
+    All `names` have the same number of segments.
     """
     pattern = _common(names)
-    covered = {n for n in everything if _full(pattern, n)}
+    covered = {n for n in everything if _is_full(pattern, n)}
     return pattern if covered <= set(names) else None
 
 
-def _full(pattern: str, name: str) -> bool:
-    found = match(pattern, name)
-    return found is not None and not found.rest
-
-
-def _common(names: Sequence[str]) -> str:
-    columns = zip(*(name.split(".") for name in names), strict=True)
-    return ".".join(_segment(sorted(set(column))) for column in columns)
-
-
-def _segment(texts: list[str]) -> str:
-    if len(texts) == 1:
-        return texts[0]
-    start = texts[0]
-    while not all(text.startswith(start) for text in texts):
-        start = start[:-1]
-    # ``*`` stands for one character at least.
-    if start in texts:
-        start = start[:-1]
-    return f"{start}*"
+def exchange(one: str, other: str) -> Operations:
+    """Exchange the names of two modules, or of two tensors."""
+    aside = f"{one}_exchanged"
+    return Rename(one, aside), Rename(other, one), Rename(aside, other)
 
 
 def renames(
@@ -100,34 +63,44 @@ def renames(
     groups: dict[tuple[str, str], int] = {}
     for old, new in pairs.items():
         if old != new:
-            key = _modules(old, new, pairs, given)
+            key = _renamed_modules(old, new, pairs, given)
             groups[key] = groups.get(key, 0) + 1
-    if not groups:
-        return []
-    swapped = [
-        (one, other)
+    found: list[Described] = [
+        ("exchanged", f"{one} and {other}", exchange(one, other))
         for one, other in groups
         if (other, one) in groups and one < other
     ]
-    found: list[Described] = []
-    for one, other in swapped:
-        aside = f"{one}_exchanged"
-        operations = (
-            Rename(one, aside),
-            Rename(other, one),
-            Rename(aside, other),
-        )
-        found.append(("exchanged", f"{one} and {other}", operations))
     plain = {
         key: count for key, count in groups.items() if key[::-1] not in groups
     }
     for old, new, count in _merged(plain, given):
         kind = "moved" if _is_moved(old, new) else "renamed"
         text = f"{old} -> {new} ({count} tensors)"
-        whole = any(match(old, n) and not _full(old, n) for n in given)
-        alone = not whole
-        found.append((kind, text, (Rename(old, new, alone=alone),)))
+        whole = any(match(old, n) and not _is_full(old, n) for n in given)
+        found.append((kind, text, (Rename(old, new, alone=not whole),)))
     return found
+
+
+def _is_full(pattern: str, name: str) -> bool:
+    found = match(pattern, name)
+    return found is not None and not found.rest
+
+
+def _common(names: Sequence[str]) -> str:
+    columns = zip(*(name.split(".") for name in names), strict=True)
+    return ".".join(_segment(sorted(set(column))) for column in columns)
+
+
+def _segment(texts: list[str]) -> str:
+    if len(texts) == 1:
+        return texts[0]
+    start = texts[0]
+    while not all(text.startswith(start) for text in texts):
+        start = start[:-1]
+    # ``*`` stands for one character at least.
+    if start in texts:
+        start = start[:-1]
+    return f"{start}*"
 
 
 def _is_moved(old: str, new: str) -> bool:
@@ -138,7 +111,7 @@ def _is_moved(old: str, new: str) -> bool:
     )
 
 
-def _modules(
+def _renamed_modules(
     old: str, new: str, pairs: Mapping[str, str], given: Collection[str]
 ) -> tuple[str, str]:
     """Return the outermost modules that were renamed as a whole."""
@@ -164,12 +137,7 @@ def _merged(
         was, now = old.split("."), new.split(".")
         differ = [i for i in range(min(len(was), len(now))) if was[i] != now[i]]
         place = differ[0] if differ else len(was)
-        key = (
-            place,
-            ".".join(was[place:]),
-            ".".join(now[place:]),
-            ".".join(was[:1]),
-        )
+        key = (place, ".".join(was[place:]), ".".join(now[place:]), was[0])
         alike.setdefault(key, []).append((old, new))
     merged = []
     for (place, was_rest, now_rest, _), members in alike.items():
