@@ -72,7 +72,8 @@ def test_a_broken_diagnosis_does_not_hide_the_failure(project):
 def test_a_broken_search_does_not_hide_the_cause(project):
     project.neural_lam(EPSILON)
     project.write(
-        "conftest.py", BROKEN.replace("diagnosis.explain", "suggest.suggestions")
+        "conftest.py",
+        BROKEN.replace("diagnosis.explain", "suggest.suggestions"),
     )
     result = project.run(*ONE, "--nlam-compat", "-k", "test_outputs[")
     assert failed(result) == {"test_outputs"}
