@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--file",
         metavar="FILE",
         type=Path,
-        help="file *.py to add migrations to (default: where pytest's ini "
+        help="where steps are added, a file *.py (default: where pytest's ini "
         "key nlam_compat_migrations says, nlam_compat_migrations.py without)",
     )
     parser.add_argument(
@@ -119,7 +119,7 @@ def run(arguments: argparse.Namespace) -> int:
             write([step.python() for step in found.steps], place.file)
             print(f"Written to {place.shown}.")
         else:
-            print(f"Add it to {place.shown}, or run this with --write.")
+            print(f"Put it into {place.shown}, or run it again with --write.")
         if place.advice:
             print(place.advice)
     return int(not found.complete)
