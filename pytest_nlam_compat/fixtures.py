@@ -45,11 +45,11 @@ def nlam_subject(
     that the current code makes of it; shared by all tests, so don't change
     them.
     """
-    from pytest_nlam_compat.checks.selecting import selection_of
-    from pytest_nlam_compat.checks.verdict import verdict
+    from pytest_nlam_compat.checks.failures import fail_without_traceback
+    from pytest_nlam_compat.checks.selection import selection_of
 
     selection = selection_of(request.config)
-    with verdict():
+    with fail_without_traceback():
         return selection.subject(
             nlam_reference, tmp_path_factory.mktemp(nlam_reference.id)
         )
@@ -73,9 +73,9 @@ def nlam_model(nlam_subject: ReferenceUnderTest) -> nn.Module:
 
     import torch
 
-    from pytest_nlam_compat.checks.verdict import verdict
+    from pytest_nlam_compat.checks.failures import fail_without_traceback
 
-    with verdict():
+    with fail_without_traceback():
         return copy.deepcopy(nlam_subject.migrated_model(torch.float64))
 
 
@@ -91,10 +91,10 @@ def nlam_check(nlam_reference: Reference) -> Callable[..., None]:
 
     def check(**outputs: Tensor) -> None:
         __tracebackhide__ = True
-        from pytest_nlam_compat.checks.verdict import verdict
+        from pytest_nlam_compat.checks.failures import fail_without_traceback
         from pytest_nlam_compat.judging.grade import grade_outputs
 
-        with verdict():
+        with fail_without_traceback():
             grade_outputs(nlam_reference, outputs).raise_on_failure()
 
     return check

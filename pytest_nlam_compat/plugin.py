@@ -81,18 +81,14 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "nlam_compat: a check against references of neural-lam"
     )
     if config.getoption("nlam_compat"):
-        from pytest_nlam_compat.checks.selecting import add_suite
+        from pytest_nlam_compat.checks.collection import add_suite
 
         add_suite(config)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run checks once for each reference, or for each registry."""
-    if "nlam_reference" in metafunc.fixturenames:
-        from pytest_nlam_compat.checks.selecting import parametrize
+    if {"nlam_reference", "nlam_registry"} & set(metafunc.fixturenames):
+        from pytest_nlam_compat.checks.collection import parametrize
 
         parametrize(metafunc)
-    if "nlam_registry" in metafunc.fixturenames:
-        from pytest_nlam_compat.checks.linting import parametrize_registries
-
-        parametrize_registries(metafunc)

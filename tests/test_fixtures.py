@@ -194,6 +194,6 @@ def test_nothing_selected_is_an_error_and_no_skip(project):
             "  releases: *",
             "  current code: neural-lam 0.7.0",
             "  --nlam-compat-release: <0.1",
-            "Correct the options; without them all are selected.",
+            "Correct the options; without them, all are selected.",
         ]
     )

@@ -148,12 +148,13 @@ def _release(version: str) -> tuple[Version, str]:
     The metadata only ever raises the answer: a pull request that renames a
     marker must not silence the references of the newest release.
     """
-    release, evidence = OLDEST, "none of the markers of later releases"
+    release, evidence = OLDEST, "the absence of later markers"
     for marker in MARKERS:
         if has(marker.module, marker.name) is marker.present:
-            verb = "has" if marker.present else "lacks"
+            module = marker.module.removeprefix("neural_lam.")
+            absence = "" if marker.present else "the absence of "
             release = Version(marker.release)
-            evidence = f"it {verb} {marker.module}.{marker.name}"
+            evidence = f"{absence}{module}.{marker.name}"
             break
     try:
         claimed = Version(version)
@@ -161,5 +162,5 @@ def _release(version: str) -> tuple[Version, str]:
         return release, evidence
     newest = Version(MARKERS[0].release)
     if release < newest <= claimed:
-        return newest, f"its metadata says {version}"
+        return newest, f"its version, {version}"
     return release, evidence

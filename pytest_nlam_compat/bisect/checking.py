@@ -89,7 +89,7 @@ class _Watching:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
-        from pytest_nlam_compat.checks.selecting import selection_of
+        from pytest_nlam_compat.checks.selection import selection_of
 
         current = selection_of(config).adapter.current
         self.result["package"] = str(current.path)
@@ -147,7 +147,7 @@ def main(argv: Sequence[str]) -> int:
     if asked["first"]:
         options.append("-x")
     if not asked["diagnose"]:
-        options.append("-pno:nlam-compat-explaining")
+        options.append("-pno:nlam-compat-explainer")
     status = pytest.main(options, plugins=[watching])
     watching.result["status"] = int(status)
     result.write_text(

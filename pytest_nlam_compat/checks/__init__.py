@@ -5,8 +5,12 @@ A repository that wants them among its own tests writes a file with::
     from pytest_nlam_compat.checks import *
 """
 
-from pytest_nlam_compat.checks.suite import *  # noqa: F403
-from pytest_nlam_compat.checks.suite import __all__ as _checks
-from pytest_nlam_compat.checks.suite import pytestmark
+from importlib import import_module
 
-__all__ = [*_checks, "pytestmark"]
+
+def __getattr__(name: str) -> object:
+    # Not imported before: torch takes seconds, and some commands only want
+    # another module of this package.
+    if name.startswith("__") and name != "__all__":
+        raise AttributeError(name)
+    return getattr(import_module(f"{__name__}.suite"), name)

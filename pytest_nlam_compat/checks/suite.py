@@ -10,16 +10,15 @@ import pytest
 import torch
 from safetensors.torch import save, save_file
 
-from pytest_nlam_compat.checks.linting import (
-    lint_on_reference,
-    lint_registry,
-    moved_on,
-)
-from pytest_nlam_compat.checks.selecting import selection_of
-from pytest_nlam_compat.checks.verdict import verdict
+from pytest_nlam_compat.checks.failures import fail_without_traceback
+from pytest_nlam_compat.checks.selection import selection_of
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.batch_and_loss import judge_batch, judge_loss
 from pytest_nlam_compat.judging.grade import grade
+from pytest_nlam_compat.judging.migration_checks import (
+    judge_migrations,
+    judge_registry,
+)
 from pytest_nlam_compat.judging.optimizer_step import judge_resumed
 from pytest_nlam_compat.numerics.tolerances import FLOAT64
 from pytest_nlam_compat.references.reference import Reference
@@ -60,7 +59,7 @@ def test_opens(
     nlam_reference: Reference, nlam_subject: ReferenceUnderTest
 ) -> None:
     """The raw file is read without running its pickle, bit for bit."""
-    with verdict():
+    with fail_without_traceback():
         found = nlam_subject.raw.state_dict
         recorded = nlam_reference.state_dict
         wrong = sorted(
@@ -92,7 +91,7 @@ def test_native(
     for the newest release only: nothing has changed since, or a loader that
     mends it is still missing.
     """
-    with verdict():
+    with fail_without_traceback():
         try:
             native = nlam_subject.native_model(torch.float64)
             result = grade(nlam_subject, torch.float64, native)
@@ -122,7 +121,7 @@ def test_loads(
     nlam_reference: Reference, nlam_subject: ReferenceUnderTest
 ) -> None:
     """The migrated checkpoint loads strictly into the current model."""
-    with verdict():
+    with fail_without_traceback():
         nlam_subject.migrated_model(torch.float64)
 
 
@@ -133,7 +132,7 @@ def test_outputs(
     record_property: Record,
 ) -> None:
     """A float64 rollout of the migrated run equals the golden."""
-    with verdict():
+    with fail_without_traceback():
         result = grade(nlam_subject, torch.float64)
         _keep_and_raise(result, file_regression, tmp_path, record_property)
 
@@ -148,7 +147,7 @@ def test_outputs_float32(
 
     It sees what float64 can't: a layer in half precision, an autocast.
     """
-    with verdict():
+    with fail_without_traceback():
         result = grade(nlam_subject, torch.float32)
         _keep_and_raise(result, file_regression, tmp_path, record_property)
 
@@ -194,7 +193,7 @@ def test_batch(
     nlam_subject: ReferenceUnderTest, record_property: Record
 ) -> None:
     """Dataset and transfer hooks make the same batch of the raw series."""
-    with verdict():
+    with fail_without_traceback():
         record_property("nlam_share", judge_batch(nlam_subject))
 
 
@@ -202,7 +201,7 @@ def test_loss(
     nlam_subject: ReferenceUnderTest, record_property: Record
 ) -> None:
     """The training loss on the recorded batch is the recorded one."""
-    with verdict():
+    with fail_without_traceback():
         record_property("nlam_share", judge_loss(nlam_subject))
 
 
@@ -213,7 +212,7 @@ def test_resumes(
 
     One AdamW step of the migrated optimizer on the recorded batch.
     """
-    with verdict():
+    with fail_without_traceback():
         result = judge_resumed(nlam_subject)
         record_property("nlam_share", result.share)
         for name, why in result.left_out.items():
@@ -221,24 +220,15 @@ def test_resumes(
 
 
 def test_registry(nlam_registry: str, request: pytest.FixtureRequest) -> None:
-    """The steps of a registry have ids, reasons and an order."""
-    with verdict():
-        lint_registry(nlam_registry, selection_of(request.config))
+    """The migrations of a registry have ids, reasons and an order."""
+    with fail_without_traceback():
+        judge_registry(nlam_registry, selection_of(request.config).migrations)
 
 
 def test_migrations(
-    nlam_subject: ReferenceUnderTest,
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
+    nlam_subject: ReferenceUnderTest, request: pytest.FixtureRequest
 ) -> None:
-    """Each step on the way fits, and the last reaches the current layout."""
-    with verdict():
-        config = request.config
-        lint_on_reference(
-            nlam_subject,
-            lambda: moved_on(
-                config,
-                selection_of(config),
-                lambda: tmp_path_factory.mktemp("layout"),
-            ),
-        )
+    """Each migration fits, and the last one reaches the current layout."""
+    with fail_without_traceback():
+        selection = selection_of(request.config)
+        judge_migrations(nlam_subject, lambda: selection.layout_changed)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pytest_nlam_compat.errors import CompatError
 
 if TYPE_CHECKING:
-    import pytest
+    from pytest_nlam_compat.checks.pytest_config import PytestSetup
 
 NAME = "migration"
 HELP = "Write migrations of a repository: new NAME."
@@ -153,48 +153,25 @@ class _Place:
 
 
 def _place() -> _Place:
-    question = _Question()
-    import pytest
+    from pytest_nlam_compat.checks.pytest_config import read_setup
 
-    # Without options and conftest files: nothing is run here.
-    status = pytest.main(
-        ["-o", "addopts=", "--noconftest", "-p", "nlam_compat"], [question]
-    )
-    if question.root is None:
-        raise CompatError(
-            "pytest can't be configured here.",
-            facts={"status": int(status)},
-            remedy="Run pytest, and mend what it tells.",
-        )
+    setup = read_setup()
     here = Path.cwd()
-    if not question.key:
-        folder = question.root / DEFAULT
-        return _Place(_relative(folder, here), _advice(question))
-    path = question.root / question.key
-    if path.is_dir() or ("/" in question.key and path.suffix != ".py"):
+    if not setup.migrations:
+        folder = setup.root / DEFAULT
+        return _Place(_relative(folder, here), _advice(setup))
+    path = setup.root / setup.migrations
+    if path.is_dir() or ("/" in setup.migrations and path.suffix != ".py"):
         return _Place(_relative(path, here))
-    package = _package(question.key)
+    package = _package(setup.migrations)
     if package is None:
         raise CompatError(
             f"{KEY} names one file, and a new step gets a file of its own.",
-            facts={KEY: question.key},
+            facts={KEY: setup.migrations},
             remedy="Move that file into a folder and name the folder, or "
             "write the step into it.",
         )
     return _Place(_relative(package, here))
-
-
-class _Question:
-    """Asks pytest for its configuration, and lets it do nothing."""
-
-    root: Path | None = None
-    file: Path | None = None
-    key = ""
-
-    def pytest_cmdline_main(self, config: pytest.Config) -> int:
-        self.root, self.file = config.rootpath, config.inipath
-        self.key = config.getini(KEY)
-        return 0
 
 
 def _package(name: str) -> Path | None:
@@ -221,9 +198,8 @@ def _package(name: str) -> Path | None:
     return Path(spec.submodule_search_locations[0])
 
 
-def _advice(question: _Question) -> str:
-    assert question.root is not None
-    file = question.file or question.root / "pytest.ini"
+def _advice(setup: PytestSetup) -> str:
+    file = setup.file or setup.root / "pytest.ini"
     section, value = _SECTIONS.get(file.name) or _SECTIONS[".ini"]
     return (
         f"Tell pytest where it is, in {file.name}:\n"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pytest_nlam_compat.errors import CompatError
 
 if TYPE_CHECKING:
-    from pytest_nlam_compat.checks.selecting import Selection
+    from pytest_nlam_compat.checks.selection import Selection
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,
     )
@@ -86,15 +86,17 @@ def run(arguments: argparse.Namespace) -> int:
         There is no code, reference or readable file of steps.
     """
     with _without_prefix():
-        from pytest_nlam_compat.checks.asking import ask
+        from pytest_nlam_compat.checks.selection import load_selection
 
-        asked = ask(_options(arguments))
+        selection = load_selection(_options(arguments))
     from pytest_nlam_compat.migrations.writing import place_for, write
     from pytest_nlam_compat.suggest.suggest import suggest_steps
 
-    place = place_for(asked.named, asked.root, arguments.file)
-    own = (*asked.selection.migrations, *place.unnamed)
-    selection = replace(asked.selection, migrations=own)
+    place = place_for(
+        selection.migrations_source, selection.root, arguments.file
+    )
+    own = (*selection.migrations, *place.unnamed)
+    selection = replace(selection, migrations=own)
     count = len(selection.references)
     print(f"{count} reference{'s' if count > 1 else ''}", flush=True)
     if own:

@@ -1,4 +1,4 @@
-"""What the importable neural_lam is taken for, and why."""
+"""Which release the importable neural_lam is detected as, and why."""
 
 import importlib.metadata
 import subprocess
@@ -35,7 +35,7 @@ def test_the_installed_release_is_recognised(current):
         version=importlib.metadata.version("neural-lam"),
         path=Path(neural_lam.__file__).parent,
         release=Version("0.7.0"),
-        evidence="it has neural_lam.train_model.build_predictor",
+        evidence="train_model.build_predictor",
     )
 
 
@@ -45,44 +45,44 @@ def test_markers_are_newest_first():
     assert releases[-1] > OLDEST
 
 
-# What a development install may lack or have, and what it is taken for then.
+# What a development install may lack or have, and what it is detected as.
 HISTORY = [
     # A build of 0.7.0, whatever its metadata says.
-    ([], "0.7.0", "0.7.0", "it has neural_lam.train_model.build_predictor"),
-    ([], "unknown", "0.7.0", "it has neural_lam.train_model.build_predictor"),
-    ([], "0.5.1", "0.7.0", "it has neural_lam.train_model.build_predictor"),
-    ([], "0.8.0", "0.7.0", "it has neural_lam.train_model.build_predictor"),
+    ([], "0.7.0", "0.7.0", "train_model.build_predictor"),
+    ([], "unknown", "0.7.0", "train_model.build_predictor"),
+    ([], "0.5.1", "0.7.0", "train_model.build_predictor"),
+    ([], "0.8.0", "0.7.0", "train_model.build_predictor"),
     # Between 0.6.0 and 0.7.0: before #688.
     (
         ["0.7.0"],
         "0.6.1.dev9",
         "0.6.0",
-        "it has neural_lam.utils.zero_index_g2m",
+        "utils.zero_index_g2m",
     ),
-    (["0.7.0"], "unknown", "0.6.0", "it has neural_lam.utils.zero_index_g2m"),
+    (["0.7.0"], "unknown", "0.6.0", "utils.zero_index_g2m"),
     # A pull request on 0.7.0 or later that renamed the marker.
-    (["0.7.0"], "0.7.0", "0.7.0", "its metadata says 0.7.0"),
-    (["0.7.0"], "0.7.1.dev3+g1", "0.7.0", "its metadata says 0.7.1.dev3+g1"),
-    (["0.7.0", "0.6.0"], "1.0", "0.7.0", "its metadata says 1.0"),
+    (["0.7.0"], "0.7.0", "0.7.0", "its version, 0.7.0"),
+    (["0.7.0"], "0.7.1.dev3+g1", "0.7.0", "its version, 0.7.1.dev3+g1"),
+    (["0.7.0", "0.6.0"], "1.0", "0.7.0", "its version, 1.0"),
     # Releases that came before.
     (
         ["0.7.0", "0.6.0"],
         "0.5.0",
         "0.5.0",
-        "it lacks neural_lam.config.DatastoreKindStr",
+        "the absence of config.DatastoreKindStr",
     ),
     (
         ["0.7.0", "0.6.0", "0.5.0"],
         "0.4.0",
         "0.4.0",
-        "none of the markers of later releases",
+        "the absence of later markers",
     ),
     # Older metadata never lowers the answer to a release without a marker.
     (
         ["0.7.0", "0.6.0", "0.5.0"],
         "0.3.0",
         "0.4.0",
-        "none of the markers of later releases",
+        "the absence of later markers",
     ),
 ]
 

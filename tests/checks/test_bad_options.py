@@ -54,7 +54,7 @@ def test_release_that_is_no_specifier_is_an_error(project, found):
     result = project.run("--nlam-compat", f"--nlam-compat-release={found}")
 
     assert refused(result) == [
-        "ERROR: The releases can't be told from --nlam-compat-release.",
+        "ERROR: --nlam-compat-release is not a version specifier.",
         "  expected: a version specifier (PEP 440), such as '>=0.5' or "
         "'==0.6.0'",
         f"  found: {found}",
@@ -77,7 +77,7 @@ def test_nothing_selected_is_an_error_that_shows_the_selection(project):
         "  current code: neural-lam 0.7.0",
         "  --nlam-compat-release: >=0.6",
         "  --nlam-compat-case: graph_efficientnet",
-        "Correct the options; without them all are selected.",
+        "Correct the options; without them, all are selected.",
     ]
 
 
@@ -136,7 +136,7 @@ def test_impossible_option_ends_a_run_without_the_flag_the_same(project):
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.assert_outcomes(errors=1)
     assert [line for line in result.errlines if line] == [
-        "ERROR: The releases can't be told from --nlam-compat-release.",
+        "ERROR: --nlam-compat-release is not a version specifier.",
         "  expected: a version specifier (PEP 440), such as '>=0.5' or "
         "'==0.6.0'",
         "  found: foo",

@@ -59,8 +59,8 @@ def test_each_check_has_an_id_of_check_release_and_case(green):
 def test_header_names_code_device_references_and_their_source(green):
     green.stdout.fnmatch_lines(
         [
-            "nlam-compat: neural-lam 0.7.0 at *neural_lam, taken for 0.7.0 "
-            "since it has neural_lam.train_model.build_predictor",
+            "nlam-compat: neural-lam 0.7.0 (detected by "
+            "train_model.build_predictor) at *neural_lam",
             "nlam-compat: torch * on cpu (* thread*)",
             "nlam-compat: 3 references of 0.6.0, 0.7.0, from fixtures/ of the "
             f"checkout {CHECKOUT}",
@@ -190,7 +190,7 @@ def test_references_newer_than_the_current_code_are_named(project):
     assert result.ret == 0
     result.stdout.fnmatch_lines(
         [
-            "nlam-compat: neural-lam 0.6.1 at *, taken for * since *",
+            "nlam-compat: neural-lam * (detected by *, installed as 0.6.1)*",
             "nlam-compat: left out, newer than the current code: 0.7.0",
         ]
     )

@@ -98,8 +98,8 @@ def test_a_step_that_is_only_begun_is_told(project):
         [
             "The migrations of this repository are not in order.",
             "  step 0.8.0-grid-update: Has no reason yet.",
-            "Mend the steps. A step that is published stays as it is: write "
-            "another one.",
+            "Fix them. Published migrations never change: add another one "
+            "instead.",
         ]
     )
 
@@ -119,7 +119,7 @@ def test_a_step_that_matches_nothing_is_told(project):
     result.stdout.fnmatch_lines(
         [
             "*test_migrations[[]0.7.0-graph_lam[]]*",
-            "0.7.0-graph_lam: the migrations on its way are not in order.",
+            "0.7.0-graph_lam: migrations for it are not in order.",
             "  step 0.8.0-grid-update: Nothing in the saved run matches "
             f"'{pattern}'.",
         ]
@@ -330,7 +330,7 @@ def test_half_a_segment_in_its_steps_is_told(project):
     result.stdout.fnmatch_lines(
         [
             "*test_migrations[[]0.7.0-graph_lam[]]*",
-            "0.7.0-graph_lam: the migrations on its way are not in order.",
+            "0.7.0-graph_lam: migrations for it are not in order.",
             "  step 2 (rename): Takes "
             "'forecaster.predictor.encoding_grid_mlp_extra' for "
             "'forecaster.predictor.encoding_grid_mlp': not a whole segment.",

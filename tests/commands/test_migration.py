@@ -208,5 +208,5 @@ def test_a_configuration_that_pytest_refuses(repository):
     assert result.stderr.endswith(
         "pytest can't be configured here.\n"
         "  status: 4\n"
-        "Run pytest, and mend what it tells.\n"
+        "Run `pytest --nlam-compat`, and fix the error it shows.\n"
     )

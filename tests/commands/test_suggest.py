@@ -165,7 +165,7 @@ def test_the_adapter_of_the_repository_is_asked(project, suggested):
     assert void == (
         "  0.7.0-graph_lam is void: the adapter of this repository says so"
     )
-    assert last == "Correct the options; without them all are selected."
+    assert last == "Correct the options; without them, all are selected."
 
 
 def test_options_of_the_ini_file_hold(project, suggested):
@@ -188,7 +188,7 @@ def test_an_error_names_the_options_of_the_command(suggested):
     done = suggested("--release=latest", one=False)
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        "The releases can't be told from --release.",
+        "--release is not a version specifier.",
         "  expected: a version specifier (PEP 440), such as '>=0.5' or "
         "'==0.6.0'",
         "  found: latest",
@@ -204,7 +204,7 @@ def test_a_conftest_that_raises(project, suggested):
     assert done.stderr.splitlines()[-3:] == [
         "pytest can't be configured here.",
         "  status: 4",
-        "Run `pytest --nlam-compat`, and mend what it tells.",
+        "Run `pytest --nlam-compat`, and fix the error it shows.",
     ]
 
 

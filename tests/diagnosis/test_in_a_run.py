@@ -38,8 +38,7 @@ def test_the_cause_is_told_in_full_once(project):
             "  now: LayerNorm((4,), eps=1e-06, elementwise_affine=True*)",
             "*_ test_outputs_float32[[]0.7.0-graph_lam[]] _*",
             "  cause: LayerNorm gives something else for the same input",
-            "As told in full by nlam-compat::test_outputs[[]0.7.0-"
-            "graph_lam[]].",
+            "Same cause as nlam-compat::test_outputs[[]0.7.0-graph_lam[]].",
             "1 cause",
             "  3 failures: LayerNorm gives something else for the same input",
             "    in 0.7.0-graph_lam",
@@ -79,7 +78,7 @@ def test_a_broken_search_does_not_hide_the_cause(project):
     result.stdout.fnmatch_lines(
         [
             "  cause: LayerNorm gives something else for the same input",
-            "The search for what mends it failed, please report it: *",
+            "The search for a fix failed, please report it: *",
         ]
     )
 
@@ -96,19 +95,19 @@ def test_the_step_that_mends_it_is_told_once(project):
             "Why:",
             "  cause: the input of grid_embedder has its columns in another "
             "order",
-            "What mends it:",
+            "How to fix it:",
             "Verified on 0.7.0-graph_lam: largest difference * of the spread.",
             "Migration(",
             '    since="0.8.0",',
             "        PermuteInputColumns('forecaster.predictor.grid_embedder.0."
             "weight', (4, 5, 6, 7, 0, 1, 2, 3), start=0),",
             ")",
-            "`nlam-compat suggest --write` proves it on all references, and "
-            "adds it to the steps of the repository.",
+            "`nlam-compat suggest --write` proves it on all references and "
+            "adds it to the migrations of the repository.",
             "*_ test_outputs_float32[[]0.7.0-graph_lam[]] _*",
         ]
     )
-    assert result.stdout.str().count("What mends it:") == 1
+    assert result.stdout.str().count("How to fix it:") == 1
     # Once more in the record of the check that told it.
     report = (project.folder / "report.xml").read_text()
     assert report.count('name="nlam_suggestion" value="Migration(') == 1
@@ -118,5 +117,5 @@ def test_no_step_is_told_where_none_is_verified(project):
     project.neural_lam(EPSILON)
     result = project.run(*ONE, "--nlam-compat", "-k", "test_outputs")
     assert "Why:" in result.outlines
-    assert "What mends it:" not in result.outlines
+    assert "How to fix it:" not in result.outlines
     assert "Migration(" not in result.stdout.str()

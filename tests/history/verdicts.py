@@ -2,10 +2,10 @@
 
 import torch
 
-from pytest_nlam_compat.checks.linting import lint_on_reference
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.batch_and_loss import judge_batch, judge_loss
 from pytest_nlam_compat.judging.grade import grade
+from pytest_nlam_compat.judging.migration_checks import judge_migrations
 from pytest_nlam_compat.judging.optimizer_step import judge_resumed
 
 CHECKS = {
@@ -14,7 +14,7 @@ CHECKS = {
     "batch": judge_batch,
     "loss": judge_loss,
     "resumes": judge_resumed,
-    "migrations": lambda subject: lint_on_reference(subject, lambda: False),
+    "migrations": lambda subject: judge_migrations(subject, lambda: False),
 }
 
 

@@ -1,12 +1,13 @@
-"""Which references are checked in this pytest run, against what."""
+"""Which references are checked in this pytest run, against which code."""
 
 from __future__ import annotations
 
-import gc
 import importlib
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,19 @@ from packaging.version import Version
 from pytest_nlam_compat.adapters.base import Adapter
 from pytest_nlam_compat.adapters.probe import CurrentCode, probe
 from pytest_nlam_compat.adapters.select import select
-from pytest_nlam_compat.checks.collecting import repository_steps
-from pytest_nlam_compat.checks.explaining import Explaining
-from pytest_nlam_compat.checks.refusing import refuse
-from pytest_nlam_compat.checks.reporting import Reporting
+from pytest_nlam_compat.checks.failures import FailureExplainer
+from pytest_nlam_compat.checks.header_and_summary import HeaderAndSummary
+from pytest_nlam_compat.checks.pytest_config import (
+    MIGRATIONS_KEY,
+    with_config,
+)
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.migrations import Migration
+from pytest_nlam_compat.migrations import Migration, Registry
+from pytest_nlam_compat.migrations.repository import (
+    checked,
+    read_steps,
+    refuse_duplicates,
+)
 from pytest_nlam_compat.references.reference import Reference
 from pytest_nlam_compat.references.release_archive import ReleaseArchive
 from pytest_nlam_compat.references.store import Store
@@ -35,13 +43,10 @@ if TYPE_CHECKING:
         ReferenceUnderTest,
     )
 
-SUITE = Path(__file__).with_name("suite.py")
-NODE_ID = "nlam-compat"
-
 
 @dataclass(frozen=True)
 class Selection:
-    """The references of this run, and the code that they are put before.
+    """The references of a run, and the code that they are checked against.
 
     Attributes
     ----------
@@ -51,31 +56,37 @@ class Selection:
         Where the archives are.
     references : tuple of Reference
         Those that are checked.
-    newest : Version or None
+    newest : Version
         Newest release with references that is not above the current code:
-        these must pass by the native route too.
+        its references have to pass by the native route too.
     void : dict of (Version, str) to str
         Cases without a check, by release and name, with the reason.
     newer : tuple of Version
         Releases left out since the current code is older.
     notices : tuple of str
-        What the store wants known.
+        What the store has to say.
     migrations : tuple of Migration
-        What the repository under test brings along.
+        Those of the repository under test.
+    root : pathlib.Path
+        Root of that repository.
+    migrations_source : str
+        Where it keeps its migrations, by the ini key; may be empty.
     """
 
     adapter: Adapter
     device: torch.device
     source: str
     references: tuple[Reference, ...]
-    newest: Version | None
+    newest: Version
     void: dict[tuple[Version, str], str] = field(default_factory=dict)
     newer: tuple[Version, ...] = ()
     notices: tuple[str, ...] = ()
     migrations: tuple[Migration, ...] = ()
+    root: Path = Path()
+    migrations_source: str = ""
 
     def subject(self, reference: Reference, folder: Path) -> ReferenceUnderTest:
-        """Put a reference in front of the current code."""
+        """Return a reference in front of the current code."""
         # It imports neural_lam, which only `probe` may find broken or absent.
         from pytest_nlam_compat.under_test.reference_under_test import (
             ReferenceUnderTest,
@@ -85,12 +96,32 @@ class Selection:
             reference, self.adapter, folder, self.device, self.migrations
         )
 
+    @cached_property
+    def layout_changed(self) -> bool:
+        """Whether the current code has left the layout of its release.
+
+        Until then the migrations alone have to lead to that layout; then its
+        own loader may do a part. True if no reference of that release is
+        selected.
+        """
+        release = self.adapter.current.release
+        newest = [r for r in self.references if r.release == release]
+        for reference in newest:
+            with tempfile.TemporaryDirectory() as folder:
+                try:
+                    layout = self.subject(reference, Path(folder)).layout()
+                except CompatError:
+                    return True
+            if layout.keys() != reference.state_dict.keys():
+                return True
+        return not newest
+
 
 _SELECTION = pytest.StashKey[Selection]()
 
 
 def selection_of(config: pytest.Config) -> Selection:
-    """Return the selection of a run; made when it is first asked for.
+    """Return the selection of a run; it is made the first time.
 
     Parameters
     ----------
@@ -99,90 +130,30 @@ def selection_of(config: pytest.Config) -> Selection:
     Raises
     ------
     CompatError
-        If an option is impossible, or code or references are not there.
+        An option is impossible, or code or references are missing.
     """
     if _SELECTION not in config.stash:
-        config.stash[_SELECTION] = _select(config)
-        reporting = Reporting(config.stash[_SELECTION])
-        config.pluginmanager.register(reporting, "nlam-compat-reporting")
-        config.pluginmanager.register(Explaining(), "nlam-compat-explaining")
+        selection = config.stash[_SELECTION] = _select(config)
+        plugins = config.pluginmanager
+        plugins.register(HeaderAndSummary(selection), "nlam-compat-summary")
+        plugins.register(FailureExplainer(), "nlam-compat-explainer")
     return config.stash[_SELECTION]
 
 
-def add_suite(config: pytest.Config) -> None:
-    """Add the ready-made checks to what is collected.
-
-    Where the command line names no path only they are run, so that
-    ``pytest --nlam-compat`` answers one question, and quickly. An id of a
-    check, as reports show it, is as good as a path.
+def load_selection(options: Sequence[str]) -> Selection:
+    """Select references as ``pytest --nlam-compat`` would do here.
 
     Parameters
     ----------
-    config : pytest.Config
+    options : sequence of str
+        Of pytest; they come after those of the configuration file.
 
     Raises
     ------
-    pytest.UsageError
-        With the text of what is wrong.
+    CompatError
+        As for `selection_of`, or if pytest can't be configured here.
     """
-    try:
-        selection_of(config)
-    except CompatError as error:
-        raise pytest.UsageError(str(error)) from error
-    _spare_the_collector(config)
-    config.pluginmanager.register(_Suite(), "nlam-compat-suite")
-    named = config.args_source is pytest.Config.ArgsSource.ARGS
-    paths = config.args if named else []
-    ids = [path for path in paths if path.startswith(f"{NODE_ID}::")]
-    checks = [path.replace(NODE_ID, str(SUITE), 1) for path in ids]
-    others = [path for path in paths if path not in ids]
-    config.args[:] = [*others, *(checks or [str(SUITE)])]
-
-
-def _spare_the_collector(config: pytest.Config) -> None:
-    """Leave out of garbage collection what imports have made, until the end.
-
-    torch, Lightning and the rest of what neural-lam imports are a million
-    objects that stay. Models come and go, and each time the collector would
-    walk through all of these: a tenth of the run.
-    """
-    gc.freeze()
-    config.add_cleanup(gc.unfreeze)
-
-
-class _Suite:
-    """Collects the bundled module under a short name."""
-
-    @pytest.hookimpl
-    def pytest_pycollect_makemodule(
-        self, module_path: Path, parent: pytest.Collector
-    ) -> pytest.Module | None:
-        if module_path != SUITE:
-            return None
-        module: pytest.Module = pytest.Module.from_parent(
-            parent, path=module_path, nodeid=NODE_ID
-        )
-        return module
-
-
-def parametrize(metafunc: pytest.Metafunc) -> None:
-    """Run a test once for each selected reference.
-
-    Parameters
-    ----------
-    metafunc : pytest.Metafunc
-    """
-    try:
-        references = selection_of(metafunc.config).references
-    except CompatError as error:
-        refuse(metafunc.config, error)
-    metafunc.parametrize(
-        "nlam_reference",
-        references,
-        ids=[reference.id for reference in references],
-        indirect=True,
-        scope="session",
-    )
+    return with_config(options, selection_of)
 
 
 def _select(config: pytest.Config) -> Selection:
@@ -217,7 +188,7 @@ def _select(config: pytest.Config) -> Selection:
                 f"{release}-{case} is void": reason
                 for (release, case), reason in void.items()
             },
-            remedy="Correct the options; without them all are selected.",
+            remedy="Correct the options; without them, all are selected.",
         )
     return Selection(
         adapter=adapter,
@@ -228,12 +199,14 @@ def _select(config: pytest.Config) -> Selection:
         void=void,
         newer=tuple(r for r in store.releases if r > current.release),
         notices=tuple(store.notices),
-        migrations=repository_steps(config, current.release),
+        migrations=_repository_migrations(config, current.release),
+        root=config.rootpath,
+        migrations_source=config.getini(MIGRATIONS_KEY),
     )
 
 
 def _adapter(config: pytest.Config, current: CurrentCode) -> Adapter:
-    """Return the adapter that the repository brings, or one of ours."""
+    """Return the adapter of the repository, or else one of ours."""
     with code_under_test("The hook pytest_nlam_compat_adapter"):
         adapter = config.hook.pytest_nlam_compat_adapter(current=current)
     with code_under_test("Importing what the checks need of neural_lam"):
@@ -248,7 +221,7 @@ def _adapter(config: pytest.Config, current: CurrentCode) -> Adapter:
             "The hook pytest_nlam_compat_adapter returned no adapter.",
             facts={
                 "expected": "an instance of a subclass of "
-                "pytest_nlam_compat.adapters.base.Adapter, or None",
+                f"{Adapter.__module__}.Adapter, or None",
                 "found": repr(adapter),
             },
             remedy="Correct the hook in the conftest.py that implements it.",
@@ -257,7 +230,7 @@ def _adapter(config: pytest.Config, current: CurrentCode) -> Adapter:
 
 
 def _sort(
-    archives: Sequence[ReleaseArchive], adapter: Adapter, pattern: str
+    archives: Iterable[ReleaseArchive], adapter: Adapter, pattern: str
 ) -> tuple[tuple[Reference, ...], dict[tuple[Version, str], str]]:
     """Tell references that can be checked from cases that are void."""
     references: list[Reference] = []
@@ -271,7 +244,7 @@ def _sort(
                 continue
             reference = Reference(archive, case)
             model = reference.description["model"]
-            with code_under_test(f"Asking whether {model} can be run"):
+            with code_under_test(f"Checking whether {model} can run"):
                 defect = adapter.cannot_run(model)
             if defect is None:
                 references.append(reference)
@@ -280,12 +253,32 @@ def _sort(
     return tuple(references), void
 
 
+def _repository_migrations(
+    config: pytest.Config, release: Version
+) -> tuple[Migration, ...]:
+    """Collect the migrations of the ini key, then those of the hook.
+
+    Raises
+    ------
+    CompatError
+        They can't be read, are no migrations, or two have one id.
+    """
+    source = config.getini(MIGRATIONS_KEY)
+    steps = read_steps(source, config.rootpath) if source else []
+    hook = "The hook pytest_nlam_compat_migrations"
+    with code_under_test(hook):
+        for found in config.hook.pytest_nlam_compat_migrations():
+            steps += checked(found, hook)
+    refuse_duplicates(steps, Registry(release).known)
+    return tuple(steps)
+
+
 def _specifier(text: str) -> SpecifierSet:
     try:
         return SpecifierSet(text, prereleases=True)
     except InvalidSpecifier:
         raise CompatError(
-            "The releases can't be told from --nlam-compat-release.",
+            "--nlam-compat-release is not a version specifier.",
             facts={
                 "expected": "a version specifier (PEP 440), such as '>=0.5' "
                 "or '==0.6.0'",

@@ -14,11 +14,11 @@ from pytest_nlam_compat.reports.matrix import Cell, render
 if TYPE_CHECKING:
     from packaging.version import Version
 
-    from pytest_nlam_compat.checks.selecting import Selection
+    from pytest_nlam_compat.checks.selection import Selection
 
 
-class Reporting:
-    """Shows what is checked against what, and what came of it.
+class HeaderAndSummary:
+    """Shows what is checked against which code, and the results.
 
     Parameters
     ----------
@@ -33,39 +33,38 @@ class Reporting:
         """Name code, device and references."""
         chosen, current = self._selection, self._selection.adapter.current
         releases = sorted({r.release for r in chosen.references})
+        installed = ""
+        if current.version != str(current.release):
+            installed = f", installed as {current.version}"
         lines = [
-            f"nlam-compat: neural-lam {current.version} at {current.path}, "
-            f"taken for {current.release} since {current.evidence}",
-            f"nlam-compat: torch {torch.__version__} on "
-            f"{_device(chosen.device)}",
-            f"nlam-compat: {_count(len(chosen.references), 'reference')} of "
+            f"neural-lam {current.release} (detected by {current.evidence}"
+            f"{installed}) at {current.path}",
+            f"torch {torch.__version__} on {_device(chosen.device)}",
+            f"{_count(len(chosen.references), 'reference')} of "
             f"{_names(releases)}, from {chosen.source}",
         ]
         if chosen.newer:
-            lines.append(
-                "nlam-compat: left out, newer than the current code: "
-                f"{_names(chosen.newer)}"
-            )
+            newer = _names(chosen.newer)
+            lines.append(f"left out, newer than the current code: {newer}")
         if chosen.void:
             lines.append(
-                f"nlam-compat: {_count(len(chosen.void), 'void case')}, "
-                "see the end"
+                f"{_count(len(chosen.void), 'void case')}, see the end"
             )
         if chosen.migrations:
             count = _count(len(chosen.migrations), "migration")
             ids = ", ".join(step.id for step in chosen.migrations)
-            lines.append(f"nlam-compat: {count} of this repository: {ids}")
-        lines += [f"nlam-compat: {notice}" for notice in chosen.notices]
-        return lines
+            lines.append(f"{count} of this repository: {ids}")
+        lines += chosen.notices
+        return [f"nlam-compat: {line}" for line in lines]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Sum a failure up in its first line.
+        """Shorten the message of a failure to its first line.
 
-        In CI pytest cuts no line of its summary: each failure would be told
-        twice, in full. So would JUnit, whose message this is as well.
+        In CI pytest cuts no line of its summary: each failure would be shown
+        in full twice. So would JUnit, which has the same message.
         """
         report = yield
         failure = call.excinfo and call.excinfo.value
@@ -82,7 +81,7 @@ class Reporting:
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter
     ) -> None:
-        """Draw the matrix of releases and cases."""
+        """Print the matrix of releases and cases, and the causes."""
         reports = [
             report
             for outcome in ("passed", "failed", "error")
@@ -93,14 +92,13 @@ class Reporting:
         if not any(cell.checked for cell in cells.values()):
             return
         terminalreporter.section("neural-lam checkpoints")
-        width = terminalreporter._tw.fullwidth
-        for line in render(cells, width):
-            terminalreporter.line(line)
         failed = [
             (_parameter(report.nodeid), dict(report.user_properties))
             for report in reports
             if report.outcome == "failed"
         ]
+        for line in render(cells, terminalreporter._tw.fullwidth):
+            terminalreporter.line(line)
         for line in causes.render(causes.group(failed)):
             terminalreporter.line(line)
 
@@ -108,18 +106,14 @@ class Reporting:
         self, reports: Iterable[pytest.TestReport]
     ) -> dict[tuple[Version, str], Cell]:
         chosen = self._selection
-        cells = {
-            place: Cell(void=reason) for place, reason in chosen.void.items()
-        }
-        by_id = {}
+        cells = {at: Cell(void=reason) for at, reason in chosen.void.items()}
+        by_id = {reference.id: Cell() for reference in chosen.references}
         for reference in chosen.references:
-            cell = Cell()
-            cells[reference.release, reference.case] = cell
-            by_id[reference.id] = cell
+            cells[reference.release, reference.case] = by_id[reference.id]
         for report in reports:
-            found = by_id.get(_parameter(report.nodeid))
-            if found is not None:
-                found.add(
+            cell = by_id.get(_parameter(report.nodeid))
+            if cell is not None:
+                cell.add(
                     report.nodeid.rpartition("::")[2].partition("[")[0],
                     report.outcome == "passed",
                     dict(report.user_properties),

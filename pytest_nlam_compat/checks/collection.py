@@ -1,0 +1,118 @@
+"""What pytest collects: the suite, once for each reference or registry."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from pytest_nlam_compat.checks.selection import selection_of
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.judging.migration_checks import registries
+
+SUITE = Path(__file__).with_name("suite.py")
+NODE_ID = "nlam-compat"
+_ABORT = "nlam-compat-abort"
+
+
+def add_suite(config: pytest.Config) -> None:
+    """Add the ready-made checks to what is collected.
+
+    If the command line names no path, only they run, so that
+    ``pytest --nlam-compat`` answers one question, and quickly. It may name
+    checks by the ids that reports show.
+
+    Parameters
+    ----------
+    config : pytest.Config
+
+    Raises
+    ------
+    pytest.UsageError
+        With the message of the CompatError, if nothing can be selected.
+    """
+    try:
+        selection_of(config)
+    except CompatError as error:
+        raise pytest.UsageError(str(error)) from error
+    # torch, Lightning and the rest of what neural-lam imports are a million
+    # objects that stay. Models come and go, and each time the collector would
+    # walk through all of these: a tenth of the run.
+    gc.freeze()
+    config.add_cleanup(gc.unfreeze)
+    config.pluginmanager.register(_SuiteCollector(), "nlam-compat-suite")
+    from_command_line = config.args_source is pytest.Config.ArgsSource.ARGS
+    paths = config.args if from_command_line else []
+    ids = [path for path in paths if path.startswith(f"{NODE_ID}::")]
+    checks = [path.replace(NODE_ID, str(SUITE), 1) for path in ids]
+    others = [path for path in paths if path not in ids]
+    config.args[:] = [*others, *(checks or [str(SUITE)])]
+
+
+class _SuiteCollector:
+    """Collects the bundled suite under a short name."""
+
+    @pytest.hookimpl
+    def pytest_pycollect_makemodule(
+        self, module_path: Path, parent: pytest.Collector
+    ) -> pytest.Module | None:
+        if module_path != SUITE:
+            return None
+        module: pytest.Module = pytest.Module.from_parent(
+            parent, path=module_path, nodeid=NODE_ID
+        )
+        return module
+
+
+def parametrize(metafunc: pytest.Metafunc) -> None:
+    """Run a test once for each selected reference, or for each registry."""
+    try:
+        selection = selection_of(metafunc.config)
+        if "nlam_reference" in metafunc.fixturenames:
+            metafunc.parametrize(
+                "nlam_reference",
+                selection.references,
+                ids=[reference.id for reference in selection.references],
+                indirect=True,
+                scope="session",
+            )
+        if "nlam_registry" in metafunc.fixturenames:
+            names = registries(selection.migrations)
+            metafunc.parametrize("nlam_registry", names, scope="session")
+    except CompatError as error:
+        abort_collection(metafunc.config, error)
+
+
+def abort_collection(config: pytest.Config, error: CompatError) -> NoReturn:
+    """Fail the module that is collected, and end the run after collection.
+
+    A failed module alone would end the run with the status of an interrupted
+    one, not with that of an impossible option.
+
+    Parameters
+    ----------
+    config : pytest.Config
+    error : CompatError
+
+    Raises
+    ------
+    pytest.Collector.CollectError
+        With the message of `error`.
+    """
+    # A worker of pytest-xdist passes its errors on, and must not end.
+    worker = hasattr(config, "workerinput")
+    goes_on = worker or config.getoption("continue_on_collection_errors")
+    if not goes_on and not config.pluginmanager.has_plugin(_ABORT):
+        config.pluginmanager.register(_AbortAfterCollection(error), _ABORT)
+    raise pytest.Collector.CollectError(str(error)) from error
+
+
+class _AbortAfterCollection:
+    def __init__(self, error: CompatError) -> None:
+        self._error = error
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self) -> None:
+        raise pytest.UsageError(str(self._error)) from self._error

@@ -1,0 +1,93 @@
+"""How pytest is configured in the working directory; nothing is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import pytest
+
+from pytest_nlam_compat.errors import CompatError
+
+MIGRATIONS_KEY = "nlam_compat_migrations"
+"""Ini key for the migrations of the repository under test."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class PytestSetup:
+    """Where a repository says what pytest is to do.
+
+    Attributes
+    ----------
+    root : pathlib.Path
+        Root of the repository; relative paths in ini keys start there.
+    file : pathlib.Path or None
+        The configuration file, if there is one.
+    migrations : str
+        Value of `MIGRATIONS_KEY`; may be empty.
+    """
+
+    root: Path
+    file: Path | None
+    migrations: str
+
+
+def read_setup() -> PytestSetup:
+    """Read the configuration file alone, without conftest files.
+
+    Raises
+    ------
+    CompatError
+        If pytest can't be configured here.
+    """
+    return with_config(
+        ["-o", "addopts=", "--noconftest"],
+        lambda config: PytestSetup(
+            config.rootpath, config.inipath, config.getini(MIGRATIONS_KEY)
+        ),
+    )
+
+
+def with_config(
+    options: Sequence[str], read: Callable[[pytest.Config], T]
+) -> T:
+    """Configure pytest, and return what `read` makes of its configuration.
+
+    Parameters
+    ----------
+    options : sequence of str
+        Of pytest; they come after those of the configuration file.
+    read : callable
+
+    Raises
+    ------
+    CompatError
+        If pytest can't be configured here, and whatever `read` raises.
+    """
+    reader = _ConfigReader(read)
+    # Not captured: a download shows its progress.
+    status = pytest.main(["-p", "nlam_compat", "-s", *options], [reader])
+    if not reader.found:
+        raise CompatError(
+            "pytest can't be configured here.",
+            facts={"status": int(status)},
+            remedy="Run `pytest --nlam-compat`, and fix the error it shows.",
+        )
+    return reader.found[0]
+
+
+class _ConfigReader(Generic[T]):
+    """Ends a run as soon as options, ini file and conftest are read."""
+
+    def __init__(self, read: Callable[[pytest.Config], T]) -> None:
+        self._read = read
+        self.found: list[T] = []
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_cmdline_main(self, config: pytest.Config) -> int:
+        self.found.append(self._read(config))
+        return 0

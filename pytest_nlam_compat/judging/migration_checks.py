@@ -1,0 +1,137 @@
+"""Judge the migrations themselves: of all registries in this run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from pytest_nlam_compat.adapters.upstream import MODULE, upstream_registry
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations import HISTORY, Migration
+from pytest_nlam_compat.migrations.lint import (
+    Finding,
+    check_layout,
+    check_on_run,
+    check_registry,
+)
+from pytest_nlam_compat.migrations.lint_upstream import (
+    check_numbers,
+    check_on_file,
+)
+from pytest_nlam_compat.migrations.stamps import UPSTREAM_STAMP
+from pytest_nlam_compat.under_test.code_under_test import code_under_test
+
+if TYPE_CHECKING:
+    from pytest_nlam_compat.under_test.reference_under_test import (
+        ReferenceUnderTest,
+    )
+
+_OWNERS = {
+    "history": "neural-lam's history",
+    "repository": "this repository",
+    MODULE: MODULE,
+}
+
+
+def registries(own: Sequence[Migration]) -> list[str]:
+    """List the registries of migrations.
+
+    Parameters
+    ----------
+    own : sequence of Migration
+        Those of the repository under test.
+
+    Returns
+    -------
+    list of str
+        ``history`` (neural-lam's, in this package), ``repository`` if it has
+        migrations, and ``neural_lam.migrations`` if that exists.
+    """
+    names = ["history", *["repository"] * bool(own)]
+    with code_under_test(f"Importing {MODULE}"):
+        if upstream_registry() is not None:
+            names.append(MODULE)
+    return names
+
+
+def judge_registry(name: str, own: Sequence[Migration]) -> None:
+    """Check ids, reasons and order of the migrations of a registry.
+
+    Parameters
+    ----------
+    name : str
+        One of `registries`.
+    own : sequence of Migration
+        Those of the repository under test.
+
+    Raises
+    ------
+    CompatError
+        With all findings.
+    """
+    if name == MODULE:
+        upstream = upstream_registry()
+        assert upstream is not None
+        findings = check_numbers(upstream.migrations, upstream.newest)
+    else:
+        findings = check_registry(HISTORY if name == "history" else own)
+    _raise_on(findings, f"The migrations of {_OWNERS[name]} are not in order.")
+
+
+def judge_migrations(
+    subject: ReferenceUnderTest, layout_changed: Callable[[], bool]
+) -> None:
+    """Check that each migration fits a saved run, up to the current layout.
+
+    Parameters
+    ----------
+    subject : ReferenceUnderTest
+    layout_changed : callable
+        Whether the current code has left the layout of its release. If so,
+        its own loader may do the rest, and the strict load is the judge.
+
+    Raises
+    ------
+    CompatError
+        With all findings.
+    """
+    registry = subject.registry
+    findings = check_on_run(
+        registry.steps,
+        subject.reference.release,
+        registry.layout,
+        subject.float64,
+    )
+    if not findings:
+        findings = _on_layout(subject)
+        if findings and layout_changed():
+            findings = []
+    upstream = upstream_registry()
+    if upstream is not None:
+        run = subject.float64
+        stamp = run.stamps.get(UPSTREAM_STAMP, 0)
+        findings += check_on_file(upstream.migrations, stamp, run.state_dict)
+    what = f"{subject.reference.id}: migrations for it are not in order."
+    _raise_on(findings, what)
+
+
+def _on_layout(subject: ReferenceUnderTest) -> list[Finding]:
+    try:
+        layout = subject.layout()
+    except CompatError:
+        # The model can't be built: test_loads says so.
+        return []
+    return check_layout(subject.registry.steps, subject.migrated, layout)
+
+
+def _raise_on(findings: Iterable[Finding], what: str) -> None:
+    problems: dict[str, list[str]] = {}
+    for finding in findings:
+        problems.setdefault(f"step {finding.step}", []).append(finding.problem)
+    if problems:
+        raise CompatError(
+            what,
+            facts={step: " ".join(found) for step, found in problems.items()},
+            remedy="Fix them. Published migrations never change: add another "
+            "one instead.",
+        )
