@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from pytest_nlam_compat.migrations import Migration, SavedRun
+from pytest_nlam_compat.migrations.prefixes import PREFIX
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
@@ -159,5 +160,4 @@ def parameters_below_predictor(subject: ReferenceUnderTest) -> dict[str, str]:
 
 def _prefix(names: Mapping[str, str]) -> str:
     """Return where a release kept its step predictor: since 0.7 apart."""
-    prefix = "forecaster.predictor."
-    return prefix if all(n.startswith(prefix) for n in names) else ""
+    return PREFIX if all(n.startswith(PREFIX) for n in names) else ""

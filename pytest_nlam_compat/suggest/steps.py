@@ -19,6 +19,7 @@ from pytest_nlam_compat.migrations import (
     ReverseEdges,
     ShiftNodes,
 )
+from pytest_nlam_compat.migrations.prefixes import PREFIX
 from pytest_nlam_compat.suggest.attempt import Operations, attempt
 from pytest_nlam_compat.suggest.widths import Using, by_width, words
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
         ReferenceUnderTest,
     )
 
-_PREFIX = "forecaster.predictor."
 _NEEDS = {
     FoldStaticFeatures: "statistics",
     ReverseEdges: "graph",
@@ -172,7 +172,7 @@ def _predicate(
 ) -> Holds | None:
     """Find a module that tells the runs that need a step from the others."""
     said = [
-        word.removeprefix(_PREFIX) for o in part for word in sorted(words(o))
+        word.removeprefix(PREFIX) for o in part for word in sorted(words(o))
     ]
     for name in (*said, *_modules(using[0])):
         holds = Holds(name)
@@ -185,7 +185,7 @@ def _predicate(
 
 def _modules(subject: ReferenceUnderTest) -> Iterable[str]:
     """Modules of a run, those furthest up first."""
-    names = [n.removeprefix(_PREFIX) for n in subject.float64.state_dict]
+    names = [n.removeprefix(PREFIX) for n in subject.float64.state_dict]
     parts = [name.split(".") for name in names]
     for depth in range(1, max(map(len, parts))):
         yield from dict.fromkeys(
