@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
-from pytest_nlam_compat.adapters.unused_hyper_parameters import LOST, TAKEN
+from pytest_nlam_compat.adapters.model_arguments import ACCEPTED, UNUSED
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import (
     DropHyperParameter,
@@ -58,7 +58,7 @@ def proposals_for_building(
     if unexpected:
         cls, old = unexpected.groups()
         yield from _for_field(subject, cls, old)
-    if LOST in error.facts:
+    if UNUSED in error.facts:
         yield from _for_lost(subject, error)
 
 
@@ -70,8 +70,8 @@ def _for_lost(
     No golden tells what was renamed from what was dropped: nothing is said to
     be dropped while the class takes something new.
     """
-    taken = str(error.facts[TAKEN]).split(", ")
-    for path in str(error.facts[LOST]).split(", "):
+    taken = str(error.facts[ACCEPTED]).split(", ")
+    for path in str(error.facts[UNUSED]).split(", "):
         parent, _, old = path.rpartition(".")
         given = subject.migrated.hyper_parameters
         inside = attributes(given[parent]) if parent else given

@@ -12,7 +12,10 @@ from torch import Tensor, nn
 
 from pytest_nlam_compat.diagnosis.trace import record
 from pytest_nlam_compat.numerics.noise import ReplayNoise
-from pytest_nlam_compat.numerics.precision import default_dtype, reproducible
+from pytest_nlam_compat.numerics.torch_settings import (
+    default_dtype,
+    reproducible,
+)
 from pytest_nlam_compat.references.reference import Trace
 from pytest_nlam_compat.under_test.code_under_test import code_under_test
 

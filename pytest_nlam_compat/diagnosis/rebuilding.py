@@ -24,7 +24,7 @@ from pytest_nlam_compat.diagnosis.renames import (
 )
 from pytest_nlam_compat.diagnosis.trace import fingerprint, record
 from pytest_nlam_compat.diagnosis.trace_diff import TraceDiff
-from pytest_nlam_compat.numerics.precision import reproducible
+from pytest_nlam_compat.numerics.torch_settings import reproducible
 from pytest_nlam_compat.references.reference import Call, Trace
 from pytest_nlam_compat.references.release_trace import Recorded
 
