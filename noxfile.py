@@ -57,11 +57,12 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and format."""
+    """Check style, format, and which way imports between rooms go."""
     groups = nox.project.dependency_groups(PYPROJECT, "lint")
     session.install("--constraint", str(CONSTRAINTS), *groups)
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
+    session.run("lint-imports", "--no-cache")
 
 
 @nox.session(venv_backend="none")

@@ -1,8 +1,8 @@
-"""The console script ``nlam-compat``: one subcommand a module.
+"""The console script ``nlam-compat``: each subcommand is a module.
 
 A subcommand is a module of `pytest_nlam_compat.commands` with ``NAME``,
 ``HELP``, ``add_arguments(parser)`` and ``run(arguments)``, which returns the
-exit status. It imports what is heavy inside ``run``, so that the help is quick.
+exit status. Heavy imports are inside ``run``, so that ``--help`` is quick.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         The exit status: that of the subcommand, 1 after an error, 130 after an
-        interrupt, 141 if nobody reads the output any more.
+        interrupt, 141 if the pipe of the output is closed.
 
     Raises
     ------
     SystemExit
-        After ``--help`` and ``--version``, and for a wrong use.
+        After ``--help``, ``--version`` and usage errors.
     """
     try:
         try:
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments = _parser(given[:1]).parse_args(given)
             status: int = arguments.run(arguments)
         finally:
-            # Here, not at the end of the process, a closed pipe can be met.
+            # Flush here, where a closed pipe can be handled.
             sys.stdout.flush()
     except CompatError as error:
         print(error, file=sys.stderr)
@@ -68,14 +68,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # Python flushes once more on its way out, and that is to succeed.
+        # Python flushes once more when it exits, and that must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     return status
 
 
 def _parser(first: Sequence[str] = ()) -> argparse.ArgumentParser:
-    """Build the parser; of one command alone if the first argument is it."""
+    """Build the parser, with only the subcommand that the arguments name."""
     parser = argparse.ArgumentParser(
         prog="nlam-compat",
         description="Keep neural-lam checkpoints of every release usable.",
@@ -84,7 +84,7 @@ def _parser(first: Sequence[str] = ()) -> argparse.ArgumentParser:
         "--version", action="version", version=f"%(prog)s {__version__}"
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    # Importing the others would take as long as copying 30 MB does.
+    # Importing the others would take too long.
     wanted = [module for module in COMMANDS if module in first]
     for module in wanted or COMMANDS:
         command = import_module(f"pytest_nlam_compat.commands.{module}")

@@ -1,11 +1,15 @@
 """A Lightning callback that stamps checkpoints as they are written.
 
-Up to 0.7.0 neural-lam writes into no checkpoint which release, graph and
-dataset it was trained with; all that is left later are heuristics.
+Up to 0.7.0 neural-lam doesn't write the release, graph and dataset of a
+training into its checkpoints, so that they can only be guessed later.
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +17,29 @@ import pytorch_lightning as pl
 
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.stamps import STAMP
-from pytest_nlam_compat.upgrade.from_datastore import facts_of
-from pytest_nlam_compat.upgrade.sources import (
-    installed_neural_lam,
-    versions,
-)
+from pytest_nlam_compat.upgrade.dataset_facts import facts_of
 from pytest_nlam_compat.upgrade.stamping import ENTRY, stamp_of
+
+_GIT_TIMEOUT_S = 20
 
 
 class ProvenanceStamp(pl.Callback):  # type: ignore[misc]
-    """Writes into each checkpoint what today is in none.
+    """Writes into each checkpoint what it was trained with.
 
     The versions and the commit, the graph's fingerprint and format, the names
     and statistics of the features, and the forcing window: plain data, which
-    changes nothing about how the checkpoint loads. The same goes to the
-    loggers, once, with ``log_hyperparams``.
+    doesn't change how the checkpoint loads. The loggers receive the same, once,
+    with ``log_hyperparams``.
 
     Parameters
     ----------
     graph : path-like, optional
-        The graph directory. By default that of the datastore by the name in
-        the model's arguments; to be given for models without such.
+        The graph directory. Default: the one in the datastore's root that the
+        model's arguments name; pass it for models without such arguments.
 
     Examples
     --------
-    Give it to the trainer of a training script::
+    Pass it to the trainer of a training script::
 
         trainer = pl.Trainer(callbacks=[ProvenanceStamp()], ...)
     """
@@ -49,7 +51,7 @@ class ProvenanceStamp(pl.Callback):  # type: ignore[misc]
     def on_fit_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> None:
-        """Put the stamp together, and hand it to the loggers."""
+        """Build the stamp, and log it."""
         stamp = self._stamp_of(pl_module)
         for logger in trainer.loggers:
             logger.log_hyperparams({STAMP: stamp})
@@ -68,8 +70,8 @@ class ProvenanceStamp(pl.Callback):  # type: ignore[misc]
             datastore = _datastore(module)
             arguments = _arguments(module)
             self._stamp = stamp_of(
-                installed_neural_lam(),
-                versions(),
+                _installed_neural_lam(),
+                _versions(),
                 arguments,
                 self._graph or _graph(datastore, arguments),
                 facts_of(datastore),
@@ -83,11 +85,11 @@ def _datastore(module: pl.LightningModule) -> Any:
         if found is not None:
             return found
     raise CompatError(
-        "ProvenanceStamp finds no datastore in the model.",
+        "ProvenanceStamp can't find the datastore of the model.",
         facts={
             "model": type(module).__name__,
-            "expected": "an attribute datastore, as ForecasterModule has, or "
-            "_datastore, as ARModel had",
+            "expected": "an attribute datastore (as ForecasterModule has) or "
+            "_datastore (as ARModel had)",
         },
         remedy="Use it with a model of neural-lam, or set the attribute.",
     )
@@ -103,3 +105,68 @@ def _arguments(module: pl.LightningModule) -> dict[str, Any]:
 def _graph(datastore: Any, arguments: dict[str, Any]) -> Path | None:
     name = arguments.get("args.graph")
     return Path(datastore.root_path) / "graph" / name if name else None
+
+
+def _installed_neural_lam() -> dict[str, Any]:
+    """Describe the neural-lam that would be imported, without importing it.
+
+    Returns
+    -------
+    dict
+        ``version`` (not reliable for a development install), ``commit`` and
+        ``dirty`` (whether files were changed since), None if unknown.
+    """
+    spec = find_spec("neural_lam")
+    origin = spec.origin if spec else None
+    commit, dirty = _git_state(Path(origin).parent) if origin else (None, None)
+    if commit is None:
+        commit = _installed_commit()
+    return {"version": _version("neural-lam"), "commit": commit, "dirty": dirty}
+
+
+def _versions() -> dict[str, str | None]:
+    """Return the versions of torch and Lightning."""
+    return {
+        "torch": _version("torch"),
+        "lightning": _version("pytorch-lightning") or _version("lightning"),
+    }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_state(folder: Path) -> tuple[str | None, bool | None]:
+    """Return commit and whether files changed, None if git tracks none."""
+    if not _git(folder, "ls-files", "__init__.py"):
+        return None, None
+    commit = _git(folder, "rev-parse", "HEAD")
+    changes = _git(folder, "status", "--porcelain", "--", ".")
+    return commit or None, None if changes is None else bool(changes)
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=_GIT_TIMEOUT_S,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _installed_commit() -> str | None:
+    """Read what pip stores about an installation from git (PEP 610)."""
+    try:
+        text = metadata.distribution("neural-lam").read_text("direct_url.json")
+        commit = json.loads(text or "{}")["vcs_info"]["commit_id"]
+    except (metadata.PackageNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    return str(commit)

@@ -15,7 +15,7 @@ RUN = [sys.executable, "-m", "pytest_nlam_compat"]
 
 @pytest.fixture
 def command(monkeypatch):
-    """A subcommand ``try`` of which a test sets what it does."""
+    """A subcommand ``try`` whose ``run`` a test replaces."""
     module = ModuleType("pytest_nlam_compat.commands.attempt")
     module.NAME = "try"
     module.HELP = "Try something."
@@ -72,7 +72,7 @@ def test_help_names_the_commands_and_imports_nothing_heavy():
     assert lines[-1] == "[]"
 
 
-def test_a_command_gets_its_arguments_and_gives_the_status(command):
+def test_a_command_receives_its_arguments_and_returns_the_status(command):
     command.run = lambda arguments: int(arguments.number)
     assert cli.main(["try", "--number", "3"]) == 3
 
@@ -85,7 +85,7 @@ def test_a_command_gets_its_arguments_and_gives_the_status(command):
         (["try", "--no-such"], "unrecognized arguments: --no-such"),
     ],
 )
-def test_a_wrong_use_is_told(command, capsys, argv, message):
+def test_a_usage_error_is_reported(command, capsys, argv, message):
     with pytest.raises(SystemExit) as end:
         cli.main(argv)
     assert end.value.code == 2
@@ -94,16 +94,16 @@ def test_a_wrong_use_is_told(command, capsys, argv, message):
     assert err.splitlines()[-1] == f"nlam-compat: error: {message}"
 
 
-def test_an_error_is_its_text(command, capsys):
+def test_an_error_is_printed(command, capsys):
     def run(arguments):
-        raise CompatError("It broke.", facts={"found": 1}, remedy="Mend it.")
+        raise CompatError("It broke.", facts={"found": 1}, remedy="Fix it.")
 
     command.run = run
     assert cli.main(["try"]) == 1
-    assert capsys.readouterr() == ("", "It broke.\n  found: 1\nMend it.\n")
+    assert capsys.readouterr() == ("", "It broke.\n  found: 1\nFix it.\n")
 
 
-def test_an_interrupt_is_a_line(command, capsys):
+def test_an_interrupt_is_one_line(command, capsys):
     def run(arguments):
         raise KeyboardInterrupt
 
@@ -114,7 +114,7 @@ def test_an_interrupt_is_a_line(command, capsys):
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("size", [1, 100_000])
-def test_a_closed_pipe_is_no_news(unbuffered, size):
+def test_a_closed_pipe_is_no_error(unbuffered, size):
     code = (
         "import sys\n"
         "from pytest_nlam_compat.cli import main\n"

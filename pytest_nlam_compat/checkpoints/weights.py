@@ -12,9 +12,9 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_nlam_compat.checkpoints.archive import Archive
-from pytest_nlam_compat.checkpoints.arrays import Array
 from pytest_nlam_compat.checkpoints.copying import Copies, Progress, write_at
 from pytest_nlam_compat.checkpoints.draft import (
     Draft,
@@ -32,7 +32,6 @@ from pytest_nlam_compat.checkpoints.refusals import (
 from pytest_nlam_compat.checkpoints.safetensors import (
     LENGTH,
     LONGEST_HEADER,
-    content_of,
     header,
     parse_header,
 )
@@ -44,6 +43,9 @@ from pytest_nlam_compat.checkpoints.stand_ins import (
 )
 from pytest_nlam_compat.checkpoints.zipformat import Record
 from pytest_nlam_compat.errors import CompatError
+
+if TYPE_CHECKING:
+    import torch
 
 # About what a byte of JSON costs in memory as objects.
 _OBJECTS = 12
@@ -217,7 +219,7 @@ def write_weights(
     Parameters
     ----------
     weights : Weights
-        Open. Its ``state_dict`` may have an `Array` for a tensor.
+        Open. Its ``state_dict`` may have a ``torch.Tensor`` for a tensor.
     path : Path
         Where to; no link.
     overwrite : bool, optional
@@ -230,25 +232,23 @@ def write_weights(
     CompatError
         If there is a file already, or it can't be written.
     """
-    table: Mapping[str, TensorRef | Array] = weights.data["state_dict"]
+    table: Mapping[str, TensorRef | torch.Tensor] = weights.data["state_dict"]
     _refuse_byteorder(weights.path)
     metadata = dict(weights.file.metadata)
     if weights.key in weights.data:
         metadata[weights.key] = json.dumps(weights.data[weights.key])
     fresh = {
-        name: content_of(tensor)
+        name: _content(tensor)
         for name, tensor in table.items()
-        if isinstance(tensor, Array)
+        if not isinstance(tensor, TensorRef)
     }
     try:
         head = header(
             {
                 name: (
-                    tensor.dtype,
+                    str(tensor.dtype).removeprefix("torch."),
                     tensor.shape,
-                    len(fresh[name])
-                    if isinstance(tensor, Array)
-                    else tensor.nbytes,
+                    len(fresh[name]) if name in fresh else tensor.nbytes,
                 )
                 for name, tensor in table.items()
             },
@@ -269,7 +269,7 @@ def write_weights(
         write_at(draft.stream, head, 0)
         at = len(head)
         for name, tensor in table.items():
-            if isinstance(tensor, Array):
+            if not isinstance(tensor, TensorRef):
                 write_at(draft.stream, fresh[name], at)
                 at += len(fresh[name])
             else:
@@ -282,6 +282,13 @@ def write_weights(
     finally:
         if draft:
             draft.close()
+
+
+def _content(tensor: torch.Tensor) -> bytes:
+    import torch
+
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().tobytes()
 
 
 def _refuse_byteorder(path: Path) -> None:

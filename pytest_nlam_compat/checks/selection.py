@@ -20,6 +20,7 @@ from pytest_nlam_compat.adapters.adapter import Adapter
 from pytest_nlam_compat.adapters.probe import CurrentCode, probe, select_adapter
 from pytest_nlam_compat.checks.failures import FailureExplainer
 from pytest_nlam_compat.checks.header_and_summary import HeaderAndSummary
+from pytest_nlam_compat.checks.newer_references import NewerReferences
 from pytest_nlam_compat.checks.pytest_config import (
     MIGRATIONS_KEY,
     with_config,
@@ -51,7 +52,7 @@ class Selection:
     ----------
     adapter : Adapter
     device : torch.device
-    source : str
+    store : Store
         Where the archives are.
     references : tuple of Reference
         Those that are checked.
@@ -74,7 +75,7 @@ class Selection:
 
     adapter: Adapter
     device: torch.device
-    source: str
+    store: Store
     references: tuple[Reference, ...]
     newest: Version
     void: dict[tuple[Version, str], str] = field(default_factory=dict)
@@ -135,7 +136,8 @@ def selection_of(config: pytest.Config) -> Selection:
         selection = config.stash[_SELECTION] = _select(config)
         plugins = config.pluginmanager
         plugins.register(HeaderAndSummary(selection), "nlam-compat-summary")
-        plugins.register(FailureExplainer(), "nlam-compat-explainer")
+        explainer = FailureExplainer(NewerReferences(selection))
+        plugins.register(explainer, "nlam-compat-explainer")
     return config.stash[_SELECTION]
 
 
@@ -192,7 +194,7 @@ def _select(config: pytest.Config) -> Selection:
     return Selection(
         adapter=adapter,
         device=device,
-        source=store.description,
+        store=store,
         references=references,
         newest=max(known),
         void=void,

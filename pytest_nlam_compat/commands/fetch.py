@@ -1,4 +1,4 @@
-"""``nlam-compat fetch``: have the reference archives before they are needed."""
+"""``nlam-compat fetch``: download the reference archives beforehand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pytest_nlam_compat.references.store import Store
 
 NAME = "fetch"
-HELP = "Download the reference archives beforehand, and check those there."
+HELP = "Download the reference archives beforehand, and check their hashes."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,14 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--url",
-        help="the folder with the archives on another server"
-        " (or NLAM_COMPAT_URL)",
+        help="download from this folder on another server (or NLAM_COMPAT_URL)",
     )
     parser.add_argument(
         "--cache",
         metavar="DIR",
         type=Path,
-        help="the folder to fill instead of the user's cache"
+        help="download into this folder instead of the user's cache"
         " (or NLAM_COMPAT_CACHE)",
     )
     parser.add_argument(
@@ -46,22 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Get all the archives, and tell a line each.
-
-    Parameters
-    ----------
-    arguments : Namespace
-        With ``release``, ``url``, ``cache`` and ``offline``.
-
-    Returns
-    -------
-    int
-        0: anything else is an error.
+    """Get the selected archives, and print a line for each.
 
     Raises
     ------
     CompatError
-        If no release is selected, or if an archive can't be had.
+        If no release is selected, or if an archive can't be obtained.
     """
     from pytest_nlam_compat.references.store import Store
 
@@ -73,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     for release in releases:
         archive = store.obtain(release, progress=True)
         size = archive.path.stat().st_size / 1000
-        # At once: the next archive may take a while.
+        # Flush: the next archive may take a while.
         print(
             f"{release!s:<{width}}  {size:9,.1f} kB  {archive.how}", flush=True
         )
@@ -88,11 +77,11 @@ def _selected(store: Store, specifier: str) -> list[Version]:
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
     try:
-        # A pre-release with a reference is never left out unasked.
+        # Never leave out a pre-release that has references.
         wanted = SpecifierSet(specifier, prereleases=True)
     except InvalidSpecifier:
         raise CompatError(
-            "The releases can't be told from --release.",
+            "--release is not a version specifier.",
             facts={
                 "expected": "a version specifier (PEP 440), such as '>=0.5'"
                 " or '==0.6.0'",
@@ -105,7 +94,7 @@ def _selected(store: Store, specifier: str) -> list[Version]:
         known = ", ".join(map(str, store.releases)) or "none"
         raise CompatError(
             "There is no reference archive to fetch.",
-            facts={"wanted": specifier or "all", "releases": known},
+            facts={"--release": specifier or "all", "releases": known},
             remedy="Correct --release, or leave it out for all releases.",
         )
     return releases

@@ -9,8 +9,8 @@ from pytest_nlam_compat.errors import CompatError
 
 NAME = "inspect"
 HELP = (
-    "Tell which release wrote a checkpoint, and what is in it; or how two "
-    "differ. Nothing in the file is run."
+    "Show which release wrote a checkpoint and what it contains, or how two "
+    "checkpoints differ. No code in the files is run."
 )
 
 
@@ -23,22 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verify",
         action="store_true",
-        help="read all tensors too, and check them by their checksums",
+        help="also read all tensors and check their checksums",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print a report on one file, or on the difference of two.
 
-    Parameters
-    ----------
-    arguments : Namespace
-        With ``file``, ``json`` and ``verify``.
-
-    Returns
-    -------
-    int
-        0; for two files that differ too.
+    The exit status is 0 for two files that differ, too.
 
     Raises
     ------
@@ -49,16 +41,17 @@ def run(arguments: argparse.Namespace) -> int:
 
     from pytest_nlam_compat.checkpoints.weights import read_run
     from pytest_nlam_compat.migrations.stamps import STAMP
-    from pytest_nlam_compat.upgrade.difference import difference
-    from pytest_nlam_compat.upgrade.difference import text as difference_text
-    from pytest_nlam_compat.upgrade.inspection import report
-    from pytest_nlam_compat.upgrade.inspection_text import text
+    from pytest_nlam_compat.upgrade.difference import (
+        difference,
+        difference_text,
+    )
+    from pytest_nlam_compat.upgrade.inspection import report, report_text
 
     if len(arguments.file) > 2:
         raise CompatError(
-            f"There are {len(arguments.file)} files to inspect.",
-            facts={"expected": "one, or two to compare"},
-            remedy="Call it once for each.",
+            "inspect takes one file, or two to compare.",
+            facts={"found": f"{len(arguments.file)} files"},
+            remedy="Inspect the files one by one.",
         )
     if arguments.verify:
         for file in arguments.file:
@@ -67,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     with read_run(arguments.file[0], STAMP) as first:
         if len(arguments.file) == 1:
             found = report(first)
-            shown = text(found)
+            shown = report_text(found)
         else:
             with read_run(arguments.file[1], STAMP) as second:
                 found = difference(first, second)

@@ -1,4 +1,4 @@
-"""``nlam-compat record``: freeze what a new release computes."""
+"""``nlam-compat record``: record the references of a new release."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "release",
         metavar="RELEASE",
-        help="the release to record, such as 0.7.0; it has to be installed",
+        help="the release to record, such as 0.7.0; it must be installed",
     )
     parser.add_argument(
         "--fixtures",
@@ -28,23 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Record all cases of a release, and tell a line each.
-
-    Parameters
-    ----------
-    arguments : Namespace
-        With ``release`` and ``fixtures``.
-
-    Returns
-    -------
-    int
-        0: anything else is an error.
-
-    Raises
-    ------
-    CompatError
-        If the release can't be recorded.
-    """
+    """Record all cases of a release, and print a line for each."""
     from packaging.version import InvalidVersion, Version
 
     try:
@@ -52,13 +36,13 @@ def run(arguments: argparse.Namespace) -> int:
     except InvalidVersion:
         raise CompatError(
             f"{arguments.release!r} is not a release.",
-            remedy="Give a version such as 0.7.0.",
+            remedy="Pass a version such as 0.7.0.",
         ) from None
     if not (arguments.fixtures / "registry.txt").exists():
         raise CompatError(
             f"{arguments.fixtures} has no registry.txt.",
-            remedy="Run it at the top of a clone of pytest-nlam-compat, or "
-            "name its folder with --fixtures.",
+            remedy="Run this at the top of a clone of pytest-nlam-compat, or "
+            "pass its folder with --fixtures.",
         )
     from pytest_nlam_compat.recording.release import record_release
 

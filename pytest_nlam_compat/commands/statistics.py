@@ -1,4 +1,4 @@
-"""``nlam-compat statistics``: what upgrades need of a dataset, as a file."""
+"""``nlam-compat statistics``: write the statistics that upgrades need."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pytest_nlam_compat.errors import CompatError
 
 NAME = "statistics"
 HELP = (
-    "Write the statistics of a dataset that upgrades of old checkpoints need."
-    " This loads the dataset with neural-lam."
+    "Write the dataset statistics that upgrades of old checkpoints need. This"
+    " loads the dataset with neural-lam."
 )
 
 
@@ -29,36 +29,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         type=Path,
         required=True,
-        help="the file to write: JSON, or safetensors by its ending",
+        help="the file to write: JSON, or safetensors if it ends in that",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Compute the statistics and write them.
 
-    Parameters
-    ----------
-    arguments : Namespace
-        With ``datastore`` and ``output``.
-
-    Returns
-    -------
-    int
-        0: anything else is an error.
-
     Raises
     ------
     CompatError
-        If the datastore can't be loaded, or the file not be written.
+        If the datastore can't be loaded, or the file can't be written.
     """
     output: Path = arguments.output
     if output.exists():
         raise CompatError(
-            f"{output.name} is there already.",
+            f"The output {output.name} exists.",
             facts={"file": output},
-            remedy="Give another -o, or move it away.",
+            remedy="Choose another -o, or move the file.",
         )
-    from pytest_nlam_compat.upgrade.from_datastore import facts_from_config
+    from pytest_nlam_compat.upgrade.dataset_facts import facts_from_config
 
     facts = facts_from_config(arguments.datastore)
     try:
@@ -68,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise CompatError(
             f"{output.name} can't be written.",
             facts={"file": output, "cause": error.strerror or error},
-            remedy="Make room or mend the permissions of its folder.",
+            remedy="Free some space, or fix the permissions of its folder.",
         ) from error
     nx, ny = facts.grid_shape
     print(

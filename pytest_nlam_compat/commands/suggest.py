@@ -1,4 +1,4 @@
-"""``nlam-compat suggest``: the step that mends what fails, already proved."""
+"""``nlam-compat suggest``: find the migrations that fix what fails."""
 
 from __future__ import annotations
 
@@ -53,21 +53,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--file",
         metavar="FILE",
         type=Path,
-        help="where steps are added, a file *.py (default: where pytest's ini "
+        help="file *.py to add migrations to (default: where pytest's ini "
         "key nlam_compat_migrations says, nlam_compat_migrations.py without)",
     )
     parser.add_argument(
         "--write",
         action="store_true",
-        help="add what is verified to that file",
+        help="add the verified migrations to that file",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Search, print what was found, and write it if asked to.
 
-    References, adapter and the steps there are come as in a run of
-    ``pytest --nlam-compat`` here.
+    References, adapter and migrations are those of ``pytest --nlam-compat`` in
+    the working directory.
 
     Parameters
     ----------
@@ -78,19 +78,20 @@ def run(arguments: argparse.Namespace) -> int:
     Returns
     -------
     int
-        0 if every reference passes or is mended by a verified step, 1 if not.
+        0 if every reference passes or is fixed by a verified step, 1 if not.
 
     Raises
     ------
     CompatError
-        There is no code, reference or readable file of steps.
+        There is no code, no reference, or no readable file of migrations.
     """
     with _without_prefix():
+        from pytest_nlam_compat.checks.newer_references import NewerReferences
         from pytest_nlam_compat.checks.selection import load_selection
 
         selection = load_selection(_options(arguments))
     from pytest_nlam_compat.migrations.writing import place_for, write
-    from pytest_nlam_compat.suggest.suggest import suggest_steps
+    from pytest_nlam_compat.suggest.suggestions import suggest_steps
 
     place = place_for(
         selection.migrations_source, selection.root, arguments.file
@@ -101,27 +102,31 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{count} reference{'s' if count > 1 else ''}", flush=True)
     if own:
         print(
-            f"{len(own)} step{'s' if len(own) > 1 else ''} of this repository "
-            "applied already",
+            f"{len(own)} migration{'s' if len(own) > 1 else ''} of this "
+            "repository applied",
             flush=True,
         )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        found = suggest_steps(_subjects(selection, folder), folder / "search")
+        found = suggest_steps(
+            _subjects(selection, folder),
+            folder / "search",
+            find_newer=NewerReferences(selection),
+        )
     print(found.report())
     if found.writable:
         if arguments.write:
             write([step.python() for step in found.steps], place.file)
             print(f"Written to {place.shown}.")
         else:
-            print(f"Put it into {place.shown}, or run it again with --write.")
+            print(f"Add it to {place.shown}, or run this with --write.")
         if place.advice:
             print(place.advice)
     return int(not found.complete)
 
 
 def _options(arguments: argparse.Namespace) -> list[str]:
-    """Say it in the options of pytest; what is not given is left to it."""
+    """Return the options of pytest for the arguments that are given."""
     given = {
         name: getattr(arguments, name)
         for name in ("release", "case", "device", "url")
@@ -152,7 +157,7 @@ def _without_prefix() -> Iterator[None]:
 
 
 def _subjects(selection: Selection, folder: Path) -> list[ReferenceUnderTest]:
-    """Put the selected references before the current code."""
+    """Return the selected references in front of the current code."""
     subjects = []
     for reference in selection.references:
         place = folder / reference.id

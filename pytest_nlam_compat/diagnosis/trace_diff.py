@@ -1,21 +1,30 @@
-"""The first call whose outputs differ though its inputs agree."""
+"""One step of the current code beside the trace of a reference."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
-from pytest_nlam_compat.diagnosis.alignment import (
-    Alignment,
-    Pair,
-    agrees,
-    align,
+from pytest_nlam_compat.diagnosis.module_names import (
+    ModuleNames,
+    current_module_names,
+    predictor_prefix,
 )
-from pytest_nlam_compat.diagnosis.observing import Observation, observe
-from pytest_nlam_compat.diagnosis.renames import below_predictor, module_names
-from pytest_nlam_compat.references.reference import Call, Trace
+from pytest_nlam_compat.numerics.noise import ReplayNoise
+from pytest_nlam_compat.numerics.tolerances import TRACE
+from pytest_nlam_compat.numerics.torch_settings import (
+    default_dtype,
+    reproducible,
+)
+from pytest_nlam_compat.references.reference import SAMPLES, Call, Trace
+from pytest_nlam_compat.under_test.code_under_test import code_under_test
+from pytest_nlam_compat.under_test.tracing import CallTensors, record_trace
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
@@ -23,61 +32,100 @@ if TYPE_CHECKING:
     )
 
 
+@dataclass(frozen=True)
+class CallPair:
+    """A recorded call, and the same call by the current code.
+
+    Attributes
+    ----------
+    module : str
+        Current name, below the step predictor.
+    then : int
+        Index of the call in the trace of the reference.
+    now : int or None
+        Index in the trace of the current code; None if it makes no such call.
+    inputs, outputs : float
+        Largest difference, over the size of the tensor; infinite where
+        shapes or the number of tensors differ.
+    """
+
+    module: str
+    then: int
+    now: int | None
+    inputs: float = 0.0
+    outputs: float = 0.0
+
+
 @dataclass
 class TraceDiff:
-    """A reference and the current code, along one step.
+    """The calls of a reference beside those of the current code.
 
     Attributes
     ----------
     subject : ReferenceUnderTest
-    module, predictor : torch.nn.Module
-        The whole model, and its step predictor.
-    observation : Observation
-        Of the current code.
-    alignment : Alignment
-    then : Trace
-        Of the reference.
-    whole : dict of int to Tensor
-        Tensors of rows of `then`, where they are known as a whole.
+    model : torch.nn.Module
+        The whole current model.
+    then, now : Trace
+        Of the reference, and of the current code.
+    tensors : list of CallTensors
+        Of each call of the current code.
+    pairs : list of CallPair
+        In the order of the reference.
     """
 
     subject: ReferenceUnderTest
-    module: nn.Module
-    predictor: nn.Module
-    observation: Observation
-    alignment: Alignment
+    model: nn.Module
     then: Trace
-    whole: dict[int, Tensor] = field(default_factory=dict)
+    now: Trace
+    tensors: list[CallTensors]
+    pairs: list[CallPair]
+
+    @property
+    def predictor(self) -> nn.Module:
+        """The step predictor of the current model."""
+        return self.subject.adapter.step_predictor(self.model)
+
+    @property
+    def package(self) -> str:
+        """Name of the package under test."""
+        return self.subject.adapter.current.path.name
 
     @property
     def prefix(self) -> str:
-        """Of the parameters of the step predictor."""
-        return below_predictor(self.subject, self.module)
+        """Prefix of the parameters of the step predictor."""
+        return predictor_prefix(self.subject, self.model)
 
-    def recorded(self, pair: Pair) -> Call:
+    @property
+    def added(self) -> list[str]:
+        """Modules that only the current code calls."""
+        paired = {pair.module for pair in self.pairs if pair.now is not None}
+        called = dict.fromkeys(call.module for call in self.now.calls)
+        return [name for name in called if name not in paired]
+
+    def recorded(self, pair: CallPair) -> Call:
         """Return the call as the release made it."""
         return self.then.calls[pair.then]
 
-    def submodule(self, pair: Pair) -> nn.Module:
-        """Return the module of a call."""
+    def submodule(self, pair: CallPair) -> nn.Module:
+        """Return the current module of a call."""
         return self.predictor.get_submodule(pair.module)
 
-    def inputs(self, pair: Pair) -> list[Tensor]:
-        """Return what the current code fed to a call."""
+    def inputs(self, pair: CallPair) -> list[Tensor]:
+        """Return what the module receives from the current code."""
         assert pair.now is not None
-        return self.observation.tensors[pair.now].inputs
+        return self.tensors[pair.now].inputs
 
-    def outputs(self, pair: Pair) -> list[Tensor]:
-        """Return what the call gave."""
+    def outputs(self, pair: CallPair) -> list[Tensor]:
+        """Return what the module returns in the current code."""
         assert pair.now is not None
-        return self.observation.tensors[pair.now].outputs
+        return self.tensors[pair.now].outputs
 
-    def around(self, pair: Pair) -> Pair | None:
-        """Return the call of the next module around one, if there is one."""
+    def enclosing(self, pair: CallPair) -> CallPair | None:
+        """Return the call of the closest module around one, if any."""
         name = pair.module
         while "." in name:
             name = name.rpartition(".")[0]
-            for candidate in self.alignment.pairs:
+            for candidate in self.pairs:
                 if (
                     candidate.module == name
                     and candidate.then > pair.then
@@ -86,53 +134,139 @@ class TraceDiff:
                     return candidate
         return None
 
-    def first(self) -> Pair | None:
+    def first(self) -> CallPair | None:
         """Return the first call that differs, None where none does.
 
-        Its inputs agree ("inside"), or what is put together for it changed
-        ("fed"): then it is the outermost module that is fed so.
+        Either its inputs agree, or it is the outermost module whose inputs
+        differ although all calls before it agree.
         """
-        for pair in self.alignment.pairs:
+        for pair in self.pairs:
             if pair.now is None or agrees(pair.outputs):
                 continue
             if agrees(pair.inputs):
                 return pair
             while True:
-                outer = self.around(pair)
+                outer = self.enclosing(pair)
                 if outer is None or agrees(outer.inputs):
                     return pair
                 pair = outer
         return None
 
-    def gone(self, before: Pair | None) -> list[Pair]:
-        """List calls of the release that the current code no longer makes."""
+    def missing(self, before: CallPair) -> list[CallPair]:
+        """List earlier calls that the current code no longer makes."""
         return [
             pair
-            for pair in self.alignment.pairs
-            if pair.now is None and (before is None or pair.then < before.then)
+            for pair in self.pairs
+            if pair.now is None and pair.then < before.then
         ]
 
 
-def walk(subject: ReferenceUnderTest, module: nn.Module) -> TraceDiff:
-    """Trace the current code and lay it beside the reference.
+def compare_traces(subject: ReferenceUnderTest, model: nn.Module) -> TraceDiff:
+    """Trace the first step of the current code and compare it.
 
     Parameters
     ----------
     subject : ReferenceUnderTest
-    module : torch.nn.Module
+        Of a reference that holds a trace.
+    model : torch.nn.Module
         In float64, with the weights of the migrated run.
 
     Returns
     -------
     TraceDiff
     """
-    observation = observe(subject, module)
-    names = module_names(subject, module)
-    return TraceDiff(
-        subject,
-        module,
-        subject.adapter.step_predictor(module),
-        observation,
-        align(subject.reference.trace, observation.trace, names),
-        subject.reference.trace,
+    then = subject.reference.trace
+    now, tensors = trace_step(subject, model, torch.float64)
+    pairs = _pairs(then, now, current_module_names(subject, model))
+    return TraceDiff(subject, model, then, now, tensors, pairs)
+
+
+def trace_step(
+    subject: ReferenceUnderTest, model: nn.Module, dtype: torch.dtype
+) -> tuple[Trace, list[CallTensors]]:
+    """Run the first step as in the recording, and trace it."""
+    init, target, forcing, _ = (
+        tensor.to(subject.device) for tensor in subject.reference.batch(dtype)
     )
+    noise = subject.reference.noise("rollout")
+    first = noise[: len(noise) // subject.reference.description["ar_steps"]]
+    tensors: list[CallTensors] = []
+    with ExitStack() as stack:
+        stack.enter_context(
+            code_under_test("Tracing the first step of the current code")
+        )
+        stack.enter_context(reproducible())
+        stack.enter_context(default_dtype(dtype))
+        stack.enter_context(ReplayNoise(first))
+        trace = record_trace(
+            subject.adapter.step_predictor(model),
+            lambda: subject.adapter.outputs(
+                model, init, forcing[:, :1], target[:, :1]
+            ),
+            tensors,
+        )
+    return trace, tensors
+
+
+def agrees(difference: float) -> bool:
+    """Tell whether a difference between traces is only rounding."""
+    return difference <= TRACE.relative
+
+
+def row_difference(row: Tensor, expected: Tensor) -> float:
+    """Compare two rows of traces, over the root mean square of the tensor."""
+    square = SAMPLES + 1
+    scale = torch.full_like(expected, float(expected[square].sqrt()))
+    scale[square] = expected[square]
+    scale = torch.where(scale > 0, scale, 1.0)
+    share = float(((row - expected).abs() / scale).max())
+    return float("inf") if share != share else share
+
+
+def _difference(
+    now: Trace, rows: Sequence[int], then: Trace, expected: Sequence[int]
+) -> float:
+    """Compare the inputs or the outputs of two calls."""
+    if len(rows) != len(expected):
+        return float("inf")
+    worst = 0.0
+    for row, wanted in zip(rows, expected, strict=True):
+        if now.shapes[row] != then.shapes[wanted]:
+            return float("inf")
+        size = row_difference(now.rows[row], then.rows[wanted])
+        worst = max(worst, size)
+    return worst
+
+
+def _pairs(then: Trace, now: Trace, names: ModuleNames) -> list[CallPair]:
+    """Pair calls by the current name of their module, and by repetition."""
+    indices = {
+        key: index
+        for index, key in enumerate(_numbered(c.module for c in now.calls))
+    }
+    current = [names.current(call.module) for call in then.calls]
+    pairs = []
+    for index, key in enumerate(_numbered(current)):
+        found = indices.get(key)
+        if found is None:
+            pairs.append(CallPair(current[index], index, None))
+            continue
+        call, recorded = now.calls[found], then.calls[index]
+        pairs.append(
+            CallPair(
+                current[index],
+                index,
+                found,
+                _difference(now, call.inputs, then, recorded.inputs),
+                _difference(now, call.outputs, then, recorded.outputs),
+            )
+        )
+    return pairs
+
+
+def _numbered(modules: Iterator[str] | list[str]) -> Iterator[tuple[str, int]]:
+    """Pair each call with how often its module was called before."""
+    seen: Counter[str] = Counter()
+    for module in modules:
+        yield module, seen[module]
+        seen[module] += 1

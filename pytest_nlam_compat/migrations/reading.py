@@ -6,21 +6,22 @@ so that a step which renames, drops or reorders can't mix up moments.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pytest_nlam_compat.checkpoints.arrays import Array
 from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.migrations.operations.libraries import is_array
 from pytest_nlam_compat.migrations.parameters import parameter_names
 from pytest_nlam_compat.migrations.saved_run import (
+    WEIGHT,
     GraphTensor,
     Optimizer,
     SavedRun,
     Statistics,
 )
 from pytest_nlam_compat.migrations.stamps import STAMP, UPSTREAM_STAMP
+from pytest_nlam_compat.migrations.values import dtype_name, loaded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,9 +36,6 @@ class Readable(Protocol):
     def data(self) -> Mapping[str, Any]:
         """The whole tree, with tensors as `TensorRef`."""
 
-    def load(self, ref: TensorRef, /) -> Tensor:
-        """Read one tensor."""
-
 
 def saved_run_from_checkpoint(
     checkpoint: Readable,
@@ -46,13 +44,14 @@ def saved_run_from_checkpoint(
     graph_format: str = "legacy",
     statistics: Statistics | None = None,
     grid_shape: tuple[int, int] | None = None,
+    lazy: bool = False,
 ) -> SavedRun:
     """Read a checkpoint into a saved run.
 
     Parameters
     ----------
     checkpoint : Checkpoint
-        An open file; its tensors are read here.
+        An open file.
     graph : mapping of str to (Tensor or list of Tensor), optional
         Contents of the graph directory by file stem.
     graph_format : str
@@ -61,6 +60,9 @@ def saved_run_from_checkpoint(
         Of the dataset that the run was trained on.
     grid_shape : tuple of (int, int), optional
         Grid nodes along x and y.
+    lazy : bool
+        Keep each tensor as a `TensorRef` until a step needs its values; the
+        file stays open as long. Else all are loaded here.
 
     Returns
     -------
@@ -89,15 +91,12 @@ def saved_run_from_checkpoint(
             facts={"found": ", ".join(others)},
             remedy="Write a step for it, or drop it from the file.",
         )
-    state_dict = {
-        str(name): checkpoint.load(ref)
-        for name, ref in data["state_dict"].items()
-    }
-    return SavedRun(
+    state_dict = {str(name): ref for name, ref in data["state_dict"].items()}
+    run = SavedRun(
         state_dict=state_dict,
         hyper_parameters=dict(data.get("hyper_parameters", {})),
         optimizers=[
-            read_optimizer(state, state_dict, checkpoint.load)
+            read_optimizer(state, state_dict)
             for state in data.get("optimizer_states", [])
         ],
         graph=dict(graph or {}),
@@ -108,12 +107,23 @@ def saved_run_from_checkpoint(
             key: data[key] for key in (STAMP, UPSTREAM_STAMP) if key in data
         },
     )
+    if lazy:
+        return replace(run, stored_types=_stored_types(run))
+    return run.map_tensors(loaded)
+
+
+def _stored_types(run: SavedRun) -> dict[tuple[str, str], str]:
+    """Note the type of each weight and moment."""
+    types = {(n, WEIGHT): dtype_name(t) for n, t in run.state_dict.items()}
+    for optimizer in run.optimizers:
+        for name, kinds in optimizer.moments.items():
+            types |= {(name, k): dtype_name(t) for k, t in kinds.items()}
+    return types
 
 
 def read_optimizer(
     state: Mapping[str, Any],
     state_dict: Mapping[str, Tensor],
-    load: Callable[[TensorRef], Tensor],
 ) -> Optimizer:
     """Name the parameters of an optimizer state.
 
@@ -123,8 +133,6 @@ def read_optimizer(
         One entry of ``optimizer_states``, as ``torch.optim`` writes it.
     state_dict : mapping of str to Tensor
         Weights and buffers in the order of the file.
-    load : callable
-        Reads a `TensorRef`.
 
     Returns
     -------
@@ -154,15 +162,13 @@ def read_optimizer(
             },
             remedy=_WITHOUT,
         )
-    moments: dict[str, dict[str, Tensor]] = {}
+    moments: dict[str, dict[str, Any]] = {}
     for position, name in zip(positions, names, strict=True):
         if position not in state["state"]:
             continue
         moments[name] = {
-            kind: load(value)
-            if isinstance(value, TensorRef)
             # torch wrote the step as a number up to 1.11.
-            else _number(value, state_dict[name])
+            kind: value if isinstance(value, TensorRef) else _number(value)
             for kind, value in state["state"][position].items()
         }
         for kind, moment in moments[name].items():
@@ -184,10 +190,7 @@ def read_optimizer(
     )
 
 
-def _number(value: float, like: Tensor) -> Tensor:
-    if is_array(like):
-        ours: Any = Array.from_numbers(value, "float32")
-        return ours  # type: ignore[no-any-return]
+def _number(value: float) -> Tensor:
     import torch
 
     return torch.tensor(value, dtype=torch.float32)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from pytest_nlam_compat.migrations.values import (
+    dtype_named,
+    is_loaded,
+    values,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 GraphTensor: TypeAlias = "Tensor | list[Tensor]"
+WEIGHT = "weight"
+"""In `SavedRun.stored_types`, the tensor itself rather than a moment of it."""
 
 
 @dataclass
@@ -43,7 +51,7 @@ class Statistics:
 
     Attributes
     ----------
-    arrays : dict of str to Tensor
+    arrays : mapping of str to (Tensor or sequence of float)
         float64. ``state_mean``, ``state_std`` (per state variable);
         ``state_diff_mean``, ``state_diff_std`` of one-step differences of
         standardised states, as since 0.4; ``static_mean``,
@@ -55,7 +63,7 @@ class Statistics:
         Order of the static features in today's layout.
     """
 
-    arrays: dict[str, Tensor] = field(default_factory=dict)
+    arrays: Mapping[str, Tensor | Sequence[float]] = field(default_factory=dict)
     static_names: list[str] = field(default_factory=list)
 
 
@@ -66,7 +74,9 @@ class SavedRun:
     Attributes
     ----------
     state_dict : dict of str to Tensor
-        Weights and persistent buffers, in the order of the file.
+        Weights and persistent buffers, in the order of the file. These, the
+        moments and the graph are `TensorRef` in a run that is read lazily:
+        they have a shape and a dtype, and `values` loads them.
     hyper_parameters : dict of str to Any
         Plain data and inert stand-ins (`checkpoints.stand_ins.InertObject`) as
         the reader gives them: ``args`` is an ``argparse.Namespace`` stand-in,
@@ -86,6 +96,9 @@ class SavedRun:
     stamps : mapping of str to Any
         What the file says itself of where it comes from, by key: ours and
         neural-lam's (#701).
+    stored_types : mapping of (str, str) to str
+        Element type in the file by name, and `WEIGHT` or the kind of a
+        moment. Empty unless tensors are read lazily.
     """
 
     state_dict: dict[str, Tensor]
@@ -97,6 +110,7 @@ class SavedRun:
     statistics: Statistics | None = None
     applied: tuple[str, ...] = ()
     stamps: Mapping[str, Any] = field(default_factory=dict)
+    stored_types: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def double(self) -> SavedRun:
         """Cast every floating point tensor to float64.
@@ -120,6 +134,41 @@ class SavedRun:
             A new run. The statistics are shared with this one.
         """
         return self.map_tensors(_as_single)
+
+    def cast_back(self) -> SavedRun:
+        """Cast what steps have changed to the types of the file.
+
+        Lazily read tensors are changed in float64, so that several folds of
+        one tensor are rounded once, here.
+
+        Returns
+        -------
+        SavedRun
+        """
+
+        def cast(name: str, kind: str, tensor: Tensor) -> Tensor:
+            stored = self.stored_types.get((name, kind))
+            if stored is None or not is_loaded(tensor):
+                return tensor
+            return tensor.to(dtype_named(stored))
+
+        return replace(
+            self,
+            state_dict={
+                name: cast(name, WEIGHT, tensor)
+                for name, tensor in self.state_dict.items()
+            },
+            optimizers=[
+                replace(
+                    optimizer,
+                    moments={
+                        name: {k: cast(name, k, t) for k, t in kinds.items()}
+                        for name, kinds in optimizer.moments.items()
+                    },
+                )
+                for optimizer in self.optimizers
+            ],
+        )
 
     def map_tensors(self, function: Callable[[Tensor], Tensor]) -> SavedRun:
         """Give a new run with `function` applied to every tensor."""
@@ -147,10 +196,12 @@ class SavedRun:
 
 
 def _as_double(tensor: Tensor) -> Tensor:
-    return tensor.double() if tensor.is_floating_point() else tensor
+    loaded = values(tensor)
+    return loaded.double() if loaded.is_floating_point() else loaded
 
 
 def _as_single(tensor: Tensor) -> Tensor:
-    if str(tensor.dtype) == "torch.float64":
-        return tensor.float()
-    return tensor
+    loaded = values(tensor)
+    if str(loaded.dtype) == "torch.float64":
+        return loaded.float()
+    return loaded

@@ -1,7 +1,6 @@
-"""neural-lam's configuration as plain data, and as stand-ins of its classes.
+"""neural-lam's configuration: as plain data, and as inert objects.
 
-Runs before v0.3.0 have none in their checkpoint, and the loader of 0.7.0 can't
-do without.
+Checkpoints before v0.3.0 have none, and the loader of 0.7.0 requires one.
 """
 
 from __future__ import annotations
@@ -13,27 +12,17 @@ from pytest_nlam_compat.checkpoints.stand_ins import InertObject
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.operations.hyper_parameters import New
 
-_MODULE = "neural_lam.config"
-TAG = "__config_class__"
-_WEIGHTING = ("ManualStateFeatureWeighting", "UniformFeatureWeighting")
+_CLASS = "__config_class__"
+_MANUAL, _UNIFORM = "ManualStateFeatureWeighting", "UniformFeatureWeighting"
 
-#: What is written where nobody says better. Up to v0.2 there was only MEPS.
 DEFAULT: Mapping[str, Any] = {
     "datastore": {"kind": "npyfilesmeps", "config_path": ""}
 }
+"""Written if the user passes none. Up to v0.2 there was only MEPS."""
 
 
-def stand_in(config: Mapping[str, Any]) -> InertObject:
-    """Build the stand-in of a ``NeuralLAMConfig``.
-
-    Parameters
-    ----------
-    config : mapping
-        As in neural-lam's YAML file: ``datastore`` and ``training``.
-
-    Returns
-    -------
-    InertObject
+def inert_config(config: Mapping[str, Any]) -> InertObject:
+    """Build the stand-in of a ``NeuralLAMConfig`` from its YAML file's content.
 
     Raises
     ------
@@ -41,28 +30,18 @@ def stand_in(config: Mapping[str, Any]) -> InertObject:
         If it is anything else.
     """
     try:
-        return _new(config).build()
+        return _new_config(config).build()
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CompatError(
             "The configuration in the statistics is not one of neural-lam.",
             facts={"cause": f"{type(error).__name__}: {error}"},
             remedy="Write the file again with nlam-compat statistics, or "
-            'drop its entry "config".',
+            'remove its entry "config".',
         ) from None
 
 
 def plain_config(config: Any) -> dict[str, Any]:
-    """Turn a configuration of the installed neural-lam into plain data.
-
-    Parameters
-    ----------
-    config : neural_lam.config.NeuralLAMConfig
-
-    Returns
-    -------
-    dict
-        As in its YAML file.
-    """
+    """Convert a ``NeuralLAMConfig`` to plain data, as in its YAML file."""
     weighting = config.training.state_feature_weighting
     clamping = config.training.output_clamping
     return {
@@ -72,7 +51,7 @@ def plain_config(config: Any) -> dict[str, Any]:
         },
         "training": {
             "state_feature_weighting": {
-                TAG: type(weighting).__name__,
+                _CLASS: type(weighting).__name__,
                 **vars(weighting),
             },
             "output_clamping": {
@@ -83,40 +62,38 @@ def plain_config(config: Any) -> dict[str, Any]:
     }
 
 
-def _new(config: Mapping[str, Any]) -> New:
+def _new_config(config: Mapping[str, Any]) -> New:
     datastore = config["datastore"]
     training = config.get("training", {})
     weighting = dict(training.get("state_feature_weighting", {}))
-    cls = weighting.pop(TAG, "UniformFeatureWeighting")
-    if cls not in _WEIGHTING:
+    cls = weighting.pop(_CLASS, _UNIFORM)
+    if cls not in (_MANUAL, _UNIFORM):
         raise ValueError(f"unknown weighting {cls}")
-    inside = (
-        {"weights": _numbers(weighting["weights"])}
-        if cls == "ManualStateFeatureWeighting"
-        else {}
+    weights = (
+        {"weights": _numbers(weighting["weights"])} if cls == _MANUAL else {}
     )
     clamping = training.get("output_clamping", {})
-    limits = {side: _numbers(clamping.get(side, {})) for side in _SIDES}
-    return _of(
+    return _new(
         "NeuralLAMConfig",
-        datastore=_of(
+        datastore=_new(
             "DatastoreSelection",
             kind=str(datastore["kind"]),
             config_path=str(datastore["config_path"]),
         ),
-        training=_of(
+        training=_new(
             "TrainingConfig",
-            state_feature_weighting=_of(cls, **inside),
-            output_clamping=_of("OutputClamping", **limits),
+            state_feature_weighting=_new(cls, **weights),
+            output_clamping=_new(
+                "OutputClamping",
+                lower=_numbers(clamping.get("lower", {})),
+                upper=_numbers(clamping.get("upper", {})),
+            ),
         ),
     )
 
 
-_SIDES = ("lower", "upper")
-
-
-def _of(name: str, **attributes: Any) -> New:
-    return New(f"{_MODULE}.{name}", attributes)
+def _new(name: str, **attributes: Any) -> New:
+    return New(f"neural_lam.config.{name}", attributes)
 
 
 def _numbers(table: Mapping[str, Any]) -> dict[str, float]:

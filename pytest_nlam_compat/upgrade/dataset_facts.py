@@ -1,34 +1,22 @@
-"""What migrations need of the dataset that a run was trained on, as a file.
+"""What migrations need to know about a dataset, and how to get it.
 
-JSON::
-
-    {
-      "nlam_compat_statistics": 1,
-      "grid_shape": [nx, ny],
-      "static_names": ["surface_geopotential", ...],
-      "arrays": {"state_mean": [...], ...},
-      "features": {"state": [...], "forcing": [...], "static": [...]},
-      "config": {"datastore": {...}, "training": {...}}
-    }
-
-The arrays are those of `migrations.saved_run.Statistics`; ``features`` and
-``config``, as in neural-lam's own YAML file, may be left out. A safetensors
-file has the arrays as F64 or F32 tensors and the rest, each as JSON, in its
-metadata.
+As a file it is JSON, or safetensors with the arrays as tensors and the rest,
+each as JSON, in its metadata; ``docs/upgrade.md`` shows one. The arrays are
+those of `migrations.saved_run.Statistics`.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytest_nlam_compat.errors import CompatError
-
-if TYPE_CHECKING:
-    from pytest_nlam_compat.migrations.saved_run import Statistics
+from pytest_nlam_compat.migrations.saved_run import Statistics
+from pytest_nlam_compat.upgrade.configuration import plain_config
 
 FORMAT = "nlam_compat_statistics"
 ARRAYS = (
@@ -41,14 +29,14 @@ ARRAYS = (
     "static_min",
     "static_max",
 )
-#: x_min, x_max, y_min, y_max of the grid; files of others may lack it.
 EXTENT = "extent"
+"""x_min, x_max, y_min, y_max of the grid; optional in a file."""
 _LARGEST = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """What is known of a dataset.
+    """What is known about a dataset.
 
     Attributes
     ----------
@@ -72,14 +60,7 @@ class DatasetFacts:
 
     def statistics(self) -> Statistics:
         """Return the arrays as migrations take them."""
-        from pytest_nlam_compat.checkpoints.arrays import Array
-        from pytest_nlam_compat.migrations.saved_run import Statistics
-
-        arrays: dict[str, Any] = {
-            name: Array.from_numbers(numbers, "float64")
-            for name, numbers in self.arrays.items()
-        }
-        return Statistics(arrays, list(self.static_names))
+        return Statistics(self.arrays, list(self.static_names))
 
     def table(self) -> dict[str, Any]:
         """Return it as plain data, as in a JSON file."""
@@ -95,74 +76,32 @@ class DatasetFacts:
         return table
 
     def to_bytes(self, suffix: str) -> bytes:
-        """Return the content of a file that `read_facts` reads.
-
-        Parameters
-        ----------
-        suffix : str
-            Ending of its name: ``.safetensors``, or anything else for JSON.
-        """
-        rest = self.table()
-        arrays = rest.pop("arrays")
+        """Return the content of a file: safetensors or, by default, JSON."""
+        table = self.table()
         if suffix != ".safetensors":
-            table = {**rest, "arrays": arrays}
             text = json.dumps(table, indent=1, allow_nan=False)
             return f"{text}\n".encode()
-        from pytest_nlam_compat.checkpoints.arrays import Array
-        from pytest_nlam_compat.checkpoints.safetensors import serialise
+        import numpy as np
+        from safetensors.numpy import save
 
-        return serialise(
-            {
-                name: Array.from_numbers(numbers, "float64")
-                for name, numbers in arrays.items()
-            },
-            {name: json.dumps(value) for name, value in rest.items()},
+        arrays = table.pop("arrays")
+        return save(
+            {name: np.array(numbers) for name, numbers in arrays.items()},
+            {name: json.dumps(value) for name, value in table.items()},
         )
 
 
-def facts_given(
+def load_facts(
     statistics: Path | None, datastore: Path | None
 ) -> DatasetFacts | None:
-    """Get the facts from whichever option a user gave.
-
-    Parameters
-    ----------
-    statistics : Path, optional
-        A file for `read_facts`.
-    datastore : Path, optional
-        neural-lam's configuration; this imports neural-lam.
-
-    Returns
-    -------
-    DatasetFacts or None
-
-    Raises
-    ------
-    CompatError
-        If they can't be had from there.
-    """
+    """Return `read_facts` or `facts_from_config`, whichever has a path."""
     if statistics is not None:
         return read_facts(statistics)
-    if datastore is not None:
-        from pytest_nlam_compat.upgrade.from_datastore import (
-            facts_from_config,
-        )
-
-        return facts_from_config(datastore)
-    return None
+    return None if datastore is None else facts_from_config(datastore)
 
 
 def read_facts(path: Path) -> DatasetFacts:
-    """Read a file of statistics.
-
-    Parameters
-    ----------
-    path : Path
-        JSON or safetensors.
-
-    Returns
-    -------
-    DatasetFacts
+    """Read a file of statistics, JSON or safetensors.
 
     Raises
     ------
@@ -171,59 +110,65 @@ def read_facts(path: Path) -> DatasetFacts:
     """
     try:
         if path.stat().st_size > _LARGEST:
-            raise _refusal(path, f"more than {_LARGEST} bytes")
+            raise ValueError(f"more than {_LARGEST} bytes")
         content = path.read_bytes()
+        is_safetensors = content[8:9] == b"{"
+        table = _safetensors(path) if is_safetensors else json.loads(content)
+        return facts_from_table(table)
     except OSError as error:
-        raise _refusal(path, str(error.strerror or error)) from None
+        cause = error.strerror or str(error)
+    except KeyError as error:
+        cause = f"it lacks {error}"
+    except (ValueError, TypeError, AttributeError) as error:
+        cause = str(error)
+    raise CompatError(
+        f"{path.name} is not a file of dataset statistics.",
+        facts={"file": path, "cause": cause},
+        remedy="Write one with nlam-compat statistics --datastore CONFIG "
+        "-o FILE.",
+    )
+
+
+def _safetensors(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError, safe_open
+
     try:
-        return facts_from_table(_table(content))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        cause = f"it lacks {error}" if isinstance(error, KeyError) else error
-        raise _refusal(path, str(cause)) from None
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            names = file.keys()
+            arrays = {name: file.get_tensor(name).tolist() for name in names}
+    except SafetensorError as error:
+        raise ValueError(str(error)) from None
+    table = {key: json.loads(value) for key, value in metadata.items()}
+    return {**table, "arrays": arrays}
 
 
-def _table(content: bytes) -> dict[str, Any]:
-    if content[8:9] == b"{":
-        from pytest_nlam_compat.checkpoints.safetensors import parse
-
-        tensors, metadata = parse(content)
-        table: dict[str, Any] = {
-            key: json.loads(value) for key, value in metadata.items()
-        }
-        return {**table, "arrays": {k: t.tolist() for k, t in tensors.items()}}
-    found = json.loads(content)
-    if not isinstance(found, dict):
-        raise ValueError("it holds no table")
-    return found
-
-
-def facts_from_table(table: Mapping[str, Any]) -> DatasetFacts:
-    """Read what `DatasetFacts.table` gave.
+def facts_from_table(table: Any) -> DatasetFacts:
+    """Read what `DatasetFacts.table` returned.
 
     Raises
     ------
     ValueError, KeyError, TypeError, AttributeError
-        If it is not that.
+        If it is anything else.
     """
+    if not isinstance(table, Mapping):
+        raise ValueError("it holds no table")
     if table[FORMAT] != 1:
-        raise ValueError(f"its format is {table[FORMAT]}, and not 1")
+        raise ValueError(f"its format is {table[FORMAT]}, not 1")
     names = tuple(map(str, table["static_names"]))
     arrays = {
         name: [float(number) for number in table["arrays"][name]]
         for name in (*ARRAYS, EXTENT)
         if name != EXTENT or name in table["arrays"]
     }
-    lengths = {EXTENT: 4}
     for name, numbers in arrays.items():
         like = names if name.startswith("static") else arrays["state_mean"]
-        expected = lengths.get(name, len(like))
+        expected = 4 if name == EXTENT else len(like)
         if len(numbers) != expected:
             raise ValueError(
-                f"{name} has {len(numbers)} numbers, and not {expected}"
+                f"{name} has {len(numbers)} numbers, not {expected}"
             )
-        if any(abs(number) == float("inf") for number in numbers) or any(
-            number != number for number in numbers
-        ):
+        if not all(map(math.isfinite, numbers)):
             raise ValueError(f"{name} has numbers that are not finite")
     nx, ny = map(int, table["grid_shape"])
     features = {
@@ -233,10 +178,91 @@ def facts_from_table(table: Mapping[str, Any]) -> DatasetFacts:
     return DatasetFacts(arrays, names, (nx, ny), table.get("config"), features)
 
 
-def _refusal(path: Path, cause: str) -> CompatError:
-    return CompatError(
-        f"{path.name} is no file of dataset statistics.",
-        facts={"file": path, "cause": cause},
-        remedy="Write one with nlam-compat statistics --datastore CONFIG "
-        "-o FILE.",
+def facts_from_config(path: Path) -> DatasetFacts:
+    """Compute the facts of the dataset of a neural-lam configuration.
+
+    This imports neural-lam and loads the dataset.
+
+    Raises
+    ------
+    CompatError
+        If there is no neural-lam, or it can't load the dataset.
+    """
+    try:
+        from neural_lam.config import load_config_and_datastore
+    except ImportError as error:
+        raise CompatError(
+            "Reading a datastore requires neural-lam, and it can't be"
+            " imported.",
+            facts={"cause": error},
+            remedy="Install it. Or run nlam-compat statistics where it is "
+            "installed, and pass the file with --statistics.",
+        ) from None
+    if not path.is_file():
+        raise CompatError(
+            "This configuration of neural-lam does not exist.",
+            facts={"file": path},
+            remedy="Pass the config.yaml that the run was trained with.",
+        )
+    try:
+        config, datastore = load_config_and_datastore(str(path))
+    # Whatever a datastore raises is about the user's files.
+    except Exception as error:
+        raise CompatError(
+            "neural-lam can't load the datastore.",
+            facts={"file": path, "cause": f"{type(error).__name__}: {error}"},
+            remedy="Fix the configuration, or its files.",
+        ) from error
+    return facts_of(datastore, plain_config(config))
+
+
+def facts_of(
+    datastore: Any, config: dict[str, Any] | None = None
+) -> DatasetFacts:
+    """Compute the facts of a ``BaseRegularGridDatastore`` of neural-lam.
+
+    Raises
+    ------
+    CompatError
+        If it has no static features.
+    """
+    import numpy as np
+
+    state = datastore.get_standardization_dataarray(category="state")
+    static_statistics = datastore.get_standardization_dataarray("static")
+    static = datastore.get_dataarray(category="static", split=None)
+    if static is None:
+        raise CompatError(
+            "The dataset has no static features.",
+            remedy="Pass the dataset that the run was trained on.",
+        )
+    table = np.asarray(
+        static.transpose("grid_index", "static_feature"), dtype=np.float64
+    )
+    shape = datastore.grid_shape_state
+    xy = np.asarray(datastore.get_xy("state", True), dtype=np.float64)
+    limits = np.stack((xy.min(axis=0), xy.max(axis=0)), axis=1)
+    arrays = {
+        "state_mean": state["state_mean"],
+        "state_std": state["state_std"],
+        "state_diff_mean": state["state_diff_mean_standardized"],
+        "state_diff_std": state["state_diff_std_standardized"],
+        "static_mean": static_statistics["static_mean"],
+        "static_std": static_statistics["static_std"],
+        "static_min": table.min(axis=0),
+        "static_max": table.max(axis=0),
+        EXTENT: limits.ravel(),
+    }
+    return DatasetFacts(
+        {
+            name: np.asarray(values, dtype=np.float64).tolist()
+            for name, values in arrays.items()
+        },
+        tuple(map(str, datastore.get_vars_names(category="static"))),
+        (int(shape.x), int(shape.y)),
+        config,
+        {
+            category: [str(name) for name in datastore.get_vars_names(category)]
+            for category in ("state", "forcing", "static")
+        },
     )

@@ -1,4 +1,4 @@
-"""How two checkpoint files differ, from their lists of contents."""
+"""Compare two checkpoint files without loading their tensors."""
 
 from __future__ import annotations
 
@@ -9,23 +9,18 @@ from typing import Any
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
 from pytest_nlam_compat.checkpoints.refusals import printable
 from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
+from pytest_nlam_compat.migrations.prefixes import PREFIX
 from pytest_nlam_compat.upgrade.inspection import report
 
-PREFIX = "forecaster.predictor."
-_SAID = ("model", "graph", "parameters", "buffers", "callbacks")
+_COMPARED = ("model", "graph", "parameters", "buffers", "callbacks")
+_ABSENT = "(absent)"
 
 
 def difference(first: Checkpoint, second: Checkpoint) -> dict[str, Any]:
-    """Compare two checkpoints.
+    """Compare two open checkpoints.
 
-    Tensors are compared by the checksums that the files have of them; none is
-    read. If only one file has the prefix of 0.7, the names are compared
-    without it.
-
-    Parameters
-    ----------
-    first, second : Checkpoint
-        Open.
+    Tensors are compared by the checksums in the files; none is read. If only
+    one file has the prefix of 0.7, the names are compared without it.
 
     Returns
     -------
@@ -37,41 +32,33 @@ def difference(first: Checkpoint, second: Checkpoint) -> dict[str, Any]:
         ``same_values`` (how many).
     """
     reports = (report(first), report(second))
-    prefixed = [_has_prefix(found) for found in reports]
+    prefixed = [
+        any(row["name"].startswith(PREFIX) for row in found["tensors"])
+        for found in reports
+    ]
     bare = prefixed[0] != prefixed[1]
     tensors = [_tensors(one, bare) for one in (first, second)]
     common = [name for name in tensors[0] if name in tensors[1]]
-    compared = {
+    verdicts = {
         name: _compare(tensors[0][name], tensors[1][name]) for name in common
     }
     return {
         "files": [found["file"] for found in reports],
         "origin": [found["origin"]["release"] for found in reports],
         "without_prefix": PREFIX if bare else None,
-        "changed": _changed(*map(_said, reports)),
+        "changed": _changed(*map(_contents, reports)),
         "only_in_first": [n for n in tensors[0] if n not in tensors[1]],
         "only_in_second": [n for n in tensors[1] if n not in tensors[0]],
         **{
-            verdict: [n for n in common if compared[n] == verdict]
+            verdict: [n for n in common if verdicts[n] == verdict]
             for verdict in ("other_layout", "other_values", "not_compared")
         },
-        "same_values": list(compared.values()).count("same_values"),
+        "same_values": list(verdicts.values()).count("same_values"),
     }
 
 
-def text(found: Mapping[str, Any]) -> str:
-    """Write a difference as text.
-
-    Parameters
-    ----------
-    found : mapping
-        From `difference`.
-
-    Returns
-    -------
-    str
-        Lines without one at the end.
-    """
+def difference_text(found: Mapping[str, Any]) -> str:
+    """Write a `difference` as text for a terminal."""
     return "\n".join(_lines(found))
 
 
@@ -79,9 +66,13 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     for file, release in zip(found["files"], found["origin"], strict=True):
         yield f"{file}: neural-lam {release or 'unknown'}"
     same = "" if found["changed"] else " the same"
-    yield f"hyper-parameters and the rest:{same}"
-    for name, (old, new) in found["changed"].items():
-        yield f"  {name}: {_value(old)} -> {_value(new)}"
+    yield f"hyper-parameters and metadata:{same}"
+    for name, values in found["changed"].items():
+        old, new = (
+            value if value == _ABSENT else json.dumps(value, ensure_ascii=False)
+            for value in values
+        )
+        yield f"  {name}: {old} -> {new}"
     if found["without_prefix"]:
         yield f"tensors, compared without {found['without_prefix']}:"
     else:
@@ -90,17 +81,13 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     for key, what in (
         ("only_in_first", "only in the first"),
         ("only_in_second", "only in the second"),
-        ("other_layout", "of another shape or type"),
+        ("other_layout", "with another shape or type"),
         ("other_values", "with other values"),
         ("not_compared", "stored in another way, not compared"),
     ):
         if found[key]:
             yield f"  {len(found[key])} {what}:"
             yield from (f"    {name}" for name in found[key])
-
-
-def _has_prefix(found: Mapping[str, Any]) -> bool:
-    return any(row["name"].startswith(PREFIX) for row in found["tensors"])
 
 
 def _tensors(checkpoint: Checkpoint, bare: bool) -> dict[str, TensorRef]:
@@ -118,40 +105,27 @@ def _compare(first: TensorRef, second: TensorRef) -> str:
         return "other_layout"
     if 0 in first.shape:
         return "same_values"
-    records = [
-        ref.storage.archive.records[ref.storage.record]
-        for ref in (first, second)
-    ]
-    views = [
-        (ref.offset, ref.stride, record.size)
-        for ref, record in zip((first, second), records, strict=True)
-    ]
-    if views[0] != views[1]:
+    storages = (first.storage, second.storage)
+    sizes = [each.archive.records[each.record].size for each in storages]
+    views = [(ref.offset, ref.stride) for ref in (first, second)]
+    if views[0] != views[1] or sizes[0] != sizes[1]:
         return "not_compared"
-    sums = [
-        ref.storage.archive.checksum(ref.storage.record)
-        for ref in (first, second)
-    ]
+    sums = [each.archive.checksum(each.record) for each in storages]
     return "same_values" if sums[0] == sums[1] else "other_values"
 
 
-def _said(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Collect what else is compared, by path."""
-    said = {name: found[name] for name in _SAID}
-    said |= found["training"]
-    for named in found["classes"]:
-        said[f"class {named['name']}"] = "named"
+def _contents(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Collect everything but the tensors by path."""
+    contents = {name: found[name] for name in _COMPARED}
+    contents |= found["training"]
+    contents |= {f"class {each['name']}": "named" for each in found["classes"]}
     for index, optimizer in enumerate(found["optimizers"]):
-        said[f"optimizer {index}"] = {
+        contents[f"optimizer {index}"] = {
             key: optimizer[key] for key in ("groups", "state", "parameters")
         }
-    return {
-        **said,
-        **{
-            f"hyper_parameters.{name}": value
-            for name, value in found["hyper_parameters"].items()
-        },
-    }
+    for name, value in found["hyper_parameters"].items():
+        contents[f"hyper_parameters.{name}"] = value
+    return contents
 
 
 def _changed(
@@ -162,12 +136,3 @@ def _changed(
         for name in {**first, **second}
         if first.get(name, _ABSENT) != second.get(name, _ABSENT)
     }
-
-
-_ABSENT = "(absent)"
-
-
-def _value(value: Any) -> str:
-    if value == _ABSENT:
-        return _ABSENT
-    return json.dumps(value, ensure_ascii=False)

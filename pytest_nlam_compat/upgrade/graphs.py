@@ -1,34 +1,44 @@
-"""Graph directories, read and written without torch."""
+"""Graph directories: read them lazily, compare them, and write them whole."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_nlam_compat.checkpoints.arrays import Array
-from pytest_nlam_compat.checkpoints.reader import read_checkpoint
+from pytest_nlam_compat.checkpoints.reader import Checkpoint, read_checkpoint
 from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
 from pytest_nlam_compat.checkpoints.writer import write_checkpoint
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations.prefixes import PREFIX
+from pytest_nlam_compat.migrations.saved_run import SavedRun
+from pytest_nlam_compat.migrations.values import (
+    Lazy,
+    dtype_name,
+    loaded,
+    values,
+)
 
 METAINFO = "metainfo.yaml"
 LEGACY = "legacy"
 _LONGEST = 4096
+_SINGLE = ("g2m_features", "g2m_edge_index", "m2g_features", "m2g_edge_index")
 
 
 @dataclass(frozen=True)
-class Graph:
+class GraphDirectory:
     """An open graph directory.
 
     Attributes
     ----------
     folder : Path
-    tensors : dict of str to (Array or list of Array)
-        By file stem; none is read yet.
+    tensors : dict of str to (TensorRef or list of TensorRef)
+        By file stem.
     format : str
         ``"legacy"``, or ``spec_version`` of ``metainfo.yaml``.
     """
@@ -39,17 +49,8 @@ class Graph:
 
 
 @contextlib.contextmanager
-def open_graph(folder: Path) -> Iterator[Graph]:
-    """Open a graph directory.
-
-    Parameters
-    ----------
-    folder : Path
-
-    Yields
-    ------
-    Graph
-        To be used, and written, inside of the with block.
+def open_graph(folder: Path) -> Iterator[GraphDirectory]:
+    """Open a graph directory, to be used and written inside the with block.
 
     Raises
     ------
@@ -61,156 +62,30 @@ def open_graph(folder: Path) -> Iterator[Graph]:
         raise CompatError(
             "There is no graph in the directory.",
             facts={"directory": folder, "expected": "g2m_edge_index.pt, ..."},
-            remedy="Give the directory that create_graph wrote, such as "
+            remedy="Pass the directory that create_graph wrote, such as "
             "graph/multiscale.",
         )
     with contextlib.ExitStack() as opened:
         tensors = {
-            file.stem: _content(opened.enter_context(read_checkpoint(file)))
+            file.stem: _tensors(opened.enter_context(read_checkpoint(file)))
             for file in files
         }
-        yield Graph(folder, tensors, _format(folder / METAINFO))
+        yield GraphDirectory(folder, tensors, _format(folder / METAINFO))
 
 
-def write_graph(
-    graph: Graph, tensors: Mapping[str, Any], target: Path
-) -> list[str]:
-    """Write a graph directory, whole or not at all.
-
-    Parameters
-    ----------
-    graph : Graph
-        Where it comes from. What did not change is copied as it is.
-    tensors : mapping of str to (Array or list of Array)
-        By file stem.
-    target : Path
-        There may be the same already, and nothing else.
-
-    Returns
-    -------
-    list of str
-        The files that differ from those of `graph`.
-
-    Raises
-    ------
-    CompatError
-        If there is another directory already, or the disk does not take it.
-    """
-    # Upgrades without a graph do without it, and begin sooner.
-    import shutil
-
-    differing = changed(graph, tensors)
-    part = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
-    try:
-        part.mkdir(parents=True)
-        for file in sorted(graph.folder.iterdir()):
-            if file.name == METAINFO or (
-                file.suffix == ".pt" and file.stem not in differing
-            ):
-                shutil.copyfile(file, part / file.name)
-        for stem in differing:
-            tree = _map(tensors[stem], _stored)
-            write_checkpoint(tree, part / f"{stem}.pt")
-        if target.exists():
-            _refuse_another(part, target)
-        else:
-            part.rename(target)
-    except OSError as error:
+def _tensors(opened: Checkpoint) -> Any:
+    if not all(isinstance(part, TensorRef) for part in _parts(opened.data)):
         raise CompatError(
-            "The graph directory can't be written.",
-            facts={"directory": target, "cause": error.strerror or error},
-            remedy="Nothing was changed. Make room or mend the permissions, "
-            "and try again.",
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return [f"{stem}.pt" for stem in differing]
-
-
-def changed(graph: Graph, tensors: Mapping[str, Any]) -> list[str]:
-    """List the files whose tensors are not those of a graph.
-
-    Parameters
-    ----------
-    graph : Graph
-    tensors : mapping of str to (Array or list of Array)
-        By file stem, in the types of the files.
-
-    Returns
-    -------
-    list of str
-        File stems.
-    """
-    return [
-        stem
-        for stem, new in tensors.items()
-        if not _same(graph.tensors[stem], new)
-    ]
-
-
-def fingerprint(tensors: Mapping[str, Any]) -> str:
-    """Give the same for the same tensors, however their files were written.
-
-    Parameters
-    ----------
-    tensors : mapping of str to (Array or list of Array)
-        By file stem, in the types of the files.
-
-    Returns
-    -------
-    str
-        A SHA-256 in hexadecimal.
-    """
-    import hashlib
-
-    digest = hashlib.sha256()
-    for stem, content in sorted(tensors.items()):
-        parts = content if isinstance(content, list) else [content]
-        for level, array in enumerate(parts):
-            head = f"{stem} {level} {array.dtype} {array.shape}\n"
-            digest.update(head.encode())
-            digest.update(array.content().tobytes())
-    return digest.hexdigest()
-
-
-def _same(old: Any, new: Any) -> bool:
-    olds = old if isinstance(old, list) else [old]
-    news = new if isinstance(new, list) else [new]
-    return len(olds) == len(news) and all(
-        isinstance(b.stored(), TensorRef)
-        or (
-            (a.shape, a.dtype) == (b.shape, b.dtype)
-            and bool((a.values == b.values).all())
-        )
-        for a, b in zip(olds, news, strict=True)
-    )
-
-
-def _content(opened: Any) -> Any:
-    found = _map(opened.data, Array.of) if _is_content(opened.data) else None
-    if found is None:
-        raise CompatError(
-            f"{opened.path.name} is no file of a graph: it holds more than "
+            f"{opened.path.name} is not a graph file: it holds more than "
             "tensors.",
             facts={"file": opened.path},
-            remedy="Give the directory that create_graph wrote.",
+            remedy="Pass the directory that create_graph wrote.",
         )
-    return found
+    return opened.data
 
 
-def _is_content(data: Any) -> bool:
-    parts = data if isinstance(data, list) else [data]
-    return all(isinstance(part, TensorRef) for part in parts)
-
-
-def _map(content: Any, function: Any) -> Any:
-    if isinstance(content, list):
-        return [function(part) for part in content]
-    return function(content)
-
-
-def _stored(array: Array) -> Any:
-    return array.stored()
+def _parts(content: Any) -> list[Any]:
+    return content if isinstance(content, list) else [content]
 
 
 def _format(metainfo: Path) -> str:
@@ -225,7 +100,41 @@ def _format(metainfo: Path) -> str:
     return LEGACY
 
 
-def _refuse_another(part: Path, target: Path) -> None:
+def write_graph(
+    graph: GraphDirectory, tensors: Mapping[str, Any], target: Path
+) -> None:
+    """Write a graph directory with new tensors, whole or not at all.
+
+    Files that did not change are copied from the original. The target may
+    exist only with the same content.
+    """
+    differing = changed(graph, tensors)
+    part = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
+    try:
+        part.mkdir(parents=True)
+        for file in sorted(graph.folder.iterdir()):
+            if file.name == METAINFO or (
+                file.suffix == ".pt" and file.stem not in differing
+            ):
+                shutil.copyfile(file, part / file.name)
+        for stem in differing:
+            write_checkpoint(tensors[stem], part / f"{stem}.pt")
+        if target.exists():
+            _refuse_other_content(part, target)
+        else:
+            part.rename(target)
+    except OSError as error:
+        raise CompatError(
+            "The graph directory can't be written.",
+            facts={"directory": target, "cause": error.strerror or error},
+            remedy="Nothing was changed. Free some space or fix the "
+            "permissions, and try again.",
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _refuse_other_content(part: Path, target: Path) -> None:
     """Refuse a target that is not byte for byte what would be written."""
     names = {file.name for file in part.iterdir()}
     same = target.is_dir() and all(
@@ -235,7 +144,127 @@ def _refuse_another(part: Path, target: Path) -> None:
     )
     if not same:
         raise CompatError(
-            "There is another graph directory already.",
+            "The output of the graph exists, and is another graph.",
             facts={"directory": target},
-            remedy="Give another --graph-out.",
+            remedy="Choose another --graph-out.",
         )
+
+
+def changed(graph: GraphDirectory, tensors: Mapping[str, Any]) -> list[str]:
+    """List the stems of the files whose tensors differ from a graph's."""
+    return [
+        stem
+        for stem, new in tensors.items()
+        if not _same(_parts(graph.tensors[stem]), _parts(new))
+    ]
+
+
+def _same(olds: list[Lazy], news: list[Lazy]) -> bool:
+    return len(olds) == len(news) and all(
+        old is new
+        or (
+            _layout(old) == _layout(new)
+            and bool((values(old) == values(new)).all())
+        )
+        for old, new in zip(olds, news, strict=True)
+    )
+
+
+def _layout(tensor: Lazy) -> tuple[str, tuple[int, ...]]:
+    return dtype_name(tensor), tuple(tensor.shape)
+
+
+def fingerprint(tensors: Mapping[str, Any]) -> str:
+    """Return a SHA-256 of the tensors, however their files were written."""
+    digest = hashlib.sha256()
+    for stem, content in sorted(tensors.items()):
+        for level, tensor in enumerate(_parts(content)):
+            dtype, shape = _layout(tensor)
+            digest.update(f"{stem} {level} {dtype} {shape}\n".encode())
+            digest.update(_bytes(tensor))
+    return digest.hexdigest()
+
+
+def _bytes(tensor: Lazy) -> bytes:
+    import torch
+
+    flat = loaded(tensor).detach().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().tobytes()
+
+
+def refuse_mismatch(
+    graph: GraphDirectory, run: SavedRun, stamp: Mapping[str, Any]
+) -> None:
+    """Refuse a graph that a run can't have been trained with.
+
+    Raises
+    ------
+    CompatError
+        If numbers of levels, features, edges or nodes differ from each other,
+        the weights or the grid, or the fingerprint from that in the stamp.
+    """
+    for compared, found, expected in _comparisons(graph, run, stamp):
+        if found != expected:
+            raise CompatError(
+                "The graph does not belong to the checkpoint.",
+                facts={
+                    "directory": graph.folder,
+                    "compared": compared,
+                    "found": found,
+                    "expected": expected,
+                },
+                remedy="Pass the graph directory that the run was trained "
+                "with.",
+            )
+
+
+def _comparisons(
+    graph: GraphDirectory, run: SavedRun, stamp: Mapping[str, Any]
+) -> Iterator[tuple[str, object, object]]:
+    """Compare what belongs together; each relies on those before it."""
+    tensors = graph.tensors
+    levels: Any = tensors.get("mesh_features")
+    if not isinstance(levels, list):
+        yield "files", "no list in mesh_features.pt", "one"
+    for stem in _SINGLE:
+        if stem not in tensors or isinstance(tensors[stem], list):
+            yield "files", f"no single tensor in {stem}.pt", "one"
+    # A flat model has one embedder, mesh_embedder, and one level.
+    embedders = sum(map(_embeds_level, run.state_dict)) or 1
+    yield "mesh levels", len(levels), embedders
+    for side in ("g2m", "m2g"):
+        features = tensors[f"{side}_features"]
+        edges = tensors[f"{side}_edge_index"]
+        yield (
+            f"edges in {side}_features.pt and {side}_edge_index.pt",
+            features.shape[0],
+            edges.shape[-1],
+        )
+        weight = _weight(run, f".{side}_embedder.0.weight")
+        if weight is not None:
+            yield (
+                f"features in {side}_features.pt and {side}_embedder",
+                features.shape[-1],
+                weight.shape[-1],
+            )
+    if run.grid_shape is not None:
+        nodes = values(tensors["m2g_edge_index"])[1]
+        yield (
+            "grid nodes in m2g_edge_index.pt and the dataset",
+            int(nodes.max()) - int(nodes.min()) + 1,
+            run.grid_shape[0] * run.grid_shape[1],
+        )
+    expected = (stamp.get("graph") or {}).get("fingerprint")
+    if expected is not None:
+        yield "fingerprint in the stamp", fingerprint(tensors), expected
+
+
+def _embeds_level(name: str) -> bool:
+    module, found, rest = name.rpartition("mesh_embedders.")
+    is_embedder = bool(found) and module in ("", PREFIX)
+    return is_embedder and rest.endswith(".0.weight")
+
+
+def _weight(run: SavedRun, name: str) -> Any:
+    weights = run.state_dict
+    return next((weights[n] for n in weights if f".{n}".endswith(name)), None)

@@ -1,46 +1,25 @@
-"""Where a changed checkpoint goes: beside the old one, or in its place.
-
-This imports little, so that a large file can be copied while the rest is
-imported.
-"""
+"""Write a changed checkpoint beside the old one, or in its place."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from pytest_nlam_compat.checkpoints import head_start
+from pytest_nlam_compat.checkpoints.copying import Progress
+from pytest_nlam_compat.checkpoints.reader import Checkpoint
+from pytest_nlam_compat.checkpoints.weights import Weights, write_weights
+from pytest_nlam_compat.checkpoints.writer import write_checkpoint
 from pytest_nlam_compat.errors import CompatError
-
-# As in typing, whose import would take as long as copying 5 MB does.
-TYPE_CHECKING = False
-
-if TYPE_CHECKING:
-    from pytest_nlam_compat.checkpoints.copying import Progress
-    from pytest_nlam_compat.checkpoints.reader import Checkpoint
 
 UPGRADED = "upgraded_"
 BACKUP = ".bak"
 
 
-class Output:
-    """Where a changed checkpoint goes; to be used in a with block.
+class OutputFile:
+    """The file that a changed checkpoint is written to.
 
-    Parameters
-    ----------
-    file : Path
-        The old file.
-    path : Path, optional
-        The new one; by default a prefix and the name of the old one.
-    prefix : str
-    in_place : bool
-        Whether the new file takes the place of the old one, which then gets
-        the name of a backup.
-
-    Attributes
-    ----------
-    file, path : Path
-    in_place : bool
+    By default it is in the folder of the old `file`, with a `prefix` to its
+    name. In place, the old file is kept as a backup.
 
     Raises
     ------
@@ -59,8 +38,8 @@ class Output:
             raise CompatError(
                 "The output is the checkpoint itself.",
                 facts={"file": file, "output": path},
-                remedy="Give another -o, or --in-place alone, which keeps a "
-                ".bak.",
+                remedy="Choose another -o, or use --in-place without -o, which "
+                "keeps a backup.",
             )
         self.file = file
         self.path = path or file.with_name(f"{prefix}{file.name}")
@@ -68,70 +47,38 @@ class Output:
             self.path = file
         self.in_place = in_place
         self._before = _identity(self._real)
-        self._head_start: head_start.HeadStart | None = None
-
-    def __enter__(self) -> Output:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._head_start is not None:
-            self._head_start.close()
-
-    def begin(self) -> None:
-        """Begin to copy the old file, for as long as all else takes.
-
-        What cannot be done comes up again in `write`, if it gets so far.
-        """
-        if self.in_place or not self.path.exists():
-            self._head_start = head_start.begin(self.file, self._real)
 
     @property
     def _real(self) -> Path:
-        """The new file, through a link, as Lightning makes for its last."""
+        """The file behind a link, such as Lightning's ``last.ckpt``."""
         return Path(os.path.realpath(self.path))
 
     @property
     def placed(self) -> bool:
-        """Whether the new file has its place by now."""
+        """Whether the new file has its final name."""
         return _identity(self._real) != self._before
 
-    def refuse_taken(self) -> None:
-        """Refuse an output that would be overwritten, before any work."""
+    def refuse_existing(self) -> None:
+        """Refuse to overwrite a file, before any work."""
         if self.path.exists() and not self.in_place:
             raise CompatError(
-                f"{self.path.name} is there already.",
+                f"The output {self.path.name} exists.",
                 facts={"file": self.path},
-                remedy="Give another -o, or move it away.",
+                remedy="Choose another -o, or move the file.",
             )
 
     def write(
         self, checkpoint: Checkpoint, progress: Progress | None
     ) -> Path | None:
-        """Write a checkpoint, whole or not at all.
+        """Write an open checkpoint, whole or not at all.
 
-        Parameters
-        ----------
-        checkpoint : Checkpoint
-            Open.
-        progress : callable, optional
-            Told how many bytes are written, and of how many.
-
-        Returns
-        -------
-        Path or None
-            The old file's new name, if it has one.
+        Returns the backup, if the old file was replaced.
 
         Raises
         ------
         CompatError
-            If it can't be written; all is as it was.
+            If it can't be written; nothing is changed then.
         """
-        from pytest_nlam_compat.checkpoints.weights import (
-            Weights,
-            write_weights,
-        )
-        from pytest_nlam_compat.checkpoints.writer import write_checkpoint
-
         real = self._real
         backup = real.with_name(f"{real.name}{BACKUP}")
         made = self.in_place and _back_up(real, backup)
@@ -149,11 +96,10 @@ class Output:
                     real,
                     overwrite=self.in_place,
                     progress=progress,
-                    head_start=self._head_start,
                 )
         except BaseException:
-            # Ctrl-C can come when the new file has its place: then the
-            # backup is all there is of the old one.
+            # After Ctrl-C the new file may have its name already: then the
+            # backup is the only copy of the old one.
             if made and not self.placed:
                 backup.unlink()
             raise
@@ -161,7 +107,7 @@ class Output:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Tell a file from another that gets its name; None where there is none."""
+    """Tell a file from another one that gets its name; None without a file."""
     try:
         status = path.stat()
     except OSError:
@@ -177,15 +123,15 @@ def _same(file: Path, output: Path) -> bool:
 
 
 def _back_up(file: Path, backup: Path) -> bool:
-    """Give the old file a second name; tell whether it had none before."""
+    """Give the old file a second name; return whether it had none before."""
     if _same(file, backup):
-        # Of an attempt that was cut short.
+        # From an upgrade that was killed.
         return False
     if backup.exists():
         raise CompatError(
-            f"{backup.name} is there already, from another time.",
+            f"The backup {backup.name} exists already.",
             facts={"file": backup},
-            remedy="Move it away.",
+            remedy="Move it, so that it isn't overwritten.",
         )
     try:
         os.link(file, backup)
@@ -193,6 +139,6 @@ def _back_up(file: Path, backup: Path) -> bool:
         raise CompatError(
             "The backup can't be made.",
             facts={"file": backup, "cause": error.strerror or error},
-            remedy="Give an -o on another disk instead of --in-place.",
+            remedy="Use -o with a file on another disk instead of --in-place.",
         ) from error
     return True

@@ -1,4 +1,4 @@
-"""Trees of a checkpoint as plain data, fit for JSON and a terminal."""
+"""Parts of a checkpoint as plain data, for JSON and a terminal."""
 
 from __future__ import annotations
 
@@ -17,12 +17,7 @@ _MOST_ITEMS = 200
 
 
 def plain(value: Any) -> Any:
-    """Turn a tree into what JSON has.
-
-    Parameters
-    ----------
-    value : object
-        Any part of a checkpoint's tree.
+    """Convert any part of a checkpoint's tree to what JSON has.
 
     Returns
     -------
@@ -39,50 +34,38 @@ def plain(value: Any) -> Any:
     if isinstance(value, str):
         return printable(value, _LONGEST_TEXT)
     if isinstance(value, dict):
-        return {
-            _key(key): plain(item)
-            for key, item in list(value.items())[:_MOST_ITEMS]
-        }
+        items = list(value.items())[:_MOST_ITEMS]
+        return {_key(key): plain(item) for key, item in items}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(item) for item in list(value)[:_MOST_ITEMS]]
     if isinstance(value, InertObject):
-        return _instance(value)
-    return _leaf(value)
+        return _object(value)
+    if isinstance(value, GlobalRef):
+        return printable(value.path, _LONGEST_TEXT)
+    if isinstance(value, TensorRef):
+        return f"tensor {list(value.shape)} {value.dtype}"
+    if isinstance(value, StorageRef):
+        return f"storage of {value.nbytes} bytes"
+    return printable(repr(value), _LONGEST_TEXT)
 
 
 def flat(tree: Any) -> dict[str, Any]:
-    """Give the plain values of a tree by their paths, with dots.
-
-    Parameters
-    ----------
-    tree : object
-        Dicts and objects are entered; lists are values.
-
-    Returns
-    -------
-    dict of str to object
-    """
+    """Return the plain values in dicts and objects by their dotted paths."""
     found: dict[str, Any] = {}
 
-    def enter(node: Any, at: str) -> None:
-        inside = _inside(node)
-        if inside:
-            for key, value in inside.items():
-                enter(value, f"{at}.{_key(key)}" if at else _key(key))
-        elif at:
-            found[at] = plain(node)
+    def visit(node: Any, path: str) -> None:
+        children = node.attributes if isinstance(node, InertObject) else node
+        if isinstance(children, dict) and children:
+            for key, value in children.items():
+                visit(value, f"{path}.{_key(key)}" if path else _key(key))
+        elif path:
+            found[path] = plain(node)
 
-    enter(tree, "")
+    visit(tree, "")
     return found
 
 
-def _inside(node: Any) -> dict[Any, Any]:
-    if isinstance(node, dict):
-        return node
-    return node.attributes if isinstance(node, InertObject) else {}
-
-
-def _instance(value: InertObject) -> Any:
+def _object(value: InertObject) -> Any:
     if value.attributes:
         return plain(value.attributes)
     arguments = [plain(argument) for argument in value.args]
@@ -91,16 +74,6 @@ def _instance(value: InertObject) -> Any:
         return arguments[0]
     name = getattr(value.cls, "path", "object")
     return f"{printable(name)}({', '.join(map(str, arguments))})"
-
-
-def _leaf(value: Any) -> str:
-    if isinstance(value, GlobalRef):
-        return printable(value.path, _LONGEST_TEXT)
-    if isinstance(value, TensorRef):
-        return f"tensor {list(value.shape)} {value.dtype}"
-    if isinstance(value, StorageRef):
-        return f"storage of {value.nbytes} bytes"
-    return printable(repr(value), _LONGEST_TEXT)
 
 
 def _key(key: Any) -> str:

@@ -1,4 +1,4 @@
-"""Carrying an open checkpoint from one release to another, in memory."""
+"""Plan the migrations of an open checkpoint, and apply them in memory."""
 
 from __future__ import annotations
 
@@ -9,64 +9,53 @@ from typing import Any
 from packaging.version import Version
 
 from pytest_nlam_compat import __version__
-from pytest_nlam_compat.checkpoints.arrays import Array
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
-from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
+from pytest_nlam_compat.checkpoints.weights import Weights
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations import (
+    concerns,
+    planning,
+    prefixes,
+    reading,
+)
+from pytest_nlam_compat.migrations.history import HISTORY
 from pytest_nlam_compat.migrations.migration import Migration
+from pytest_nlam_compat.migrations.operations import hyper_parameters
 from pytest_nlam_compat.migrations.origin import detect_origin
-from pytest_nlam_compat.migrations.planning import apply, plan
-from pytest_nlam_compat.migrations.prefixes import (
-    FIRST_WITH_PREFIX,
-    has_prefix,
-    without_prefix,
-)
-from pytest_nlam_compat.migrations.reading import (
-    saved_run_from_checkpoint,
-    to_checkpoint_dict,
-)
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 from pytest_nlam_compat.migrations.stamps import STAMP, stamp
-from pytest_nlam_compat.upgrade import bare_weights
-from pytest_nlam_compat.upgrade.configuration import DEFAULT, stand_in
+from pytest_nlam_compat.upgrade import graphs, stamping
+from pytest_nlam_compat.upgrade.configuration import DEFAULT, inert_config
 from pytest_nlam_compat.upgrade.dataset_facts import DatasetFacts
-from pytest_nlam_compat.upgrade.fitting import refuse_another, refuse_misfit
-from pytest_nlam_compat.upgrade.graphs import Graph, fingerprint
-from pytest_nlam_compat.upgrade.request import Request
-from pytest_nlam_compat.upgrade.stamping import ENTRY, facts_in
-from pytest_nlam_compat.upgrade.wellformed import refuse_malformed
+from pytest_nlam_compat.upgrade.request import OPTIONS, UpgradeRequest
+from pytest_nlam_compat.upgrade.stamping import facts_in, record_in, stamp_in
+from pytest_nlam_compat.upgrade.trust import refuse_malformed
 
 _FIRST_WITH_CONFIG = Version("0.3.0")
-_OPTIONS = {
-    "graph": "--graph DIR (with --graph-out DIR)",
-    "grid_shape": "--statistics FILE or --datastore CONFIG",
-    "statistics": "--statistics FILE or --datastore CONFIG",
-}
-_UNIFORM = (
-    "It has no configuration, as runs before v0.3.0 have none: one with equal "
-    "weights of all variables was written, which matters only where it is "
-    "trained on. With --datastore CONFIG it takes that one."
+_DEFAULT_CONFIG_NOTE = (
+    "The checkpoint has no configuration, like all before v0.3.0. The new one "
+    "has one with equal weights of all variables, which matters only for "
+    "training. To write another one, pass --datastore CONFIG."
 )
 
 
 @dataclass(frozen=True)
 class UpgradePlan:
-    """How a checkpoint gets to the release that is asked for.
+    """How a checkpoint gets to the requested release.
 
     Attributes
     ----------
     origin : str
         The release whose layout the file has.
     evidence : list of str
-        What that rests on.
+        How that was detected.
     run : SavedRun
-        The file; nothing of it has been read.
+        The content of the file; no tensor has been read.
     steps : list of Migration
-        In order.
     facts : DatasetFacts, optional
-        Given, or from the file's own stamp.
+        Passed by the user, or from the file's own stamp.
     notes : list of str
-        What the user is to know.
+        What to tell the user.
     """
 
     origin: str
@@ -77,214 +66,214 @@ class UpgradePlan:
     notes: list[str]
 
 
-class _Lazily:
-    """A checkpoint whose tensors are loaded when a step touches them."""
+@dataclass(frozen=True)
+class _Content:
+    """What `saved_run_from_checkpoint` reads, in place of a checkpoint."""
 
-    def __init__(
-        self, data: Mapping[str, Any], instead: Mapping[str, Any]
-    ) -> None:
-        self.data = {**data, **instead}
-
-    def load(self, ref: TensorRef) -> Any:
-        return Array.of(ref)
+    data: Mapping[str, Any]
 
 
-def find_way(
-    checkpoint: Checkpoint, request: Request, graph: Graph | None
+def plan_upgrade(
+    checkpoint: Checkpoint,
+    request: UpgradeRequest,
+    graph: graphs.GraphDirectory | None,
 ) -> UpgradePlan:
-    """Find the steps that a checkpoint needs.
-
-    Parameters
-    ----------
-    checkpoint : Checkpoint
-        Open.
-    request : Request
-    graph : Graph, optional
-        Open.
-
-    Returns
-    -------
-    Way
+    """Find the steps that an open checkpoint needs.
 
     Raises
     ------
     CompatError
-        If the release can't be told, a step needs what is not given, or the
-        graph is that of another run.
+        If the release can't be detected, a step needs what was not passed, or
+        the graph is not that of the run.
     """
     checkpoint.state_dict()
     refuse_malformed(checkpoint)
-    known = _stamp(checkpoint.data)
-    origin, evidence = _origin(checkpoint.data, request)
+    data = dict(checkpoint.data)
+    known = stamp_in(data)
     facts = request.facts or facts_in(known)
-    told = bare_weights.told_by_facts(checkpoint, facts)
-    bare_weights.refuse_untold(checkpoint, told, origin, request.target)
-    run = saved_run_from_checkpoint(
-        _Lazily(checkpoint.data, _instead(checkpoint, told, request)),
+    origin, evidence = _origin(data, request.origin)
+    between = [
+        step
+        for step in planning.in_order(HISTORY)
+        if step.between(Version(origin), Version(request.target))
+    ]
+    notes = []
+    only_weights = isinstance(checkpoint, Weights)
+    if only_weights:
+        if facts is not None and facts.config is not None:
+            data["hyper_parameters"] = {"config": inert_config(facts.config)}
+        else:
+            _refuse_undecidable(checkpoint, between)
+        notes += _unchanged_hyper_parameters(between, request.target)
+    if request.drop_optimizer:
+        notes.append("The optimizer starts anew: its state was left out.")
+        if "optimizer_states" in data:
+            # Without the key, Lightning would not resume the training.
+            data["optimizer_states"] = []
+    run = reading.saved_run_from_checkpoint(
+        _Content(data),
         graph=graph.tensors if graph else None,
         graph_format=graph.format if graph else "legacy",
         statistics=facts.statistics() if facts else None,
         grid_shape=facts.grid_shape if facts else None,
+        lazy=True,
     )
-    done = set(_record(checkpoint.data).get("migrations", ()))
-    steps = bare_weights.without_hyper_parameters(
-        _plan(origin, request.target, run), told
-    )
-    steps = [step for step in steps if step.id not in done]
+    done = set(record_in(data).get("migrations", ()))
+    steps = [
+        step
+        for step in _steps(run, origin, request.target)
+        if step.id not in done
+        and not (only_weights and _changes_only_hyper_parameters(step))
+    ]
     if graph is not None and steps:
-        refuse_misfit(run, graph)
-        refuse_another(known, graph)
+        graphs.refuse_mismatch(graph, run, known)
     names = list(run.state_dict)
-    if names and Version(origin) >= FIRST_WITH_PREFIX and not has_prefix(names):
-        raise without_prefix(names[0])
-    notes = bare_weights.notes(told, origin, request.target)
-    if request.drop_optimizer:
-        notes.append("The optimizer starts anew: its state was left behind.")
+    if (
+        names
+        and Version(origin) >= prefixes.FIRST_WITH_PREFIX
+        and not prefixes.has_prefix(names)
+    ):
+        raise prefixes.without_prefix(names[0])
     return UpgradePlan(origin, evidence, run, steps, facts, notes)
 
 
-def _instead(
-    checkpoint: Checkpoint, told: dict[str, Any] | None, request: Request
-) -> dict[str, Any]:
-    """Give what takes the place of parts of the file."""
-    instead: dict[str, Any] = {}
-    if told:
-        instead["hyper_parameters"] = told
-    if request.drop_optimizer and "optimizer_states" in checkpoint.data:
-        # Without the key, Lightning would not go on with the training.
-        instead["optimizer_states"] = []
-    return instead
-
-
-def _plan(origin: str, target: str, run: SavedRun) -> list[Migration]:
+def _steps(run: SavedRun, origin: str, target: str) -> list[Migration]:
+    """Plan, and name the options that provide what is missing."""
     try:
-        return plan(run, target, origin=origin)
+        return planning.plan(run, target, origin=origin)
     except CompatError as error:
         missing = error.facts.get("missing")
         if missing is None:
             raise
-        options = {_OPTIONS[need]: None for need in str(missing).split(", ")}
+        options = {OPTIONS[need]: None for need in str(missing).split(", ")}
         raise CompatError(
             error.what,
             facts=error.facts,
-            remedy=f"Give {' and '.join(options)}, of what it was trained "
-            "with.",
+            remedy=f"Pass {' and '.join(options)} of the training.",
         ) from None
 
 
-def carry(
-    checkpoint: Checkpoint, way: UpgradePlan, request: Request
-) -> tuple[dict[str, Any], SavedRun, list[str]]:
-    """Apply the steps.
+def _refuse_undecidable(
+    checkpoint: Checkpoint, between: list[Migration]
+) -> None:
+    """Refuse weights if hyper-parameters would decide about a step."""
+    undecided = [s for s in between if s.when is concerns.of_mdp_datastore]
+    if undecided:
+        raise CompatError(
+            "Weights alone don't show whether they need a step that depends on "
+            "the kind of the datastore.",
+            facts={
+                "file": checkpoint.path,
+                **{f"step {step.id}": step.reason for step in undecided},
+            },
+            remedy="Pass --datastore CONFIG of the training, or --statistics "
+            'FILE with a "config".',
+        )
 
-    Parameters
-    ----------
-    checkpoint : Checkpoint
-        Open; its tree stays as it is.
-    way : Way
-    request : Request
+
+def _unchanged_hyper_parameters(
+    between: list[Migration], target: str
+) -> list[str]:
+    """Note what the user must change who builds a model for the weights."""
+    changes = [s for s in between if _changes_only_hyper_parameters(s)]
+    if not changes:
+        return []
+    return [
+        "The file has no hyper-parameters. These changed too, so build the "
+        f"model with those of {target}:",
+        *(f"  {step.id}: {step.reason}" for step in changes),
+    ]
+
+
+def _changes_only_hyper_parameters(step: Migration) -> bool:
+    return all(
+        type(operation).__module__ == hyper_parameters.__name__
+        for operation in step.operations
+    )
+
+
+def migrate(
+    checkpoint: Checkpoint, plan: UpgradePlan, request: UpgradeRequest
+) -> tuple[dict[str, Any], SavedRun, list[str]]:
+    """Apply the steps of a plan; the checkpoint itself is not changed.
 
     Returns
     -------
     tree : dict
-        To be written, with what did not change still in the old file.
+        To be written; what did not change is still in the old file.
     run : SavedRun
-        As it is now, each tensor in the type of its file.
+        After the steps, each tensor in the type of its file.
     notes : list of str
-        What the user is to know.
+        What to tell the user.
 
     Raises
     ------
     CompatError
         If a step refuses.
     """
-    # Folds are rounded once, at the end.
-    run = apply(way.run.double(), way.steps).map_tensors(_at_home)
-    parts = to_checkpoint_dict(run.map_tensors(_stored))
-    hyper_parameters = parts["hyper_parameters"]
-    notes = list(way.notes)
+    # Steps compute in float64; rounded once, at the end.
+    run = planning.apply(plan.run, plan.steps).cast_back()
+    parts = reading.to_checkpoint_dict(run)
+    parameters = parts["hyper_parameters"]
+    notes = list(plan.notes)
     if (
-        "config" not in hyper_parameters
-        and "args" in hyper_parameters
+        "config" not in parameters
+        and "args" in parameters
         and Version(request.target) >= _FIRST_WITH_CONFIG
     ):
-        given = way.facts.config if way.facts else None
-        hyper_parameters["config"] = stand_in(given or DEFAULT)
-        if not given:
-            notes.append(_UNIFORM)
-    reset = {
-        name: reason
-        for optimizer in run.optimizers
-        for name, reason in optimizer.reset.items()
-    }
+        config = plan.facts.config if plan.facts else None
+        parameters["config"] = inert_config(config or DEFAULT)
+        if not config:
+            notes.append(_DEFAULT_CONFIG_NOTE)
+    reset: dict[str, str] = {}
+    for optimizer in run.optimizers:
+        reset |= optimizer.reset
     notes += [f"Optimizer, {name}: {reason}." for name, reason in reset.items()]
-    tree = dict(checkpoint.data)
-    tree.update(
-        {name: part for name, part in parts.items() if name in checkpoint.data}
-    )
-    # Its metadata are versions by names of modules that are others now; torch
-    # takes a missing one for the oldest, and no module here has a second.
-    tree["state_dict"] = type(checkpoint.data["state_dict"])(
-        parts["state_dict"]
-    )
-    tree[STAMP] = _new_record(checkpoint.data, way, run, request, reset)
+    data = checkpoint.data
+    tree = {**data, **{name: parts[name] for name in parts if name in data}}
+    # A new table without the old one's metadata, which are versions by names
+    # of modules that have changed: torch takes a missing one for the oldest,
+    # and no module of neural-lam has a second.
+    tree["state_dict"] = type(data["state_dict"])(parts["state_dict"])
+    tree[STAMP] = _new_record(data, plan, run, request.target, reset)
     return tree, run, notes
 
 
-def _origin(data: Mapping[str, Any], request: Request) -> tuple[str, list[str]]:
-    layout = _record(data).get("layout")
-    if request.origin is None or layout is not None:
-        found = detect_origin(data)
-        if request.origin not in (None, found.release):
-            raise CompatError(
-                "The checkpoint was upgraded before, and not to the release "
-                "that --from says.",
-                facts={"--from": request.origin, "found": found.release},
-                remedy="Leave --from out.",
-            )
-        return found.release, [str(each) for each in found.evidence]
-    return request.origin, ["--from"]
-
-
-def _record(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    record = data.get(STAMP)
-    return record if isinstance(record, dict) else {}
-
-
-def _stamp(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    stamp = _record(data).get(ENTRY)
-    return stamp if isinstance(stamp, dict) else {}
+def _origin(data: Mapping[str, Any], said: str | None) -> tuple[str, list[str]]:
+    """Return the release of the layout, and how it was detected."""
+    if said is not None and record_in(data).get("layout") is None:
+        return said, ["--from"]
+    found = detect_origin(data)
+    if said not in (None, found.release):
+        raise CompatError(
+            "The checkpoint was upgraded before, to another release than "
+            "--from.",
+            facts={"--from": said, "found": found.release},
+            remedy="Leave --from out.",
+        )
+    return found.release, [str(each) for each in found.evidence]
 
 
 def _new_record(
     data: Mapping[str, Any],
-    way: UpgradePlan,
+    plan: UpgradePlan,
     run: SavedRun,
-    request: Request,
+    target: str,
     reset: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Give the record of what was done, with that of earlier upgrades."""
-    before = _record(data)
+    """Return the record of what was done, with that of earlier upgrades."""
+    before = record_in(data)
     ids = [*before.get("migrations", ()), *run.applied]
-    fresh = stamp(Version(request.target), ids)[STAMP]
-    known = _stamp(data)
+    known = stamp_in(data)
     if known.get("graph") and run.graph:
-        new = fingerprint(run.graph)
+        new = graphs.fingerprint(run.graph)
         graph = {**known["graph"], "fingerprint": new}
-        before = {**before, ENTRY: {**known, "graph": graph}}
+        before = {**before, stamping.ENTRY: {**known, "graph": graph}}
     return {
         **before,
-        **fresh,
-        "origin": before.get("origin", way.origin),
-        "evidence": list(before.get("evidence", way.evidence)),
+        **stamp(Version(target), ids)[STAMP],
+        "origin": before.get("origin", plan.origin),
+        "evidence": list(before.get("evidence", plan.evidence)),
         "tool": f"pytest-nlam-compat {__version__}",
         "optimizer_reset": {**before.get("optimizer_reset", {}), **reset},
     }
-
-
-def _at_home(tensor: Any) -> Any:
-    return tensor.at_home()
-
-
-def _stored(tensor: Any) -> Any:
-    return tensor.stored()

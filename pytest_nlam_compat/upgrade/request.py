@@ -1,4 +1,4 @@
-"""What a user asks of an upgrade, and what comes of it."""
+"""What to do with a checkpoint file, and what was done."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from typing import TYPE_CHECKING, Any
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.releases import RELEASES
 
-NEWEST = RELEASES[-1]
-
 if TYPE_CHECKING:
     from pytest_nlam_compat.upgrade.dataset_facts import DatasetFacts
 
+NEWEST = RELEASES[-1]
+OPTIONS = {
+    "graph": "--graph DIR (with --graph-out DIR)",
+    "grid_shape": "--statistics FILE or --datastore CONFIG",
+    "statistics": "--statistics FILE or --datastore CONFIG",
+}
+"""What to pass for each need of a migration."""
+
 
 @dataclass(frozen=True)
-class Request:
-    """What is asked of an upgrade.
+class UpgradeRequest:
+    """What to do with a checkpoint file.
 
     Attributes
     ----------
     origin : str, optional
-        Release that wrote the file; found out by default.
+        Release that wrote the file; detected by default.
     target : str
-        Release whose layout is wanted.
-    graph : Path, optional
-        The graph directory of the run.
-    graph_out : Path, optional
-        Where the graph directory for the new file goes.
+        Release whose layout the new file gets.
+    graph, graph_out : Path, optional
+        The graph directory of the run, and where to write the converted one.
     facts : DatasetFacts, optional
-        Statistics of the dataset of the run.
+        About the dataset of the run.
     allowed : tuple of str
         Classes that the pickle may name besides the known ones.
     in_place : bool
-        Whether the new file takes the place of the old one.
-    dry_run : bool
-        Whether nothing is to be written.
+        Whether the new file replaces the old one.
     verify : bool
-        Whether tensors that no step touches are checked too.
-    drop_optimizer : bool
-        Whether the new file is to have no state of the optimizer.
+        Whether to check also the tensors that no step reads.
     """
 
     origin: str | None = None
@@ -58,36 +58,32 @@ class Request:
         for option, release in (("from", self.origin), ("to", self.target)):
             if release is not None and release not in RELEASES:
                 raise CompatError(
-                    f"There is no release {release} of neural-lam known here.",
+                    f"{release} is not a known release of neural-lam.",
                     facts={
                         "option": f"--{option}",
                         "known": ", ".join(RELEASES),
                     },
-                    remedy="Give one of them; of a development install the "
+                    remedy="Pass one of them; for a development install, the "
                     "release before it.",
                 )
 
 
 @dataclass
-class Outcome:
-    """What came of an upgrade.
+class UpgradeResult:
+    """What was done with a file, or would be done in a dry run.
 
     Attributes
     ----------
-    file : Path
-    origin, target : str
-        Releases.
     evidence : list of str
-        What the origin rests on.
+        How the origin was detected.
     steps : list of str
         Ids of the migrations, in order.
     output, backup, graph_out : Path, optional
-        What was written; None for what was not.
+        What was written; nothing if there are no steps.
     before : Path, optional
-        The output of an earlier call, where there is one.
+        The output of an earlier upgrade.
     notes : list of str
-        What the user is to know besides.
-    dry_run : bool
+        Further things to tell the user.
     """
 
     file: Path
@@ -107,14 +103,14 @@ class Outcome:
         name = self.file.name
         if self.output is None:
             return f"{name} has the layout of {self.target} already."
-        verb = "would be carried" if self.dry_run else "was carried"
+        verb = "would be converted" if self.dry_run else "was converted"
         lines = [f"{name} {verb} from {self.origin} to {self.target}:"]
         lines += [f"  {found}" for found in self.evidence]
         lines.append("steps:")
         lines += [f"  {step}" for step in self.steps]
         lines.append(f"checkpoint: {self.output}")
         if self.backup is not None:
-            lines.append(f"the old one: {self.backup}")
+            lines.append(f"backup: {self.backup}")
         if self.graph_out is not None:
             lines.append(f"graph: {self.graph_out}")
         return "\n".join([*lines, *self.notes])

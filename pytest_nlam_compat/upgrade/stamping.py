@@ -1,4 +1,4 @@
-"""The stamp: what a checkpoint can't be understood without, as plain data.
+"""The stamp: what a checkpoint was trained with, as plain data.
 
 ::
 
@@ -11,7 +11,7 @@
       "dataset": {...}
     }
 
-``dataset`` is what `dataset_facts` writes to JSON. What is not known is None.
+``dataset`` is what `dataset_facts` writes to JSON. Unknown values are None.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pytest_nlam_compat.upgrade.dataset_facts import (
     facts_from_table,
 )
 from pytest_nlam_compat.upgrade.graphs import fingerprint, open_graph
-from pytest_nlam_compat.upgrade.output import Output
+from pytest_nlam_compat.upgrade.output import OutputFile
 from pytest_nlam_compat.upgrade.plain import flat
 from pytest_nlam_compat.upgrade.trust import refuse_unknown
 
@@ -46,24 +46,10 @@ def stamp_of(
     graph: Path | None,
     facts: DatasetFacts,
 ) -> dict[str, Any]:
-    """Put a stamp together.
+    """Build a stamp.
 
-    Parameters
-    ----------
-    neural_lam : mapping
-        ``version``, ``commit`` and ``dirty``.
-    versions : mapping
-        ``torch`` and ``lightning``.
-    hyper_parameters : mapping
-        Plain, by path: ``args.graph`` and so on.
-    graph : Path, optional
-        The graph directory.
-    facts : DatasetFacts
-
-    Returns
-    -------
-    dict
-        Plain data.
+    `hyper_parameters` are plain values by path, such as ``args.graph``; `graph`
+    is the graph directory.
     """
     window = [hyper_parameters.get(path) for path in _WINDOW]
     return {
@@ -78,60 +64,41 @@ def stamp_of(
 
 
 def stamp_file(
-    output: Output,
+    output: OutputFile,
     *,
     origin: str | None,
     graph: Path | None,
     facts: DatasetFacts,
     allowed: tuple[str, ...],
 ) -> dict[str, Any]:
-    """Stamp a file that was written without.
+    """Stamp a file that was written without a stamp, and return the stamp.
 
-    Parameters
-    ----------
-    output : Output
-        The file, and where to.
-    origin : str, optional
-        Release that wrote it; found out by default.
-    graph : Path, optional
-        Its graph directory.
-    facts : DatasetFacts
-        Of its dataset.
-    allowed : tuple of str
-        Classes that it may name besides those known.
-
-    Returns
-    -------
-    dict
-        The stamp.
+    The parameters are those of an `UpgradeRequest`.
 
     Raises
     ------
     CompatError
-        If it has a stamp, or its release can't be told.
+        If it has a stamp, or its release can't be detected.
     """
     file = output.file
     with read_checkpoint(file) as checkpoint:
         refuse_unknown(checkpoint, allowed)
         checkpoint.state_dict()
         data = dict(checkpoint.data)
-        record = data.get(STAMP)
-        record = dict(record) if isinstance(record, dict) else {}
+        record = record_in(data)
         if ENTRY in record:
             raise CompatError(
-                f"{file.name} is stamped already.",
-                facts={"file": file, "with": record[ENTRY].get("neural_lam")},
-                remedy="Leave it as it is.",
+                f"{file.name} has a stamp already.",
+                facts={"file": file, "stamp": record[ENTRY].get("neural_lam")},
+                remedy="It needs no other.",
             )
-        # No release that a user names makes its layout a known one.
+        # --from doesn't make an unknown layout a known one.
         refuse_unknown_stamp(data)
         release = origin or detect_origin(data).release
+        lightning = data.get("pytorch-lightning_version")
         stamp = stamp_of(
             {"version": release, "commit": None, "dirty": None},
-            {
-                "torch": None,
-                "lightning": data.get("pytorch-lightning_version"),
-            },
+            {"torch": None, "lightning": lightning},
             flat(data.get("hyper_parameters", {})),
             graph,
             facts,
@@ -142,19 +109,20 @@ def stamp_file(
     return stamp
 
 
+def record_in(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return this package's record in a checkpoint; empty if it has none."""
+    record = data.get(STAMP)
+    return record if isinstance(record, dict) else {}
+
+
+def stamp_in(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the stamp in a checkpoint; empty if it has none."""
+    stamp = record_in(data).get(ENTRY)
+    return stamp if isinstance(stamp, dict) else {}
+
+
 def facts_in(stamp: Mapping[str, Any]) -> DatasetFacts | None:
-    """Read the facts of the dataset from a stamp.
-
-    Parameters
-    ----------
-    stamp : mapping
-        Empty where there is none.
-
-    Returns
-    -------
-    DatasetFacts or None
-        None where it has none that can be read.
-    """
+    """Read the facts about the dataset from a stamp, None if it has none."""
     table = stamp.get("dataset")
     if table is None:
         return None

@@ -1,34 +1,34 @@
-"""Refusing files whose pickle names more than a checkpoint has to.
+"""Refuse files that name unknown classes, or have malformed parts.
 
-neural-lam's own loaders unpickle without limits: whoever gives them a file
-lets it run what it names. A file that was upgraded here goes there next.
+neural-lam's own loaders unpickle without limits: they run what a file names.
+A file that was upgraded here is loaded there next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
 
 from pytest_nlam_compat.checkpoints.known import owner
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
-from pytest_nlam_compat.checkpoints.refusals import printable
-from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.checkpoints.refusals import (
+    DISTRUST,
+    printable,
+    refusal,
+)
+from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
+from pytest_nlam_compat.migrations.stamps import STAMP
 
 _MOST_SHOWN = 20
 
 
 def refuse_unknown(checkpoint: Checkpoint, allowed: Collection[str]) -> None:
-    """Refuse a file that names unknown classes.
-
-    Parameters
-    ----------
-    checkpoint : Checkpoint
-    allowed : collection of str
-        Module and name of those that are allowed besides.
+    """Refuse a file that names classes neither known nor ``allowed``.
 
     Raises
     ------
     CompatError
-        With their list.
+        With the unknown classes.
     """
     unknown = [
         named.path
@@ -39,15 +39,95 @@ def refuse_unknown(checkpoint: Checkpoint, allowed: Collection[str]) -> None:
         return
     shown = ", ".join(printable(name) for name in unknown[:_MOST_SHOWN])
     more = len(unknown) - _MOST_SHOWN
-    raise CompatError(
-        f"{printable(checkpoint.path.name)} names what no checkpoint of "
-        "neural-lam has to.",
-        facts={
-            "file": printable(str(checkpoint.path), 1000),
-            "unknown": f"{shown} and {more} more" if more > 0 else shown,
-        },
-        remedy="neural-lam would run them when it loads the file. If you know "
-        "who made it and what they do, allow each by name: "
+    raise refusal(
+        checkpoint.path,
+        "names classes that no checkpoint of neural-lam contains",
+        "neural-lam would run them when it loads the file. If you know who "
+        "made the file and what they do, allow each by name: "
         + " ".join(f"--allow {printable(name)}" for name in unknown[:3])
         + (" ..." if len(unknown) > 3 else ""),
+        unknown=f"{shown} and {more} more" if more > 0 else shown,
     )
+
+
+def refuse_malformed(checkpoint: Checkpoint) -> None:
+    """Refuse a checkpoint whose parts are not of the types Lightning writes.
+
+    The rest of this package relies on them.
+
+    Raises
+    ------
+    CompatError
+        With the part, and what it should be.
+    """
+    for fits, part, expected in _checks(checkpoint.data):
+        if not fits:
+            raise refusal(
+                checkpoint.path,
+                f"is not a Lightning checkpoint: its {part} is not a"
+                f" {expected}",
+                DISTRUST,
+            )
+
+
+def _checks(data: dict[Any, Any]) -> Iterator[tuple[bool, str, str]]:
+    """Check part after part; each relies on those before it."""
+    table = "table of names"
+    hyper_parameters = data.get("hyper_parameters", {})
+    yield _is_table(hyper_parameters, str), "hyper_parameters", table
+    states, name = data.get("optimizer_states", []), "optimizer_states"
+    yield isinstance(states, list), name, "list"
+    for state in states:
+        yield _is_table(state, str), f"{name} entry", table
+        fits = _is_groups(state.get("param_groups"))
+        yield fits, f"{name}.param_groups", "list of tables with params"
+        fits = _is_moments(state.get("state"))
+        yield fits, f"{name}.state", "table of tensors by number and name"
+    record = data.get(STAMP, {})
+    yield _is_table(record, str), STAMP, table
+    for name, check in _RECORD.items():
+        fits = name not in record or check(record[name])
+        yield fits, f"{STAMP}.{name}", "value that this package writes"
+
+
+def _is_groups(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        _is_table(group, str) and _is_list(group.get("params"), int)
+        for group in value
+    )
+
+
+def _is_moments(value: Any) -> bool:
+    # torch wrote the step as a number up to 1.11.
+    return _is_table(value, int) and all(
+        _is_table(kinds, str)
+        and all(isinstance(m, (TensorRef, int, float)) for m in kinds.values())
+        for kinds in value.values()
+    )
+
+
+def _is_table(value: Any, keys: type) -> bool:
+    return isinstance(value, dict) and all(type(key) is keys for key in value)
+
+
+def _is_list(value: Any, of: type) -> bool:
+    return isinstance(value, list) and all(type(each) is of for each in value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+_RECORD: dict[str, Callable[[Any], bool]] = {
+    "layout": _is_text,
+    "migrations": lambda value: _is_list(value, str),
+    "origin": _is_text,
+    "evidence": lambda value: _is_list(value, str),
+    "optimizer_reset": lambda value: (
+        _is_table(value, str) and all(map(_is_text, value.values()))
+    ),
+    "stamp": lambda value: (
+        _is_table(value, str)
+        and isinstance(value.get("graph"), (dict, type(None)))
+    ),
+}

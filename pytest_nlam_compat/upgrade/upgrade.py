@@ -1,117 +1,255 @@
-"""Upgrading a checkpoint file, and writing what comes of it."""
+"""Upgrade a checkpoint file and its graph directory, or a whole folder."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from pytest_nlam_compat.checkpoints.copying import Progress
+from pytest_nlam_compat.checkpoints.reader import read_checkpoint
+from pytest_nlam_compat.checkpoints.sniff import open_regular
 from pytest_nlam_compat.checkpoints.weights import read_run
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 from pytest_nlam_compat.migrations.stamps import STAMP
 from pytest_nlam_compat.upgrade.graphs import (
-    Graph,
+    GraphDirectory,
     changed,
     open_graph,
     write_graph,
 )
-from pytest_nlam_compat.upgrade.output import Output
-from pytest_nlam_compat.upgrade.plan import carry, find_way
-from pytest_nlam_compat.upgrade.request import Outcome, Request
+from pytest_nlam_compat.upgrade.output import UPGRADED, OutputFile
+from pytest_nlam_compat.upgrade.plan import migrate, plan_upgrade
+from pytest_nlam_compat.upgrade.request import UpgradeRequest, UpgradeResult
+from pytest_nlam_compat.upgrade.stamping import record_in
 from pytest_nlam_compat.upgrade.trust import refuse_unknown
 
 
 def upgrade(
-    output: Output,
-    request: Request,
+    output: OutputFile,
+    request: UpgradeRequest,
     progress: Progress | None = None,
-) -> Outcome:
+) -> UpgradeResult:
     """Upgrade a checkpoint file.
 
     Parameters
     ----------
-    output : Output
-        The file, and where to.
-    request : Request
+    output : OutputFile
+        The file, and where to write the new one.
+    request : UpgradeRequest
     progress : callable, optional
-        Told now and then how many bytes are written, and of how many.
-
-    Returns
-    -------
-    Outcome
-        Without an ``output`` where there was nothing to do.
+        Called with the number of bytes written, and of all bytes.
 
     Raises
     ------
     CompatError
-        Whatever is wrong; the file is as it was.
+        Whatever is wrong; the file is unchanged then.
     """
     with contextlib.ExitStack() as opened:
         checkpoint = opened.enter_context(read_run(output.file, STAMP))
         refuse_unknown(checkpoint, request.allowed)
         if request.verify:
             checkpoint.archive.verify()
-        graph = (
-            opened.enter_context(open_graph(request.graph))
-            if request.graph
-            else None
-        )
-        way = find_way(checkpoint, request, graph)
-        outcome = Outcome(
+        graph = None
+        if request.graph is not None:
+            graph = opened.enter_context(open_graph(request.graph))
+        plan = plan_upgrade(checkpoint, request, graph)
+        result = UpgradeResult(
             file=output.file,
-            origin=way.origin,
+            origin=plan.origin,
             target=request.target,
-            evidence=way.evidence,
-            steps=[step.id for step in way.steps],
+            evidence=plan.evidence,
+            steps=[step.id for step in plan.steps],
             dry_run=request.dry_run,
         )
-        if not way.steps:
-            return outcome
-        output.refuse_taken()
-        outcome.output = output.path
-        checkpoint.data, run, outcome.notes = carry(checkpoint, way, request)
-        with _graph_with_it(request, output):
-            _place_graph(run, graph, request, outcome)
+        if not plan.steps:
+            return result  # without an output
+        output.refuse_existing()
+        result.output = output.path
+        checkpoint.data, run, result.notes = migrate(checkpoint, plan, request)
+        with _removed_on_failure(request.graph_out, output):
+            if graph is not None:
+                _place_graph(graph, run, request, result)
             if not request.dry_run:
-                outcome.backup = output.write(checkpoint, progress)
-    return outcome
+                result.backup = output.write(checkpoint, progress)
+    return result
 
 
 @contextlib.contextmanager
-def _graph_with_it(request: Request, output: Output) -> Iterator[None]:
-    """Remove a new graph directory again where its checkpoint fails."""
-    target = request.graph_out
-    there = target is None or target.exists()
+def _removed_on_failure(
+    graph_out: Path | None, output: OutputFile
+) -> Iterator[None]:
+    """Remove a new graph directory if its checkpoint can't be written."""
+    existed = graph_out is None or graph_out.exists()
     try:
         yield
     except BaseException:
-        if target is not None and not there and not output.placed:
-            import shutil
-
-            shutil.rmtree(target, ignore_errors=True)
+        if graph_out is not None and not existed and not output.placed:
+            shutil.rmtree(graph_out, ignore_errors=True)
         raise
 
 
 def _place_graph(
-    run: SavedRun, graph: Graph | None, request: Request, outcome: Outcome
+    graph: GraphDirectory,
+    run: SavedRun,
+    request: UpgradeRequest,
+    result: UpgradeResult,
 ) -> None:
-    """Write the graph directory, or say that it stays as it is."""
-    if graph is None:
-        return
-    if request.graph_out is None:
-        if differing := changed(graph, run.graph):
-            raise CompatError(
-                "The graph has to be carried over too.",
-                facts={
-                    "directory": graph.folder,
-                    "other": ", ".join(f"{stem}.pt" for stem in differing),
-                },
-                remedy="Say where the new graph directory goes with "
-                "--graph-out.",
+    """Write the graph directory, or note that it is unchanged."""
+    if request.graph_out is not None:
+        result.graph_out = request.graph_out
+        if not request.dry_run:
+            write_graph(graph, run.graph, request.graph_out)
+    elif differing := changed(graph, run.graph):
+        raise CompatError(
+            "The graph changes too, and there is no directory to write it to.",
+            facts={
+                "graph": graph.folder,
+                "changes": ", ".join(f"{stem}.pt" for stem in differing),
+            },
+            remedy="Pass a new directory with --graph-out.",
+        )
+    else:
+        result.notes.append(f"The graph is unchanged: {graph.folder}.")
+
+
+@dataclass(frozen=True)
+class FolderResult:
+    """The result, or the error, of each file of a folder."""
+
+    folder: Path
+    results: dict[Path, UpgradeResult | CompatError]
+
+    @property
+    def complete(self) -> bool:
+        """Whether no file was refused."""
+        results = self.results.values()
+        return not any(isinstance(each, CompatError) for each in results)
+
+    def json(self) -> str:
+        """Write the table as JSON."""
+        return json.dumps(
+            [_plain(*each) for each in self.results.items()], indent=1
+        )
+
+    def text(self) -> str:
+        """Write the table for a terminal, and the errors below it."""
+        rows = [("file", "from", "result")]
+        errors: list[str] = []
+        for file, result in self.results.items():
+            name, origin = str(file.relative_to(self.folder)), "?"
+            if isinstance(result, CompatError):
+                errors += ["", f"{name}:", str(result)]
+            else:
+                origin = result.origin
+            rows.append((name, origin, _summary(result)))
+        first, second = (max(len(row[i]) for row in rows) for i in (0, 1))
+        lines = [f"{a:<{first}}  {b:<{second}}  {c}" for a, b, c in rows]
+        return "\n".join(lines + errors)
+
+
+def upgrade_folder(
+    folder: Path, request: UpgradeRequest, progress: Progress | None
+) -> FolderResult:
+    """Upgrade each ``.ckpt`` below a folder.
+
+    Links are left out, and so are the outputs of an earlier upgrade: a file
+    whose output exists counts as done. A directory named ``.ckpt`` is refused,
+    because it is a distributed checkpoint.
+
+    Raises
+    ------
+    CompatError
+        If there is no checkpoint.
+    """
+    found = sorted(
+        file
+        for file in folder.rglob("*.ckpt")
+        if (file.is_file() or file.is_dir()) and not file.is_symlink()
+    )
+    files = [
+        file
+        for file in found
+        if not (
+            file.name.startswith(UPGRADED)
+            and file.with_name(file.name.removeprefix(UPGRADED)) in found
+        )
+    ]
+    if not files and (folder.suffix == ".ckpt" or _is_distributed(folder)):
+        # Raises an error that says what it is, and what to do with it.
+        open_regular(folder)
+    if not files:
+        raise CompatError(
+            "There are no checkpoints below the folder.",
+            facts={"folder": folder, "expected": "files named *.ckpt"},
+            remedy="Pass another folder, or a file.",
+        )
+    results: dict[Path, UpgradeResult | CompatError] = {}
+    for file in files:
+        output = file.with_name(f"{UPGRADED}{file.name}")
+        try:
+            earlier = None
+            if output in found and not request.in_place:
+                earlier = _earlier(file, output, request)
+            results[file] = earlier or upgrade(
+                OutputFile(file, None, UPGRADED, request.in_place),
+                request,
+                progress,
             )
-        outcome.notes.append(f"The graph stays as it is: {graph.folder}.")
-        return
-    outcome.graph_out = request.graph_out
-    if not request.dry_run:
-        write_graph(graph, run.graph, request.graph_out)
+        except CompatError as error:
+            results[file] = error
+    return FolderResult(folder, results)
+
+
+def _is_distributed(folder: Path) -> bool:
+    """Tell whether torch or DeepSpeed wrote a checkpoint as this folder."""
+    return any(
+        (folder / name).is_file() for name in (".metadata", "zero_to_fp32.py")
+    )
+
+
+def _earlier(
+    file: Path, output: Path, request: UpgradeRequest
+) -> UpgradeResult | None:
+    """Return the result of an earlier upgrade, if the output is one."""
+    with read_checkpoint(output) as checkpoint:
+        record = record_in(checkpoint.data)
+    if record.get("layout") != request.target:
+        return None
+    return UpgradeResult(
+        file=file,
+        origin=str(record.get("origin")),
+        target=request.target,
+        evidence=[],
+        steps=[],
+        before=output,
+    )
+
+
+def _plain(file: Path, result: UpgradeResult | CompatError) -> dict[str, Any]:
+    if not isinstance(result, CompatError):
+        return result.plain()
+    return {
+        "file": str(file),
+        "problem": result.what,
+        "facts": {k: str(v) for k, v in result.facts.items()},
+        "remedy": result.remedy,
+    }
+
+
+def _summary(result: UpgradeResult | CompatError) -> str:
+    if isinstance(result, CompatError):
+        return f"refused: {result.what}"
+    if result.before is not None:
+        return f"was converted before: {result.before.name}"
+    if result.output is None:
+        return f"has the layout of {result.target} already"
+    count = len(result.steps)
+    steps = "1 step" if count == 1 else f"{count} steps"
+    verb = "would be converted" if result.dry_run else "was converted"
+    return f"{verb} to {result.target} in {steps}: {result.output.name}"

@@ -117,7 +117,7 @@ def test_in_a_checkout_there_is_nothing_to_do(fixtures, monkeypatch, capsys):
     )
 
 
-def test_a_damaged_archive_is_told(url, cache, capsys):
+def test_a_damaged_archive_is_reported(url, cache, capsys):
     sha256 = hashlib.sha256(ARCHIVES["0.6.0.zip"]).hexdigest()
     damaged = cache / sha256[:16] / "0.6.0.zip"
     damaged.parent.mkdir(parents=True)
@@ -132,7 +132,9 @@ def test_a_damaged_archive_is_told(url, cache, capsys):
     )
 
 
-def test_what_was_fetched_before_an_error_is_told(url, cache, fixtures, capsys):
+def test_what_was_fetched_before_an_error_is_shown(
+    url, cache, fixtures, capsys
+):
     (fixtures / "0.6.0.zip").unlink()
     assert main(["fetch", "--url", url]) == 1
     out, err = capsys.readouterr()
@@ -145,7 +147,7 @@ def test_what_was_fetched_before_an_error_is_told(url, cache, fixtures, capsys):
     ]
 
 
-def test_a_specifier_that_is_none(cache, capsys):
+def test_a_specifier_that_is_not_one(cache, capsys):
     assert main(["fetch", "--release", "0.6.0"]) == 1
     out, err = capsys.readouterr()
     assert out == ""

@@ -1,4 +1,4 @@
-"""``nlam-compat record``: what is asked for, and what it prints."""
+"""``nlam-compat record``: its arguments, and what it prints."""
 
 import pytest
 from packaging.version import Version
@@ -17,7 +17,7 @@ def fixtures(tmp_path):
 
 @pytest.mark.neural_lam
 @pytest.mark.usefixtures("current_adapter")
-def test_it_tells_a_line_for_each_case(fixtures, monkeypatch, capsys):
+def test_it_prints_a_line_for_each_case(fixtures, monkeypatch, capsys):
     from pytest_nlam_compat.recording import release
 
     monkeypatch.setattr(release, "cases_of", lambda _: CASES[:1])
@@ -33,22 +33,19 @@ def test_it_tells_a_line_for_each_case(fixtures, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("text", ["newest", "0.7.x", "main", ""])
-def test_a_release_that_is_none(fixtures, capsys, text):
+def test_a_release_that_is_not_one(fixtures, capsys, text):
     assert main(["record", text, "--fixtures", str(fixtures)]) == 1
-    assert capsys.readouterr() == (
-        "",
-        f"{text!r} is not a release.\nGive a version such as 0.7.0.\n",
-    )
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"{text!r} is not a release.\n")
 
 
 def test_a_folder_without_a_registry(tmp_path, capsys):
     assert main(["record", "0.7.0", "--fixtures", str(tmp_path)]) == 1
-    assert capsys.readouterr() == (
-        "",
-        f"{tmp_path} has no registry.txt.\n"
-        "Run it at the top of a clone of pytest-nlam-compat, or name its "
-        "folder with --fixtures.\n",
-    )
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"{tmp_path} has no registry.txt.\n")
+    assert "--fixtures" in err
 
 
 def test_fixtures_are_those_of_the_current_folder(

@@ -128,7 +128,7 @@ def test_the_steps_there_are_come_first(project, suggested):
     lines = done.stdout.splitlines()
     assert lines[:2] == [
         "1 reference",
-        "1 step of this repository applied already",
+        "1 migration of this repository applied",
     ]
     assert PERMUTED in lines
     assert "Rename(" not in done.stdout
@@ -137,7 +137,7 @@ def test_the_steps_there_are_come_first(project, suggested):
     # And there is nothing left to suggest.
     again = suggested("--write").stdout.splitlines()
     assert again[1:] == [
-        "2 steps of this repository applied already",
+        "2 migrations of this repository applied",
         "Nothing fails.",
     ]
 
@@ -149,7 +149,7 @@ def test_steps_of_the_hook_come_first(project, suggested):
     done = suggested()
     assert done.stdout.splitlines() == [
         "1 reference",
-        "1 step of this repository applied already",
+        "1 migration of this repository applied",
         "Nothing fails.",
     ]
     assert done.returncode == 0

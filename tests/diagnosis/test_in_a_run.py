@@ -30,17 +30,18 @@ def test_the_cause_is_told_in_full_once(project):
         [
             "*_ test_outputs[[]0.7.0-graph_lam[]] _*",
             "Why:",
-            "  cause: LayerNorm gives something else for the same input",
+            "  cause: LayerNorm gives different outputs for the same input",
             "  differs first in: grid_embedder.3 (LayerNorm)",
             "  source: neural_lam/models/step_predictors/graph/base.py:*",
-            "  grows from: * of its size, in the outputs * of their spread",
+            "  difference there: * of its size, in the outputs * of their "
+            "spread",
             "  part of: the step predictor (GraphLAM)",
             "  now: LayerNorm((4,), eps=1e-06, elementwise_affine=True*)",
             "*_ test_outputs_float32[[]0.7.0-graph_lam[]] _*",
-            "  cause: LayerNorm gives something else for the same input",
+            "  cause: LayerNorm gives different outputs for the same input",
             "Same cause as nlam-compat::test_outputs[[]0.7.0-graph_lam[]].",
             "1 cause",
-            "  3 failures: LayerNorm gives something else for the same input",
+            "  3 failures: LayerNorm gives different outputs for the same *",
             "    in 0.7.0-graph_lam",
         ]
     )
@@ -71,13 +72,14 @@ def test_a_broken_diagnosis_does_not_hide_the_failure(project):
 def test_a_broken_search_does_not_hide_the_cause(project):
     project.neural_lam(EPSILON)
     project.write(
-        "conftest.py", BROKEN.replace("diagnosis.explain", "suggest.suggest")
+        "conftest.py",
+        BROKEN.replace("diagnosis.explain", "suggest.suggestions"),
     )
     result = project.run(*ONE, "--nlam-compat", "-k", "test_outputs[")
     assert failed(result) == {"test_outputs"}
     result.stdout.fnmatch_lines(
         [
-            "  cause: LayerNorm gives something else for the same input",
+            "  cause: LayerNorm gives different outputs for the same input",
             "The search for a fix failed, please report it: *",
         ]
     )

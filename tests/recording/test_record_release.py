@@ -167,7 +167,7 @@ def test_a_weak_case_leaves_no_archive(record, monkeypatch):
     assert error_of(record) == "Too weak.\nMake it stronger."
 
 
-def test_neural_lam_may_speak_again_afterwards():
+def test_neural_lam_may_log_again_afterwards():
     from loguru import logger
 
     from pytest_nlam_compat.recording.release import _quietly

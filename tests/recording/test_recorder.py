@@ -200,7 +200,7 @@ def blind(monkeypatch, scale):
     monkeypatch.setattr(runs, "strengthen", weaken)
 
 
-def test_a_blind_model_is_refused(record, monkeypatch):
+def test_a_model_that_hides_changes_is_refused(record, monkeypatch):
     from pytest_nlam_compat.recording import recorder
 
     blind(monkeypatch, 1e-3)

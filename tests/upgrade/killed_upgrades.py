@@ -1,9 +1,8 @@
 """Kills upgrades in place at random moments; a process of its own.
 
-Called as ``python killed_upgrades.py FILE NEW COUNT SMALLEST``: FILE is
-upgraded in place again and again, NEW is what it becomes. Files of SMALLEST
-bytes or more are copied ahead. Prints how often the old and how often the new
-file was there.
+Called as ``python killed_upgrades.py FILE NEW COUNT``: FILE is upgraded in
+place again and again, NEW is what it becomes. Prints how often the old and how
+often the new file was there.
 """
 
 import os
@@ -14,9 +13,8 @@ import time
 from pathlib import Path
 
 # The children fork from here: what they import is imported already.
-from pytest_nlam_compat.checkpoints import head_start
-from pytest_nlam_compat.upgrade.output import UPGRADED, Output
-from pytest_nlam_compat.upgrade.request import Request
+from pytest_nlam_compat.upgrade.output import UPGRADED, OutputFile
+from pytest_nlam_compat.upgrade.request import UpgradeRequest
 from pytest_nlam_compat.upgrade.upgrade import upgrade
 
 
@@ -24,9 +22,8 @@ def start(file):
     """Fork a child that upgrades; it leaves without any cleaning up."""
     child = os.fork()
     if child == 0:
-        with Output(file, None, UPGRADED, in_place=True) as output:
-            output.begin()
-            upgrade(output, Request(origin="0.6.0"))
+        output = OutputFile(file, None, UPGRADED, in_place=True)
+        upgrade(output, UpgradeRequest(origin="0.6.0"))
         os._exit(0)
     return child
 
@@ -61,5 +58,4 @@ def main(file, new_path, count):
 
 
 if __name__ == "__main__":
-    head_start._LARGE = int(sys.argv[4])
     main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

@@ -5,10 +5,10 @@ import os
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
-from pytest_nlam_compat.checkpoints.arrays import Array
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
-from pytest_nlam_compat.checkpoints.safetensors import parse, serialise
 from pytest_nlam_compat.cli import main
 
 
@@ -20,11 +20,13 @@ def export(checkpoint, file, metadata=None):
     """Write weights as the library safetensors does."""
     with read_checkpoint(checkpoint) as opened:
         weights = opened.load_state_dict()
-    arrays = {}
-    for name, tensor in weights.items():
-        dtype = str(tensor.dtype).removeprefix("torch.")
-        arrays[name] = Array(tensor.numpy(), dtype, dtype)
-    file.write_bytes(serialise(arrays, metadata or {"format": "pt"}))
+    save_file(weights, file, metadata or {"format": "pt"})
+
+
+def content(file):
+    """Read the tensors and the metadata of a safetensors file."""
+    with safe_open(file, "pt") as opened:
+        return load_file(file), opened.metadata()
 
 
 def needed(case, folder, config=None):
@@ -54,7 +56,7 @@ def of_kind(kind):
         "0.6.0-graph_lam",
     ],
 )
-def test_they_become_those_of_the_whole_checkpoint(name, owned, tmp_path):
+def test_they_equal_those_of_the_upgraded_checkpoint(name, owned, tmp_path):
     case = owned(name)
     whole, bare = tmp_path / "whole", tmp_path / "bare"
     whole.mkdir()
@@ -68,14 +70,13 @@ def test_they_become_those_of_the_whole_checkpoint(name, owned, tmp_path):
     given = needed(case, bare, of_kind("npyfilesmeps"))
     assert run("upgrade", old, "--from", case.release, *given) == 0
     assert old.read_bytes() == before
-    content = (bare / "upgraded_old.safetensors").read_bytes()
-    found, metadata = parse(content)
+    found, metadata = content(bare / "upgraded_old.safetensors")
     with read_checkpoint(whole / "new") as checkpoint:
         expected = checkpoint.load_state_dict()
         steps = checkpoint.data["nlam_compat"]["migrations"]
-    assert list(found) == list(expected)
-    for key, array in found.items():
-        assert torch.equal(torch.from_numpy(array.values), expected[key]), key
+    assert sorted(found) == sorted(expected)
+    for key, tensor in found.items():
+        assert torch.equal(tensor, expected[key]), key
     assert metadata["format"] == "pt"
     record = json.loads(metadata["nlam_compat"])
     assert record["origin"] == case.release
@@ -84,7 +85,7 @@ def test_they_become_those_of_the_whole_checkpoint(name, owned, tmp_path):
     assert record["migrations"][-1] == "0.7.0-forecaster"
 
 
-def test_inspect_tells_what_names_tell(owned, tmp_path, capsys):
+def test_inspect_reports_what_names_tell(owned, tmp_path, capsys):
     file = tmp_path / "weights.safetensors"
     export(owned("0.6.0-graph_lam").checkpoint, file)
     assert run("inspect", file) == 0
@@ -124,7 +125,7 @@ def test_they_are_compared_with_a_checkpoint(owned, tmp_path, capsys):
     assert len(found["other_values"]) == 1
 
 
-def test_which_release_has_to_be_said(owned, tmp_path, capsys):
+def test_an_ambiguous_release_is_refused(owned, tmp_path, capsys):
     file = tmp_path / "weights.safetensors"
     export(owned("0.6.0-graph_lam").checkpoint, file)
     assert run("upgrade", file) == 1
@@ -139,7 +140,7 @@ def test_which_release_has_to_be_said(owned, tmp_path, capsys):
     assert os.listdir(tmp_path) == [file.name]
 
 
-def test_what_the_hyper_parameters_would_say_has_to_be_said(
+def test_a_step_that_hyper_parameters_decide_is_refused(
     owned, tmp_path, capsys
 ):
     case = owned("0.3.0-graph_lam")
@@ -148,15 +149,10 @@ def test_what_the_hyper_parameters_would_say_has_to_be_said(
     given = needed(case, tmp_path)
     assert run("upgrade", file, "--from", "0.3.0", *given) == 1
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == (
-        "The weights alone do not say whether a step concerns them: it "
-        "depends on the kind of the datastore."
-    )
+    assert "depends on the kind of the datastore" in lines[0]
     assert lines[2].startswith("  step 0.4.0-difference-statistics: The mdp")
-    assert lines[3] == (
-        "Give --datastore CONFIG of what it was trained with, or "
-        '--statistics FILE that has a "config".'
-    )
+    assert "--datastore CONFIG" in lines[3]
+    assert '--statistics FILE with a "config"' in lines[3]
     assert not (tmp_path / "upgraded_weights.safetensors").exists()
 
 
@@ -167,13 +163,13 @@ def test_the_kind_of_the_datastore_decides(kind, owned, tmp_path):
     export(case.checkpoint, file)
     given = needed(case, tmp_path, of_kind(kind))
     assert run("upgrade", file, "--from", "0.3.0", *given) == 0
-    new = (tmp_path / "upgraded_weights.safetensors").read_bytes()
-    record = json.loads(parse(new)[1]["nlam_compat"])
+    _, metadata = content(tmp_path / "upgraded_weights.safetensors")
+    record = json.loads(metadata["nlam_compat"])
     done = "0.4.0-difference-statistics" in record["migrations"]
     assert done == (kind == "mdp")
 
 
-def test_changes_of_hyper_parameters_are_said(owned, tmp_path, capsys):
+def test_changes_of_hyper_parameters_are_reported(owned, tmp_path, capsys):
     case = owned("0.2.0-graph_lam")
     file = tmp_path / "weights.safetensors"
     export(case.checkpoint, file)
@@ -181,11 +177,8 @@ def test_changes_of_hyper_parameters_are_said(owned, tmp_path, capsys):
     assert run("upgrade", file, "--from", "0.2.0", *given) == 0
     out = capsys.readouterr().out
     note = out[out.index("The file has no hyper-parameters.") :]
-    assert note.startswith(
-        "The file has no hyper-parameters. These changed too, and the model "
-        "has to be built with those of 0.7.0:\n"
-        "  0.3.0-forcing-window: The window of the forcing can be chosen"
-    )
+    assert note.splitlines()[0].endswith("model with those of 0.7.0:")
+    assert "\n  0.3.0-forcing-window: The window of the forcing can be" in note
     assert "  0.3.0-arguments: " in note
 
 
@@ -221,7 +214,7 @@ def test_nothing_is_overwritten(owned, tmp_path, capsys):
     new = tmp_path / "upgraded_weights.safetensors"
     new.write_text("precious")
     assert run("upgrade", file, "--from", "0.6.0") == 1
-    assert "is there already" in capsys.readouterr().err
+    assert "upgraded_weights.safetensors exists" in capsys.readouterr().err
     assert new.read_text() == "precious"
 
 

@@ -78,7 +78,7 @@ def test_an_upgrade_computes_them_itself(dataset, owned, tmp_path, capsys):
         "  compared: grid nodes in m2g_edge_index.pt and the dataset\n"
         f"  found: {nodes}\n"
         "  expected: 12\n"
-        "Give the graph directory that the run was trained with.\n"
+        "Pass the graph directory that the run was trained with.\n"
     )
 
 
@@ -86,11 +86,9 @@ def test_an_upgrade_computes_them_itself(dataset, owned, tmp_path, capsys):
 def test_a_datastore_that_cannot_be_loaded(tmp_path, capsys):
     config = tmp_path / "config.yaml"
     assert write("--datastore", config, "-o", tmp_path / "s.json") == 1
-    assert capsys.readouterr().err == (
-        "There is no such configuration of neural-lam.\n"
-        f"  file: {config}\n"
-        "Give the config.yaml that the run was trained with.\n"
-    )
+    error = capsys.readouterr().err
+    assert "does not exist" in error
+    assert f"  file: {config}\n" in error
     config.write_text("datastore: {kind: mdp, config_path: missing.yaml}\n")
     assert write("--datastore", config, "-o", tmp_path / "s.json") == 1
     error = capsys.readouterr().err
@@ -103,9 +101,9 @@ def test_nothing_is_overwritten(tmp_path, capsys):
     output.write_text("precious")
     assert write("--datastore", "config.yaml", "-o", output) == 1
     assert capsys.readouterr().err == (
-        "statistics.json is there already.\n"
+        "The output statistics.json exists.\n"
         f"  file: {output}\n"
-        "Give another -o, or move it away.\n"
+        "Choose another -o, or move the file.\n"
     )
     assert output.read_text() == "precious"
 
@@ -127,7 +125,7 @@ GOOD = {
 @pytest.mark.parametrize(
     ("change", "cause"),
     [
-        ({"nlam_compat_statistics": 2}, "its format is 2, and not 1"),
+        ({"nlam_compat_statistics": 2}, "its format is 2, not 1"),
         ({"static_names": None}, "'NoneType' object is not iterable"),
         (
             {"grid_shape": [3]},
@@ -136,11 +134,11 @@ GOOD = {
         ({"arrays": {}}, "it lacks 'state_mean'"),
         (
             {"arrays": {**GOOD["arrays"], "static_max": numbers(3)}},
-            "static_max has 3 numbers, and not 2",
+            "static_max has 3 numbers, not 2",
         ),
         (
             {"arrays": {**GOOD["arrays"], "extent": numbers(2)}},
-            "extent has 2 numbers, and not 4",
+            "extent has 2 numbers, not 4",
         ),
         (
             {"arrays": {**GOOD["arrays"], "state_std": [1.0, 2.0, "nan"]}},
@@ -148,15 +146,13 @@ GOOD = {
         ),
     ],
 )
-def test_a_file_of_statistics_that_is_wrong(
-    change, cause, owned, tmp_path, capsys
-):
+def test_an_invalid_file_of_statistics(change, cause, owned, tmp_path, capsys):
     file = tmp_path / "statistics.json"
     file.write_text(json.dumps({**GOOD, **change}))
     old = owned("0.3.0-graph_lam").checkpoint
     assert main(["upgrade", str(old), "--statistics", str(file)]) == 1
     assert capsys.readouterr().err == (
-        "statistics.json is no file of dataset statistics.\n"
+        "statistics.json is not a file of dataset statistics.\n"
         f"  file: {file}\n"
         f"  cause: {cause}\n"
         "Write one with nlam-compat statistics --datastore CONFIG -o FILE.\n"
@@ -164,16 +160,16 @@ def test_a_file_of_statistics_that_is_wrong(
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe", b"PK\3\4"])
-def test_a_file_that_is_no_statistics_at_all(content, tmp_path, capsys):
+def test_a_file_that_is_not_of_statistics(content, tmp_path, capsys):
     file = tmp_path / "statistics.json"
     file.write_bytes(content)
     assert main(["upgrade", "old.ckpt", "--statistics", str(file)]) == 1
     assert capsys.readouterr().err.startswith(
-        "statistics.json is no file of dataset statistics.\n"
+        "statistics.json is not a file of dataset statistics.\n"
     )
 
 
-def test_a_configuration_that_is_none(owned, tmp_path, capsys):
+def test_an_invalid_configuration(owned, tmp_path, capsys):
     case = owned("0.2.0-graph_lam")
     file = tmp_path / "statistics.json"
     facts = json.loads(case.statistics.read_text())
@@ -190,7 +186,7 @@ def test_a_configuration_that_is_none(owned, tmp_path, capsys):
     assert capsys.readouterr().err == (
         "The configuration in the statistics is not one of neural-lam.\n"
         "  cause: KeyError: 'config_path'\n"
-        "Write the file again with nlam-compat statistics, or drop its entry "
-        '"config".\n'
+        "Write the file again with nlam-compat statistics, or remove its "
+        'entry "config".\n'
     )
     assert list(tmp_path.iterdir()) == [file]

@@ -1,4 +1,4 @@
-"""Whatever is in a file, an upgrade ends: done, or with a clear error."""
+"""Whatever is in a file, an upgrade is done or ends with a clear error."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_bare_weights import export
 
-from pytest_nlam_compat.checkpoints import head_start
 from pytest_nlam_compat.checkpoints.opcodes import Op
 from pytest_nlam_compat.cli import main
 
 FUZZ = settings(
-    max_examples=30,
+    max_examples=60,
     deadline=4000,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -64,7 +63,7 @@ def with_pickle(content: bytes, edits: list[tuple[float, int, bytes]]) -> bytes:
 
 
 def upgrade(case, content: bytes, folder: Path, suffix: str, *options) -> None:
-    """Upgrade, and look at what is there then."""
+    """Upgrade, and check what is left in the folder."""
     old = folder / f"old{suffix}"
     old.write_bytes(content)
     graph, said = folder / "graph", (io.StringIO(), io.StringIO())
@@ -95,12 +94,6 @@ def upgrade(case, content: bytes, folder: Path, suffix: str, *options) -> None:
         file.unlink()
     if graph.exists():
         graph.rmdir()
-
-
-@pytest.fixture(autouse=True, params=["copied at the end", "copied ahead"])
-def copied(request, monkeypatch):
-    if request.param == "copied ahead":
-        monkeypatch.setattr(head_start, "_LARGE", 0)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -175,8 +168,8 @@ TREES = st.recursive(
     )
 )
 @FUZZ
-def test_parts_of_other_kinds(release, owned, tmp_path, parts):
-    """A checkpoint that is whole, and whose parts are not what they are."""
+def test_parts_of_other_types(release, owned, tmp_path, parts):
+    """A whole checkpoint whose parts have other types than usual."""
     from pytest_nlam_compat.checkpoints.reader import read_checkpoint
     from pytest_nlam_compat.checkpoints.writer import write_checkpoint
 
@@ -197,7 +190,7 @@ import re, sys
 sys.path[:0] = sys.argv[1].split(":")
 from pytest_nlam_compat.cli import main
 # What the imports take is not counted.
-import numpy, pytest_nlam_compat.upgrade.upgrade
+import pytest_nlam_compat.upgrade.upgrade
 status = main(["upgrade", sys.argv[2], "--from", "0.6.0"])
 # Of this process alone; getrusage knows of what it was forked from.
 used = re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())

@@ -10,7 +10,7 @@ NAME = "0.5.0-graph_lam-square"
 
 @pytest.fixture
 def graph(owned, tmp_path):
-    """A copy of the graph directory, to be spoilt."""
+    """A copy of the graph directory, to be changed."""
     copied = tmp_path / "graph"
     shutil.copytree(owned(NAME).graph, copied)
     return copied
@@ -30,20 +30,15 @@ def spoil(graph, stem, function):
     torch.save(function(torch.load(file)), file)
 
 
-def test_a_graph_that_has_to_change_needs_a_place(
-    owned, tmp_path, graph, capsys
-):
+def test_a_graph_that_changes_needs_an_output(owned, tmp_path, graph, capsys):
     assert upgrade(owned(NAME), tmp_path, graph) == 1
-    assert capsys.readouterr().err == (
-        "The graph has to be carried over too.\n"
-        f"  directory: {graph}\n"
-        "  other: g2m_edge_index.pt\n"
-        "Say where the new graph directory goes with --graph-out.\n"
-    )
+    error = capsys.readouterr().err
+    assert f"  graph: {graph}\n  changes: g2m_edge_index.pt\n" in error
+    assert "--graph-out" in error
     assert list(tmp_path.iterdir()) == [graph]
 
 
-def test_only_what_has_to_change_changes(owned, tmp_path, graph):
+def test_only_the_changed_file_changes(owned, tmp_path, graph):
     out = tmp_path / "out"
     assert upgrade(owned(NAME), tmp_path, graph, "--graph-out", out) == 0
     differing = {
@@ -58,17 +53,17 @@ def test_only_what_has_to_change_changes(owned, tmp_path, graph):
     assert torch.equal(new, old - torch.tensor([[first], [0]]))
 
 
-def test_a_graph_that_stays_needs_no_place(owned, tmp_path, capsys):
+def test_an_unchanged_graph_needs_no_output(owned, tmp_path, capsys):
     case = owned("0.5.0-graph_lam")
     if upgrade(case, tmp_path, case.graph, "--dry-run") == 0:
         assert capsys.readouterr().out.endswith(
-            f"The graph stays as it is: {case.graph}.\n"
+            f"The graph is unchanged: {case.graph}.\n"
         )
     else:
         assert "g2m_edge_index.pt" in capsys.readouterr().err
 
 
-def test_twice_to_the_same_place(owned, tmp_path, graph):
+def test_twice_to_the_same_output(owned, tmp_path, graph):
     out = tmp_path / "out"
     assert upgrade(owned(NAME), tmp_path, graph, "--graph-out", out) == 0
     (tmp_path / "new.ckpt").unlink()
@@ -78,33 +73,27 @@ def test_twice_to_the_same_place(owned, tmp_path, graph):
 def test_another_graph_is_not_overwritten(owned, tmp_path, graph, capsys):
     case = owned(NAME)
     assert upgrade(case, tmp_path, graph, "--graph-out", graph) == 1
-    assert capsys.readouterr().err == (
-        "There is another graph directory already.\n"
-        f"  directory: {graph}\n"
-        "Give another --graph-out.\n"
+    assert capsys.readouterr().err.endswith(
+        f"  directory: {graph}\nChoose another --graph-out.\n"
     )
     assert list(tmp_path.iterdir()) == [graph]
 
 
 def test_a_folder_without_a_graph(owned, tmp_path, capsys):
     assert upgrade(owned(NAME), tmp_path, tmp_path) == 1
-    assert capsys.readouterr().err == (
+    assert capsys.readouterr().err.startswith(
         "There is no graph in the directory.\n"
         f"  directory: {tmp_path}\n"
         "  expected: g2m_edge_index.pt, ...\n"
-        "Give the directory that create_graph wrote, such as "
-        "graph/multiscale.\n"
     )
 
 
 def test_a_graph_file_with_more_than_tensors(owned, tmp_path, graph, capsys):
     spoil(graph, "m2m_features", lambda content: {"features": content})
     assert upgrade(owned(NAME), tmp_path, graph) == 1
-    assert capsys.readouterr().err == (
-        "m2m_features.pt is no file of a graph: it holds more than tensors.\n"
-        f"  file: {graph / 'm2m_features.pt'}\n"
-        "Give the directory that create_graph wrote.\n"
-    )
+    error = capsys.readouterr().err
+    assert "m2m_features.pt is not a graph file" in error
+    assert f"  file: {graph / 'm2m_features.pt'}\n" in error
 
 
 @pytest.mark.parametrize(
@@ -158,11 +147,10 @@ def test_the_graph_of_another_model(owned, tmp_path, capsys):
 def test_a_graph_without_a_file(owned, tmp_path, graph, capsys):
     (graph / "g2m_features.pt").unlink()
     assert upgrade(owned(NAME), tmp_path, graph) == 1
-    assert capsys.readouterr().err == (
+    assert capsys.readouterr().err.startswith(
         "The graph does not belong to the checkpoint.\n"
         f"  directory: {graph}\n"
         "  compared: files\n"
         "  found: no single tensor in g2m_features.pt\n"
         "  expected: one\n"
-        "Give the graph directory that the run was trained with.\n"
     )

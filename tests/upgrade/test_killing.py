@@ -2,35 +2,25 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import torch
 
-from pytest_nlam_compat.checkpoints import head_start
-from pytest_nlam_compat.upgrade.output import UPGRADED, Output
-from pytest_nlam_compat.upgrade.request import Request
+from pytest_nlam_compat.upgrade.output import UPGRADED, OutputFile
+from pytest_nlam_compat.upgrade.request import UpgradeRequest
 from pytest_nlam_compat.upgrade.upgrade import upgrade
 
 SCRIPT = Path(__file__).with_name("killed_upgrades.py")
 MOMENTS = 50
 
 
-@pytest.mark.parametrize("copied", ["at the end", "ahead"])
-def test_a_killed_upgrade_leaves_the_old_or_the_new_file(
-    tmp_path, copied, monkeypatch
-):
-    if copied == "ahead":
-        monkeypatch.setattr(head_start, "_LARGE", 0)
+def test_a_killed_upgrade_leaves_the_old_or_the_new_file(tmp_path):
     file = tmp_path / "model.ckpt"
     # 32 tensors of 512 kB: long enough in the writing to be met there.
     weights = {f"processor.{i}.weight": torch.rand(131_072) for i in range(32)}
     torch.save({"state_dict": weights}, file)
     new = tmp_path / "new.ckpt"
-    with Output(file, new, UPGRADED) as output:
-        output.begin()
-        upgrade(output, Request(origin="0.6.0"))
-    smallest = str(head_start._LARGE)
+    upgrade(OutputFile(file, new, UPGRADED), UpgradeRequest(origin="0.6.0"))
     done = subprocess.run(
-        [sys.executable, SCRIPT, file, new, str(MOMENTS), smallest],
+        [sys.executable, SCRIPT, file, new, str(MOMENTS)],
         capture_output=True,
         text=True,
         check=False,

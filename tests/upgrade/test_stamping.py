@@ -27,7 +27,7 @@ def stamp_of(file):
 
 @pytest.fixture
 def stamped(owned, tmp_path):
-    """A file of 0.3.0 with the stamp that it was not written with."""
+    """A file of 0.3.0 that was stamped afterwards."""
     case = owned(SILENT)
     file = tmp_path / "stamped.ckpt"
     assert stamp(case, file, "--graph", case.graph) == 0
@@ -51,7 +51,7 @@ def test_what_is_in_a_stamp(owned, stamped):
     assert found["dataset"] == json.loads(case.statistics.read_text())
 
 
-def test_what_the_command_says(owned, tmp_path, capsys):
+def test_what_the_command_prints(owned, tmp_path, capsys):
     case = owned(SILENT)
     file = tmp_path / "stamped.ckpt"
     assert stamp(case, file, "--graph", case.graph) == 0
@@ -77,7 +77,7 @@ def test_a_stamped_file_needs_no_heuristics_and_no_statistics(
     assert main(["upgrade", str(stamped), *graph]) == 0
     out = capsys.readouterr().out
     assert out.startswith(
-        "stamped.ckpt was carried from 0.3.0 to 0.7.0:\n"
+        "stamped.ckpt was converted from 0.3.0 to 0.7.0:\n"
         "  stamped by 0.3.0: 0.3.0\n"
     )
     new = tmp_path / "upgraded_stamped.ckpt"
@@ -151,16 +151,15 @@ def test_in_place_and_twice(owned, tmp_path, capsys):
     command = ["stamp", str(file), "--statistics", str(case.statistics)]
     assert main([*command, "--in-place"]) == 0
     assert capsys.readouterr().out == (
-        f"{file}: neural-lam 0.6.0, no graph given\n"
+        f"{file}: neural-lam 0.6.0, without a graph\n"
     )
     backup = tmp_path / "run.ckpt.bak"
     assert backup.read_bytes() == case.checkpoint.read_bytes()
     assert main(command) == 1
-    assert capsys.readouterr().err == (
-        "run.ckpt is stamped already.\n"
+    assert capsys.readouterr().err.startswith(
+        "run.ckpt has a stamp already.\n"
         f"  file: {file}\n"
-        "  with: {'version': '0.6.0', 'commit': None, 'dirty': None}\n"
-        "Leave it as it is.\n"
+        "  stamp: {'version': '0.6.0', 'commit': None, 'dirty': None}\n"
     )
     assert sorted(tmp_path.iterdir()) == [file, backup]
 
@@ -260,7 +259,7 @@ class TestTheCallback:
         assert stamp(case, again, "--graph", case.graph) == 0
         assert stamp_of(again)["graph"] == stamp_of(file)["graph"]
 
-    def test_a_model_of_somebody_else(self):
+    def test_a_model_without_a_datastore(self):
         import pytorch_lightning as pl
 
         from pytest_nlam_compat.errors import CompatError
@@ -268,10 +267,6 @@ class TestTheCallback:
 
         with pytest.raises(CompatError) as error:
             ProvenanceStamp().on_save_checkpoint(None, pl.LightningModule(), {})
-        assert str(error.value) == (
-            "ProvenanceStamp finds no datastore in the model.\n"
-            "  model: LightningModule\n"
-            "  expected: an attribute datastore, as ForecasterModule has, or "
-            "_datastore, as ARModel had\n"
-            "Use it with a model of neural-lam, or set the attribute."
-        )
+        assert "can't find the datastore" in error.value.what
+        assert error.value.facts["model"] == "LightningModule"
+        assert "set the attribute" in error.value.remedy

@@ -120,6 +120,10 @@ def with_names(run: SavedRun, names: Mapping[str, str]) -> SavedRun:
     return replace(
         run,
         state_dict={names[k]: t for k, t in run.state_dict.items()},
+        stored_types={
+            (names.get(name, name), kind): stored
+            for (name, kind), stored in run.stored_types.items()
+        },
         optimizers=[
             replace(
                 optimizer,

@@ -36,7 +36,7 @@ def width_of(operation: Operation, name: str, tensor: Tensor) -> int:
     CompatError
         The tensor isn't a matrix.
     """
-    if tensor.dim() != 2:
+    if len(tensor.shape) != 2:
         raise operation.refuse(
             f"{name!r} has no input columns: it isn't a matrix.",
             "Name the weight of a Linear.",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.operations.base import Operation
 from pytest_nlam_compat.migrations.saved_run import SavedRun
+from pytest_nlam_compat.migrations.values import values
 
 
 @dataclass(frozen=True, repr=False)
@@ -68,7 +69,7 @@ class CallFunction(Operation):
             What it raises, or it gives no saved run.
         """
         try:
-            new: object = self.function(run)
+            new: object = self.function(run.map_tensors(values))
         except CompatError:
             raise
         # Not ours to foresee: somebody's function can raise anything.

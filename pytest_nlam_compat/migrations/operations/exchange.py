@@ -61,7 +61,20 @@ def exchange(
                 optimizer, names=names, moments={**kept, **of_new}, reset=reset
             )
         )
-    return replace(run, state_dict=tensors, optimizers=optimizers)
+    stored_types = {
+        key: stored
+        for key, stored in run.stored_types.items()
+        if key[0] not in gone
+    }
+    for (name, kind), stored in run.stored_types.items():
+        if name == old[0]:
+            stored_types |= {(heir, kind): stored for heir in new}
+    return replace(
+        run,
+        state_dict=tensors,
+        optimizers=optimizers,
+        stored_types=stored_types,
+    )
 
 
 def refuse_taken(
@@ -89,11 +102,11 @@ def length_of(operation: Operation, run: SavedRun, name: str, dim: int) -> int:
     CompatError
         It has no such dimension.
     """
-    tensor = run.state_dict[name]
-    if not -tensor.dim() <= dim < tensor.dim():
+    shape = run.state_dict[name].shape
+    if not -len(shape) <= dim < len(shape):
         raise operation.refuse(
-            f"{name!r} has {tensor.dim()} dimensions.",
+            f"{name!r} has {len(shape)} dimensions.",
             "Correct the dimension.",
-            shape=tuple(tensor.shape),
+            shape=tuple(shape),
         )
-    return tensor.shape[dim]
+    return shape[dim]

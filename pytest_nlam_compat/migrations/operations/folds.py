@@ -20,6 +20,7 @@ first step of a resumed training was 30 times the learning rate.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -28,13 +29,13 @@ from pytest_nlam_compat.migrations.operations.base import (
     nothing_matched,
 )
 from pytest_nlam_compat.migrations.operations.columns import block, width_of
-from pytest_nlam_compat.migrations.operations.libraries import numbers_like
 from pytest_nlam_compat.migrations.operations.tensors import (
     POWERS,
     times,
     with_images,
 )
 from pytest_nlam_compat.migrations.saved_run import Optimizer, SavedRun
+from pytest_nlam_compat.migrations.values import values
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,14 +88,14 @@ def fold_inputs(
     width = width_of(operation, weight, run.state_dict[weight])
     first = block(operation, weight, width, start, len(units.scale))
     columns = slice(first, first + len(units.scale))
-    old = run.state_dict[weight].double()[:, columns]
+    old = values(run.state_dict[weight]).double()[:, columns]
 
     def image(name: str, tensor: Tensor, power: int) -> Tensor:
         if name == bias:
-            added = old @ numbers_like(old, units.shift)
+            added = old @ _float64(units.shift)
             return (tensor.double() + added).to(tensor.dtype)
         folded = tensor.clone()
-        scale = numbers_like(tensor, units.scale)
+        scale = _float64(units.scale)
         folded[:, columns] = times(tensor[:, columns], scale)
         return folded
 
@@ -126,18 +127,18 @@ def _fold_moments(
     if weight not in moments:
         return optimizer
     reset = dict(optimizer.reset)
-    folded: dict[str, Tensor] = {}
-    for kind, moment in moments[weight].items():
-        folded[kind] = moment.clone()
-        if kind not in POWERS:
-            continue
+    folded: dict[str, Tensor] = dict(moments[weight])
+    for kind in moments[weight].keys() & POWERS:
+        moment = values(moments[weight][kind])
         image, lost = _fold_moment(
             moment.double()[:, columns],
-            moments[bias][kind].double(),
+            values(moments[bias][kind]).double(),
             units,
             POWERS[kind],
         )
-        folded[kind][:, columns] = image.to(moment.dtype)
+        new = moment.clone()
+        new[:, columns] = image.to(moment.dtype)
+        folded[kind] = new
         if lost:
             reset[f"{weight}.{kind}"] = (
                 f"columns {', '.join(str(columns.start + i) for i in lost)}: "
@@ -171,7 +172,7 @@ def _fold_moment(
     """
     # A new input of scale 0 is constant at 0, and so are its gradients.
     factors = [0.0 if a == 0 else a**-power for a in units.scale]
-    shift = numbers_like(of_weight, units.shift)
+    shift = _float64(units.shift)
     if power == 1:
         image = of_weight - of_bias[:, None] * shift
         reset = []
@@ -185,7 +186,13 @@ def _fold_moment(
             )
             if a != 0 and c != 0
         ]
-    return image * numbers_like(of_weight, factors), reset
+    return image * _float64(factors), reset
+
+
+def _float64(numbers: Iterable[float]) -> Tensor:
+    import torch
+
+    return torch.tensor(list(numbers), dtype=torch.float64)
 
 
 @dataclass(frozen=True, repr=False)

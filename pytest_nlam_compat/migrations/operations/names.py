@@ -239,6 +239,11 @@ class Drop(Operation):
             state_dict={
                 k: t for k, t in run.state_dict.items() if k not in gone
             },
+            stored_types={
+                key: stored
+                for key, stored in run.stored_types.items()
+                if key[0] not in gone
+            },
             optimizers=[
                 replace(
                     optimizer,

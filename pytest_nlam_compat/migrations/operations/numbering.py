@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_nlam_compat.migrations.operations.base import NotOnWeights
 from pytest_nlam_compat.migrations.saved_run import GraphTensor, SavedRun
+from pytest_nlam_compat.migrations.values import values
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -106,7 +107,7 @@ def list_of(operation: NotOnWeights, run: SavedRun, stem: str) -> list[Tensor]:
 
 
 def content(operation: NotOnWeights, run: SavedRun, stem: str) -> GraphTensor:
-    """Get a graph file, one tensor or a list.
+    """Get the values of a graph file, one tensor or a list.
 
     Raises
     ------
@@ -119,7 +120,10 @@ def content(operation: NotOnWeights, run: SavedRun, stem: str) -> GraphTensor:
             "Give the graph directory that the run was trained with.",
             found=", ".join(run.graph) or "no graph files",
         )
-    return run.graph[stem]
+    found = run.graph[stem]
+    if isinstance(found, list):
+        return [values(tensor) for tensor in found]
+    return values(found)
 
 
 def with_graph(run: SavedRun, **contents: GraphTensor) -> SavedRun:

@@ -57,7 +57,9 @@ def array(operation: Operation, run: SavedRun, name: str) -> Tensor:
             "Give the dataset that the run was trained on.",
             found=", ".join(statistics.arrays) or "none",
         )
-    return statistics.arrays[name].double()
+    import torch
+
+    return torch.as_tensor(statistics.arrays[name], dtype=torch.float64)
 
 
 def static_feature(

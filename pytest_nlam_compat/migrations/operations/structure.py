@@ -15,10 +15,10 @@ from pytest_nlam_compat.migrations.operations.exchange import (
     length_of,
     refuse_taken,
 )
-from pytest_nlam_compat.migrations.operations.libraries import filled, joined
 from pytest_nlam_compat.migrations.operations.names import Drop
 from pytest_nlam_compat.migrations.operations.tensors import POWERS
 from pytest_nlam_compat.migrations.saved_run import Optimizer, SavedRun
+from pytest_nlam_compat.migrations.values import dtype_named, values
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,7 +65,9 @@ class Add(Operation):
             raise nothing_matched(self, run, self.before)
         tensors = list(run.state_dict.items())
         place = [*run.state_dict, None].index(self.before)
-        new = filled(self.shape, self.fill, self.dtype, run.state_dict.values())
+        import torch
+
+        new = torch.full(self.shape, self.fill, dtype=dtype_named(self.dtype))
         tensors.insert(place, (self.name, new))
         # Buffers have no position: the parameters that stand before count.
         earlier = {name for name, _ in tensors[:place]}
@@ -130,7 +132,7 @@ class Split(Operation):
         return exchange(
             run,
             [self.name],
-            self._cut(run.state_dict[self.name]),
+            self._cut(values(run.state_dict[self.name])),
             [self._cut_moments(optimizer) for optimizer in run.optimizers],
         )
 
@@ -149,10 +151,10 @@ class Split(Operation):
     ) -> dict[str, dict[str, Tensor]]:
         cut: dict[str, dict[str, Tensor]] = {}
         for kind, moment in optimizer.moments.get(self.name, {}).items():
-            pieces = (
-                self._cut(moment)
+            pieces: Mapping[str, Tensor] = (
+                self._cut(values(moment))
                 if kind in POWERS
-                else {name: moment.clone() for name in self.into}
+                else {name: values(moment).clone() for name in self.into}
             )
             for name, piece in pieces.items():
                 cut.setdefault(name, {})[kind] = piece
@@ -220,15 +222,20 @@ class Concatenate(Operation):
             )
 
     def _join(self, tensors: Sequence[Tensor]) -> Tensor:
-        return joined(tensors, self.dim)
+        import torch
+
+        return torch.cat([values(tensor) for tensor in tensors], dim=self.dim)
 
     def _join_moments(
         self, optimizer: Optimizer
     ) -> dict[str, dict[str, Tensor]]:
         found = [optimizer.moments.get(name, {}) for name in self.names]
-        steps = {float(kinds["step"]) for kinds in found if "step" in kinds}
+        steps = [
+            float(values(kinds["step"])) if "step" in kinds else None
+            for kinds in found
+        ]
         if any(set(kinds) != set(found[0]) for kinds in found) or (
-            len(steps) > 1
+            len(set(steps)) > 1
         ):
             raise self.refuse(
                 "The tensors were not updated alike: one step count can't "
@@ -236,8 +243,7 @@ class Concatenate(Operation):
                 "Migrate without its state: nlam-compat upgrade "
                 "--drop-optimizer.",
                 steps=", ".join(
-                    str(float(kinds["step"])) if "step" in kinds else "none"
-                    for kinds in found
+                    "none" if step is None else str(step) for step in steps
                 ),
             )
         if not found[0]:

@@ -17,9 +17,9 @@ from pytest_nlam_compat.migrations.operations.base import (
     Operation,
     nothing_matched,
 )
-from pytest_nlam_compat.migrations.operations.libraries import settled
 from pytest_nlam_compat.migrations.operations.segments import match
 from pytest_nlam_compat.migrations.saved_run import Optimizer, SavedRun
+from pytest_nlam_compat.migrations.values import dtype_named, values
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -106,7 +106,7 @@ def with_images(
     return replace(
         run,
         state_dict={
-            name: image(name, tensor, 0) if name in chosen else tensor
+            name: image(name, values(tensor), 0) if name in chosen else tensor
             for name, tensor in run.state_dict.items()
         },
         optimizers=[
@@ -123,7 +123,7 @@ def _moments_with_images(
 ) -> Optimizer:
     moments = {
         name: {
-            kind: image(name, moment, POWERS[kind])
+            kind: image(name, values(moment), POWERS[kind])
             if name in chosen and kind in POWERS
             else moment
             for kind, moment in kinds.items()
@@ -280,4 +280,4 @@ class Cast(OnTensors):
 
     def image(self, name: str, tensor: Tensor, power: int) -> Tensor:
         """Cast it."""
-        return settled(tensor, self.dtype)
+        return tensor.to(dtype_named(self.dtype))
