@@ -171,9 +171,7 @@ def test_options_of_the_ini_file_hold(project, suggested):
     )
     done = suggested()
     assert done.returncode == 1
-    assert done.stderr.splitlines()[0] == (
-        "CUDA was asked for, and there is none."
-    )
+    assert done.stderr.splitlines()[0] == "CUDA is not available."
     # What is given comes after them.
     assert suggested("--device=cpu").stdout.splitlines() == [
         "1 reference",

@@ -18,12 +18,11 @@ def check(mutant, folder: Path, fixtures: Path, *, suggest: bool):
     from loguru import logger
     from runner import Outcome
 
-    from pytest_nlam_compat.adapters.probe import probe
-    from pytest_nlam_compat.adapters.select import select
+    from pytest_nlam_compat.adapters.probe import probe, select_adapter
     from pytest_nlam_compat.diagnosis.explain import explain
 
     logger.remove()
-    adapter = select(probe())
+    adapter = select_adapter(probe())
     subjects = []
     for number, name in enumerate(mutant.cases):
         place = folder / f"reference{number}"
