@@ -37,13 +37,7 @@ class PytestSetup:
 
 
 def read_setup() -> PytestSetup:
-    """Read the configuration file alone, without conftest files.
-
-    Raises
-    ------
-    CompatError
-        If pytest can't be configured here.
-    """
+    """Read the configuration file alone, without conftest files."""
     return with_config(
         ["-o", "addopts=", "--noconftest"],
         lambda config: PytestSetup(
@@ -66,7 +60,7 @@ def with_config(
     Raises
     ------
     CompatError
-        If pytest can't be configured here, and whatever `read` raises.
+        If pytest can't be configured here.
     """
     reader = _ConfigReader(read)
     # Not captured: a download shows its progress.

@@ -123,10 +123,6 @@ _SELECTION = pytest.StashKey[Selection]()
 def selection_of(config: pytest.Config) -> Selection:
     """Return the selection of a run; it is made the first time.
 
-    Parameters
-    ----------
-    config : pytest.Config
-
     Raises
     ------
     CompatError
@@ -144,10 +140,7 @@ def selection_of(config: pytest.Config) -> Selection:
 def load_selection(options: Sequence[str]) -> Selection:
     """Select references as ``pytest --nlam-compat`` would do here.
 
-    Parameters
-    ----------
-    options : sequence of str
-        Of pytest; they come after those of the configuration file.
+    The options, those of pytest, come after those of its configuration file.
 
     Raises
     ------
@@ -257,13 +250,7 @@ def _sort(
 def _repository_migrations(
     config: pytest.Config, release: Version
 ) -> tuple[Migration, ...]:
-    """Collect the migrations of the ini key, then those of the hook.
-
-    Raises
-    ------
-    CompatError
-        They can't be read, are no migrations, or two have one id.
-    """
+    """Collect the migrations of the ini key, then those of the hook."""
     source = config.getini(MIGRATIONS_KEY)
     steps = read_steps(source, config.rootpath) if source else []
     hook = "The hook pytest_nlam_compat_migrations"

@@ -54,19 +54,11 @@ def judge_resumed(subject: ReferenceUnderTest) -> ResumedResult:
     numbers that a migration computed anew: the step depends on their value,
     by weight decay, and on their scale, which AdamW does not follow.
 
-    Parameters
-    ----------
-    subject : ReferenceUnderTest
-
-    Returns
-    -------
-    ResumedResult
-
     Raises
     ------
     CompatError
-        The step can't be taken, or is another one: which parameter differs
-        most, and what was left out.
+        The step can't be taken, or differs: in which parameter most, and
+        what was not compared.
     """
     reference = subject.reference
     step = resume(subject)
@@ -109,12 +101,7 @@ def _updates(
 ) -> tuple[list[str], Tensor, Tensor]:
     """Pair what the step has added with what it added in the release.
 
-    Returns
-    -------
-    names : list of str
-        Parameter of each pair.
-    obtained, expected : Tensor
-        (n,) float64.
+    Returns the name of the parameter of each pair, and both as (n,) float64.
     """
     known, values = _recorded(reference)
     names: list[str] = []
