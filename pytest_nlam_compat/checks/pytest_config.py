@@ -3,46 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, TypeVar
 
 import pytest
 
 from pytest_nlam_compat.errors import CompatError
-
-MIGRATIONS_KEY = "nlam_compat_migrations"
-"""Ini key for the migrations of the repository under test."""
+from pytest_nlam_compat.migrations.repository import INI_KEY, RepositorySetup
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class PytestSetup:
-    """Where a repository says what pytest is to do.
+def read_setup() -> RepositorySetup:
+    """Read the configuration file alone, without conftest files.
 
-    Attributes
-    ----------
-    root : pathlib.Path
-        Root of the repository; relative paths in ini keys start there.
-    file : pathlib.Path or None
-        The configuration file, if there is one.
-    migrations : str
-        Value of `MIGRATIONS_KEY`; may be empty.
+    Raises
+    ------
+    CompatError
+        If pytest can't be configured here.
     """
-
-    root: Path
-    file: Path | None
-    migrations: str
+    return with_config(["-o", "addopts=", "--noconftest"], setup_of)
 
 
-def read_setup() -> PytestSetup:
-    """Read the configuration file alone, without conftest files."""
-    return with_config(
-        ["-o", "addopts=", "--noconftest"],
-        lambda config: PytestSetup(
-            config.rootpath, config.inipath, config.getini(MIGRATIONS_KEY)
-        ),
+def setup_of(config: pytest.Config) -> RepositorySetup:
+    """Return where the repository keeps its migrations."""
+    return RepositorySetup(
+        config.rootpath, config.getini(INI_KEY), config.inipath
     )
 
 

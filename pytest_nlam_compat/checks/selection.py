@@ -21,16 +21,14 @@ from pytest_nlam_compat.adapters.probe import CurrentCode, probe, select_adapter
 from pytest_nlam_compat.checks.failures import FailureExplainer
 from pytest_nlam_compat.checks.header_and_summary import HeaderAndSummary
 from pytest_nlam_compat.checks.newer_references import NewerReferences
-from pytest_nlam_compat.checks.pytest_config import (
-    MIGRATIONS_KEY,
-    with_config,
-)
+from pytest_nlam_compat.checks.pytest_config import setup_of, with_config
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import Migration, Registry
 from pytest_nlam_compat.migrations.repository import (
+    RepositorySetup,
     checked,
+    raise_on_duplicates,
     read_steps,
-    refuse_duplicates,
 )
 from pytest_nlam_compat.numerics.torch_settings import choose_device
 from pytest_nlam_compat.references.reference import Reference
@@ -67,10 +65,8 @@ class Selection:
         What the store has to say.
     migrations : tuple of Migration
         Those of the repository under test.
-    root : pathlib.Path
-        Root of that repository.
-    migrations_source : str
-        Where it keeps its migrations, by the ini key; may be empty.
+    setup : RepositorySetup
+        Where that keeps them.
     """
 
     adapter: Adapter
@@ -82,8 +78,7 @@ class Selection:
     newer: tuple[Version, ...] = ()
     notices: tuple[str, ...] = ()
     migrations: tuple[Migration, ...] = ()
-    root: Path = Path()
-    migrations_source: str = ""
+    setup: RepositorySetup = field(default_factory=RepositorySetup)
 
     def subject(self, reference: Reference, folder: Path) -> ReferenceUnderTest:
         """Return a reference in front of the current code."""
@@ -194,8 +189,7 @@ def _select(config: pytest.Config) -> Selection:
         newer=tuple(r for r in store.releases if r > current.release),
         notices=tuple(store.notices),
         migrations=_repository_migrations(config, current.release),
-        root=config.rootpath,
-        migrations_source=config.getini(MIGRATIONS_KEY),
+        setup=setup_of(config),
     )
 
 
@@ -250,14 +244,20 @@ def _sort(
 def _repository_migrations(
     config: pytest.Config, release: Version
 ) -> tuple[Migration, ...]:
-    """Collect the migrations of the ini key, then those of the hook."""
-    source = config.getini(MIGRATIONS_KEY)
-    steps = read_steps(source, config.rootpath) if source else []
+    """Collect the migrations of the ini key, then those of the hook.
+
+    Raises
+    ------
+    CompatError
+        They can't be read, are no migrations, or two have one id.
+    """
+    setup = setup_of(config)
+    steps = read_steps(setup.source, setup.root) if setup.source else []
     hook = "The hook pytest_nlam_compat_migrations"
     with code_under_test(hook):
         for found in config.hook.pytest_nlam_compat_migrations():
             steps += checked(found, hook)
-    refuse_duplicates(steps, Registry(release).known)
+    raise_on_duplicates(steps, Registry(release).known)
     return tuple(steps)
 
 

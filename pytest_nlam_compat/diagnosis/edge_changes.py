@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,7 +35,7 @@ class EdgeChange:
 
 
 def explain_edges(
-    layer: nn.Module, inputs: list[Tensor], recorded: Tensor
+    layer: nn.Module, inputs: Sequence[Tensor], recorded: Tensor
 ) -> EdgeChange | None:
     """Find the change of an edge index that explains what a layer gathered.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from pytest_nlam_compat.diagnosis import model_state, output_changes
 from pytest_nlam_compat.diagnosis.diagnosis import (
     OF_ONE_CHECK,
     Diagnosis,
@@ -17,16 +18,7 @@ from pytest_nlam_compat.diagnosis.diagnosis import (
     source_of,
 )
 from pytest_nlam_compat.diagnosis.input_changes import explain_input
-from pytest_nlam_compat.diagnosis.model_state import (
-    find_lost_hyper_parameter,
-    find_randomness,
-    weights_changed_by_loading,
-)
 from pytest_nlam_compat.diagnosis.module_changes import explain_module
-from pytest_nlam_compat.diagnosis.output_changes import (
-    explain_by_outputs_alone,
-    explain_outputs,
-)
 from pytest_nlam_compat.diagnosis.parameter_matching import (
     facts_by_kind,
     match_parameters,
@@ -86,7 +78,7 @@ def _explain(
     except CompatError as error:
         return _raises(error)
     if not result.passed:
-        return find_randomness(subject, model, result) or diagnose(
+        return model_state.find_randomness(subject, model, result) or diagnose(
             subject, result, newer
         )
     if check == "outputs_float32":
@@ -141,12 +133,12 @@ def _by_trace(
     diff = compare_traces(subject, model)
     pair = diff.first()
     depth = 1.0 if pair is None else pair.then / len(diff.then.calls)
-    found = find_lost_hyper_parameter(subject, model)
+    found = model_state.find_lost_hyper_parameter(subject, model)
     if found is None and pair is not None:
-        same_inputs = agrees(pair.inputs)
+        same_inputs = agrees(pair.input_difference)
         explain_call = explain_module if same_inputs else explain_input
         found = explain_call(diff, pair)
-    found = found or explain_outputs(subject, model, result)
+    found = found or output_changes.explain_outputs(subject, model, result)
     found = found or _changed_weights(subject, model)
     found = found or Diagnosis("unknown", "no recorded number tells the cause")
     return replace(found, depth=depth)
@@ -159,7 +151,7 @@ def _without_trace(
     newer: Newer | None,
 ) -> Diagnosis:
     """Name the cause that a newer reference shows, or what is certain."""
-    found = find_lost_hyper_parameter(subject, model)
+    found = model_state.find_lost_hyper_parameter(subject, model)
     if found is not None:
         return found
     shown = newer() if newer is not None else None
@@ -171,7 +163,7 @@ def _without_trace(
         note = f"{note}, and {shown.reference} gives the right outputs"
     found = (
         _changed_weights(subject, model)
-        or explain_by_outputs_alone(subject, model, result)
+        or output_changes.explain_by_outputs_alone(subject, model, result)
         or Diagnosis(
             "unknown",
             "the outputs differ, and references before 0.4.0 hold no trace "
@@ -186,7 +178,7 @@ def _without_trace(
 def _changed_weights(
     subject: ReferenceUnderTest, model: nn.Module
 ) -> Diagnosis | None:
-    changed = weights_changed_by_loading(subject, model)
+    changed = model_state.weights_changed_by_loading(subject, model)
     if not changed:
         return None
     return Diagnosis("weights", "loading changes weights", details=changed)

@@ -41,7 +41,7 @@ def explain_input(diff: TraceDiff, pair: CallPair) -> Diagnosis:
     """Explain a call whose inputs differ while all before it agrees."""
     outer = diff.enclosing(pair)
     if outer is not None:
-        was = diff.recorded(outer).kind
+        was = outer.recorded.kind
         cls = kind_of(type(diff.submodule(outer)).__name__)
         if cls != was:
             text = f"{was} was replaced by {cls}"
@@ -65,8 +65,8 @@ def _role(module: str) -> str:
 
 def _first_input(diff: TraceDiff, pair: CallPair) -> int | None:
     """Return which input differs first, None where their number does."""
-    rows = diff.recorded(pair).inputs
-    inputs = diff.inputs(pair)
+    rows = pair.recorded.inputs
+    inputs = pair.inputs
     if len(inputs) != len(rows):
         return None
     for which, (tensor, row) in enumerate(zip(inputs, rows, strict=True)):
@@ -98,7 +98,9 @@ def _diagnosis(
         module=pair.module,
         cls=kind_of(type(diff.submodule(pair)).__name__),
         source=source_of(defining(cls)),
-        here=pair.inputs if pair.inputs < float("inf") else None,
+        here=pair.input_difference
+        if pair.input_difference < float("inf")
+        else None,
         details={"called by": f"{name} ({cls.__name__})", **(details or {})},
         layer=_first_linear(diff, pair),
     )
@@ -120,8 +122,8 @@ def _edges(
     if outer is None or "edge_mlp" not in pair.module:
         return None
     layer = diff.submodule(outer)
-    recorded = diff.then.rows[diff.recorded(pair).inputs[0]]
-    change = explain_edges(layer, diff.inputs(outer), recorded)
+    recorded = diff.then.rows[pair.recorded.inputs[0]]
+    change = explain_edges(layer, outer.inputs, recorded)
     if change is None:
         return None
     file = edge_file(layer, diff.subject.migrated)
@@ -132,8 +134,8 @@ def _edges(
 
 def _rounded(diff: TraceDiff, pair: CallPair, which: int) -> Diagnosis | None:
     """Explain an input that was rounded as a whole."""
-    lost = lower_precision(diff.inputs(pair)[which])
-    if not lost or pair.inputs >= _ROUNDING:
+    lost = lower_precision(pair.inputs[which])
+    if not lost or pair.input_difference >= _ROUNDING:
         return None
     return _rounded_to(diff, pair, lost)
 
@@ -145,11 +147,11 @@ def _rounded_to(diff: TraceDiff, pair: CallPair, precision: str) -> Diagnosis:
 
 def _columns(diff: TraceDiff, pair: CallPair, which: int) -> Diagnosis | None:
     """Explain an input by columns that moved, or changed their units."""
-    row = diff.recorded(pair).inputs[which]
+    row = pair.recorded.inputs[which]
     then = diff.then.columns.get(row)
     if then is None:
         return None
-    tensor = diff.inputs(pair)[which]
+    tensor = pair.inputs[which]
     change = explain_columns(then, diff.then.rows[row], tensor)
     if not change.confirmed and change.kind != "removed":
         lost = rounded_columns(then, tensor)
@@ -189,20 +191,20 @@ def _graph_file(diff: TraceDiff, tensor: Tensor) -> str:
 
 def _sum(diff: TraceDiff, pair: CallPair, which: int) -> Diagnosis:
     """Explain an input by the outputs that the release added up for it."""
-    row = diff.recorded(pair).inputs[which]
-    tensor = diff.inputs(pair)[which]
+    row = pair.recorded.inputs[which]
+    tensor = pair.inputs[which]
     module = _role(pair.module)
     other = _received_by_another(diff, pair, tensor)
     if other is not None:
         text = f"{pair.module} receives the input of {other}"
         return replace(_diagnosis(diff, pair, "inputs", text), other=other)
     outputs = {
-        earlier.module: diff.outputs(earlier)[0]
+        earlier.module: earlier.outputs[0]
         for earlier in diff.pairs
-        if earlier.now is not None
+        if earlier.called
         and earlier.then < pair.then
-        and diff.outputs(earlier)
-        and diff.outputs(earlier)[0].shape == tensor.shape
+        and earlier.outputs
+        and earlier.outputs[0].shape == tensor.shape
         and "." not in earlier.module
     }
     details = {}
@@ -232,7 +234,7 @@ def _received_by_another(
     """Return a module beside this one that received this input before."""
     depth = pair.module.count(".")
     for other in diff.pairs:
-        inputs = diff.recorded(other).inputs
+        inputs = other.recorded.inputs
         if (
             other.module != pair.module
             and other.module.count(".") == depth

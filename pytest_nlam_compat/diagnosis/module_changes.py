@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from pytest_nlam_compat.diagnosis.diagnosis import (
     Diagnosis,
@@ -27,8 +26,8 @@ _ACTIVATIONS = frozenset(
 def explain_module(diff: TraceDiff, pair: CallPair) -> Diagnosis:
     """Explain a call whose inputs agree and whose outputs don't."""
     module = diff.submodule(pair)
-    cls, was = kind_of(type(module).__name__), diff.recorded(pair).kind
-    lost = lost_precision(diff.outputs(pair), diff.inputs(pair), pair.outputs)
+    cls, was = kind_of(type(module).__name__), pair.recorded.kind
+    lost = lost_precision(pair.outputs, pair.inputs, pair.output_difference)
     if lost:
         # Whichever comes first: the model as a whole is in that precision.
         text = f"{cls} computes in {lost}, not in float64"
@@ -84,7 +83,7 @@ def _diagnosis(
         module=pair.module,
         cls=kind_of(direct.__name__),
         source=source_of(defining(cls)),
-        here=pair.outputs,
+        here=pair.output_difference,
         details=part | (details or {}),
     )
 
@@ -94,7 +93,7 @@ def _other_calls(diff: TraceDiff, pair: CallPair) -> Diagnosis | None:
     start = f"{pair.module}."
     missing = [p for p in diff.missing(pair) if p.module.startswith(start)]
     if missing:
-        cls = diff.recorded(missing[0]).kind
+        cls = missing[0].recorded.kind
         text = f"{cls} is no longer called"
         details = {"not called": missing[0].module}
         return _diagnosis(diff, pair, _kind(cls), text, details)
@@ -109,27 +108,22 @@ def _other_calls(diff: TraceDiff, pair: CallPair) -> Diagnosis | None:
 def _residual(diff: TraceDiff, pair: CallPair, cls: str) -> Diagnosis:
     """Explain a graph layer whose submodules all agree."""
     details = {}
-    inputs, outputs = diff.inputs(pair), diff.outputs(pair)
-    update = _last_output(diff, pair, "aggr_mlp")
-    if len(inputs) == 3 and update is not None and outputs:
-        now = outputs[0]
+    updates = [
+        earlier.outputs[0]
+        for earlier in diff.pairs
+        if earlier.module == f"{pair.module}.aggr_mlp"
+        and earlier.then < pair.then
+        and earlier.outputs
+    ]
+    if len(pair.inputs) == 3 and pair.outputs and updates:
+        receivers, update, now = pair.inputs[1], updates[-1], pair.outputs[0]
         for text, tensor in (
             ("the update alone, without the receivers", update),
-            ("receivers minus update", inputs[1] - update),
-            ("the receivers alone, without an update", inputs[1]),
-            ("twice the receivers plus update", 2 * inputs[1] + update),
+            ("receivers minus update", receivers - update),
+            ("the receivers alone, without an update", receivers),
+            ("twice the receivers plus update", 2 * receivers + update),
         ):
             if tensor.shape == now.shape and torch.equal(tensor, now):
                 details["its nodes are now"] = text
     text = f"the residual connection in {cls} has changed"
     return _diagnosis(diff, pair, "residual", text, details)
-
-
-def _last_output(diff: TraceDiff, pair: CallPair, child: str) -> Tensor | None:
-    name = f"{pair.module}.{child}"
-    for other in diff.pairs:
-        earlier = other.now is not None and other.then < pair.then
-        if other.module == name and earlier:
-            found = diff.outputs(other)
-            return found[0] if found else None
-    return None

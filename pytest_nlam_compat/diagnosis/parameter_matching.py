@@ -253,74 +253,61 @@ def _cuts(
 ) -> Iterator[tuple[ParameterChange, set[str], set[str]]]:
     """Find tensors that were split or fused."""
     taken: set[str] = set()
-    for whole, parts, split in (
-        *((old, new, True) for old in lost if old not in new),
-        *((now, lost, False) for now in new if now not in lost),
-    ):
-        shape = lost[whole] if split else new[whole]
-        free = {n: s for n, s in parts.items() if n not in taken}
-        with_weights = {n.rpartition(".")[0] for n in taken}
-        pieces = _pieces(
-            whole, shape, free, lost if split else new, with_weights
-        )
-        if pieces is None or whole in taken:
+    for whole, names, dim in _splits(lost, new, taken):
+        text = f"{whole} into {', '.join(names)}"
+        split = Split(whole, {n: new[n][dim] for n in names}, dim=dim)
+        yield ParameterChange("split", text, ((split,),)), {whole}, set(names)
+    for whole, names, dim in _splits(new, lost, taken):
+        text = f"{', '.join(names)} into {whole}"
+        fused = Concatenate(tuple(names), whole, dim=dim)
+        yield ParameterChange("fused", text, ((fused,),)), set(names), {whole}
+
+
+def _splits(
+    wholes: Shapes, parts: Shapes, taken: set[str]
+) -> Iterator[tuple[str, list[str], int]]:
+    """Find tensors that parts make up, and the dimension they are cut in."""
+    for whole, shape in wholes.items():
+        if whole in parts or whole in taken:
             continue
-        names, dim = pieces
-        taken |= {whole, *names}
-        listed = ", ".join(names)
-        if split:
-            lengths = {name: parts[name][dim] for name in names}
-            change = ParameterChange(
-                "split",
-                f"{whole} into {listed}",
-                ((Split(whole, lengths, dim=dim),),),
-            )
-            yield change, {whole}, set(names)
-        else:
-            change = ParameterChange(
-                "fused",
-                f"{listed} into {whole}",
-                ((Concatenate(tuple(names), whole, dim=dim),),),
-            )
-            yield change, set(names), {whole}
+        free = {
+            n: s for n, s in parts.items() if n not in taken | wholes.keys()
+        }
+        # A bias goes with its weight.
+        modules = {name.rpartition(".")[0] for name in taken}
+        for dim in range(len(shape)):
+            names = _pieces(whole, shape, free, dim, modules)
+            if names:
+                taken |= {whole, *names}
+                yield whole, names, dim
+                break
 
 
 def _pieces(
-    whole: str,
-    shape: Shape,
-    parts: Shapes,
-    others: Shapes,
-    modules: Collection[str],
-) -> tuple[list[str], int] | None:
-    """Find tensors that together have a shape, and the dimension to join."""
-    near = [
+    whole: str, shape: Shape, parts: Shapes, dim: int, modules: Collection[str]
+) -> list[str]:
+    """Find the tensors that joined in a dimension have a shape, if any."""
+    rest = (*shape[:dim], *shape[dim + 1 :])
+    fitting = [
         name
         for name, part in parts.items()
         if _leaf(name) == _leaf(whole)
         and len(part) == len(shape)
         and part != shape
-        and name not in others
+        and (*part[:dim], *part[dim + 1 :]) == rest
     ]
-    for dim in range(len(shape)):
-        rest = (*shape[:dim], *shape[dim + 1 :])
-        fitting = [
-            name
-            for name in near
-            if (*parts[name][:dim], *parts[name][dim + 1 :]) == rest
+    for count in range(2, _MOST_PIECES + 1):
+        found = [
+            names
+            for names in combinations(fitting, count)
+            if sum(parts[n][dim] for n in names) == shape[dim]
         ]
-        for count in range(2, _MOST_PIECES + 1):
-            best = sorted(
-                (
-                    names
-                    for names in combinations(fitting, count)
-                    if sum(parts[n][dim] for n in names) == shape[dim]
-                ),
-                # A bias goes with its weight.
-                key=lambda names: (
-                    -sum(n.rpartition(".")[0] in modules for n in names),
-                    -sum(_similarity(whole, n) for n in names),
-                ),
-            )
-            if best:
-                return list(best[0]), dim
-    return None
+        if found:
+
+            def likeliest(names: Sequence[str]) -> tuple[int, float]:
+                together = sum(n.rpartition(".")[0] in modules for n in names)
+                return together, sum(_similarity(whole, n) for n in names)
+
+            best = max(found, key=likeliest)
+            return list(best)
+    return []

@@ -167,17 +167,9 @@ def rounded_columns(then: Tensor, tensor: Tensor) -> str:
 
 
 def lower_precision(tensor: Tensor) -> str:
-    """Name the lower precision that holds a tensor exactly.
+    """Name the lower precision that holds a tensor exactly, as ``float32``.
 
-    Parameters
-    ----------
-    tensor : Tensor
-        Floating.
-
-    Returns
-    -------
-    str
-        ``float32``; empty where it needs float64 or has too few entries.
+    Empty where it needs float64, or has too few entries to tell.
     """
     if tensor.dtype is not torch.float64:
         return str(tensor.dtype).removeprefix("torch.")
@@ -347,48 +339,35 @@ def _assign(same: Tensor) -> list[int]:
 def _units(then: Tensor, now: Tensor, same: Tensor) -> ColumnChange:
     """Read columns that changed, each in its place, as other units."""
     scales, shifts = [], []
-    exact = True
     for column in range(now.shape[1]):
-        if same[column, column]:
-            scales.append(1.0)
-            shifts.append(0.0)
-            continue
-        factor = _factor(then[:, column], now[:, column])
-        if factor is not None:
-            scales.append(factor)
-            shifts.append(0.0)
-            continue
-        exact = False
-        unit = _scale_and_shift(then[:, column], now[:, column])
+        unit: tuple[float, float] | None = (1.0, 0.0)
+        if not same[column, column]:
+            unit = _unit(then[:, column].tolist(), now[:, column].tolist())
         if unit is None:
             return ColumnChange("other")
         scales.append(unit[0])
         shifts.append(unit[1])
     return ColumnChange(
-        "scaled" if exact else "shifted",
+        "shifted" if any(shifts) else "scaled",
         tuple(range(now.shape[1])),
         tuple(scales),
         tuple(shifts),
     )
 
 
-def _factor(then: Tensor, now: Tensor) -> float | None:
-    """Return the factor between two columns, if mean and square have one."""
-    mean, square = then.tolist()
-    mean_now, square_now = now.tolist()
-    if square <= 0 or square_now <= 0:
-        return None
-    size = math.sqrt(square_now / square)
-    for factor in (size, -size):
-        if abs(mean_now - factor * mean) <= _SAME * math.sqrt(square_now):
-            return _exact(factor)
-    return None
+def _unit(
+    then: Sequence[float], now: Sequence[float]
+) -> tuple[float, float] | None:
+    """Return scale and shift between two columns, by mean and mean square.
 
-
-def _scale_and_shift(then: Tensor, now: Tensor) -> tuple[float, float] | None:
-    """Return scale and shift between two columns that are not constant."""
-    mean, square = then.tolist()
-    mean_now, square_now = now.tolist()
+    The shift is 0 where a factor alone will do; None for constant columns.
+    """
+    (mean, square), (mean_now, square_now) = then, now
+    if square > 0 and square_now > 0:
+        size = math.sqrt(square_now / square)
+        for factor in (size, -size):
+            if abs(mean_now - factor * mean) <= _SAME * math.sqrt(square_now):
+                return _exact(factor), 0.0
     variance, variance_now = square - mean**2, square_now - mean_now**2
     if variance <= _SAME * square or variance_now <= _SAME * square_now:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -42,18 +42,24 @@ class CallPair:
         Current name, below the step predictor.
     then : int
         Index of the call in the trace of the reference.
-    now : int or None
-        Index in the trace of the current code; None if it makes no such call.
-    inputs, outputs : float
+    recorded : Call
+    called : bool
+        Whether the current code makes the call.
+    inputs, outputs : sequence of Tensor
+        Of the current code.
+    input_difference, output_difference : float
         Largest difference, over the size of the tensor; infinite where
         shapes or the number of tensors differ.
     """
 
     module: str
     then: int
-    now: int | None
-    inputs: float = 0.0
-    outputs: float = 0.0
+    recorded: Call
+    called: bool = False
+    inputs: Sequence[Tensor] = ()
+    outputs: Sequence[Tensor] = ()
+    input_difference: float = 0.0
+    output_difference: float = 0.0
 
 
 @dataclass
@@ -67,8 +73,6 @@ class TraceDiff:
         The whole current model.
     then, now : Trace
         Of the reference, and of the current code.
-    tensors : list of CallTensors
-        Of each call of the current code.
     pairs : list of CallPair
         In the order of the reference.
     """
@@ -77,7 +81,6 @@ class TraceDiff:
     model: nn.Module
     then: Trace
     now: Trace
-    tensors: list[CallTensors]
     pairs: list[CallPair]
 
     @property
@@ -98,27 +101,13 @@ class TraceDiff:
     @property
     def added(self) -> list[str]:
         """Modules that only the current code calls."""
-        paired = {pair.module for pair in self.pairs if pair.now is not None}
+        paired = {pair.module for pair in self.pairs if pair.called}
         called = dict.fromkeys(call.module for call in self.now.calls)
         return [name for name in called if name not in paired]
-
-    def recorded(self, pair: CallPair) -> Call:
-        """Return the call as the release made it."""
-        return self.then.calls[pair.then]
 
     def submodule(self, pair: CallPair) -> nn.Module:
         """Return the current module of a call."""
         return self.predictor.get_submodule(pair.module)
-
-    def inputs(self, pair: CallPair) -> list[Tensor]:
-        """Return what the module receives from the current code."""
-        assert pair.now is not None
-        return self.tensors[pair.now].inputs
-
-    def outputs(self, pair: CallPair) -> list[Tensor]:
-        """Return what the module returns in the current code."""
-        assert pair.now is not None
-        return self.tensors[pair.now].outputs
 
     def enclosing(self, pair: CallPair) -> CallPair | None:
         """Return the call of the closest module around one, if any."""
@@ -129,7 +118,7 @@ class TraceDiff:
                 if (
                     candidate.module == name
                     and candidate.then > pair.then
-                    and candidate.now is not None
+                    and candidate.called
                 ):
                     return candidate
         return None
@@ -141,13 +130,13 @@ class TraceDiff:
         differ although all calls before it agree.
         """
         for pair in self.pairs:
-            if pair.now is None or agrees(pair.outputs):
+            if not pair.called or agrees(pair.output_difference):
                 continue
-            if agrees(pair.inputs):
+            if agrees(pair.input_difference):
                 return pair
             while True:
                 outer = self.enclosing(pair)
-                if outer is None or agrees(outer.inputs):
+                if outer is None or agrees(outer.input_difference):
                     return pair
                 pair = outer
         return None
@@ -157,7 +146,7 @@ class TraceDiff:
         return [
             pair
             for pair in self.pairs
-            if pair.now is None and pair.then < before.then
+            if not pair.called and pair.then < before.then
         ]
 
 
@@ -177,8 +166,9 @@ def compare_traces(subject: ReferenceUnderTest, model: nn.Module) -> TraceDiff:
     """
     then = subject.reference.trace
     now, tensors = trace_step(subject, model, torch.float64)
-    pairs = _pairs(then, now, current_module_names(subject, model))
-    return TraceDiff(subject, model, then, now, tensors, pairs)
+    names = current_module_names(subject, model)
+    pairs = list(_pairs(then, now, tensors, names))
+    return TraceDiff(subject, model, then, now, pairs)
 
 
 def trace_step(
@@ -238,33 +228,34 @@ def _difference(
     return worst
 
 
-def _pairs(then: Trace, now: Trace, names: ModuleNames) -> list[CallPair]:
+def _pairs(
+    then: Trace, now: Trace, tensors: list[CallTensors], names: ModuleNames
+) -> Iterator[CallPair]:
     """Pair calls by the current name of their module, and by repetition."""
     indices = {
         key: index
         for index, key in enumerate(_numbered(c.module for c in now.calls))
     }
-    current = [names.current(call.module) for call in then.calls]
-    pairs = []
-    for index, key in enumerate(_numbered(current)):
+    keys = _numbered(names.current(call.module) for call in then.calls)
+    for index, (key, recorded) in enumerate(zip(keys, then.calls, strict=True)):
         found = indices.get(key)
         if found is None:
-            pairs.append(CallPair(current[index], index, None))
+            yield CallPair(key[0], index, recorded)
             continue
-        call, recorded = now.calls[found], then.calls[index]
-        pairs.append(
-            CallPair(
-                current[index],
-                index,
-                found,
-                _difference(now, call.inputs, then, recorded.inputs),
-                _difference(now, call.outputs, then, recorded.outputs),
-            )
+        call = now.calls[found]
+        yield CallPair(
+            key[0],
+            index,
+            recorded,
+            True,
+            tensors[found].inputs,
+            tensors[found].outputs,
+            _difference(now, call.inputs, then, recorded.inputs),
+            _difference(now, call.outputs, then, recorded.outputs),
         )
-    return pairs
 
 
-def _numbered(modules: Iterator[str] | list[str]) -> Iterator[tuple[str, int]]:
+def _numbered(modules: Iterable[str]) -> Iterator[tuple[str, int]]:
     """Pair each call with how often its module was called before."""
     seen: Counter[str] = Counter()
     for module in modules:

@@ -185,14 +185,12 @@ def _for_changed_weights(
     subject: ReferenceUnderTest, model: nn.Module
 ) -> Iterator[Operations]:
     """Undo beforehand what loading does to weights."""
-    names, exchanged = differing_weights(subject, model)
+    names = differing_weights(subject, model)
     loaded, given = model.state_dict(), subject.migrated.state_dict
     found = [_undo(name, loaded[name].cpu(), given[name]) for name in names]
     operations = tuple(o for o in found if o is not None)
     if len(operations) == len(names):
         yield operations
-    if exchanged and len(names) == 2:
-        yield exchange(*names)
 
 
 def _undo(name: str, loaded: Tensor, given: Tensor) -> Operation | None:

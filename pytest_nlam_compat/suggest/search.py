@@ -6,6 +6,7 @@ import heapq
 import itertools
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,19 +85,16 @@ class Trial:
     subject : ReferenceUnderTest
         With them.
     operations : tuple of Operation
-    error : CompatError or None
-        Why there are no outputs to compare.
     model : torch.nn.Module or None
         The current model, where the run fits it.
     result : Result or None
-        Of its float64 outputs.
+        Of its float64 outputs, where it runs.
     diagnosis : Diagnosis or None
-        Why the outputs differ.
+        Why the outputs differ, where they do.
     """
 
     subject: ReferenceUnderTest
     operations: Operations
-    error: CompatError | None = None
     model: nn.Module | None = None
     result: Result | None = None
     diagnosis: Diagnosis | None = field(default=None, repr=False)
@@ -170,22 +168,13 @@ def search(
 def attempt(
     subject: ReferenceUnderTest, operations: Operations, folder: Path
 ) -> Trial:
-    """Apply operations, load, roll out, and trace once if it fails.
+    """Apply operations, load, roll out, and trace once if the outputs differ.
 
-    Parameters
-    ----------
-    subject : ReferenceUnderTest
-    operations : tuple of Operation
-    folder : pathlib.Path
-        Empty, for the files of the migrated reference.
-
-    Returns
-    -------
-    Trial
-        An operation that refuses is a trial that failed.
+    The empty folder is for the files of the migrated reference.
     """
     trial = Trial(subject, operations)
-    try:
+    # An operation that refuses is a trial that failed.
+    with suppress(CompatError):
         if operations:
             step = Migration("candidate", "9999", "A candidate.", operations)
             trial.subject = subject.with_steps([step], folder)
@@ -193,8 +182,6 @@ def attempt(
         trial.result = grade(trial.subject, torch.float64)
         if not trial.verified:
             trial.diagnosis = diagnose(trial.subject, trial.result)
-    except CompatError as error:
-        trial.error = error
     return trial
 
 

@@ -46,8 +46,6 @@ class Suggestions:
         References without a verified step, by id.
     several : dict of str to SearchResult
         References for which several steps remain.
-    passing : list of str
-        References that pass as they are.
     causes : dict of str to str
         Why those without a step fail.
     unproved : list of str
@@ -60,7 +58,6 @@ class Suggestions:
     steps: list[SuggestedStep] = field(default_factory=list)
     unfixed: dict[str, SearchResult] = field(default_factory=dict)
     several: dict[str, SearchResult] = field(default_factory=dict)
-    passing: list[str] = field(default_factory=list)
     causes: dict[str, str] = field(default_factory=dict)
     unproved: list[str] = field(default_factory=list)
     training: dict[str, str] = field(default_factory=dict)
@@ -171,7 +168,6 @@ def suggest_steps(
     for number, subject in enumerate(in_turn):
         name, place = subject.reference.id, folder / str(number)
         if _passes(subject):
-            found.passing.append(name)
             fixes[name] = ()
             continue
         fix = _by_known_fix(subject, known, place / "known")
