@@ -51,7 +51,7 @@ def judge_resumed(subject: ReferenceUnderTest) -> ResumedResult:
     """Take one more training step and compare it with the recorded one.
 
     Compared are its loss and what it adds to each parameter, except for
-    numbers that a migration computed anew: the step depends on their value,
+    numbers that a migration recomputed: the step depends on their value,
     by weight decay, and on their scale, which AdamW does not follow.
 
     Raises
@@ -157,7 +157,7 @@ def _left_out(origin: Provenance) -> dict[str, str]:
         reset = origin.reset.get(name, torch.zeros_like(computed)) & ~computed
         reasons = []
         if computed.any():
-            reasons.append(f"{_which(computed)} computed anew by a migration")
+            reasons.append(f"{_which(computed)} recomputed by a migration")
         if reset.any():
             reasons.append(f"{_which(reset)} with moments that were reset")
         if reasons:
