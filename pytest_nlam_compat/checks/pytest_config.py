@@ -3,40 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, TypeVar
 
 import pytest
 
 from pytest_nlam_compat.errors import CompatError
-
-MIGRATIONS_KEY = "nlam_compat_migrations"
-"""Ini key for the migrations of the repository under test."""
+from pytest_nlam_compat.migrations.repository import INI_KEY, RepositorySetup
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class PytestSetup:
-    """Where a repository says what pytest is to do.
-
-    Attributes
-    ----------
-    root : pathlib.Path
-        Root of the repository; relative paths in ini keys start there.
-    file : pathlib.Path or None
-        The configuration file, if there is one.
-    migrations : str
-        Value of `MIGRATIONS_KEY`; may be empty.
-    """
-
-    root: Path
-    file: Path | None
-    migrations: str
-
-
-def read_setup() -> PytestSetup:
+def read_setup() -> RepositorySetup:
     """Read the configuration file alone, without conftest files.
 
     Raises
@@ -44,11 +21,13 @@ def read_setup() -> PytestSetup:
     CompatError
         If pytest can't be configured here.
     """
-    return with_config(
-        ["-o", "addopts=", "--noconftest"],
-        lambda config: PytestSetup(
-            config.rootpath, config.inipath, config.getini(MIGRATIONS_KEY)
-        ),
+    return with_config(["-o", "addopts=", "--noconftest"], setup_of)
+
+
+def setup_of(config: pytest.Config) -> RepositorySetup:
+    """Return where the repository keeps its migrations."""
+    return RepositorySetup(
+        config.rootpath, config.getini(INI_KEY), config.inipath
     )
 
 

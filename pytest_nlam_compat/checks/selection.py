@@ -16,28 +16,25 @@ import torch
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
-from pytest_nlam_compat.adapters.base import Adapter
-from pytest_nlam_compat.adapters.probe import CurrentCode, probe
-from pytest_nlam_compat.adapters.select import select
+from pytest_nlam_compat.adapters.adapter import Adapter
+from pytest_nlam_compat.adapters.probe import CurrentCode, probe, select_adapter
 from pytest_nlam_compat.checks.failures import FailureExplainer
 from pytest_nlam_compat.checks.header_and_summary import HeaderAndSummary
 from pytest_nlam_compat.checks.newer_references import NewerReferences
-from pytest_nlam_compat.checks.pytest_config import (
-    MIGRATIONS_KEY,
-    with_config,
-)
+from pytest_nlam_compat.checks.pytest_config import setup_of, with_config
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import Migration, Registry
 from pytest_nlam_compat.migrations.repository import (
+    RepositorySetup,
     checked,
+    raise_on_duplicates,
     read_steps,
-    refuse_duplicates,
 )
+from pytest_nlam_compat.numerics.torch_settings import choose_device
 from pytest_nlam_compat.references.reference import Reference
 from pytest_nlam_compat.references.release_archive import ReleaseArchive
 from pytest_nlam_compat.references.store import Store
 from pytest_nlam_compat.under_test.code_under_test import code_under_test
-from pytest_nlam_compat.under_test.device import choose
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
@@ -68,10 +65,8 @@ class Selection:
         What the store has to say.
     migrations : tuple of Migration
         Those of the repository under test.
-    root : pathlib.Path
-        Root of that repository.
-    migrations_source : str
-        Where it keeps its migrations, by the ini key; may be empty.
+    setup : RepositorySetup
+        Where that keeps them.
     """
 
     adapter: Adapter
@@ -83,8 +78,7 @@ class Selection:
     newer: tuple[Version, ...] = ()
     notices: tuple[str, ...] = ()
     migrations: tuple[Migration, ...] = ()
-    root: Path = Path()
-    migrations_source: str = ""
+    setup: RepositorySetup = field(default_factory=RepositorySetup)
 
     def subject(self, reference: Reference, folder: Path) -> ReferenceUnderTest:
         """Return a reference in front of the current code."""
@@ -162,7 +156,7 @@ def _select(config: pytest.Config) -> Selection:
     _refuse_regeneration(config)
     wanted = _specifier(config.getoption("nlam_compat_release"))
     pattern = config.getoption("nlam_compat_case")
-    device = choose(config.getoption("nlam_compat_device"))
+    device = choose_device(config.getoption("nlam_compat_device"))
     store = Store.locate(
         url=config.getoption("nlam_compat_url")
         or config.getini("nlam_compat_url")
@@ -202,8 +196,7 @@ def _select(config: pytest.Config) -> Selection:
         newer=tuple(r for r in store.releases if r > current.release),
         notices=tuple(store.notices),
         migrations=_repository_migrations(config, current.release),
-        root=config.rootpath,
-        migrations_source=config.getini(MIGRATIONS_KEY),
+        setup=setup_of(config),
     )
 
 
@@ -213,7 +206,7 @@ def _adapter(config: pytest.Config, current: CurrentCode) -> Adapter:
         adapter = config.hook.pytest_nlam_compat_adapter(current=current)
     with code_under_test("Importing what the checks need of neural_lam"):
         if adapter is None:
-            adapter = select(current)
+            adapter = select_adapter(current)
         # Here, so that it fails once rather than for each reference.
         importlib.import_module(
             "pytest_nlam_compat.under_test.reference_under_test"
@@ -265,13 +258,13 @@ def _repository_migrations(
     CompatError
         They can't be read, are no migrations, or two have one id.
     """
-    source = config.getini(MIGRATIONS_KEY)
-    steps = read_steps(source, config.rootpath) if source else []
+    setup = setup_of(config)
+    steps = read_steps(setup.source, setup.root) if setup.source else []
     hook = "The hook pytest_nlam_compat_migrations"
     with code_under_test(hook):
         for found in config.hook.pytest_nlam_compat_migrations():
             steps += checked(found, hook)
-    refuse_duplicates(steps, Registry(release).known)
+    raise_on_duplicates(steps, Registry(release).known)
     return tuple(steps)
 
 

@@ -53,8 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--file",
         metavar="FILE",
         type=Path,
-        help="where steps are added, a file *.py (default: where pytest's ini "
-        "key nlam_compat_migrations says, nlam_compat_migrations.py without)",
+        help="file *.py that migrations are added to (default: the one of "
+        "pytest's ini key nlam_compat_migrations, or in its folder; else "
+        "tests/migrations/suggested.py)",
     )
     parser.add_argument(
         "--write",
@@ -90,13 +91,11 @@ def run(arguments: argparse.Namespace) -> int:
         from pytest_nlam_compat.checks.selection import load_selection
 
         selection = load_selection(_options(arguments))
-    from pytest_nlam_compat.migrations.writing import place_for, write
+    from pytest_nlam_compat.migrations import writing
     from pytest_nlam_compat.suggest.suggestions import suggest_steps
 
-    place = place_for(
-        selection.migrations_source, selection.root, arguments.file
-    )
-    own = (*selection.migrations, *place.unnamed)
+    destination = writing.destination(selection.setup, arguments.file)
+    own = (*selection.migrations, *destination.unread)
     selection = replace(selection, migrations=own)
     count = len(selection.references)
     print(f"{count} reference{'s' if count > 1 else ''}", flush=True)
@@ -115,13 +114,15 @@ def run(arguments: argparse.Namespace) -> int:
         )
     print(found.report())
     if found.writable:
+        file = writing.from_here(destination.file)
         if arguments.write:
-            write([step.python() for step in found.steps], place.file)
-            print(f"Written to {place.shown}.")
+            steps = [step.python() for step in found.steps]
+            writing.add_to(destination.file, steps)
+            print(f"Written to {file}.")
         else:
-            print(f"Put it into {place.shown}, or run it again with --write.")
-        if place.advice:
-            print(place.advice)
+            print(f"Put it into {file}, or run the command with --write.")
+        if destination.advice:
+            print(destination.advice)
     return int(not found.complete)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from pytest_nlam_compat.migrations import Migration, SavedRun
+from pytest_nlam_compat.migrations.prefixes import PREFIX
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
@@ -118,5 +119,4 @@ def predictor_prefix(subject: ReferenceUnderTest, model: nn.Module) -> str:
 
 def _recorded_prefix(names: Mapping[str, str]) -> str:
     """Return the prefix of the step predictor's parameters in a release."""
-    prefix = "forecaster.predictor."
-    return prefix if all(n.startswith(prefix) for n in names) else ""
+    return PREFIX if all(n.startswith(PREFIX) for n in names) else ""

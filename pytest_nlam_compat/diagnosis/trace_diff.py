@@ -17,8 +17,11 @@ from pytest_nlam_compat.diagnosis.module_names import (
     predictor_prefix,
 )
 from pytest_nlam_compat.numerics.noise import ReplayNoise
-from pytest_nlam_compat.numerics.precision import default_dtype, reproducible
 from pytest_nlam_compat.numerics.tolerances import TRACE
+from pytest_nlam_compat.numerics.torch_settings import (
+    default_dtype,
+    reproducible,
+)
 from pytest_nlam_compat.references.reference import SAMPLES, Call, Trace
 from pytest_nlam_compat.under_test.code_under_test import code_under_test
 from pytest_nlam_compat.under_test.tracing import CallTensors, record_trace

@@ -1,19 +1,20 @@
 """The history of neural-lam, and the operations to write more of it."""
 
-from pytest_nlam_compat.migrations.concerns import holds
-from pytest_nlam_compat.migrations.evidence import Evidence
 from pytest_nlam_compat.migrations.history import HISTORY
-from pytest_nlam_compat.migrations.holding import Holds
 from pytest_nlam_compat.migrations.migration import Migration
 from pytest_nlam_compat.migrations.operations import *  # noqa: F403
 from pytest_nlam_compat.migrations.operations import __all__ as _operations
-from pytest_nlam_compat.migrations.origin import Origin, detect_origin
-from pytest_nlam_compat.migrations.planning import apply, plan
+from pytest_nlam_compat.migrations.origin import (
+    Evidence,
+    Origin,
+    detect_origin,
+)
+from pytest_nlam_compat.migrations.planning import Registry, apply, plan
+from pytest_nlam_compat.migrations.predicates import Holds
 from pytest_nlam_compat.migrations.reading import (
     saved_run_from_checkpoint,
     to_checkpoint_dict,
 )
-from pytest_nlam_compat.migrations.registry import Registry
 from pytest_nlam_compat.migrations.repository import read_steps
 from pytest_nlam_compat.migrations.saved_run import (
     Optimizer,
@@ -36,7 +37,6 @@ __all__ = [
     "apply",
     "as_callables",
     "detect_origin",
-    "holds",
     "plan",
     "read_steps",
     "refuse_newer",

@@ -1,13 +1,12 @@
-"""What changed between the releases of neural-lam, one step a change.
+"""What changed between the releases of neural-lam, one migration a change.
 
-A step is "silent" where a run loads without it and gives other numbers. Runs
-of v0.1 and v0.2 are weights for one data layout only, that of MEPS: the code
-of the time had its features and their order built in.
+A change is "silent" if a run loads without its migration and gives other
+numbers. Runs of v0.1 and v0.2 are weights for one data layout only, that of
+MEPS, whose features and their order were built into the code.
 """
 
 from __future__ import annotations
 
-from pytest_nlam_compat.migrations import concerns
 from pytest_nlam_compat.migrations.migration import Migration
 from pytest_nlam_compat.migrations.operations import (
     Add,
@@ -27,7 +26,15 @@ from pytest_nlam_compat.migrations.operations import (
     SetHyperParameter,
     UnwrapClass,
 )
-from pytest_nlam_compat.migrations.parameters import CLAMP_BUFFERS
+from pytest_nlam_compat.migrations.origin import KIND
+from pytest_nlam_compat.migrations.predicates import (
+    HasHyperParameter,
+    HoldsInstance,
+    HyperParameterIs,
+    RegeneratedGraph,
+)
+from pytest_nlam_compat.migrations.prefixes import PREFIX
+from pytest_nlam_compat.migrations.releases import CLAMP_BUFFERS
 
 INPUTS = "grid_embedder.0"
 
@@ -54,7 +61,7 @@ HISTORY: tuple[Migration, ...] = (
         reason="The model may predict a standard deviation (c14b6b4). v0.1 "
         "never did.",
         operations=(SetHyperParameter("args.output_std", False),),
-        when=concerns.has_args,
+        when=HasHyperParameter("args"),
     ),
     Migration(
         id="0.2.0-loss-names",
@@ -64,7 +71,7 @@ HISTORY: tuple[Migration, ...] = (
         operations=(
             MapHyperParameter("args.loss", {"mse": "wmse", "mae": "wmae"}),
         ),
-        when=concerns.has_args,
+        when=HasHyperParameter("args"),
     ),
     Migration(
         id="0.3.0-forcing-window",
@@ -76,7 +83,7 @@ HISTORY: tuple[Migration, ...] = (
             SetHyperParameter("args.num_past_forcing_steps", 2),
             SetHyperParameter("args.num_future_forcing_steps", 0),
         ),
-        when=concerns.has_args,
+        when=HasHyperParameter("args"),
     ),
     Migration(
         id="0.3.0-arguments",
@@ -86,7 +93,7 @@ HISTORY: tuple[Migration, ...] = (
             RenameHyperParameter("args.n_workers", "num_workers"),
             RenameHyperParameter("args.ar_steps", "ar_steps_train"),
         ),
-        when=concerns.has_args,
+        when=HasHyperParameter("args"),
     ),
     Migration(
         id="0.3.0-water-window",
@@ -134,7 +141,6 @@ HISTORY: tuple[Migration, ...] = (
                 "raw",
             ),
         ),
-        needs=("statistics",),
     ),
     Migration(
         id="0.3.0-grid-order",
@@ -144,7 +150,6 @@ HISTORY: tuple[Migration, ...] = (
         "in the old order (see 0.6.0-first-nodes): node 0, which is node 0 of "
         "either order.",
         operations=(NumberFromMinimum(), RelabelGrid("y-major", "x-major")),
-        needs=("graph", "grid_shape"),
     ),
     Migration(
         id="0.4.0-static-standardised",
@@ -152,7 +157,6 @@ HISTORY: tuple[Migration, ...] = (
         reason="The static features are standardised (#96). Silent: off by "
         "0.36 to 0.47.",
         operations=(FoldStaticFeatures(INPUTS, "raw", "standardised"),),
-        needs=("statistics",),
     ),
     Migration(
         id="0.4.0-clamping-buffers",
@@ -177,7 +181,7 @@ HISTORY: tuple[Migration, ...] = (
                 ),
             ),
         ),
-        when=concerns.has_config,
+        when=HasHyperParameter("config.training"),
     ),
     Migration(
         id="0.4.0-difference-statistics",
@@ -186,8 +190,7 @@ HISTORY: tuple[Migration, ...] = (
         reason="The mdp datastore gives the statistics of differences of "
         "standardised states, it gave those of raw ones (#122). Silent.",
         operations=(FoldDifferenceStatistics("output_map"),),
-        when=concerns.of_mdp_datastore,
-        needs=("statistics",),
+        when=HyperParameterIs("config.datastore.kind", "mdp"),
     ),
     Migration(
         id="0.4.0-logger",
@@ -197,15 +200,15 @@ HISTORY: tuple[Migration, ...] = (
             RenameHyperParameter("args.wandb_project", "logger_project"),
             SetHyperParameter("args.logger", "wandb"),
         ),
-        when=concerns.has_wandb_project,
+        when=HasHyperParameter("args.wandb_project"),
     ),
     Migration(
         id="0.5.0-datastore-kind",
         since="0.5.0",
         reason="The str subclass DatastoreKindStr in the pickled config was "
         "removed, and the file can't be unpickled without it (#113).",
-        operations=(UnwrapClass(concerns.KIND),),
-        when=concerns.holds_kind,
+        operations=(UnwrapClass(KIND),),
+        when=HoldsInstance(KIND),
     ),
     Migration(
         id="0.5.0-original-graph",
@@ -219,7 +222,7 @@ HISTORY: tuple[Migration, ...] = (
                 "Give the original graph directory, without metainfo.yaml.",
             ),
         ),
-        when=concerns.regenerated,
+        when=RegeneratedGraph(),
     ),
     Migration(
         id="0.6.0-first-nodes",
@@ -228,7 +231,6 @@ HISTORY: tuple[Migration, ...] = (
         reason="InteractionNet no longer numbers the nodes from the first one "
         "that has an edge (#184). Silent: off by up to 18 nodes.",
         operations=(NumberFromMinimum(),),
-        needs=("graph",),
     ),
     Migration(
         id="0.7.0-regenerated-flat-graph",
@@ -237,8 +239,7 @@ HISTORY: tuple[Migration, ...] = (
         reason="A graph that 0.7 has created anew has mesh positions in other "
         "units (#323). Silent. The original graph needs nothing.",
         operations=(FoldMeshPositions("mesh_embedder.0.weight"),),
-        when=concerns.regenerated_flat,
-        needs=("statistics",),
+        when=RegeneratedGraph("mesh_embedder.0.weight"),
     ),
     Migration(
         id="0.7.0-regenerated-hierarchical-graph",
@@ -251,14 +252,13 @@ HISTORY: tuple[Migration, ...] = (
             FoldMeshPositions("mesh_embedders.*.0.weight"),
             Scale("mesh_up_embedders.*.0.weight", -1.0, columns=(1, 2)),
         ),
-        when=concerns.regenerated_hierarchical,
-        needs=("statistics",),
+        when=RegeneratedGraph("mesh_embedders.0.0.weight"),
     ),
     Migration(
         id="0.7.0-forecaster",
         since="0.7.0",
         reason="ARModel was split: the predictor and its weights live in a "
         "forecaster now (#208).",
-        operations=(MoveUnder("forecaster.predictor"),),
+        operations=(MoveUnder(PREFIX.rstrip(".")),),
     ),
 )

@@ -1,50 +1,56 @@
 """Checks of a registry of migrations: ours, a repository's, neural-lam's own.
 
-Each gives findings instead of raising, so that one run names them all.
+Each returns findings instead of raising, so that one run names them all.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.migrations.lint_functions import (
-    Finding,
-    check_function,
-)
 from pytest_nlam_compat.migrations.migration import Migration
-from pytest_nlam_compat.migrations.parameters import parameter_names
 from pytest_nlam_compat.migrations.planning import in_order, steps_between
+from pytest_nlam_compat.migrations.releases import parameter_names
 from pytest_nlam_compat.migrations.saved_run import SavedRun
-from pytest_nlam_compat.migrations.upstream import StateDictFunction
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-
-__all__ = [
-    "Finding",
-    "check_function",
-    "check_layout",
-    "check_on_run",
-    "check_registry",
-]
-
+StateDictFunction = Callable[["dict[str, Tensor]"], "dict[str, Tensor]"]
 PLACEHOLDER = "TODO"
-"""What a reason says that nobody has written yet."""
+"""Part of a reason that nobody has written yet."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong with a migration.
+
+    Attributes
+    ----------
+    step : str
+        Its id or description.
+    problem : str
+        One sentence.
+    """
+
+    step: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.step}: {self.problem}"
 
 
 def check_registry(migrations: Sequence[Migration]) -> list[Finding]:
     """Check what can be seen without a saved run.
 
-    Ids are unique, reasons are given, steps stand in the order of their
-    releases, and their limits leave a way.
+    Ids are unique, reasons are given, migrations are in the order of their
+    releases, and each applies to some release.
 
     Parameters
     ----------
@@ -61,22 +67,18 @@ def check_registry(migrations: Sequence[Migration]) -> list[Finding]:
         if count > 1
     ]
     findings += [
-        Finding(step.id, f"Stands after a step of {before.since}.")
-        for before, step in pairwise(migrations)
-        if Version(step.since) < Version(before.since)
+        Finding(step.id, f"It stands after a migration of {earlier.since}.")
+        for earlier, step in pairwise(migrations)
+        if Version(step.since) < Version(earlier.since)
     ]
     for step in migrations:
         if PLACEHOLDER in step.reason:
-            findings.append(Finding(step.id, "Has no reason yet."))
+            findings.append(Finding(step.id, "It has no reason yet."))
         if not step.operations:
-            findings.append(Finding(step.id, "Has no operations."))
+            findings.append(Finding(step.id, "It has no operations."))
         if step.oldest and Version(step.oldest) >= Version(step.since):
-            findings.append(
-                Finding(
-                    step.id,
-                    f"No run is of {step.oldest} and older than {step.since}.",
-                )
-            )
+            span = f"from {step.oldest} and older than {step.since}"
+            findings.append(Finding(step.id, f"No run is {span}."))
     return findings
 
 
@@ -88,9 +90,8 @@ def check_on_run(
 ) -> list[Finding]:
     """Check a registry on a frozen saved run.
 
-    Every step on the way passes `check_function`, matches and collides with
-    nothing, loses no weight and gives the optimizer's parameters back in
-    order; and a run that has arrived goes no further.
+    Every migration on the way passes `check_function`, and keeps the
+    parameters of the optimizer in order; a run that has arrived needs no more.
 
     Parameters
     ----------
@@ -117,12 +118,9 @@ def check_on_run(
         findings += check_function(
             step.id, function, before.state_dict, planned=True
         )
-        findings += [
-            Finding(step.id, f"Numbers the parameter {name!r} {why}.")
-            for name, why in _misnumbered(run)
-        ]
+        findings += [Finding(step.id, problem) for problem in _misnumbered(run)]
     if steps_between(target, target, run, migrations):
-        findings.append(Finding("plan", "Goes on from where it arrives."))
+        findings.append(Finding("plan", "It goes on from its target."))
     return findings
 
 
@@ -131,13 +129,13 @@ def check_layout(
     run: SavedRun,
     layout: Mapping[str, tuple[int, ...]],
 ) -> list[Finding]:
-    """Check that the last step of a registry reaches the current layout.
+    """Check that the last migration of a registry reaches the current layout.
 
     Parameters
     ----------
     migrations : sequence of Migration
     run : SavedRun
-        That has gone through them.
+        Migrated by them.
     layout : mapping of str to tuple of int
         Names and shapes of the current code's model.
 
@@ -146,11 +144,79 @@ def check_layout(
     list of Finding
     """
     last = in_order(migrations)[-1].id if migrations else "none"
-    return [Finding(last, problem) for problem in _differences(run, layout)]
+    shapes = {name: tuple(t.shape) for name, t in run.state_dict.items()}
+    problems = []
+    for name, shape in layout.items():
+        if name not in shapes:
+            problems.append(f"It lacks {name!r} of the current layout.")
+        elif shapes[name] != tuple(shape):
+            problems.append(
+                f"{name!r} is {shapes[name]}, in the current layout {shape}."
+            )
+    problems += [
+        f"It leaves {name!r}, which is not in the current layout."
+        for name in shapes
+        if name not in layout
+    ]
+    return [Finding(last, problem) for problem in problems]
+
+
+def check_function(
+    step: str,
+    function: StateDictFunction,
+    state_dict: Mapping[str, Tensor],
+    *,
+    planned: bool = False,
+) -> list[Finding]:
+    """Check a bare function on a state_dict, as in neural-lam's registry.
+
+    It overwrites no tensor, renames nothing twice, and what it renames are
+    whole dot-separated segments.
+
+    Parameters
+    ----------
+    step : str
+        Its name in a finding.
+    function : callable
+        Maps a state_dict to another; may change its argument.
+    state_dict : mapping of str to Tensor
+        As it is when the function is called.
+    planned : bool
+        Whether a plan makes sure that it is called once. Then it may exchange
+        names, which a second call would undo.
+
+    Returns
+    -------
+    list of Finding
+    """
+    try:
+        once = function(dict(state_dict))
+    # Somebody else's function can raise anything, here and below.
+    except Exception as cause:
+        return [Finding(step, f"It raises {type(cause).__name__}: {cause}")]
+    findings = [
+        Finding(step, f"It overwrites {name!r}.")
+        for name in _overwritten(function, state_dict, once)
+    ]
+    # Ours refuse if nothing is left to do.
+    twice = _try(function, once) or once
+    exchanged = planned and set(twice) == set(once)
+    if list(twice) != list(once) and not exchanged:
+        findings.append(
+            Finding(step, "Calling it twice differs from calling it once.")
+        )
+    findings += [
+        Finding(
+            step,
+            f"It renames {name!r} along with {module!r}: match whole segments.",
+        )
+        for module, name in _half_matched(function, state_dict)
+    ]
+    return findings
 
 
 def _on_weights(step: Migration, run: SavedRun) -> StateDictFunction:
-    """Give what a step does to the weights, with the rest of a run as is."""
+    """Return what a migration does to the weights of a run."""
 
     def function(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
         # A function may be called with a part of the weights only.
@@ -172,15 +238,15 @@ def _on_weights(step: Migration, run: SavedRun) -> StateDictFunction:
     return function
 
 
-def _misnumbered(run: SavedRun) -> Iterable[tuple[str, str]]:
+def _misnumbered(run: SavedRun) -> Iterable[str]:
     parameters = parameter_names(run.state_dict)
     for optimizer in run.optimizers:
         for name in optimizer.names:
             if name not in run.state_dict:
-                yield name, "that has no weight"
+                yield f"The optimizer has {name!r}, which is no parameter."
         for name in parameters:
             if name not in optimizer.names:
-                yield name, "nowhere"
+                yield f"The optimizer lacks the parameter {name!r}."
         for name, kinds in optimizer.moments.items():
             weight = run.state_dict.get(name)
             for kind, moment in kinds.items():
@@ -189,18 +255,64 @@ def _misnumbered(run: SavedRun) -> Iterable[tuple[str, str]]:
                     and kind != "step"
                     and moment.shape != weight.shape
                 ):
-                    yield name, f"with a {kind} of another shape"
+                    yield f"The {kind} of {name!r} has another shape."
 
 
-def _differences(
-    run: SavedRun, layout: Mapping[str, tuple[int, ...]]
+def _overwritten(
+    function: StateDictFunction,
+    state_dict: Mapping[str, Tensor],
+    once: Mapping[str, Tensor],
 ) -> Iterable[str]:
-    for name, shape in layout.items():
-        if name not in run.state_dict:
-            yield f"The current layout has {name!r}, the last step not."
-        elif tuple(run.state_dict[name].shape) != tuple(shape):
-            found = tuple(run.state_dict[name].shape)
-            yield f"{name!r} is {found}, in the current layout {shape}."
-    for name in run.state_dict:
-        if name not in layout:
-            yield f"The last step leaves {name!r}, the current layout not."
+    """Find tensors that are lost among others, and not when alone."""
+    there = {id(tensor) for tensor in once.values()}
+    for name, tensor in state_dict.items():
+        if id(tensor) in there:
+            continue
+        # Ours refuse where they match nothing: it was not renamed.
+        alone = _try(function, {name: tensor}) or {}
+        if any(value is tensor for value in alone.values()):
+            yield name
+
+
+def _half_matched(
+    function: StateDictFunction, state_dict: Mapping[str, Tensor]
+) -> Iterable[tuple[str, str]]:
+    """Find modules whose name also matches as the beginning of a longer one."""
+    some = next(iter(state_dict.values()), None)
+    if some is None:
+        return
+    for module in _renamed_modules(function, state_dict):
+        # Same parent, so that a rule for all its children is no mistake.
+        parent = module.rpartition(".")[0]
+        control = f"{parent}.unrelated.bias".lstrip(".")
+        probe = f"{module}_extra.bias"
+        probed = {**state_dict, control: some, probe: some}
+        after = _try(function, probed) or {}
+        if control in after and probe not in after:
+            yield module, probe.removesuffix(".bias")
+
+
+def _try(
+    function: StateDictFunction, state_dict: Mapping[str, Tensor]
+) -> dict[str, Tensor] | None:
+    try:
+        return function(dict(state_dict))
+    except Exception:
+        return None
+
+
+def _renamed_modules(
+    function: StateDictFunction, state_dict: Mapping[str, Tensor]
+) -> list[str]:
+    after = set(function(dict(state_dict)))
+    gone = {name for name in state_dict if name not in after}
+    modules: dict[str, None] = {}
+    for name in gone:
+        segments = name.split(".")
+        for end in range(1, len(segments)):
+            module = ".".join(segments[:end])
+            inside = {n for n in state_dict if n.startswith(f"{module}.")}
+            if inside <= gone:
+                modules[module] = None
+                break
+    return list(modules)

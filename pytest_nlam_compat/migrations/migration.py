@@ -1,4 +1,4 @@
-"""A step of the history: one change of meaning between two releases."""
+"""A migration: one change of meaning between two releases."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from dataclasses import dataclass, replace
 from packaging.version import Version
 
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.migrations.operations.base import Operation
+from pytest_nlam_compat.migrations.operations.base import (
+    OnHyperParameters,
+    Operation,
+)
+from pytest_nlam_compat.migrations.predicates import HyperParameterIs
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 
-# What a step may need besides the checkpoint, and how a run says it has it.
+# What a migration may need besides the checkpoint: whether a run has it.
 DATA: dict[str, Callable[[SavedRun], bool]] = {
     "graph": lambda run: bool(run.graph),
     "grid_shape": lambda run: run.grid_shape is not None,
@@ -28,18 +32,20 @@ class Migration:
     id : str
         Unique in its registry; never changed once published.
     since : str
-        First release whose code needs the step.
+        First release whose code needs the migration.
     reason : str
         What changed, with the upstream pull request.
     operations : tuple of Operation
         Applied in order.
     oldest : str, optional
-        First release whose runs need the step; all older than `since` by
-        default. For a mistake that came in and was mended later.
+        First release whose runs need it; all older than `since` by default.
+        For a mistake that one release introduced and a later one fixed.
     when : callable, optional
-        Tells of a saved run whether it is concerned at all.
+        Tells of a saved run, as its release wrote it, whether it needs the
+        migration.
     needs : tuple of str
-        Keys of `DATA`: what the run must come with.
+        Keys of `DATA`: what the run must come with. What the operations need
+        is added.
     """
 
     id: str
@@ -59,15 +65,31 @@ class Migration:
             raise ValueError(
                 f"Migration {self.id!r} needs unknown data: {sorted(unknown)}"
             )
+        needs = [need for each in self.operations for need in each.needs]
+        merged = tuple(dict.fromkeys((*self.needs, *needs)))
+        object.__setattr__(self, "needs", merged)
+
+    @property
+    def on_hyper_parameters_only(self) -> bool:
+        """Whether it changes neither weights nor graph."""
+        return all(isinstance(o, OnHyperParameters) for o in self.operations)
+
+    @property
+    def decided_by(self) -> str | None:
+        """The hyper-parameter that decides whether weights are changed."""
+        if self.on_hyper_parameters_only:
+            return None
+        when = self.when
+        return when.path if isinstance(when, HyperParameterIs) else None
 
     def between(self, origin: Version, target: Version) -> bool:
-        """Tell whether the step lies on the way between two releases."""
+        """Tell whether the change was made between two releases."""
         if self.oldest is not None and origin < Version(self.oldest):
             return False
         return origin < Version(self.since) <= target
 
     def applies(self, origin: Version, target: Version, run: SavedRun) -> bool:
-        """Tell whether the step is needed to carry `run` across.
+        """Tell whether a run needs the migration.
 
         Parameters
         ----------
@@ -87,7 +109,7 @@ class Migration:
         )
 
     def missing(self, run: SavedRun) -> list[str]:
-        """List the data that the step needs and `run` lacks."""
+        """List the data that the migration needs and `run` lacks."""
         return [need for need in self.needs if not DATA[need](run)]
 
     def apply(self, run: SavedRun) -> SavedRun:
@@ -96,7 +118,7 @@ class Migration:
         Raises
         ------
         CompatError
-            What an operation says, with the id of this step.
+            The error of an operation, with the id of this migration.
         """
         for operation in self.operations:
             try:

@@ -1,38 +1,93 @@
 """Which release wrote a checkpoint.
 
 No release writes its version into a checkpoint, so the answer rests on
-evidence, which is always shown with it. A stamp, where there is one, is read.
+evidence, which is always shown with it. A stamp, if there is one, is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from packaging.version import Version
 
 from pytest_nlam_compat.checkpoints.refusals import printable
+from pytest_nlam_compat.checkpoints.stand_ins import InertObject
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.migrations.evidence import (
-    Evidence,
-    evidence_of_prefix,
-    other_evidence,
+from pytest_nlam_compat.migrations.operations.trees import (
+    contains_instance_of,
 )
 from pytest_nlam_compat.migrations.prefixes import (
     FIRST_WITH_PREFIX,
     PREFIX,
     has_prefix,
-    refuse_part,
+    raise_on_unknown_prefix,
 )
-from pytest_nlam_compat.migrations.releases import RELEASES
+from pytest_nlam_compat.migrations.releases import (
+    CLAMP_BUFFERS,
+    RELEASES,
+    before,
+    since,
+)
 from pytest_nlam_compat.migrations.stamps import (
-    refuse_unknown_stamp,
-    told_by_record,
+    raise_on_upstream_stamp,
+    recorded_release,
 )
-from pytest_nlam_compat.migrations.wrapping import refuse_wrapped
 
+KIND = "neural_lam.config.DatastoreKindStr"
+"""A str subclass that 0.3 and 0.4 pickled in the config (#113)."""
+
+# Arguments of train_model.py that only some releases have; the others say
+# nothing. Read from each release's own parser.
+_ARGUMENTS: dict[str, frozenset[str]] = {
+    "0.1.0": frozenset({"dataset"}),
+    "0.2.0": frozenset({"data_config", "wandb_project"}),
+    "0.3.0": frozenset(
+        {"config_path", "wandb_project", "num_past_forcing_steps"}
+    ),
+    "0.4.0": frozenset({"config_path", "logger", "num_past_forcing_steps"}),
+}
+_ARGUMENTS["0.5.0"] = _ARGUMENTS["0.4.0"] | {"logger_run_name"}
+_ARGUMENTS["0.6.0"] = _ARGUMENTS["0.5.0"] | {
+    "create_gif",
+    "load_single_member",
+    "wandb_id",
+}
+_ARGUMENTS["0.7.0"] = _ARGUMENTS["0.6.0"] | {
+    "g2m_gnn_type",
+    "num_sanity_val_steps",
+    "runs_root",
+    "train_steps_to_log",
+}
+_TELLING = frozenset[str]().union(*_ARGUMENTS.values())
 _MOST_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One observation, and the releases that it leaves.
+
+    Attributes
+    ----------
+    seen : str
+        What was found in the file.
+    releases : tuple of str
+        Those that write such a file.
+    """
+
+    seen: str
+    releases: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.seen}: {self.span}"
+
+    @property
+    def span(self) -> str:
+        """The releases, for people."""
+        if len(self.releases) > 2:
+            return f"{self.releases[0]} to {self.releases[-1]}"
+        return " or ".join(self.releases)
 
 
 @dataclass(frozen=True)
@@ -57,7 +112,7 @@ class Origin:
 
 
 def detect_origin(data: Mapping[str, Any]) -> Origin:
-    """Tell from a checkpoint which release wrote it.
+    """Detect which release wrote a checkpoint.
 
     Parameters
     ----------
@@ -72,36 +127,50 @@ def detect_origin(data: Mapping[str, Any]) -> Origin:
     ------
     CompatError
         There are no weights under ``state_dict``; the evidence leaves several
-        releases, or none; the weights stand where no release has them; or a
-        stamp is none of a release, or of a version of this package, that is
-        known here.
+        releases, or none; the weights have a prefix that no release has; or a
+        stamp names a release, or a version of this package, that is unknown.
     """
-    names = _names(data)
-    refuse_unknown_stamp(data)
-    told = told_by_record(data)
-    if told is not None:
-        return Origin(told.releases[0], (told,))
-    refuse_part(names)
-    refuse_wrapped(names)
-    others = tuple(other_evidence(names, data.get("hyper_parameters")))
-    evidence = (evidence_of_prefix(names), *others)
+    names = _weight_names(data)
+    raise_on_upstream_stamp(data)
+    recorded = recorded_release(data)
+    if recorded is not None:
+        release, seen = recorded
+        return Origin(release, (Evidence(seen, (release,)),))
+    raise_on_unknown_prefix(names)
+    others = tuple(_other_evidence(names, data.get("hyper_parameters")))
+    evidence = (_prefix_evidence(names), *others)
     left = _left(evidence)
     if len(left) != 1:
         raise _undecided(evidence, left, _may_be_a_part(names, others))
     return Origin(left[0], evidence)
 
 
-def _names(data: Mapping[str, Any]) -> list[str]:
-    """Give the names of the weights; refuse what has none."""
+def raise_if_unreadable(data: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint whose layout is that of no known release.
+
+    Parameters
+    ----------
+    data : mapping
+        With ``state_dict``.
+
+    Raises
+    ------
+    CompatError
+        It has neural-lam's own stamp, or weights under an unknown prefix.
+    """
+    raise_on_upstream_stamp(data)
+    raise_on_unknown_prefix(data["state_dict"])
+
+
+def _weight_names(data: Mapping[str, Any]) -> list[str]:
     remedy = (
-        "Give a checkpoint that neural-lam's training has written. Of weights "
-        "alone, save them as the entry state_dict of a dict."
+        "Pass a checkpoint that neural-lam's training has written. If you have "
+        "weights alone, save them as the entry state_dict of a dict."
     )
     if "state_dict" not in data:
         found = [printable(str(key)) for key in list(data)[:_MOST_SHOWN]]
-        more = len(data) - len(found)
-        if more:
-            found.append(f"{more} more")
+        if len(data) > len(found):
+            found.append(f"{len(data) - len(found)} more")
         raise CompatError(
             "The file holds no state_dict.",
             facts={"found": ", ".join(found) or "nothing"},
@@ -110,7 +179,7 @@ def _names(data: Mapping[str, Any]) -> list[str]:
     weights = data["state_dict"]
     if not isinstance(weights, Mapping):
         raise CompatError(
-            "The state_dict of the file is no table of weights.",
+            "The state_dict of the file is not a table of weights.",
             facts={"found": f"something of type {type(weights).__name__}"},
             remedy=remedy,
         )
@@ -123,16 +192,50 @@ def _names(data: Mapping[str, Any]) -> list[str]:
     return [str(name) for name in weights]
 
 
-def _left(evidence: tuple[Evidence, ...]) -> list[str]:
-    return [
-        release
-        for release in RELEASES
-        if all(release in found.releases for found in evidence)
-    ]
+def _prefix_evidence(names: Iterable[str]) -> Evidence:
+    if has_prefix(names):
+        return Evidence("weights under forecaster.", since("0.7.0"))
+    return Evidence("no weights under forecaster.", before("0.7.0"))
+
+
+def _other_evidence(
+    names: Iterable[str], hyper_parameters: object
+) -> Iterable[Evidence]:
+    last = {name.rpartition(".")[2] for name in names}
+    if last.issuperset(CLAMP_BUFFERS):
+        yield Evidence("buffers of output clamping", since("0.4.0"))
+    else:
+        yield Evidence("no buffers of output clamping", before("0.4.0"))
+    if not isinstance(hyper_parameters, Mapping):
+        return
+    table = dict(hyper_parameters)
+    if contains_instance_of(table, KIND):
+        yield Evidence(
+            "class DatastoreKindStr in the config", ("0.3.0", "0.4.0")
+        )
+    if "config" in table:
+        yield Evidence("a config in the hyper-parameters", since("0.3.0"))
+    elif "args" in table:
+        yield Evidence("args and no config", before("0.3.0"))
+    args = table.get("args")
+    if isinstance(args, InertObject) and args.attributes:
+        telling = _TELLING & set(args.attributes)
+        fitting = tuple(
+            release for release, known in _ARGUMENTS.items() if known == telling
+        )
+        # A namespace that was made in Python, or by a development install,
+        # fits no release's parser: it says nothing.
+        if fitting:
+            yield Evidence("the set of args", fitting)
+
+
+def _left(evidence: Iterable[Evidence]) -> list[str]:
+    found = tuple(evidence)
+    return [r for r in RELEASES if all(r in each.releases for each in found)]
 
 
 def _may_be_a_part(names: list[str], others: tuple[Evidence, ...]) -> bool:
-    """Tell whether but for the prefix all would fit the first that has one."""
+    """Tell whether only the prefix speaks against the first that has one."""
     return not has_prefix(names) and str(FIRST_WITH_PREFIX) in _left(others)
 
 
@@ -142,7 +245,7 @@ def _undecided(
     facts = {found.seen: found.span for found in evidence}
     facts["left"] = ", ".join(left) or "none"
     remedy = (
-        "Say which one wrote it with --from, such as --from "
+        "Name the release that wrote it with --from, such as --from "
         f"{left[-1] if left else RELEASES[-1]}."
     )
     if part:
@@ -160,7 +263,8 @@ def _undecided(
     return CompatError(
         "Several releases of neural-lam may have written this checkpoint."
         if left
-        else "The checkpoint contradicts itself on the release that wrote it.",
+        else "The checkpoint holds contradictory evidence of the release that "
+        "wrote it.",
         facts=facts,
         remedy=remedy,
     )

@@ -1,20 +1,21 @@
-"""The way of a saved run from one release to another."""
+"""Which migrations a saved run needs, and applying them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from packaging.version import InvalidVersion, Version
 
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.history import HISTORY
 from pytest_nlam_compat.migrations.migration import Migration
-from pytest_nlam_compat.migrations.origin import detect_origin
-from pytest_nlam_compat.migrations.prefixes import refuse_part
+from pytest_nlam_compat.migrations.origin import (
+    detect_origin,
+    raise_if_unreadable,
+)
 from pytest_nlam_compat.migrations.releases import RELEASES
 from pytest_nlam_compat.migrations.saved_run import SavedRun
-from pytest_nlam_compat.migrations.stamps import refuse_unknown_stamp
-from pytest_nlam_compat.migrations.wrapping import refuse_wrapped
 
 
 def plan(
@@ -24,7 +25,7 @@ def plan(
     origin: Version | str | None = None,
     migrations: Sequence[Migration] = HISTORY,
 ) -> list[Migration]:
-    """Find the steps that carry a saved run to a release.
+    """Find the migrations from the release of a saved run to another.
 
     Parameters
     ----------
@@ -33,10 +34,10 @@ def plan(
     target : Version or str
         Release whose layout is wanted.
     origin : Version or str, optional
-        Release that wrote it, what ``--from`` says; told from the run itself
-        by default, as `detect_origin` does.
+        Release that wrote it, what ``--from`` says; by default detected from
+        the run, see `detect_origin`.
     migrations : sequence of Migration
-        As for `steps_between`.
+        See `steps_between`.
 
     Returns
     -------
@@ -46,19 +47,17 @@ def plan(
     Raises
     ------
     CompatError
-        Several releases may have written it, or one that is not known; its
-        weights stand where no release has them; a release is no version; and
+        The origin is unknown or ambiguous, a release is no version, or
         whatever `steps_between` refuses.
     """
-    refuse_unknown_stamp(run.stamps)
-    refuse_part(run.state_dict)
-    refuse_wrapped(run.state_dict)
+    data = {
+        "state_dict": run.state_dict,
+        "hyper_parameters": run.hyper_parameters,
+        **run.stamps,
+    }
+    raise_if_unreadable(data)
     if origin is None:
-        told = {
-            "state_dict": run.state_dict,
-            "hyper_parameters": run.hyper_parameters,
-        }
-        origin = detect_origin({**told, **run.stamps}).version
+        origin = detect_origin(data).version
     return steps_between(
         _version("origin", origin), _version("target", target), run, migrations
     )
@@ -70,17 +69,17 @@ def steps_between(
     run: SavedRun,
     migrations: Sequence[Migration] = HISTORY,
 ) -> list[Migration]:
-    """Find the steps that carry a run from one release to another.
+    """Find the migrations of a saved run between two releases.
 
     Parameters
     ----------
     origin, target : Version
-        Release that wrote the run; release whose layout is wanted. Of a
-        development install give the newest release's layout that it has.
+        Release that wrote the run; release whose layout is wanted. For a
+        development install that is the newest release whose layout it has.
     run : SavedRun
-        As the origin wrote it; the predicates of all steps see it so.
+        As the origin wrote it; that is what all predicates see.
     migrations : sequence of Migration
-        A registry. One of your own comes after neural-lam's history:
+        A registry. Your own come after neural-lam's history:
         ``(*HISTORY, *own)``.
 
     Returns
@@ -91,15 +90,15 @@ def steps_between(
     Raises
     ------
     CompatError
-        The target is older than the origin, or a step needs data that the run
-        comes without.
+        The target is older than the origin, or a migration needs data that
+        the run comes without.
     """
     if target < origin:
         raise CompatError(
-            f"A saved run of neural-lam {origin} can't be carried back to "
+            f"A saved run of neural-lam {origin} can't be migrated back to "
             f"{target}.",
-            remedy=f"Upgrade neural-lam to {origin} or newer, or say which "
-            "release wrote the run with --from.",
+            remedy=f"Upgrade neural-lam to {origin} or newer, or name the "
+            "release that wrote the run with --from.",
         )
     steps = [
         step
@@ -110,28 +109,28 @@ def steps_between(
     if lacking:
         missing = {need for step in lacking for need in step.missing(run)}
         raise CompatError(
-            f"A saved run of neural-lam {origin} can't be carried to {target} "
-            "without more than its checkpoint.",
+            f"Migrating a saved run of neural-lam {origin} to {target} needs "
+            "more than its checkpoint.",
             facts={
                 "missing": ", ".join(sorted(missing)),
                 **{f"step {step.id}": step.reason for step in lacking},
             },
-            remedy="Give the graph directory and the dataset that it was "
+            remedy="Pass the graph directory and the dataset that it was "
             "trained with.",
         )
     return steps
 
 
 def apply(run: SavedRun, steps: Iterable[Migration]) -> SavedRun:
-    """Apply steps one after another.
+    """Apply migrations one after another.
 
     Parameters
     ----------
     run : SavedRun
-        Left as it is. Cast it first with `SavedRun.double`, so that folds are
-        rounded once, when the result is cast back.
+        Not changed. Cast it with `SavedRun.double` first, or read it lazily,
+        so that folds are rounded once, when the result is cast back.
     steps : iterable of Migration
-        As `plan` gave them.
+        From `plan`.
 
     Returns
     -------
@@ -140,11 +139,16 @@ def apply(run: SavedRun, steps: Iterable[Migration]) -> SavedRun:
     Raises
     ------
     CompatError
-        What an operation refuses, with the id of its step.
+        The error of an operation, with the id of its migration.
     """
     for step in steps:
         run = step.apply(run)
     return run
+
+
+def in_order(migrations: Iterable[Migration]) -> list[Migration]:
+    """Sort by release; within one, the order of the registry stays."""
+    return sorted(migrations, key=lambda step: Version(step.since))
 
 
 def _version(argument: str, given: Version | str) -> Version:
@@ -152,15 +156,56 @@ def _version(argument: str, given: Version | str) -> Version:
         return Version(str(given))
     except InvalidVersion:
         raise CompatError(
-            f"There is no release {given!r} of neural-lam.",
+            f"{given!r} is not a release of neural-lam.",
             facts={
                 "argument": argument,
                 "expected": f"a version, such as {RELEASES[-1]}",
             },
-            remedy="Give one; of a development install the release before it.",
+            remedy="Pass a version. For a development install, pass the "
+            "release before it.",
         ) from None
 
 
-def in_order(migrations: Iterable[Migration]) -> list[Migration]:
-    """Sort by release; within one, the order of the registry stays."""
-    return sorted(migrations, key=lambda step: Version(step.since))
+@dataclass(frozen=True)
+class Registry:
+    """The migrations of some code: neural-lam's history, then its own.
+
+    The history ends at the release that the code has reached. The migrations
+    of its repository come on top: one for the release to come, say 0.8.0,
+    applies to every run of an older release although the code is no 0.8.0
+    yet, and to no run of 0.8.0 later on.
+
+    Attributes
+    ----------
+    release : Version
+        Newest release whose layout the code has, apart from `own`.
+    own : tuple of Migration
+        Of the repository under test.
+    history : tuple of Migration
+        Of neural-lam; what is newer than `release` is left out.
+    """
+
+    release: Version
+    own: tuple[Migration, ...] = ()
+    history: tuple[Migration, ...] = HISTORY
+
+    @property
+    def known(self) -> tuple[Migration, ...]:
+        """Migrations of neural-lam's history up to the release of the code."""
+        return tuple(
+            step for step in self.history if Version(step.since) <= self.release
+        )
+
+    @property
+    def steps(self) -> tuple[Migration, ...]:
+        """All migrations of the code."""
+        return (*self.known, *self.own)
+
+    @property
+    def layout(self) -> Version:
+        """Release whose layout the code has, with the repository's changes."""
+        return max([self.release, *(Version(step.since) for step in self.own)])
+
+    def plan(self, origin: Version, run: SavedRun) -> list[Migration]:
+        """Find the migrations of a run of `origin`; see `steps_between`."""
+        return steps_between(origin, self.layout, run, self.steps)

@@ -1,7 +1,7 @@
 """Where each number of a migrated run comes from.
 
-A migration moves most numbers as they are and computes a few anew. Which are
-which is found out by sending a run of unmistakable numbers the same way.
+A migration moves most numbers as they are and computes a few anew. Which ones
+is found out by migrating a run of unmistakable numbers.
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ class Provenance:
         int64, in the shape of each parameter after the migration; `COMPUTED`
         for a number that was not moved as it is.
     reset : dict of str to Tensor
-        bool, for parameters of which a migration says that it has reset a
-        moment: the numbers where it has.
+        bool, for parameters with a moment that a migration has reset: where.
     """
 
     places: dict[str, Tensor]
@@ -48,7 +47,7 @@ def provenance(run: SavedRun, steps: Iterable[Migration]) -> Provenance:
     Parameters
     ----------
     run : SavedRun
-        As it is before the steps; float64, with an optimizer.
+        As it is before the migrations; float64, with an optimizer.
     steps : iterable of Migration
         As planned for it.
 
@@ -64,12 +63,12 @@ def provenance(run: SavedRun, steps: Iterable[Migration]) -> Provenance:
     # Positive, as second moments are; no two of them are equal.
     marks = 1 + torch.rand(count, generator=generator, dtype=torch.float64)
     marked = apply(_marked(run, marks), steps)
-    values, order = marks.sort()
+    ordered, order = marks.sort()
 
     def places(tensor: Tensor) -> Tensor:
-        nearest = torch.searchsorted(values, tensor.double())
+        nearest = torch.searchsorted(ordered, tensor.double())
         nearest = nearest.clamp(max=count - 1)
-        return torch.where(values[nearest] == tensor, order[nearest], COMPUTED)
+        return torch.where(ordered[nearest] == tensor, order[nearest], COMPUTED)
 
     arrived = marked.optimizers[0]
     found = {name: places(marked.state_dict[name]) for name in arrived.names}
@@ -88,9 +87,8 @@ def _marked(run: SavedRun, marks: Tensor) -> SavedRun:
     moments = {}
     first = 0
     for name in optimizer.names:
-        shape = weights[name].shape
         end = first + weights[name].numel()
-        weights[name] = marks[first:end].reshape(shape)
+        weights[name] = marks[first:end].reshape(weights[name].shape)
         first = end
         moments[name] = {
             kind: weights[name] if kind in POWERS else moment

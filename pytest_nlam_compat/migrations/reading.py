@@ -1,7 +1,7 @@
 """From a checkpoint file to a saved run, and back to what a file holds.
 
 A checkpoint numbers the parameters of its optimizer; a saved run names them,
-so that a step which renames, drops or reorders can't mix up moments.
+so that a migration that renames, drops or reorders can't mix up moments.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.migrations.parameters import parameter_names
+from pytest_nlam_compat.migrations.operations.base import WITHOUT_OPTIMIZER
+from pytest_nlam_compat.migrations.releases import parameter_names
 from pytest_nlam_compat.migrations.saved_run import (
     WEIGHT,
     GraphTensor,
@@ -25,8 +26,6 @@ from pytest_nlam_compat.migrations.values import dtype_name, loaded
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_WITHOUT = "Migrate without its state: nlam-compat upgrade --drop-optimizer."
 
 
 class Readable(Protocol):
@@ -61,8 +60,8 @@ def saved_run_from_checkpoint(
     grid_shape : tuple of (int, int), optional
         Grid nodes along x and y.
     lazy : bool
-        Keep each tensor as a `TensorRef` until a step needs its values; the
-        file stays open as long. Else all are loaded here.
+        Keep each tensor as a `TensorRef` until a migration needs its values;
+        the file must stay open meanwhile. By default all are loaded here.
 
     Returns
     -------
@@ -78,25 +77,21 @@ def saved_run_from_checkpoint(
         raise CompatError(
             "The file holds no state_dict.",
             facts={"found": ", ".join(map(str, data)) or "nothing"},
-            remedy="Give a checkpoint that neural-lam's training has written.",
+            remedy="Pass a checkpoint that neural-lam's training has written.",
         )
-    others = [
-        str(name)
-        for name, value in data["state_dict"].items()
-        if not isinstance(value, TensorRef)
-    ]
+    state_dict = {str(name): ref for name, ref in data["state_dict"].items()}
+    others = [n for n, ref in state_dict.items() if not _is_tensor(ref)]
     if others:
         raise CompatError(
             "The state_dict holds more than tensors.",
             facts={"found": ", ".join(others)},
-            remedy="Write a step for it, or drop it from the file.",
+            remedy="Write a migration for it, or drop it from the file.",
         )
-    state_dict = {str(name): ref for name, ref in data["state_dict"].items()}
     run = SavedRun(
         state_dict=state_dict,
         hyper_parameters=dict(data.get("hyper_parameters", {})),
         optimizers=[
-            read_optimizer(state, state_dict)
+            _named_optimizer(state, state_dict)
             for state in data.get("optimizer_states", [])
         ],
         graph=dict(graph or {}),
@@ -112,6 +107,10 @@ def saved_run_from_checkpoint(
     return run.map_tensors(loaded)
 
 
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, TensorRef)
+
+
 def _stored_types(run: SavedRun) -> dict[tuple[str, str], str]:
     """Note the type of each weight and moment."""
     types = {(n, WEIGHT): dtype_name(t) for n, t in run.state_dict.items()}
@@ -121,22 +120,10 @@ def _stored_types(run: SavedRun) -> dict[tuple[str, str], str]:
     return types
 
 
-def read_optimizer(
-    state: Mapping[str, Any],
-    state_dict: Mapping[str, Tensor],
+def _named_optimizer(
+    state: Mapping[str, Any], state_dict: Mapping[str, Tensor]
 ) -> Optimizer:
-    """Name the parameters of an optimizer state.
-
-    Parameters
-    ----------
-    state : mapping
-        One entry of ``optimizer_states``, as ``torch.optim`` writes it.
-    state_dict : mapping of str to Tensor
-        Weights and buffers in the order of the file.
-
-    Returns
-    -------
-    Optimizer
+    """Name the parameters of an entry of ``optimizer_states``.
 
     Raises
     ------
@@ -149,7 +136,7 @@ def read_optimizer(
         raise CompatError(
             f"The optimizer has {len(groups)} parameter groups.",
             facts={"expected": "1, as every release of neural-lam has"},
-            remedy=_WITHOUT,
+            remedy=WITHOUT_OPTIMIZER,
         )
     names = parameter_names(state_dict)
     positions = list(groups[0]["params"])
@@ -160,7 +147,7 @@ def read_optimizer(
                 "parameters of the optimizer": len(positions),
                 "parameters of the state_dict": len(names),
             },
-            remedy=_WITHOUT,
+            remedy=WITHOUT_OPTIMIZER,
         )
     moments: dict[str, dict[str, Any]] = {}
     for position, name in zip(positions, names, strict=True):
@@ -168,7 +155,7 @@ def read_optimizer(
             continue
         moments[name] = {
             # torch wrote the step as a number up to 1.11.
-            kind: value if isinstance(value, TensorRef) else _number(value)
+            kind: value if _is_tensor(value) else _scalar(value)
             for kind, value in state["state"][position].items()
         }
         for kind, moment in moments[name].items():
@@ -181,7 +168,7 @@ def read_optimizer(
                         "expected": tuple(expected),
                         "found": tuple(moment.shape),
                     },
-                    remedy=_WITHOUT,
+                    remedy=WITHOUT_OPTIMIZER,
                 )
     return Optimizer(
         names=names,
@@ -190,7 +177,7 @@ def read_optimizer(
     )
 
 
-def _number(value: float) -> Tensor:
+def _scalar(value: float) -> Tensor:
     import torch
 
     return torch.tensor(value, dtype=torch.float32)
@@ -199,7 +186,7 @@ def _number(value: float) -> Tensor:
 def to_checkpoint_dict(
     run: SavedRun, parameter_order: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """Give the parts of a checkpoint file that a saved run carries.
+    """Return the parts of a checkpoint file that a saved run has.
 
     Parameters
     ----------
@@ -234,19 +221,16 @@ def _positional(
 ) -> dict[str, Any]:
     names = optimizer.names if order is None else list(order)
     if sorted(names) != sorted(optimizer.names):
+        wanted, found = set(names), set(optimizer.names)
         raise CompatError(
-            "The optimizer state names other parameters than the model.",
+            "The parameters of the optimizer are not those of the model.",
             facts={
-                "only in the model": ", ".join(
-                    sorted(set(names) - set(optimizer.names))
-                )
+                "only in the model": ", ".join(sorted(wanted - found))
                 or "none",
-                "only in the saved run": ", ".join(
-                    sorted(set(optimizer.names) - set(names))
-                )
+                "only in the saved run": ", ".join(sorted(found - wanted))
                 or "none",
             },
-            remedy="Add the missing step to the migrations.",
+            remedy="Add the missing migration.",
         )
     return {
         "state": {

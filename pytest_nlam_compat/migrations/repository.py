@@ -1,4 +1,4 @@
-"""The steps that a repository brings along, read from where it keeps them."""
+"""The migrations of a repository, read from where it keeps them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import sys
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from importlib.machinery import ModuleSpec
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -17,23 +18,82 @@ from packaging.version import Version
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.migration import Migration
 
-NAME = "MIGRATIONS"
-"""What a file of steps calls its list of them."""
+INI_KEY = "nlam_compat_migrations"
+"""pytest's ini key that names where a repository keeps its migrations."""
+DEFAULT_FOLDER = "tests/migrations"
+"""Where they are put if the ini key is not set, relative to the root."""
+LIST = "MIGRATIONS"
+"""What a file calls its list of them."""
 
+# How a key is set in each of pytest's files, by name.
+_SECTIONS = {
+    "pyproject.toml": ("[tool.pytest.ini_options]", '"{}"'),
+    "setup.cfg": ("[tool:pytest]", "{}"),
+}
 # Of a traceback, what is between us and the file that is imported.
 _NOT_THEIRS = ("<frozen ", str(importlib.__file__), __file__)
-_MISSING = "The migrations of the repository are not where it says."
+_MISSING = "The migrations of the repository don't exist."
+
+
+@dataclass(frozen=True)
+class RepositorySetup:
+    """Where a repository keeps its migrations, by pytest's configuration.
+
+    Attributes
+    ----------
+    root : pathlib.Path
+        Root of the repository; relative paths in ini keys start there.
+    source : str
+        Value of `INI_KEY`; empty if it is not set.
+    ini_file : pathlib.Path, optional
+        The configuration file.
+    """
+
+    root: Path = Path()
+    source: str = ""
+    ini_file: Path | None = None
+
+    def advice(self, path: Path | str = DEFAULT_FOLDER) -> str:
+        """Say how to set the ini key, in the syntax of the file."""
+        file = self.ini_file or self.root / "pytest.ini"
+        section, value = _SECTIONS.get(file.name, ("[pytest]", "{}"))
+        return (
+            f"Tell pytest where they are, in {file.name}:\n"
+            f"     {section}\n"
+            f"     {INI_KEY} = {value.format(path)}"
+        )
+
+    def location(self) -> Path | None:
+        """Return the file or folder of the source, None if it is empty.
+
+        Raises
+        ------
+        CompatError
+            It does not exist.
+        """
+        if not self.source:
+            return None
+        path = locate(self.source, self.root)
+        if path is not None:
+            return path
+        with _import_errors(self.source):
+            spec = find_spec(self.source) if _exists(self.source) else None
+        if spec is None or spec.origin is None:
+            raise _no_module(self.source)
+        file = Path(spec.origin)
+        listed = LIST in file.read_text(encoding="utf-8")
+        return file if listed or file.name != "__init__.py" else file.parent
 
 
 def read_steps(source: str | Path, root: Path | None = None) -> list[Migration]:
-    """Read the steps of a repository.
+    """Read the migrations of a repository.
 
     Parameters
     ----------
     source : str or pathlib.Path
         A file ``*.py``, a folder of such files, or a dotted module. Each has
-        a list ``MIGRATIONS``. In a folder, files that begin with ``_`` or
-        ``test_`` are no steps, nor is ``conftest.py``; a package without
+        a list ``MIGRATIONS``. In a folder, ``conftest.py`` and files that
+        begin with ``_`` or ``test_`` are not read; a package without
         ``MIGRATIONS`` of its own is such a folder.
     root : pathlib.Path, optional
         What a path is relative to; the working directory by default.
@@ -47,13 +107,13 @@ def read_steps(source: str | Path, root: Path | None = None) -> list[Migration]:
     Raises
     ------
     CompatError
-        There is no such file or module, it can't be imported, or it has no
-        list of migrations.
+        The file or module doesn't exist, can't be imported, or has no list of
+        migrations.
     """
     path = locate(source, root or Path.cwd())
     if path is None:
         module = _module(str(source))
-        if hasattr(module, NAME) or not hasattr(module, "__path__"):
+        if hasattr(module, LIST) or not hasattr(module, "__path__"):
             return _steps(module)
         [folder] = module.__path__
         modules = [
@@ -61,7 +121,7 @@ def read_steps(source: str | Path, root: Path | None = None) -> list[Migration]:
             for file in step_files(Path(folder))
         ]
     elif path.is_dir():
-        _refuse_list(path / "__init__.py")
+        _raise_on_list(path / "__init__.py")
         modules = [_file(file) for file in step_files(path)]
     else:
         return _steps(_file(path))
@@ -70,12 +130,12 @@ def read_steps(source: str | Path, root: Path | None = None) -> list[Migration]:
 
 
 def locate(source: str | Path, root: Path) -> Path | None:
-    """Find the path that a source names, None where it names a module.
+    """Find the path that a source names; None if it names a module.
 
     Raises
     ------
     CompatError
-        It is a path, and nothing is there.
+        It is a path that does not exist.
     """
     path = root / source
     if path.exists():
@@ -87,13 +147,13 @@ def locate(source: str | Path, root: Path) -> Path | None:
         return None
     raise CompatError(
         _MISSING,
-        facts={"there is no": path},
-        remedy="Correct the path, a file *.py or a folder of such files.",
+        facts={"path": path},
+        remedy="Correct the path: a file *.py or a folder of such files.",
     )
 
 
 def step_files(folder: Path) -> list[Path]:
-    """List the files of a folder that hold steps, by name."""
+    """List the files of a folder that hold migrations, by name."""
     return [
         file
         for file in sorted(folder.glob("*.py"))
@@ -102,33 +162,22 @@ def step_files(folder: Path) -> list[Path]:
     ]
 
 
-def _refuse_list(init: Path) -> None:
-    """Raise where a folder is a package that lists its steps itself."""
-    if init.exists() and NAME in init.read_text(encoding="utf-8"):
-        raise CompatError(
-            f"The folder of migrations is a package with {NAME} of its own.",
-            facts={"file": init},
-            remedy="Name it as a module, with dots, or drop its list: a folder "
-            "is read file by file.",
-        )
-
-
-def refuse_duplicates(
+def raise_on_duplicates(
     steps: Iterable[Migration], history: Iterable[Migration]
 ) -> None:
-    """Raise where two steps have one id.
+    """Refuse two migrations with one id.
 
     Parameters
     ----------
     steps : iterable of Migration
         Of the repository.
     history : iterable of Migration
-        Of neural-lam, as far as the code under test is concerned.
+        Of neural-lam, up to the release of the code under test.
 
     Raises
     ------
     CompatError
-        Naming the id and both reasons.
+        With the id and both reasons.
     """
     taken = {step.id: (step, "neural-lam's history") for step in history}
     for step in steps:
@@ -137,20 +186,21 @@ def refuse_duplicates(
             raise CompatError(
                 f"Two migrations have the id {step.id!r}.",
                 facts={f"in {where}": first.reason, "and": step.reason},
-                remedy="An id is for good. Give the newer step another, or "
-                "drop what neural-lam's history has by now.",
+                remedy="Choose another id for the newer one: published "
+                "migrations never change. Remove what neural-lam's history "
+                "has by now.",
             )
         taken[step.id] = (step, "the repository")
 
 
 def checked(found: object, source: str) -> list[Migration]:
-    """Insist that something is a collection of migrations.
+    """Check that something is a collection of migrations.
 
     Parameters
     ----------
     found : object
     source : str
-        What gave it, for the error.
+        Where it comes from, for the error.
 
     Returns
     -------
@@ -159,7 +209,7 @@ def checked(found: object, source: str) -> list[Migration]:
     Raises
     ------
     CompatError
-        Naming what is none.
+        With what is not a migration.
     """
     if not isinstance(found, Iterable) or isinstance(found, str | bytes):
         raise _no_migrations(source, type(found).__name__)
@@ -172,7 +222,7 @@ def checked(found: object, source: str) -> list[Migration]:
 
 def _no_migrations(source: str, found: str) -> CompatError:
     return CompatError(
-        f"{source} gives something else than migrations.",
+        f"{source} provides something other than migrations.",
         facts={
             "expected": "a list of pytest_nlam_compat.migrations.Migration",
             "found": found,
@@ -181,64 +231,77 @@ def _no_migrations(source: str, found: str) -> CompatError:
     )
 
 
-def _steps(module: ModuleType) -> list[Migration]:
-    if not hasattr(module, NAME):
+def _raise_on_list(init: Path) -> None:
+    if init.exists() and LIST in init.read_text(encoding="utf-8"):
         raise CompatError(
-            f"A file of migrations has no {NAME}.",
-            facts={"file": module.__file__},
-            remedy=f"List its steps: {NAME} = [Migration(...)]. A file that "
-            "is no step has a name that begins with an underscore.",
+            f"The folder of migrations is a package with its own {LIST}.",
+            facts={"file": init},
+            remedy="Name it as a module, with dots, or remove its list: a "
+            "folder is read file by file.",
         )
-    return checked(getattr(module, NAME), f"{NAME} in {module.__file__}")
+
+
+def _steps(module: ModuleType) -> list[Migration]:
+    if not hasattr(module, LIST):
+        raise CompatError(
+            f"A file of migrations has no {LIST}.",
+            facts={"file": module.__file__},
+            remedy=f"Add the list {LIST} = [Migration(...)], or an underscore "
+            "in front of the name of a file without migrations.",
+        )
+    return checked(getattr(module, LIST), f"{LIST} in {module.__file__}")
 
 
 def _module(name: str) -> ModuleType:
-    with _imported(name):
-        found = _spec(name)
-        if found is not None:
+    with _import_errors(name):
+        if _exists(name):
             return importlib.import_module(name)
-    raise CompatError(
+    raise _no_module(name)
+
+
+def _no_module(name: str) -> CompatError:
+    return CompatError(
         _MISSING,
-        facts={"there is no module": name},
-        remedy="Correct the name, or install what has it; a path is relative "
+        facts={"module": name},
+        remedy="Correct the name, or install what has it. A path is relative "
         "to the root of the repository.",
     )
 
 
-def _spec(name: str) -> ModuleSpec | None:
+def _exists(name: str) -> bool:
     try:
-        return importlib.util.find_spec(name)
+        return find_spec(name) is not None
     except ModuleNotFoundError as error:
         # Of the packages above it; one that it imports is another matter.
         if error.name and f"{name}.".startswith(f"{error.name}."):
-            return None
+            return False
         raise
 
 
 def _file(path: Path) -> ModuleType:
-    name = f"nlam_compat_migrations_{path.stem}"
+    name = f"{INI_KEY}_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise CompatError(
-            "The migrations of the repository are no Python file.",
+            "The file of migrations is not a Python file.",
             facts={"file": path},
             remedy="Name a file *.py, or a folder of such files.",
         )
     module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up there.
+    # Dataclasses look up their module there.
     sys.modules[name] = module
-    with _imported(path):
+    with _import_errors(path):
         spec.loader.exec_module(module)
     return module
 
 
 @contextmanager
-def _imported(what: object) -> Iterator[None]:
+def _import_errors(what: object) -> Iterator[None]:
     """Turn whatever an import raises into one clear error."""
     try:
         yield
-    # Not ours to foresee: somebody's file can raise anything, and a script
-    # that parses its arguments leaves by SystemExit.
+    # Somebody else's file can raise anything, and a script that parses its
+    # arguments exits with SystemExit.
     except (Exception, SystemExit) as cause:
         frames = [
             f"{frame.filename}:{frame.lineno}"
@@ -252,5 +315,5 @@ def _imported(what: object) -> Iterator[None]:
                 "cause": f"{type(cause).__name__}: {cause}",
                 **({"raised in": frames[-1]} if frames else {}),
             },
-            remedy="Mend what raised.",
+            remedy="Fix the error above.",
         ) from cause

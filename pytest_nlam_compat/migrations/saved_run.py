@@ -35,14 +35,26 @@ class Optimizer:
     param_groups : list of dict
         As in the file, without ``"params"``; one group.
     reset : dict of str to str
-        Moments that a migration could not carry over exactly, as
-        ``"name.kind"``, with the reason and what it put there.
+        Moments without an exact image under a migration, as ``"name.kind"``,
+        with the reason and what took their place.
     """
 
     names: list[str]
     moments: dict[str, dict[str, Tensor]]
     param_groups: list[dict[str, Any]]
     reset: dict[str, str] = field(default_factory=dict)
+
+    def map_moments(
+        self, function: Callable[[str, str, Tensor], Tensor]
+    ) -> Optimizer:
+        """Return a copy with ``function(name, kind, moment)`` for moments."""
+        return replace(
+            self,
+            moments={
+                name: {k: function(name, k, m) for k, m in kinds.items()}
+                for name, kinds in self.moments.items()
+            },
+        )
 
 
 @dataclass
@@ -58,7 +70,7 @@ class Statistics:
         ``static_std`` (per static feature, population, in the order of
         ``static_names``); ``static_min``, ``static_max``; and ``extent``, of
         the grid's coordinates (x_min, x_max, y_min, y_max), which may be left
-        out where ``x`` and ``y`` are static features.
+        out if ``x`` and ``y`` are static features.
     static_names : list of str
         Order of the static features in today's layout.
     """
@@ -69,7 +81,7 @@ class Statistics:
 
 @dataclass
 class SavedRun:
-    """What migrations carry from one release to the next.
+    """What is migrated from one release to the next.
 
     Attributes
     ----------
@@ -78,9 +90,9 @@ class SavedRun:
         moments and the graph are `TensorRef` in a run that is read lazily:
         they have a shape and a dtype, and `values` loads them.
     hyper_parameters : dict of str to Any
-        Plain data and inert stand-ins (`checkpoints.stand_ins.InertObject`) as
-        the reader gives them: ``args`` is an ``argparse.Namespace`` stand-in,
-        ``config`` one of ``neural_lam.config.NeuralLAMConfig``.
+        Plain data and inert stand-ins (`checkpoints.stand_ins.InertObject`):
+        ``args`` stands for an ``argparse.Namespace``, ``config`` for a
+        ``neural_lam.config.NeuralLAMConfig``.
     optimizers : list of Optimizer
     graph : dict of str to (Tensor or list of Tensor)
         Contents of the graph directory by file stem, for example
@@ -90,12 +102,12 @@ class SavedRun:
     grid_shape : tuple of (int, int), optional
         Grid nodes along x and y.
     statistics : Statistics, optional
-        None where the file comes without its dataset.
+        None if the file comes without its dataset.
     applied : tuple of str
-        Ids of the migrations that this run has gone through, in order.
+        Ids of the migrations that were applied, in order.
     stamps : mapping of str to Any
-        What the file says itself of where it comes from, by key: ours and
-        neural-lam's (#701).
+        What the file says itself of its origin, by key: ours and neural-lam's
+        (#701).
     stored_types : mapping of (str, str) to str
         Element type in the file by name, and `WEIGHT` or the kind of a
         moment. Empty unless tensors are read lazily.
@@ -117,33 +129,18 @@ class SavedRun:
 
         Weights, buffers, optimizer moments and graph features; integers keep
         their type. Folds of a run cast first are exact to float64 rounding.
-
-        Returns
-        -------
-        SavedRun
-            A new run. The statistics are shared with this one.
         """
         return self.map_tensors(_as_double)
 
     def single(self) -> SavedRun:
-        """Cast every float64 tensor to float32, as neural-lam saves them.
-
-        Returns
-        -------
-        SavedRun
-            A new run. The statistics are shared with this one.
-        """
+        """Cast every float64 tensor to float32, as neural-lam saves them."""
         return self.map_tensors(_as_single)
 
     def cast_back(self) -> SavedRun:
-        """Cast what steps have changed to the types of the file.
+        """Cast what migrations have changed to the types of the file.
 
         Lazily read tensors are changed in float64, so that several folds of
         one tensor are rounded once, here.
-
-        Returns
-        -------
-        SavedRun
         """
 
         def cast(name: str, kind: str, tensor: Tensor) -> Tensor:
@@ -158,34 +155,21 @@ class SavedRun:
                 name: cast(name, WEIGHT, tensor)
                 for name, tensor in self.state_dict.items()
             },
-            optimizers=[
-                replace(
-                    optimizer,
-                    moments={
-                        name: {k: cast(name, k, t) for k, t in kinds.items()}
-                        for name, kinds in optimizer.moments.items()
-                    },
-                )
-                for optimizer in self.optimizers
-            ],
+            optimizers=[each.map_moments(cast) for each in self.optimizers],
         )
 
     def map_tensors(self, function: Callable[[Tensor], Tensor]) -> SavedRun:
-        """Give a new run with `function` applied to every tensor."""
-        optimizers = [
-            replace(
-                optimizer,
-                moments={
-                    name: {kind: function(t) for kind, t in kinds.items()}
-                    for name, kinds in optimizer.moments.items()
-                },
-            )
-            for optimizer in self.optimizers
-        ]
+        """Return a new run with `function` applied to every tensor.
+
+        The statistics are shared with this one.
+        """
         return replace(
             self,
             state_dict={k: function(t) for k, t in self.state_dict.items()},
-            optimizers=optimizers,
+            optimizers=[
+                optimizer.map_moments(lambda name, kind, t: function(t))
+                for optimizer in self.optimizers
+            ],
             graph={
                 stem: [function(t) for t in tensors]
                 if isinstance(tensors, list)

@@ -1,7 +1,9 @@
-"""What a checkpoint says itself of who wrote it: our record, and upstream's.
+"""What a checkpoint says itself about the release of its layout.
 
 No release up to now stamps its checkpoints. neural-lam #701, which is open,
-would: an integer that counts the changes of the layout.
+would: an integer that counts the changes of the layout. Ours is in files that
+were migrated, where evidence of the origin is in pieces, and in those that
+`ProvenanceStamp` or ``nlam-compat stamp`` has stamped.
 """
 
 from __future__ import annotations
@@ -13,17 +15,15 @@ from packaging.version import InvalidVersion, Version
 
 from pytest_nlam_compat.checkpoints.refusals import printable
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.migrations.evidence import Evidence
 from pytest_nlam_compat.migrations.releases import RELEASES
 
-# Upstream's own integer stamp (neural-lam #701, open).
-UPSTREAM_STAMP = "neural_lam_checkpoint_version"
-# Ours, in a file that was migrated: evidence of the origin is in pieces there.
 STAMP = "nlam_compat"
+UPSTREAM_STAMP = "neural_lam_checkpoint_version"
+_UPGRADE = "Upgrade pytest-nlam-compat."
 
 
 def stamp(layout: Version, applied: Iterable[str]) -> dict[str, Any]:
-    """Give what to write into a migrated file, so that it is recognised.
+    """Return what to write into a migrated file, so that it is recognised.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def stamp(layout: Version, applied: Iterable[str]) -> dict[str, Any]:
     return {STAMP: {"layout": str(layout), "migrations": list(applied)}}
 
 
-def told_by_record(data: Mapping[str, Any]) -> Evidence | None:
+def recorded_release(data: Mapping[str, Any]) -> tuple[str, str] | None:
     """Read the release from our record in a file.
 
     Parameters
@@ -50,31 +50,32 @@ def told_by_record(data: Mapping[str, Any]) -> Evidence | None:
 
     Returns
     -------
-    Evidence or None
-        Of one release; None where there is no record, or it does not say.
+    (release, source) : tuple of (str, str) or None
+        Where the release comes from, in words; None if there is no record, or
+        it names no release.
 
     Raises
     ------
     CompatError
-        The release is none that is known, or none at all.
+        The release is unknown, or not a release at all.
     """
     record = data.get(STAMP)
     if not isinstance(record, Mapping):
         return None
     if "layout" in record:
         layout = record["layout"]
-        _refuse_layout(layout)
-        return Evidence(f"migrated to {layout} before", (layout,))
+        _raise_on_unknown_layout(layout)
+        return layout, f"migrated to {layout} before"
     if "stamp" in record:
         version = _version_in(record["stamp"])
-        _refuse_unknown_release(version)
+        _raise_on_unknown_release(version)
         if version in RELEASES:
-            return Evidence(f"stamped by {version}", (version,))
+            return version, f"stamped by {version}"
     return None
 
 
-def refuse_unknown_stamp(data: Mapping[str, Any]) -> None:
-    """Refuse a file with upstream's stamp, which no known release writes.
+def raise_on_upstream_stamp(data: Mapping[str, Any]) -> None:
+    """Refuse a file with neural-lam's own stamp: no known release writes it.
 
     Parameters
     ----------
@@ -86,63 +87,60 @@ def refuse_unknown_stamp(data: Mapping[str, Any]) -> None:
     CompatError
         It has one.
     """
-    if UPSTREAM_STAMP not in data:
-        return
-    found = data[UPSTREAM_STAMP]
-    _refuse_no_number(found)
-    raise CompatError(
-        "The checkpoint was written by a neural-lam that this "
-        "pytest-nlam-compat does not know.",
-        facts={
-            UPSTREAM_STAMP: _shown(found),
-            "expected": f"none, as of each release up to {RELEASES[-1]}",
-        },
-        remedy="Upgrade pytest-nlam-compat.",
-    )
+    if UPSTREAM_STAMP in data:
+        number = _upstream_number(data[UPSTREAM_STAMP])
+        raise CompatError(
+            "The checkpoint was written by a neural-lam that this "
+            "pytest-nlam-compat does not know.",
+            facts={
+                UPSTREAM_STAMP: _shown(number),
+                "expected": f"none, as of each release up to {RELEASES[-1]}",
+            },
+            remedy=_UPGRADE,
+        )
 
 
 def refuse_newer(found: object, newest: int | None) -> None:
-    """Refuse a stamp of upstream's that the current code doesn't know.
+    """Refuse neural-lam's own stamp if the current code doesn't know it.
 
     Parameters
     ----------
     found : object
         What the file has under ``neural_lam_checkpoint_version``.
     newest : int, optional
-        ``neural_lam.migrations.CURRENT_CHECKPOINT_VERSION``; None where the
+        ``neural_lam.migrations.CURRENT_CHECKPOINT_VERSION``; None if the
         current code has no migrations.
 
     Raises
     ------
     CompatError
-        The stamp is newer, or none that neural-lam writes.
+        The stamp is newer, or not a number.
     """
-    number = _refuse_no_number(found)
-    if newest is not None and number <= newest:
-        return
-    raise CompatError(
-        "The checkpoint was written by a newer neural-lam.",
-        facts={
-            UPSTREAM_STAMP: _shown(number),
-            "newest that the installed neural-lam knows": newest
-            if newest is not None
-            else "none",
-        },
-        remedy="Upgrade neural-lam.",
-    )
+    number = _upstream_number(found)
+    if newest is None or number > newest:
+        raise CompatError(
+            "The checkpoint was written by a newer neural-lam.",
+            facts={
+                UPSTREAM_STAMP: _shown(number),
+                "newest that the installed neural-lam knows": newest
+                if newest is not None
+                else "none",
+            },
+            remedy="Upgrade neural-lam.",
+        )
 
 
-def _refuse_no_number(found: object) -> int:
+def _upstream_number(found: object) -> int:
     if isinstance(found, int) and not isinstance(found, bool):
         return found
     raise CompatError(
-        "The stamp of the checkpoint is no number.",
+        "The stamp of the checkpoint is not a number.",
         facts={UPSTREAM_STAMP: _shown(found)},
-        remedy="Give the file as neural-lam has written it.",
+        remedy="Pass the file as neural-lam has written it.",
     )
 
 
-def _refuse_layout(layout: Any) -> None:
+def _raise_on_unknown_layout(layout: Any) -> None:
     if layout in RELEASES:
         return
     try:
@@ -153,7 +151,7 @@ def _refuse_layout(layout: Any) -> None:
         raise CompatError(
             "The checkpoint was migrated by a newer pytest-nlam-compat.",
             facts={"layout": parsed, "newest known": RELEASES[-1]},
-            remedy="Upgrade pytest-nlam-compat.",
+            remedy=_UPGRADE,
         )
     raise CompatError(
         "The record of a migration in the checkpoint is not as "
@@ -162,8 +160,8 @@ def _refuse_layout(layout: Any) -> None:
             f"{STAMP}.layout": _shown(layout),
             "expected": f"a release, such as {RELEASES[-1]!r}",
         },
-        remedy="Give the file as nlam-compat upgrade has written it, or that "
-        "which it was made from.",
+        remedy="Pass the file as nlam-compat upgrade has written it, or the "
+        "one that it was made from.",
     )
 
 
@@ -178,8 +176,7 @@ def _version_in(stamp: Any) -> str:
         return ""
 
 
-def _refuse_unknown_release(version: str) -> None:
-    """Refuse a file that a release wrote of which nothing is known here."""
+def _raise_on_unknown_release(version: str) -> None:
     try:
         parsed = Version(version)
     except InvalidVersion:
@@ -190,7 +187,7 @@ def _refuse_unknown_release(version: str) -> None:
             "The checkpoint was written by a neural-lam that this "
             "pytest-nlam-compat does not know.",
             facts={"stamped by": parsed, "newest known": RELEASES[-1]},
-            remedy="Upgrade pytest-nlam-compat.",
+            remedy=_UPGRADE,
         )
 
 

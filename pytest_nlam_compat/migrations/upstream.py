@@ -1,24 +1,30 @@
-"""Our steps in the form that neural-lam's own registry takes.
+"""neural-lam's own registry of migrations (#701, open).
 
-neural-lam #701 (open) keeps a list of ``Migration(target_version,
-description, apply, hard_break)``, where ``apply`` maps one state_dict to
-another.
+It keeps a list of ``Migration(target_version, description, apply,
+hard_break)``, where ``apply`` maps one state_dict to another. Its steps have
+a number each, and all above the number in a file are applied: of two with one
+number, or of one numbered too low, a file can miss one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations.lint import (
+    Finding,
+    StateDictFunction,
+    check_function,
+)
 from pytest_nlam_compat.migrations.migration import Migration
 from pytest_nlam_compat.migrations.operations import HardBreak, Operation
 from pytest_nlam_compat.migrations.operations.base import NotOnWeights
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-StateDictFunction = Callable[["dict[str, Tensor]"], "dict[str, Tensor]"]
 
 
 class UpstreamStep(NamedTuple):
@@ -38,25 +44,24 @@ class UpstreamStep(NamedTuple):
 
 
 def as_callables(steps: Iterable[Migration]) -> list[UpstreamStep]:
-    """Give the weights' part of steps in the form of neural-lam's registry.
+    """Convert what migrations do to weights to neural-lam's registry.
 
     Parameters
     ----------
     steps : iterable of Migration
-        In order. Their predicates are left behind: upstream's registry has
-        none and goes by its integer stamp alone.
+        In order. Their predicates are lost: neural-lam's registry has none
+        and goes by its integer stamp alone.
 
     Returns
     -------
     list of UpstreamStep
-        One for each step that has a part on weights, for
-        ``neural_lam.migrations.Migration(number, *step)``. A step on
+        For ``neural_lam.migrations.Migration(number, *step)``. A migration of
         hyper-parameters or the graph only has none.
 
     Raises
     ------
     CompatError
-        A step changes weights by what a state_dict doesn't hold.
+        A migration changes weights by what a state_dict doesn't hold.
 
     Examples
     --------
@@ -79,10 +84,10 @@ def as_callables(steps: Iterable[Migration]) -> list[UpstreamStep]:
             continue
         if step.needs:
             raise CompatError(
-                f"The step {step.id!r} needs more than a state_dict.",
+                f"The migration {step.id!r} needs more than a state_dict.",
                 facts={"needs": ", ".join(step.needs)},
-                remedy="Leave it to pytest-nlam-compat, and write a hard "
-                "break into neural-lam's registry.",
+                remedy="Leave it to pytest-nlam-compat, and add a hard break "
+                "to neural-lam's registry.",
             )
         broken = any(isinstance(o, HardBreak) for o in on_weights)
         found.append(
@@ -102,3 +107,76 @@ def _chain(operations: list[Operation]) -> StateDictFunction:
         return state_dict
 
     return apply
+
+
+def check_numbers(migrations: Sequence[Any], newest: int) -> list[Finding]:
+    """Check what can be seen without a file.
+
+    Parameters
+    ----------
+    migrations : sequence
+        With ``target_version`` and ``description``.
+    newest : int
+        The number of new files.
+
+    Returns
+    -------
+    list of Finding
+    """
+    counts = Counter(one.target_version for one in migrations)
+    findings = [
+        Finding(_name(one), "Another step has the same number.")
+        for one in migrations
+        if counts[one.target_version] > 1
+    ]
+    findings += [
+        Finding(_name(one), f"It stands after number {before.target_version}.")
+        for before, one in pairwise(migrations)
+        if one.target_version < before.target_version
+    ]
+    findings += [
+        Finding(_name(one), f"New files have the number {newest} only.")
+        for one in migrations
+        if one.target_version > newest
+    ]
+    return findings
+
+
+def check_on_file(
+    migrations: Iterable[Any], stamp: int, state_dict: Mapping[str, Tensor]
+) -> list[Finding]:
+    """Check each step on the weights of a file, in order.
+
+    Parameters
+    ----------
+    migrations : iterable
+        With ``target_version``, ``description`` and ``apply``.
+    stamp : int
+        Number of the file, 0 if it has none.
+    state_dict : mapping of str to Tensor
+
+    Returns
+    -------
+    list of Finding
+    """
+    return list(_on_file(migrations, stamp, dict(state_dict)))
+
+
+def _on_file(
+    migrations: Iterable[Any], stamp: int, weights: dict[str, Tensor]
+) -> Iterator[Finding]:
+    for one in sorted(migrations, key=lambda step: int(step.target_version)):
+        if one.target_version <= stamp:
+            continue
+        if one.apply is None:
+            # Its loader stops at a hard break, and so does this check.
+            return
+        findings = check_function(_name(one), one.apply, weights)
+        yield from findings
+        if any(found.problem.startswith("It raises") for found in findings):
+            return
+        weights = one.apply(dict(weights))
+
+
+def _name(one: Any) -> str:
+    return f"{one.target_version} ({one.description})"

@@ -1,132 +1,237 @@
-"""Steps added to where a repository keeps them."""
+"""New migrations of a repository: where they go, and what is written there."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations.lint import PLACEHOLDER
 from pytest_nlam_compat.migrations.migration import Migration
 from pytest_nlam_compat.migrations.repository import (
-    NAME,
-    locate,
+    DEFAULT_FOLDER,
+    INI_KEY,
+    LIST,
+    RepositorySetup,
     read_steps,
     step_files,
 )
 
-KEY = "nlam_compat_migrations"
-DEFAULT = Path("nlam_compat_migrations.py")
-
-_HEAD = '''"""Steps of this repository, for runs that were saved before them."""
+_HEAD = '''"""Migrations of this repository, for runs saved before them."""
 
 from pytest_nlam_compat.migrations import *
 
 MIGRATIONS = [
 '''
-# In a folder, steps of one release are applied by the names of their files.
+# In a folder, migrations of one release are applied by the names of files.
 _IN_A_FOLDER = ("suggested.py", "then_suggested.py", "z_suggested.py")
+
+_STEP = '''"""A change of neural-lam's layout, for runs saved before it."""
+
+from pytest_nlam_compat.migrations import Migration, Rename
+
+MIGRATIONS = [
+    Migration(
+        # Never change it once published: upgraded files name it.
+        id="{id}",
+        # First release with the change. All runs of older ones need it.
+        since="{since}",
+        reason="{placeholder}: what changed and why, with the pull request.",
+        # In order, for weights and optimizer alike. If only some models need
+        # them, say which: when=Holds("old_name").
+        operations=(
+            Rename(
+                "forecaster.predictor.old_name",
+                "forecaster.predictor.new_name",
+            ),
+        ),
+    ),
+]
+'''
+_TEST = '''"""The migration of {stem}.py, on weights as they were saved."""
+
+from pathlib import Path
+
+import torch
+
+from pytest_nlam_compat.migrations import SavedRun, read_steps
+
+[STEP] = read_steps(Path(__file__).with_name("{stem}.py"))
+
+
+def test_{stem}():
+    weight = torch.tensor([[1.0, 2.0]])
+    old = SavedRun({{"forecaster.predictor.old_name.0.weight": weight}}, {{}})
+    new = STEP.apply(old).state_dict
+    assert list(new) == ["forecaster.predictor.new_name.0.weight"]
+    assert torch.equal(new["forecaster.predictor.new_name.0.weight"], weight)
+'''
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a new step goes.
+class Destination:
+    """Where a migration is added.
 
     Attributes
     ----------
     file : pathlib.Path
-        Which may not exist yet.
-    unnamed : tuple of Migration
+        Need not exist.
+    unread : tuple of Migration
         What it holds by now, if pytest does not read it.
     advice : str
-        What is to be done so that pytest reads it; empty if it does.
+        How to make pytest read it; empty if it does.
     """
 
     file: Path
-    unnamed: tuple[Migration, ...] = ()
+    unread: tuple[Migration, ...] = ()
     advice: str = ""
 
-    @property
-    def shown(self) -> Path:
-        """The file, from where the command was called."""
-        here = Path.cwd()
-        inside = self.file.is_relative_to(here)
-        return self.file.relative_to(here) if inside else self.file
 
-
-def place_for(named: str, root: Path, wanted: Path | None) -> Place:
-    """Find the file that a new step goes into.
+def folder_for_new(setup: RepositorySetup) -> Path:
+    """Find the folder in which each new migration gets a file of its own.
 
     Parameters
     ----------
-    named : str
-        Value of the ini key; empty where it is not set.
-    root : pathlib.Path
-        Which that is relative to.
+    setup : RepositorySetup
+
+    Returns
+    -------
+    pathlib.Path
+        Need not exist.
+
+    Raises
+    ------
+    CompatError
+        The ini key names a single file, or what does not exist.
+    """
+    if not setup.source:
+        return setup.root / DEFAULT_FOLDER
+    path = setup.root / setup.source
+    if "/" in setup.source and path.suffix != ".py" and not path.exists():
+        return path
+    source = setup.location()
+    if source is None or not source.is_dir():
+        raise CompatError(
+            f"{INI_KEY} names one file, and a new migration needs a file of "
+            "its own.",
+            facts={INI_KEY: setup.source},
+            remedy="Move that file into a folder and name the folder, or "
+            "write the migration into the file.",
+        )
+    return source
+
+
+def destination(setup: RepositorySetup, wanted: Path | None) -> Destination:
+    """Find the file that migrations are added to.
+
+    Parameters
+    ----------
+    setup : RepositorySetup
     wanted : pathlib.Path or None
         The file that was asked for.
 
     Returns
     -------
-    Place
+    Destination
 
     Raises
     ------
     CompatError
-        A folder or module takes no further step, or a file can't be read.
+        No file of the folder can come last, or a file can't be read.
     """
-    source = _source(named, root) if named else None
+    source = setup.location()
+    folder = source or setup.root / DEFAULT_FOLDER
     if wanted is None:
-        if source is not None:
-            return Place(_file_in(source) if source.is_dir() else source)
-        file = root / DEFAULT
+        file = folder if folder.suffix == ".py" else _last_file(folder)
     else:
         file = wanted.resolve()
-        if source is not None and source.resolve() in (file, file.parent):
-            return Place(file)
-    unnamed = read_steps(file) if file.exists() else []
-    value = file.relative_to(root) if file.is_relative_to(root) else file
-    return Place(file, tuple(unnamed), f"Set pytest's ini key {KEY} = {value}")
+    if source is not None and source.resolve() in (
+        file.resolve(),
+        file.resolve().parent,
+    ):
+        return Destination(file)
+    if wanted is None:
+        unread = read_steps(folder) if folder.exists() else []
+        return Destination(file, tuple(unread), setup.advice())
+    unread = read_steps(file) if file.exists() else []
+    root = setup.root
+    path = file.relative_to(root) if file.is_relative_to(root) else file
+    return Destination(file, tuple(unread), setup.advice(path))
 
 
-def _source(named: str, root: Path) -> Path:
-    """Return the file or folder that the ini key names."""
-    path = locate(named, root)
-    if path is not None:
-        return path
-    spec = find_spec(named)
-    # It was read before.
-    assert spec is not None
-    assert spec.origin is not None
-    file = Path(spec.origin)
-    listed = NAME in file.read_text(encoding="utf-8")
-    return file if listed or file.name != "__init__.py" else file.parent
-
-
-def _file_in(folder: Path) -> Path:
-    """Choose a file of a folder whose steps come last."""
+def _last_file(folder: Path) -> Path:
+    """Choose a file of a folder whose migrations come last."""
     names = [file.name for file in step_files(folder)]
     last = names[-1] if names else ""
     for name in _IN_A_FOLDER:
         if name >= last:
             return folder / name
     raise CompatError(
-        "In the folder of steps no new file comes last.",
+        "No new file would come last in the folder of migrations.",
         facts={"folder": folder, "last": last},
         remedy="Name a file that does with --file.",
     )
 
 
-def write(steps: Iterable[str], file: Path) -> None:
-    """Add steps to a file with a list ``MIGRATIONS``, or begin one.
+def from_here(path: Path) -> Path:
+    """Return a path relative to the working directory, if it is below."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def write_new(folder: Path, name: str, since: str) -> tuple[Path, Path]:
+    """Write a migration to fill in, and its test.
 
     Parameters
     ----------
+    folder : pathlib.Path
+        Made if it does not exist.
+    name : str
+        Words joined by hyphens.
+    since : str
+        First release with the change.
+
+    Returns
+    -------
+    (step, test) : tuple of pathlib.Path
+
+    Raises
+    ------
+    CompatError
+        A file exists already.
+    """
+    stem = name.replace("-", "_")
+    contents = {
+        folder / f"{stem}.py": _STEP.format(
+            id=f"{since}-{name}", since=since, placeholder=PLACEHOLDER
+        ),
+        folder / f"test_{stem}.py": _TEST.format(stem=stem),
+    }
+    for file in contents:
+        if file.exists():
+            raise CompatError(
+                "The file exists already.",
+                facts={"file": from_here(file)},
+                remedy="Choose another name: published migrations never "
+                "change.",
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, content in contents.items():
+        file.write_text(content, encoding="utf-8")
+    step, test = contents
+    return step, test
+
+
+def add_to(file: Path, steps: Iterable[str]) -> None:
+    """Add migrations to a file with a list ``MIGRATIONS``, or begin one.
+
+    Parameters
+    ----------
+    file : pathlib.Path
     steps : iterable of str
         The Python of each.
-    file : pathlib.Path
 
     Raises
     ------
@@ -135,30 +240,31 @@ def write(steps: Iterable[str], file: Path) -> None:
     """
     text = file.read_text(encoding="utf-8") if file.exists() else f"{_HEAD}]\n"
     body, _, rest = text.rpartition("]")
-    if rest.strip() or not _is_list(text):
+    if rest.strip() or not _ends_with_list(text):
         raise CompatError(
-            "The steps can't be added to the file: it does not end with its "
-            "list of them.",
+            "The migrations can't be added to the file: it does not end with "
+            "its list of them.",
             facts={"file": file},
-            remedy=f"Add them by hand: {NAME} = [..., Migration(...)].",
+            remedy=f"Add them by hand: {LIST} = [..., Migration(...)].",
         )
     body = body.rstrip()
     if not body.endswith(("[", ",")):
         body += ","
     added = "".join(_indented(step) for step in steps)
     written = _with_imports(f"{body}\n{added}]\n")
+    file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.part")
     part.write_text(written, encoding="utf-8")
     part.replace(file)
 
 
-def _is_list(text: str) -> bool:
-    """Tell whether the last that a file does is to list its steps."""
+def _ends_with_list(text: str) -> bool:
+    """Tell whether the last statement of a file is its list of migrations."""
     last = ast.parse(text).body[-1:]
     return any(
         isinstance(node, ast.Assign | ast.AnnAssign)
         and isinstance(node.value, ast.List)
-        and NAME in ast.unparse(node).partition("=")[0]
+        and LIST in ast.unparse(node).partition("=")[0]
         for node in last
     )
 
@@ -175,7 +281,7 @@ def _with_imports(text: str) -> str:
             end = node.end_lineno or 0
             known |= {name.asname or name.name for name in node.names}
         elif isinstance(node, ast.Expr) and not end:
-            end = node.end_lineno or 0  # what it says of itself
+            end = node.end_lineno or 0  # the docstring
     used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
     missing = sorted((used & set(migrations.__all__)) - known)
     if not missing or "*" in known:

@@ -11,10 +11,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from pytest_nlam_compat.adapters.base import Adapter
-from pytest_nlam_compat.adapters.preparing import Batch
+from pytest_nlam_compat.adapters.adapter import Adapter, Batch
 from pytest_nlam_compat.numerics.noise import RecordNoise, ReplayNoise
-from pytest_nlam_compat.numerics.precision import default_dtype
+from pytest_nlam_compat.numerics.torch_settings import default_dtype
 from pytest_nlam_compat.recording.cases import AR_STEPS, Case
 from pytest_nlam_compat.recording.workspace import Workspace
 from pytest_nlam_compat.under_test.tracing import record_trace

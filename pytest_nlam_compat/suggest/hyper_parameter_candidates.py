@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
-from pytest_nlam_compat.adapters.unused_hyper_parameters import LOST, TAKEN
+from pytest_nlam_compat.adapters.model_arguments import ACCEPTED, UNUSED
 from pytest_nlam_compat.diagnosis.name_patterns import Operations
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import (
@@ -50,7 +50,7 @@ def candidates_for_building(
     if unexpected:
         cls, old = unexpected.groups()
         yield from _for_config_field(subject, cls, old)
-    if LOST in error.facts:
+    if UNUSED in error.facts:
         yield from _for_unused(subject, error)
 
 
@@ -80,8 +80,8 @@ def _for_unused(
     No golden distinguishes a renamed from a dropped one: nothing is dropped
     while the class accepts something new.
     """
-    accepted = str(error.facts[TAKEN]).split(", ")
-    for path in str(error.facts[LOST]).split(", "):
+    accepted = str(error.facts[ACCEPTED]).split(", ")
+    for path in str(error.facts[UNUSED]).split(", "):
         parent, _, old = path.rpartition(".")
         given = subject.migrated.hyper_parameters
         inside = attributes(given[parent]) if parent else given

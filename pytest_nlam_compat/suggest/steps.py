@@ -20,6 +20,7 @@ from pytest_nlam_compat.migrations import (
     ReverseEdges,
     ShiftNodes,
 )
+from pytest_nlam_compat.migrations.prefixes import PREFIX
 from pytest_nlam_compat.suggest.search import attempt
 from pytest_nlam_compat.suggest.widths import Use, by_width, names_in
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
         ReferenceUnderTest,
     )
 
-_PREFIX = "forecaster.predictor."
 _NEEDS = {
     FoldStaticFeatures: "statistics",
     ReverseEdges: "graph",
@@ -173,7 +173,7 @@ def _predicate(
 ) -> Holds | None:
     """Find a module that only the runs that need a step have."""
     named = [
-        name.removeprefix(_PREFIX) for o in unit for name in sorted(names_in(o))
+        name.removeprefix(PREFIX) for o in unit for name in sorted(names_in(o))
     ]
     for name in (*named, *_modules(using[0])):
         holds = Holds(name)
@@ -186,7 +186,7 @@ def _predicate(
 
 def _modules(subject: ReferenceUnderTest) -> Iterable[str]:
     """Yield the modules of a run, the outermost first."""
-    names = [n.removeprefix(_PREFIX) for n in subject.float64.state_dict]
+    names = [n.removeprefix(PREFIX) for n in subject.float64.state_dict]
     parts = [name.split(".") for name in names]
     for depth in range(1, max(map(len, parts))):
         yield from dict.fromkeys(

@@ -117,9 +117,7 @@ def read_facts(path: Path) -> DatasetFacts:
         return facts_from_table(table)
     except OSError as error:
         cause = error.strerror or str(error)
-    except KeyError as error:
-        cause = f"it lacks {error}"
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         cause = str(error)
     raise CompatError(
         f"{path.name} is not a file of dataset statistics.",
@@ -144,13 +142,16 @@ def _safetensors(path: Path) -> dict[str, Any]:
 
 
 def facts_from_table(table: Any) -> DatasetFacts:
-    """Read what `DatasetFacts.table` returned.
+    """Read what `DatasetFacts.table` returned; a ValueError if it did not."""
+    try:
+        return _facts(table)
+    except KeyError as error:
+        raise ValueError(f"it lacks {error}") from None
+    except (TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(str(error)) from None
 
-    Raises
-    ------
-    ValueError, KeyError, TypeError, AttributeError
-        If it is anything else.
-    """
+
+def _facts(table: Any) -> DatasetFacts:
     if not isinstance(table, Mapping):
         raise ValueError("it holds no table")
     if table[FORMAT] != 1:

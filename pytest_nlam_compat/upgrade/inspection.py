@@ -15,8 +15,8 @@ from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.history import HISTORY
 from pytest_nlam_compat.migrations.origin import detect_origin
-from pytest_nlam_compat.migrations.parameters import parameter_names
 from pytest_nlam_compat.migrations.planning import in_order
+from pytest_nlam_compat.migrations.releases import parameter_names
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 from pytest_nlam_compat.migrations.stamps import STAMP
 from pytest_nlam_compat.upgrade.plain import flat, plain

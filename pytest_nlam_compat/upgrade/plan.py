@@ -12,15 +12,9 @@ from pytest_nlam_compat import __version__
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
 from pytest_nlam_compat.checkpoints.weights import Weights
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.migrations import (
-    concerns,
-    planning,
-    prefixes,
-    reading,
-)
+from pytest_nlam_compat.migrations import planning, prefixes, reading
 from pytest_nlam_compat.migrations.history import HISTORY
 from pytest_nlam_compat.migrations.migration import Migration
-from pytest_nlam_compat.migrations.operations import hyper_parameters
 from pytest_nlam_compat.migrations.origin import detect_origin
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 from pytest_nlam_compat.migrations.stamps import STAMP, stamp
@@ -123,7 +117,7 @@ def plan_upgrade(
         step
         for step in _steps(run, origin, request.target)
         if step.id not in done
-        and not (only_weights and _changes_only_hyper_parameters(step))
+        and not (only_weights and step.on_hyper_parameters_only)
     ]
     if graph is not None and steps:
         graphs.refuse_mismatch(graph, run, known)
@@ -157,13 +151,14 @@ def _refuse_undecidable(
     checkpoint: Checkpoint, between: list[Migration]
 ) -> None:
     """Refuse weights if hyper-parameters would decide about a step."""
-    undecided = [s for s in between if s.when is concerns.of_mdp_datastore]
+    undecided = [step for step in between if step.decided_by]
     if undecided:
         raise CompatError(
             "Weights alone don't show whether they need a step that depends on "
-            "the kind of the datastore.",
+            "a hyper-parameter.",
             facts={
                 "file": checkpoint.path,
+                "depends on": ", ".join(str(s.decided_by) for s in undecided),
                 **{f"step {step.id}": step.reason for step in undecided},
             },
             remedy="Pass --datastore CONFIG of the training, or --statistics "
@@ -175,7 +170,7 @@ def _unchanged_hyper_parameters(
     between: list[Migration], target: str
 ) -> list[str]:
     """Note what the user must change who builds a model for the weights."""
-    changes = [s for s in between if _changes_only_hyper_parameters(s)]
+    changes = [step for step in between if step.on_hyper_parameters_only]
     if not changes:
         return []
     return [
@@ -183,13 +178,6 @@ def _unchanged_hyper_parameters(
         f"model with those of {target}:",
         *(f"  {step.id}: {step.reason}" for step in changes),
     ]
-
-
-def _changes_only_hyper_parameters(step: Migration) -> bool:
-    return all(
-        type(operation).__module__ == hyper_parameters.__name__
-        for operation in step.operations
-    )
 
 
 def migrate(

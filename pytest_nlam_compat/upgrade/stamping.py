@@ -24,7 +24,7 @@ from pytest_nlam_compat import __version__
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.origin import detect_origin
-from pytest_nlam_compat.migrations.stamps import STAMP, refuse_unknown_stamp
+from pytest_nlam_compat.migrations.stamps import STAMP, raise_on_upstream_stamp
 from pytest_nlam_compat.upgrade.dataset_facts import (
     DatasetFacts,
     facts_from_table,
@@ -93,7 +93,7 @@ def stamp_file(
                 remedy="It needs no other.",
             )
         # --from doesn't make an unknown layout a known one.
-        refuse_unknown_stamp(data)
+        raise_on_upstream_stamp(data)
         release = origin or detect_origin(data).release
         lightning = data.get("pytorch-lightning_version")
         stamp = stamp_of(
@@ -128,7 +128,7 @@ def facts_in(stamp: Mapping[str, Any]) -> DatasetFacts | None:
         return None
     try:
         return facts_from_table(table)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except ValueError:
         # Of another version of this package, or changed by hand.
         return None
 

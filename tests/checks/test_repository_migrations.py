@@ -11,7 +11,7 @@ RENAMED = (
     (MODEL, "self.encoding_grid_mlp(\n", "self.grid_update_mlp(\n"),
 )
 STEP = """
-from pytest_nlam_compat.migrations import Migration, Rename, holds
+from pytest_nlam_compat.migrations import Holds, Migration, Rename
 
 MIGRATIONS = [
     Migration(
@@ -24,7 +24,7 @@ MIGRATIONS = [
                 "forecaster.predictor.grid_update_mlp",
             ),
         ),
-        when=holds("encoding_grid_mlp"),
+        when=Holds("encoding_grid_mlp"),
     )
 ]
 """
@@ -87,7 +87,7 @@ def test_a_step_that_is_only_begun_is_told(project):
     project.write(
         "steps.py",
         STEP.replace("Named by what it does (#800).", "TODO: why?").replace(
-            'holds("encoding_grid_mlp")', 'holds("no_such_module")'
+            'Holds("encoding_grid_mlp")', 'Holds("no_such_module")'
         ),
     )
     project.write("pytest.ini", INI.format("steps.py"))
@@ -97,7 +97,7 @@ def test_a_step_that_is_only_begun_is_told(project):
     result.stdout.fnmatch_lines(
         [
             "The migrations of this repository are not in order.",
-            "  step 0.8.0-grid-update: Has no reason yet.",
+            "  step 0.8.0-grid-update: It has no reason yet.",
             "Fix them. Published migrations never change: add another one "
             "instead.",
         ]
@@ -133,18 +133,17 @@ def test_a_step_that_matches_nothing_is_told(project):
             "gone.py",
             "",
             [
-                "ERROR: The migrations of the repository are not where it "
-                "says.",
-                "  there is no: {root}/gone.py",
-                "Correct the path, a file *.py or a folder of such files.",
+                "ERROR: The migrations of the repository don't exist.",
+                "  path: {root}/gone.py",
+                "Correct the path: a file *.py or a folder of such files.",
             ],
         ),
         (
             "steps.py",
             "MIGRATIONS = ['0.8.0']",
             [
-                "ERROR: MIGRATIONS in {root}/steps.py gives something else "
-                "than migrations.",
+                "ERROR: MIGRATIONS in {root}/steps.py provides something "
+                "other than migrations.",
                 "  expected: a list of pytest_nlam_compat.migrations.Migration",
                 "  found: str '0.8.0'",
                 "List Migration objects there, and nothing else.",
@@ -159,7 +158,7 @@ def test_a_step_that_matches_nothing_is_told(project):
                 "  cause: ImportError: cannot import name 'Renome' from "
                 "'pytest_nlam_compat.migrations' (*)",
                 "  raised in: {root}/steps.py:1",
-                "Mend what raised.",
+                "Fix the error above.",
             ],
         ),
         (
@@ -169,8 +168,8 @@ def test_a_step_that_matches_nothing_is_told(project):
                 "ERROR: Two migrations have the id '0.8.0-grid-update'.",
                 "  in the repository: Named by what it does (#800).",
                 "  and: Named by what it does (#800).",
-                "An id is for good. Give the newer step another, or drop what "
-                "neural-lam's history has by now.",
+                "Choose another id for the newer one: published migrations "
+                "never change. Remove what neural-lam's history has by now.",
             ],
         ),
         (
@@ -180,7 +179,7 @@ def test_a_step_that_matches_nothing_is_told(project):
                 "ERROR: Two migrations have the id '0.7.0-forecaster'.",
                 "  in neural-lam's history: ARModel was split: *",
                 "  and: Named by what it does (#800).",
-                "An id is for good. *",
+                "Choose another id for the newer one: *",
             ],
         ),
     ],
@@ -221,8 +220,8 @@ def test_a_hook_that_gives_something_else_is_a_usage_error(project):
     result = project.run(*ONE)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert error_lines(result) == [
-        "ERROR: The hook pytest_nlam_compat_migrations gives something else "
-        "than migrations.",
+        "ERROR: The hook pytest_nlam_compat_migrations provides something "
+        "other than migrations.",
         "  expected: a list of pytest_nlam_compat.migrations.Migration",
         "  found: int 1",
         "List Migration objects there, and nothing else.",
@@ -331,9 +330,9 @@ def test_half_a_segment_in_its_steps_is_told(project):
         [
             "*test_migrations[[]0.7.0-graph_lam[]]*",
             "0.7.0-graph_lam: migrations for it are not in order.",
-            "  step 2 (rename): Takes "
-            "'forecaster.predictor.encoding_grid_mlp_extra' for "
-            "'forecaster.predictor.encoding_grid_mlp': not a whole segment.",
+            "  step 2 (rename): It renames "
+            "'forecaster.predictor.encoding_grid_mlp_extra' along with "
+            "'forecaster.predictor.encoding_grid_mlp': match whole segments.",
         ]
     )
     assert failed(result) == set()

@@ -1,18 +1,21 @@
 """``nlam-compat migration new``, in repositories of several kinds."""
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 NEW = [sys.executable, "-m", "pytest_nlam_compat", "migration", "new"]
+README = (Path(__file__).parents[2] / "README.md").read_text()
 NEXT = (
-    "{}. In encoding_mlp.py give the reason, and the operations by which "
-    "weights of old\n   runs get where the new code looks for them.\n"
-    "{}. Run `pytest --nlam-compat`: it is red until all references older "
-    "than 0.8.0\n   give their outputs again, and says what is missing.\n"
-    "{}. Make test_encoding_mlp.py tell the same of a few weights.\n"
+    "{}. In encoding_mlp.py, write the reason, and the operations that move "
+    "old weights\n   to where the new code looks for them.\n"
+    "{}. Run `pytest --nlam-compat`. It fails until all references older than "
+    "0.8.0\n   give their outputs again, and says what is missing.\n"
+    "{}. In test_encoding_mlp.py, test the migration on a few weights.\n"
 )
 
 
@@ -85,7 +88,8 @@ def test_without_the_key_it_says_how_to_set_it(file, content, line, repository):
         "Wrote tests/migrations/encoding_mlp.py\n"
         "Wrote tests/migrations/test_encoding_mlp.py\n"
         "Next:\n"
-        f"1. Tell pytest where it is, in {file}:\n{line}" + NEXT.format(2, 3, 4)
+        f"1. Tell pytest where they are, in {file}:\n{line}"
+        + NEXT.format(2, 3, 4)
     )
 
 
@@ -130,10 +134,33 @@ def test_the_step_is_read_and_its_test_passes(repository):
     )
     result = repository.run(sys.executable, "-c", code)
     assert result.stdout == (
-        "0.8.0-encoding-mlp 0.8.0 0.8.0-encoding-mlp: Has no reason yet.\n"
+        "0.8.0-encoding-mlp 0.8.0 0.8.0-encoding-mlp: It has no reason yet.\n"
     )
     result = repository.run(sys.executable, "-m", "pytest", "-q")
     assert result.stdout.splitlines()[-1].startswith("1 passed")
+
+
+def test_the_readme_followed_literally(repository):
+    """Its ini key, its migration, and the command that it names."""
+    section = README.partition("### Migrations of your own")[2]
+    toml, python = re.findall(r"```(?:toml|python)\n(.*?)```", section, re.S)[
+        :2
+    ]
+    [file] = re.findall(r"`(\S+/output_mlp\.py)`", section)
+    [command] = re.findall(r"`(nlam-compat migration new [\w-]+)`", section)
+    repository.write("pyproject.toml", toml)
+    *_, name = command.split()
+    result = repository.new(name)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert file in repository.files()
+    repository.write(file, python)
+    assert repository.new("another").returncode == 0
+    code = (
+        "from pytest_nlam_compat.migrations import read_steps\n"
+        "print(*(step.id for step in read_steps('tests/migrations')))"
+    )
+    result = repository.run(sys.executable, "-c", code)
+    assert result.stdout == "0.8.0-another 0.8.0-output-mlp\n"
 
 
 def test_the_release_may_be_said(repository):
@@ -153,9 +180,9 @@ def refused(result):
 def test_nothing_is_overwritten(name, repository):
     path = repository.write(f"tests/migrations/{name}", "mine")
     assert refused(repository.new("a")) == (
-        "There is such a file already.\n"
+        "The file exists already.\n"
         f"  file: tests/migrations/{name}\n"
-        "Take another name; a step that is published stays.\n"
+        "Choose another name: published migrations never change.\n"
     )
     assert path.read_text() == "mine"
     assert repository.files() == [f"tests/migrations/{name}"]
@@ -166,7 +193,7 @@ def test_nothing_is_overwritten(name, repository):
 )
 def test_a_name_that_is_none(name, repository):
     assert refused(repository.new("--", name)) == (
-        f"{name!r} is no name for a migration.\n"
+        f"{name!r} can't be the name of a migration.\n"
         "  expected: lower-case words joined by hyphens, such as "
         "encoding-mlp; not conftest, and not test-...\n"
         "Name what changes.\n"
@@ -176,7 +203,7 @@ def test_a_name_that_is_none(name, repository):
 
 def test_a_release_that_is_none(repository):
     assert refused(repository.new("a", "--since", "soon")) == (
-        "'soon' is not a release.\nGive a version such as 0.8.0.\n"
+        "'soon' is not a release.\nPass a version such as 0.8.0.\n"
     )
 
 
@@ -185,19 +212,18 @@ def test_a_single_file_has_no_place_beside_it(key, repository):
     repository.write("pytest.ini", f"[pytest]\nnlam_compat_migrations={key}")
     repository.write("steps.py", "MIGRATIONS = []")
     assert refused(repository.new("a")) == (
-        "nlam_compat_migrations names one file, and a new step gets a file of "
-        "its own.\n"
+        "nlam_compat_migrations names one file, and a new migration needs a "
+        "file of its own.\n"
         f"  nlam_compat_migrations: {key}\n"
-        "Move that file into a folder and name the folder, or write the step "
-        "into it.\n"
+        "Move that file into a folder and name the folder, or write the "
+        "migration into the file.\n"
     )
 
 
 def test_a_module_that_is_not_there(repository):
     repository.write("pytest.ini", "[pytest]\nnlam_compat_migrations=gone")
     assert refused(repository.new("a")).startswith(
-        "The migrations of the repository are not where it says.\n"
-        "  there is no module: gone\n"
+        "The migrations of the repository don't exist.\n  module: gone\n"
     )
 
 

@@ -104,16 +104,13 @@ def test_a_written_step_turns_the_run_green(project, suggested, edit, line):
     assert lines[0] == "1 reference"
     assert lines[1].startswith("Verified on 0.7.0-graph_lam: largest ")
     assert line in lines
-    assert lines[-2:] == [
-        "Written to nlam_compat_migrations.py.",
-        "Set pytest's ini key nlam_compat_migrations = "
-        "nlam_compat_migrations.py",
+    assert lines[-4:-1] == [
+        "Written to tests/migrations/suggested.py.",
+        "Tell pytest where they are, in pytest.ini:",
+        "     [pytest]",
     ]
     assert "test_outputs" in failed(project.run(*ONE))
-    project.write(
-        "pytest.ini",
-        "[pytest]\nnlam_compat_migrations = nlam_compat_migrations.py\n",
-    )
+    project.write("pytest.ini", "\n".join(line.strip() for line in lines[-2:]))
     assert project.run(*ONE).ret == 0
 
 
@@ -174,9 +171,7 @@ def test_options_of_the_ini_file_hold(project, suggested):
     )
     done = suggested()
     assert done.returncode == 1
-    assert done.stderr.splitlines()[0] == (
-        "CUDA was asked for, and there is none."
-    )
+    assert done.stderr.splitlines()[0] == "CUDA is not available."
     # What is given comes after them.
     assert suggested("--device=cpu").stdout.splitlines() == [
         "1 reference",

@@ -18,7 +18,7 @@ from pytest_nlam_compat.migrations import (
     NumberFromMinimum,
     RelabelGrid,
 )
-from pytest_nlam_compat.migrations.parameters import CLAMP_BUFFERS
+from pytest_nlam_compat.migrations.releases import CLAMP_BUFFERS
 
 pytestmark = [
     pytest.mark.neural_lam,

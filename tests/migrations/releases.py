@@ -6,7 +6,7 @@ from torch.nn.functional import linear
 
 from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, InertObject
 from pytest_nlam_compat.migrations import HISTORY, Statistics, apply, plan
-from pytest_nlam_compat.migrations.parameters import CLAMP_BUFFERS
+from pytest_nlam_compat.migrations.releases import CLAMP_BUFFERS
 
 D, NX, NY, MESH, HIDDEN = 3, 3, 2, 2, 5
 N = NX * NY

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, InertObject
 from pytest_nlam_compat.migrations import Optimizer, SavedRun, Statistics
-from pytest_nlam_compat.migrations.parameters import parameter_names
+from pytest_nlam_compat.migrations.releases import parameter_names
 
 KINDS = ("exp_avg", "exp_avg_sq")
 

@@ -24,7 +24,7 @@ from torch.nn.functional import linear
 
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import HISTORY, plan
-from pytest_nlam_compat.migrations.parameters import CLAMP_BUFFERS
+from pytest_nlam_compat.migrations.releases import CLAMP_BUFFERS
 
 
 @pytest.fixture

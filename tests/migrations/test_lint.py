@@ -51,9 +51,9 @@ def test_what_is_wrong_with_a_registry_is_told_in_one_go():
     ]
     assert told(lint.check_registry(steps)) == [
         "a: The id is used 2 times.",
-        "a: Stands after a step of 0.8.0.",
-        "a: No run is of 0.7.0 and older than 0.7.0.",
-        "a: Has no operations.",
+        "a: It stands after a migration of 0.8.0.",
+        "a: No run is from 0.7.0 and older than 0.7.0.",
+        "a: It has no operations.",
     ]
 
 
@@ -74,8 +74,8 @@ def test_what_a_layout_has_and_the_last_step_not_is_told(run):
     layout = {"c.w": (1, 2), "d.w": (1,)}
     assert told(lint.check_layout(steps, apply(run, steps), layout)) == [
         "s: 'c.w' is (2, 1), in the current layout (1, 2).",
-        "s: The current layout has 'd.w', the last step not.",
-        "s: The last step leaves 'b.w', the current layout not.",
+        "s: It lacks 'd.w' of the current layout.",
+        "s: It leaves 'b.w', which is not in the current layout.",
     ]
 
 
@@ -95,8 +95,8 @@ def test_a_plan_that_can_not_be_made_is_told(run):
 def test_an_optimizer_that_a_function_has_forgotten_is_told(run):
     steps = [step("s", "0.8.0", CallFunction(lose_the_order))]
     assert told(lint.check_on_run(steps, V6, V8, run)) == [
-        "s: Numbers the parameter 'gone' that has no weight.",
-        "s: Numbers the parameter 'b.w' nowhere.",
+        "s: The optimizer has 'gone', which is no parameter.",
+        "s: The optimizer lacks the parameter 'b.w'.",
     ]
 
 
@@ -108,8 +108,8 @@ def forget_the_moments(run):
 def test_moments_of_another_shape_are_told(run):
     steps = [step("s", "0.8.0", CallFunction(forget_the_moments))]
     assert told(lint.check_on_run(steps, V6, V8, run)) == [
-        "s: Numbers the parameter 'a.w' with a exp_avg of another shape.",
-        "s: Numbers the parameter 'a.w' with a exp_avg_sq of another shape.",
+        "s: The exp_avg of 'a.w' has another shape.",
+        "s: The exp_avg_sq of 'a.w' has another shape.",
     ]
 
 
@@ -117,7 +117,7 @@ def test_a_registry_without_steps_leaves_the_run(run):
     assert lint.check_on_run([], V6, V8, run) == []
     assert lint.check_layout([], run, {"a.w": (2, 1), "b.w": (1,)}) == []
     assert told(lint.check_layout([], run, {"a.w": (2, 1)})) == [
-        "none: The last step leaves 'b.w', the current layout not."
+        "none: It leaves 'b.w', which is not in the current layout."
     ]
 
 
@@ -140,7 +140,8 @@ def test_a_prefix_that_matches_half_a_segment_is_told():
         "s", function, weights("gnn.grid_mlp.w", "gnn.b")
     )
     assert told(found) == [
-        "s: Takes 'gnn.grid_mlp_extra' for 'gnn.grid_mlp': not a whole segment."
+        "s: It renames 'gnn.grid_mlp_extra' along with 'gnn.grid_mlp': match "
+        "whole segments."
     ]
     with_dot = by_prefix("gnn.grid_mlp.", "mlp.")
     assert not lint.check_function("s", with_dot, weights("gnn.grid_mlp.w"))
@@ -149,7 +150,7 @@ def test_a_prefix_that_matches_half_a_segment_is_told():
 def test_a_rename_onto_a_tensor_is_told():
     function = by_prefix("a.", "b.")
     assert told(lint.check_function("s", function, weights("a.w", "b.w"))) == [
-        "s: Overwrites 'b.w'."
+        "s: It overwrites 'b.w'."
     ]
 
 
@@ -165,7 +166,7 @@ def test_a_prefix_that_is_put_again_is_told():
         return {f"top.{name}": tensor for name, tensor in state_dict.items()}
 
     assert told(lint.check_function("s", prefix, weights("a.w"))) == [
-        "s: Twice is not the same as once."
+        "s: Calling it twice differs from calling it once."
     ]
 
 
@@ -176,7 +177,7 @@ def exchange(state_dict):
 
 def test_an_exchange_is_told_unless_it_is_made_once():
     found = lint.check_function("s", exchange, weights("a.w", "b.w"))
-    assert told(found) == ["s: Twice is not the same as once."]
+    assert told(found) == ["s: Calling it twice differs from calling it once."]
     found = lint.check_function(
         "s", exchange, weights("a.w", "b.w"), planned=True
     )
@@ -217,7 +218,7 @@ def test_an_empty_state_dict_has_no_findings():
 
 def test_a_reason_that_nobody_has_written_is_told():
     steps = [Migration("s", "0.8.0", "TODO: what changed.", (Drop("a"),))]
-    assert told(lint.check_registry(steps)) == ["s: Has no reason yet."]
+    assert told(lint.check_registry(steps)) == ["s: It has no reason yet."]
 
 
 def test_a_function_that_raises_is_told():
@@ -225,7 +226,7 @@ def test_a_function_that_raises_is_told():
         return {"b.w": state_dict["gone"]}
 
     assert told(lint.check_function("s", needs, weights("a.w"))) == [
-        "s: Raises KeyError: 'gone'"
+        "s: It raises KeyError: 'gone'"
     ]
 
 
@@ -251,5 +252,6 @@ def test_functions_of_steps_are_checked_too():
     run = saved_run({"a.grid_mlp.w": (1,), "a.b": (1,)})
     steps = [step("s", "0.8.0", CallFunction(by_half_a_segment))]
     assert told(lint.check_on_run(steps, V6, V8, run)) == [
-        "s: Takes 'a.grid_mlp_extra' for 'a.grid_mlp': not a whole segment."
+        "s: It renames 'a.grid_mlp_extra' along with 'a.grid_mlp': match "
+        "whole segments."
     ]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pytest_nlam_compat.migrations import Drop, Migration, Rename, as_callables
-from pytest_nlam_compat.migrations.lint_upstream import (
+from pytest_nlam_compat.migrations.upstream import (
     check_numbers,
     check_on_file,
 )
@@ -55,13 +55,13 @@ def test_two_steps_with_one_number_are_told():
 
 def test_a_step_in_the_wrong_place_is_told():
     assert told(check_numbers([step(2), step(1)], 2)) == [
-        "1 (why): Stands after number 2."
+        "1 (why): It stands after number 2."
     ]
 
 
 def test_a_step_above_the_stamp_of_new_files_is_told():
     assert told(check_numbers([step(1), step(2)], 1)) == [
-        "2 (why): New files are numbered 1 only."
+        "2 (why): New files have the number 1 only."
     ]
 
 
@@ -77,7 +77,7 @@ def test_steps_that_a_file_has_been_through_are_left_out(weights):
     steps = [step(1, lambda state_dict: state_dict["gone"])]
     assert check_on_file(steps, 1, weights) == []
     assert told(check_on_file(steps, 0, weights)) == [
-        "1 (why): Raises KeyError: 'gone'"
+        "1 (why): It raises KeyError: 'gone'"
     ]
 
 
@@ -90,7 +90,7 @@ def test_nothing_after_a_failure_or_a_hard_break_is_tried(weights):
 def test_a_rename_onto_a_tensor_is_told(weights):
     steps = [step(1, rename("a.", "c."))]
     assert told(check_on_file(steps, 0, weights)) == [
-        "1 (why): Overwrites 'c.w'."
+        "1 (why): It overwrites 'c.w'."
     ]
 
 
@@ -99,8 +99,8 @@ def test_half_a_segment_is_told(weights):
     weights["top.b"] = torch.zeros(1)
     steps = [step(1, rename("top.grid_mlp", "mlp"))]
     assert told(check_on_file(steps, 0, weights)) == [
-        "1 (why): Takes 'top.grid_mlp_extra' for 'top.grid_mlp': not a whole "
-        "segment."
+        "1 (why): It renames 'top.grid_mlp_extra' along with 'top.grid_mlp': "
+        "match whole segments."
     ]
 
 

@@ -5,7 +5,7 @@ from saved_runs import namespace
 from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, InertObject
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import detect_origin
-from pytest_nlam_compat.migrations.parameters import CLAMP_BUFFERS
+from pytest_nlam_compat.migrations.releases import CLAMP_BUFFERS
 
 # What each release's own parser gave, as far as it tells releases apart.
 COMMON = ["model", "graph", "hidden_dim", "lr"]
@@ -96,7 +96,8 @@ def test_weights_alone_may_leave_several_releases():
         "  left: 0.4.0, 0.5.0, 0.6.0\n"
         "  or: the predictor of 0.7.0 alone, without the prefix "
         "'forecaster.predictor.'\n"
-        "Say which one wrote it with --from, such as --from 0.6.0. If it is "
+        "Name the release that wrote it with --from, such as --from 0.6.0. "
+        "If it is "
         "the predictor alone, put 'forecaster.predictor.' before each name of "
         "the state_dict, and save it."
     )
@@ -111,7 +112,7 @@ def test_of_weights_before_the_clamping_it_is_no_predictor_of_today():
         "  no weights under forecaster.: 0.1.0 to 0.6.0\n"
         "  no buffers of output clamping: 0.1.0 to 0.3.0\n"
         "  left: 0.1.0, 0.2.0, 0.3.0\n"
-        "Say which one wrote it with --from, such as --from 0.3.0."
+        "Name the release that wrote it with --from, such as --from 0.3.0."
     )
 
 
@@ -121,7 +122,8 @@ def test_args_of_today_without_the_prefix():
     with pytest.raises(CompatError) as caught:
         detect_origin(data)
     assert str(caught.value) == (
-        "The checkpoint contradicts itself on the release that wrote it.\n"
+        "The checkpoint holds contradictory evidence of the release that wrote "
+        "it.\n"
         "  no weights under forecaster.: 0.1.0 to 0.6.0\n"
         "  buffers of output clamping: 0.4.0 to 0.7.0\n"
         "  a config in the hyper-parameters: 0.3.0 to 0.7.0\n"
@@ -135,8 +137,8 @@ def test_args_of_today_without_the_prefix():
 
 
 SAVE = (
-    "Give a checkpoint that neural-lam's training has written. Of weights "
-    "alone, save them as the entry state_dict of a dict."
+    "Pass a checkpoint that neural-lam's training has written. If you have "
+    "weights alone, save them as the entry state_dict of a dict."
 )
 
 
@@ -160,12 +162,12 @@ def test_weights_without_a_state_dict_around_them_are_refused():
         ({}, "The file holds no state_dict.\n  found: nothing\n"),
         (
             {"state_dict": None},
-            "The state_dict of the file is no table of weights.\n"
+            "The state_dict of the file is not a table of weights.\n"
             "  found: something of type NoneType\n",
         ),
         (
             {"state_dict": [1]},
-            "The state_dict of the file is no table of weights.\n"
+            "The state_dict of the file is not a table of weights.\n"
             "  found: something of type list\n",
         ),
         (
@@ -192,11 +194,12 @@ def test_pieces_that_do_not_go_together_are_an_error():
     with pytest.raises(CompatError) as caught:
         detect_origin(data)
     assert str(caught.value) == (
-        "The checkpoint contradicts itself on the release that wrote it.\n"
+        "The checkpoint holds contradictory evidence of the release that wrote "
+        "it.\n"
         "  weights under forecaster.: 0.7.0\n"
         "  buffers of output clamping: 0.4.0 to 0.7.0\n"
         "  args and no config: 0.1.0 or 0.2.0\n"
         "  the set of args: 0.2.0\n"
         "  left: none\n"
-        "Say which one wrote it with --from, such as --from 0.7.0."
+        "Name the release that wrote it with --from, such as --from 0.7.0."
     )

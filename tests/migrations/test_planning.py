@@ -10,8 +10,8 @@ from pytest_nlam_compat.migrations import (
     apply,
     plan,
 )
-from pytest_nlam_compat.migrations.parameters import CLAMP_BUFFERS
 from pytest_nlam_compat.migrations.planning import steps_between
+from pytest_nlam_compat.migrations.releases import CLAMP_BUFFERS
 
 V = Version
 
@@ -74,12 +74,12 @@ def test_what_is_missing_is_said_before_anything_is_done(run):
     with pytest.raises(CompatError) as caught:
         steps_between(V("0.1.0"), V("0.7.0"), run, steps)
     assert str(caught.value) == (
-        "A saved run of neural-lam 0.1.0 can't be carried to 0.7.0 without "
-        "more than its checkpoint.\n"
+        "Migrating a saved run of neural-lam 0.1.0 to 0.7.0 needs more than "
+        "its checkpoint.\n"
         "  missing: graph, grid_shape, statistics\n"
         "  step a: Why a.\n"
         "  step b: Why b.\n"
-        "Give the graph directory and the dataset that it was trained with."
+        "Pass the graph directory and the dataset that it was trained with."
     )
     full = saved_run(
         {"w": (1,)},
@@ -94,9 +94,9 @@ def test_there_is_no_way_back(run):
     with pytest.raises(CompatError) as caught:
         plan(run, "0.6.0", origin="0.7.0")
     assert str(caught.value) == (
-        "A saved run of neural-lam 0.7.0 can't be carried back to 0.6.0.\n"
-        "Upgrade neural-lam to 0.7.0 or newer, or say which release wrote "
-        "the run with --from."
+        "A saved run of neural-lam 0.7.0 can't be migrated back to 0.6.0.\n"
+        "Upgrade neural-lam to 0.7.0 or newer, or name the release that "
+        "wrote the run with --from."
     )
 
 
@@ -107,10 +107,10 @@ def test_a_release_that_is_no_version_is_refused(argument, junk, run):
     with pytest.raises(CompatError) as caught:
         plan(run, **given)
     assert str(caught.value) == (
-        f"There is no release {junk!r} of neural-lam.\n"
+        f"{junk!r} is not a release of neural-lam.\n"
         f"  argument: {argument}\n"
         "  expected: a version, such as 0.7.0\n"
-        "Give one; of a development install the release before it."
+        "Pass a version. For a development install, pass the release before it."
     )
 
 
@@ -168,7 +168,7 @@ def test_limits_are_versions(limit):
 def test_the_origin_is_told_from_the_run_itself():
     run = saved_run({"forecaster.predictor.g2m_gnn.w": (1,)})
     run.hyper_parameters["args"] = namespace(runs_root="x", logger="wandb")
-    with pytest.raises(CompatError, match="contradicts itself"):
+    with pytest.raises(CompatError, match="contradictory evidence"):
         plan(run, "0.7.0")
     buffers = {f"forecaster.predictor.{name}": (0,) for name in CLAMP_BUFFERS}
     run = saved_run({**buffers, "forecaster.predictor.g2m_gnn.w": (1,)})
@@ -185,7 +185,7 @@ def test_evidence_that_leaves_several_releases_asks_for_from():
         "  no weights under forecaster.: 0.1.0 to 0.6.0\n"
         "  no buffers of output clamping: 0.1.0 to 0.3.0\n"
         "  left: 0.1.0, 0.2.0, 0.3.0\n"
-        "Say which one wrote it with --from, such as --from 0.3.0."
+        "Name the release that wrote it with --from, such as --from 0.3.0."
     )
 
 

@@ -13,8 +13,8 @@ from pytest_nlam_compat.migrations import (
     Drop,
     FoldInputs,
     Migration,
-    MoveInputColumns,
     MoveUnder,
+    PermuteInputColumns,
     Rename,
     RepeatInputColumn,
     Scale,
@@ -59,7 +59,7 @@ def test_names_are_followed_in_any_order(found):
 
 
 def test_columns_and_dimensions_are_followed(found):
-    places, _ = found(MoveInputColumns({"a.w": {0: 2}}), Transpose("c.w"))
+    places, _ = found(PermuteInputColumns("a.w", (1, 2, 0)), Transpose("c.w"))
     assert places["a.w"] == [[1, 2, 0], [4, 5, 3]]
     assert places["c.w"] == [[8, 10], [9, 11]]
 

@@ -15,7 +15,7 @@ from pytest_nlam_compat.migrations import (
     saved_run_from_checkpoint,
     to_checkpoint_dict,
 )
-from pytest_nlam_compat.migrations.parameters import CLAMP_BUFFERS
+from pytest_nlam_compat.migrations.releases import CLAMP_BUFFERS
 
 
 class Model(nn.Module):
@@ -180,7 +180,7 @@ def test_a_file_without_weights_is_an_error(read):
     assert str(caught.value) == (
         "The file holds no state_dict.\n"
         "  found: model\n"
-        "Give a checkpoint that neural-lam's training has written."
+        "Pass a checkpoint that neural-lam's training has written."
     )
 
 
@@ -191,7 +191,7 @@ def test_more_than_tensors_among_the_weights_is_an_error(read, content):
     assert str(caught.value) == (
         "The state_dict holds more than tensors.\n"
         "  found: _extra_state\n"
-        "Write a step for it, or drop it from the file."
+        "Write a migration for it, or drop it from the file."
     )
 
 
@@ -235,8 +235,8 @@ def test_an_order_that_names_other_parameters_is_an_error(read, content):
     with pytest.raises(CompatError) as caught:
         to_checkpoint_dict(run, order)
     assert str(caught.value) == (
-        "The optimizer state names other parameters than the model.\n"
+        "The parameters of the optimizer are not those of the model.\n"
         "  only in the model: new.weight\n"
         "  only in the saved run: embedder.weight\n"
-        "Add the missing step to the migrations."
+        "Add the missing migration."
     )

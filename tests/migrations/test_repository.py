@@ -6,8 +6,11 @@ import pytest
 from saved_runs import saved_run
 
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.migrations import Migration, Rename, holds, read_steps
-from pytest_nlam_compat.migrations.repository import checked, refuse_duplicates
+from pytest_nlam_compat.migrations import Holds, Migration, Rename, read_steps
+from pytest_nlam_compat.migrations.repository import (
+    checked,
+    raise_on_duplicates,
+)
 
 STEP = """
 from pytest_nlam_compat.migrations import Migration, Rename
@@ -102,10 +105,10 @@ def test_a_package_without_a_list_is_a_folder(write, tmp_path):
 def test_a_folder_that_lists_its_steps_itself(write, tmp_path):
     path = write("steps/__init__.py", "MIGRATIONS = []")
     assert error("steps", tmp_path) == (
-        "The folder of migrations is a package with MIGRATIONS of its own.\n"
+        "The folder of migrations is a package with its own MIGRATIONS.\n"
         f"  file: {path}\n"
-        "Name it as a module, with dots, or drop its list: a folder is read "
-        "file by file."
+        "Name it as a module, with dots, or remove its list: a folder is "
+        "read file by file."
     )
 
 
@@ -131,18 +134,18 @@ def test_a_step_may_be_a_dataclass(write, tmp_path):
 @pytest.mark.parametrize("source", ["steps.py", "compat/steps", "a-b"])
 def test_a_path_that_is_not_there(source, tmp_path):
     assert error(source, tmp_path) == (
-        "The migrations of the repository are not where it says.\n"
-        f"  there is no: {tmp_path / source}\n"
-        "Correct the path, a file *.py or a folder of such files."
+        "The migrations of the repository don't exist.\n"
+        f"  path: {tmp_path / source}\n"
+        "Correct the path: a file *.py or a folder of such files."
     )
 
 
 @pytest.mark.parametrize("source", ["nowhere", "nowhere.steps", "os.nowhere"])
 def test_a_module_that_is_not_there(source, tmp_path):
     assert error(source, tmp_path) == (
-        "The migrations of the repository are not where it says.\n"
-        f"  there is no module: {source}\n"
-        "Correct the name, or install what has it; a path is relative to the "
+        "The migrations of the repository don't exist.\n"
+        f"  module: {source}\n"
+        "Correct the name, or install what has it. A path is relative to the "
         "root of the repository."
     )
 
@@ -150,7 +153,7 @@ def test_a_module_that_is_not_there(source, tmp_path):
 def test_a_file_that_is_no_python(write, tmp_path):
     path = write("steps.toml", "")
     assert error("steps.toml", tmp_path) == (
-        "The migrations of the repository are no Python file.\n"
+        "The file of migrations is not a Python file.\n"
         f"  file: {path}\n"
         "Name a file *.py, or a folder of such files."
     )
@@ -161,8 +164,8 @@ def test_a_file_without_a_list(write, tmp_path):
     assert error("steps.py", tmp_path) == (
         "A file of migrations has no MIGRATIONS.\n"
         f"  file: {path}\n"
-        "List its steps: MIGRATIONS = [Migration(...)]. A file that is no "
-        "step has a name that begins with an underscore."
+        "Add the list MIGRATIONS = [Migration(...)], or an underscore in front "
+        "of the name of a file without migrations."
     )
 
 
@@ -191,7 +194,7 @@ def test_a_list_of_something_else(value, found, write, tmp_path):
     )
     lines = error("steps.py", tmp_path).splitlines()
     assert lines[0] == (
-        f"MIGRATIONS in {path} gives something else than migrations."
+        f"MIGRATIONS in {path} provides something other than migrations."
     )
     start, _, end = found.partition("*")
     assert lines[2].startswith(f"  found: {start}")
@@ -206,7 +209,7 @@ def test_a_file_that_raises(write, tmp_path):
         f"  importing: {path}\n"
         "  cause: ZeroDivisionError: division by zero\n"
         f"  raised in: {path}:3\n"
-        "Mend what raised."
+        "Fix the error above."
     )
 
 
@@ -217,7 +220,7 @@ def test_a_script_that_leaves_python(write, tmp_path):
         f"  importing: {path}\n"
         "  cause: SystemExit: usage: ...\n"
         f"  raised in: {path}:2\n"
-        "Mend what raised."
+        "Fix the error above."
     )
 
 
@@ -227,7 +230,7 @@ def test_a_file_that_does_not_compile(write, tmp_path):
         "The migrations of the repository can't be imported.\n"
         f"  importing: {path}\n"
         "  cause: SyntaxError: '[' was never closed (steps.py, line 1)\n"
-        "Mend what raised."
+        "Fix the error above."
     )
 
 
@@ -239,7 +242,7 @@ def test_a_module_that_needs_what_is_not_installed(source, write, tmp_path):
         f"  importing: {source}\n"
         "  cause: ModuleNotFoundError: No module named 'not_installed'\n"
         f"  raised in: {path}:1\n"
-        "Mend what raised."
+        "Fix the error above."
     )
 
 
@@ -252,8 +255,8 @@ def test_an_operation_that_is_none_is_an_import_error(write, tmp_path):
         """,
     )
     assert (
-        "  cause: ValueError: The old and the new pattern need the same "
-        "number of wildcards: 'a.*' and 'b'\n"
+        "  cause: ValueError: The patterns need the same number of wildcards: "
+        "'a.*' and 'b'\n"
     ) in error("steps.py", tmp_path)
 
 
@@ -263,19 +266,19 @@ def step(name, reason):
 
 def test_two_steps_with_one_id():
     with pytest.raises(CompatError) as caught:
-        refuse_duplicates([step("a", "One."), step("a", "Two.")], [])
+        raise_on_duplicates([step("a", "One."), step("a", "Two.")], [])
     assert str(caught.value) == (
         "Two migrations have the id 'a'.\n"
         "  in the repository: One.\n"
         "  and: Two.\n"
-        "An id is for good. Give the newer step another, or drop what "
-        "neural-lam's history has by now."
+        "Choose another id for the newer one: published migrations never "
+        "change. Remove what neural-lam's history has by now."
     )
 
 
 def test_a_step_that_the_history_has_by_now():
     with pytest.raises(CompatError) as caught:
-        refuse_duplicates([step("a", "One.")], [step("a", "One (#1).")])
+        raise_on_duplicates([step("a", "One.")], [step("a", "One (#1).")])
     assert caught.value.facts == {
         "in neural-lam's history": "One (#1).",
         "and": "One.",
@@ -283,14 +286,14 @@ def test_a_step_that_the_history_has_by_now():
 
 
 def test_different_ids_are_fine():
-    refuse_duplicates([step("a", ""), step("b", "")], [step("c", "")])
+    raise_on_duplicates([step("a", ""), step("b", "")], [step("c", "")])
 
 
 def test_what_gives_no_migrations_is_named():
     with pytest.raises(CompatError) as caught:
         checked([1], "The hook")
     assert str(caught.value) == (
-        "The hook gives something else than migrations.\n"
+        "The hook provides something other than migrations.\n"
         "  expected: a list of pytest_nlam_compat.migrations.Migration\n"
         "  found: int 1\n"
         "List Migration objects there, and nothing else."
@@ -311,4 +314,4 @@ def test_what_gives_no_migrations_is_named():
 )
 def test_a_run_holds_modules_under_whatever_parents(pattern, expected):
     name = "forecaster.predictor.g2m_gnn.edge_mlp.0.weight"
-    assert holds(pattern)(saved_run({name: (1,)})) is expected
+    assert Holds(pattern)(saved_run({name: (1,)})) is expected

@@ -12,7 +12,7 @@ from pytest_nlam_compat.migrations import (
     refuse_newer,
     stamp,
 )
-from pytest_nlam_compat.migrations.parameters import CLAMP_BUFFERS
+from pytest_nlam_compat.migrations.releases import CLAMP_BUFFERS
 
 UPSTREAM = "neural_lam_checkpoint_version"
 NAMES = [
@@ -62,9 +62,9 @@ class TestNeuralLamsOwn:
         with pytest.raises(CompatError) as caught:
             ask(checkpoint(**{UPSTREAM: found}))
         assert str(caught.value) == (
-            "The stamp of the checkpoint is no number.\n"
+            "The stamp of the checkpoint is not a number.\n"
             f"  neural_lam_checkpoint_version: {found!r}\n"
-            "Give the file as neural-lam has written it."
+            "Pass the file as neural-lam has written it."
         )
 
     def test_our_record_does_not_make_it_known(self, ask):
@@ -97,7 +97,7 @@ def test_a_stamp_that_is_newer_than_the_code_is_refused(newest, shown):
 
 @pytest.mark.parametrize("found", ["2", 2.5, None, False])
 def test_what_is_no_number_is_not_older_than_the_code(found):
-    with pytest.raises(CompatError, match="checkpoint is no number"):
+    with pytest.raises(CompatError, match="checkpoint is not a number"):
         refuse_newer(found, 3)
 
 
@@ -135,7 +135,7 @@ def test_a_layout_of_no_version_of_ours_is_refused(layout):
         "pytest-nlam-compat writes it.\n"
         f"  nlam_compat.layout: {layout!r}\n"
         "  expected: a release, such as '0.7.0'\n"
-        "Give the file as nlam-compat upgrade has written it, or that which "
+        "Pass the file as nlam-compat upgrade has written it, or the one that "
         "it was made from."
     )
 

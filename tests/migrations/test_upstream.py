@@ -48,10 +48,10 @@ def test_a_step_that_needs_more_than_weights_is_an_error():
     with pytest.raises(CompatError) as caught:
         as_callables(HISTORY)
     assert str(caught.value) == (
-        "The step '0.3.0-static-units' needs more than a state_dict.\n"
+        "The migration '0.3.0-static-units' needs more than a state_dict.\n"
         "  needs: statistics\n"
-        "Leave it to pytest-nlam-compat, and write a hard break into "
-        "neural-lam's registry."
+        "Leave it to pytest-nlam-compat, and add a hard break to neural-lam's "
+        "registry."
     )
 
 

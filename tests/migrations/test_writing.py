@@ -1,10 +1,19 @@
-"""Where a suggested step is written, and how."""
+"""Where new migrations are written, and how."""
 
 import pytest
 
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.migrations.repository import read_steps
-from pytest_nlam_compat.migrations.writing import Place, place_for, write
+from pytest_nlam_compat.migrations.repository import (
+    RepositorySetup,
+    read_steps,
+)
+from pytest_nlam_compat.migrations.writing import (
+    Destination,
+    add_to,
+    destination,
+    folder_for_new,
+    from_here,
+)
 
 STEP = """\
 Migration(
@@ -16,7 +25,7 @@ Migration(
     ),
 )"""
 LISTED = """\
-\"\"\"Steps of ours.\"\"\"
+\"\"\"Migrations of ours.\"\"\"
 
 from __future__ import annotations
 
@@ -35,20 +44,20 @@ def root(tmp_path, monkeypatch):
 
 
 def test_a_new_file(root):
-    file = root / "steps.py"
-    write([STEP.format("0.8.0-x"), STEP.format("0.8.0-y")], file)
+    file = root / "new" / "steps.py"
+    add_to(file, [STEP.format("0.8.0-x"), STEP.format("0.8.0-y")])
     assert [step.id for step in read_steps(file)] == ["0.8.0-x", "0.8.0-y"]
-    write([STEP.format("0.8.0-z")], file)
+    add_to(file, [STEP.format("0.8.0-z")])
     assert [step.id for step in read_steps(file)] == [
         *("0.8.0-x", "0.8.0-y", "0.8.0-z")
     ]
-    assert [path.name for path in root.glob("*.part")] == []
+    assert [path.name for path in root.rglob("*.part")] == []
 
 
 def test_what_is_there_stays_and_imports_are_added(root):
     file = root / "steps.py"
     file.write_text(LISTED)
-    write([STEP.format("0.8.0-x")], file)
+    add_to(file, [STEP.format("0.8.0-x")])
     assert [step.id for step in read_steps(file)] == ["0.8.0-a", "0.8.0-x"]
     head, tail = LISTED.split("\n\nMIGRATIONS")
     text = file.read_text()
@@ -71,30 +80,50 @@ def test_what_is_there_stays_and_imports_are_added(root):
 def test_a_file_that_can_not_be_added_to_stays(root, text):
     file = root / "steps.py"
     file.write_text(text)
-    with pytest.raises(CompatError) as raised:
-        write([STEP.format("0.8.0-x")], file)
-    assert str(raised.value) == (
-        "The steps can't be added to the file: it does not end with its list "
-        f"of them.\n  file: {file}\n"
-        "Add them by hand: MIGRATIONS = [..., Migration(...)]."
-    )
+    with pytest.raises(CompatError, match="does not end with its list") as e:
+        add_to(file, [STEP.format("0.8.0-x")])
+    assert e.value.facts == {"file": file}
+    assert "MIGRATIONS = [..., Migration(...)]" in e.value.remedy
     assert file.read_text() == text
 
 
-def test_without_a_key(root):
-    place = place_for("", root, None)
-    assert place == Place(
-        root / "nlam_compat_migrations.py",
-        advice="Set pytest's ini key nlam_compat_migrations = "
-        "nlam_compat_migrations.py",
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        (
+            "pyproject.toml",
+            "     [tool.pytest.ini_options]\n"
+            '     nlam_compat_migrations = "tests/migrations"',
+        ),
+        (
+            None,
+            "     [pytest]\n     nlam_compat_migrations = tests/migrations",
+        ),
+    ],
+)
+def test_without_a_key(root, name, lines):
+    setup = RepositorySetup(root, "", root / name if name else None)
+    found = destination(setup, None)
+    assert found.file == root / "tests/migrations/suggested.py"
+    assert found.unread == ()
+    assert found.advice == (
+        f"Tell pytest where they are, in {name or 'pytest.ini'}:\n{lines}"
     )
-    assert str(place.shown) == "nlam_compat_migrations.py"
+    assert folder_for_new(setup) == root / "tests/migrations"
+    assert str(from_here(found.file)) == "tests/migrations/suggested.py"
 
 
-def test_steps_that_pytest_does_not_read_are_known(root):
-    (root / "nlam_compat_migrations.py").write_text(LISTED)
-    place = place_for("", root, None)
-    assert [step.id for step in place.unnamed] == ["0.8.0-a"]
+def test_migrations_that_pytest_does_not_read_are_known(root):
+    folder = root / "tests" / "migrations"
+    folder.mkdir(parents=True)
+    (folder / "ours.py").write_text(LISTED)
+    (root / "other.py").write_text(LISTED.replace("0.8.0-a", "0.8.0-b"))
+    setup = RepositorySetup(root)
+    [step] = destination(setup, None).unread
+    assert step.id == "0.8.0-a"
+    found = destination(setup, root / "other.py")
+    assert [step.id for step in found.unread] == ["0.8.0-b"]
+    assert found.advice.endswith("nlam_compat_migrations = other.py")
 
 
 @pytest.mark.parametrize("wanted", [None, "steps/ours.py"])
@@ -103,7 +132,10 @@ def test_a_file(root, wanted):
     file.parent.mkdir()
     file.write_text(LISTED)
     wanted = root / wanted if wanted else None
-    assert place_for("steps/ours.py", root, wanted) == Place(file)
+    setup = RepositorySetup(root, "steps/ours.py")
+    assert destination(setup, wanted) == Destination(file)
+    with pytest.raises(CompatError, match="names one file"):
+        folder_for_new(setup)
 
 
 @pytest.mark.parametrize(
@@ -121,17 +153,19 @@ def test_in_a_folder_it_comes_last(root, there, chosen):
     folder.mkdir()
     for name in there:
         (folder / name).write_text(LISTED)
-    assert place_for("steps", root, None) == Place(folder / chosen)
+    setup = RepositorySetup(root, "steps")
+    assert destination(setup, None) == Destination(folder / chosen)
 
 
 def test_a_folder_in_which_nothing_comes_last(root):
     folder = root / "steps"
     folder.mkdir()
     (folder / "zz.py").write_text(LISTED)
-    with pytest.raises(CompatError, match="no new file comes last"):
-        place_for("steps", root, None)
+    setup = RepositorySetup(root, "steps")
+    with pytest.raises(CompatError, match="No new file would come last"):
+        destination(setup, None)
     wanted = folder / "zzz.py"
-    assert place_for("steps", root, wanted) == Place(wanted)
+    assert destination(setup, wanted) == Destination(wanted)
 
 
 def test_a_module(root, monkeypatch):
@@ -140,7 +174,8 @@ def test_a_module(root, monkeypatch):
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "ours.py").write_text(LISTED)
-    named = "steps_of_a_module.ours"
-    assert place_for(named, root, None) == Place(package / "ours.py")
-    place = place_for("steps_of_a_module", root, None)
-    assert place == Place(package / "suggested.py")
+    setup = RepositorySetup(root, "steps_of_a_module.ours")
+    assert destination(setup, None) == Destination(package / "ours.py")
+    setup = RepositorySetup(root, "steps_of_a_module")
+    assert destination(setup, None) == Destination(package / "suggested.py")
+    assert folder_for_new(setup) == package

@@ -87,7 +87,7 @@ RUNS = (
             (MODULE, "self.hparams.lr ", "self.hparams.learning_rate "),
         ),
         "building",
-        says="loses hyper-parameters",
+        says="does not use all hyper-parameters",
         fixable=True,
     ),
     Mutant(

@@ -18,12 +18,11 @@ def check(mutant, folder: Path, fixtures: Path, *, suggest: bool):
     from loguru import logger
     from runner import Outcome
 
-    from pytest_nlam_compat.adapters.probe import probe
-    from pytest_nlam_compat.adapters.select import select
+    from pytest_nlam_compat.adapters.probe import probe, select_adapter
     from pytest_nlam_compat.diagnosis.explain import explain
 
     logger.remove()
-    adapter = select(probe())
+    adapter = select_adapter(probe())
     subjects = []
     for number, name in enumerate(mutant.cases):
         place = folder / f"reference{number}"
@@ -54,7 +53,7 @@ def check(mutant, folder: Path, fixtures: Path, *, suggest: bool):
 def fix(mutant, subjects, folder, fixtures, find_newer, outcome):
     """Search for steps, write them, and check everything with what is read."""
     from pytest_nlam_compat.migrations.repository import read_steps
-    from pytest_nlam_compat.migrations.writing import write
+    from pytest_nlam_compat.migrations.writing import add_to
     from pytest_nlam_compat.suggest.suggestions import suggest_steps
 
     begin = time.perf_counter()
@@ -66,7 +65,7 @@ def fix(mutant, subjects, folder, fixtures, find_newer, outcome):
         return
     outcome.step = "\n".join(step.python() for step in found.steps)
     file = folder / "nlam_compat_migrations.py"
-    write([step.python() for step in found.steps], file)
+    add_to(file, [step.python() for step in found.steps])
     steps = read_steps(file)
     for number, name in enumerate(mutant.cases):
         place = folder / f"fixed{number}"

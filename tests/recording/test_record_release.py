@@ -67,6 +67,7 @@ def state(fixtures):
     assert everything() == before, "a refusal leaves everything as it was"
 
 
+@pytest.mark.slow
 def test_a_release_is_recorded(record, fixtures, capfd):
     path, lines = record()
     assert path == fixtures / "0.7.0.zip"

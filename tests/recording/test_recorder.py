@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.numerics.precision import reproducible
+from pytest_nlam_compat.numerics.torch_settings import reproducible
 from pytest_nlam_compat.recording.cases import CASES
 from pytest_nlam_compat.references.reference import Reference
 from pytest_nlam_compat.references.release_archive import (

@@ -11,7 +11,7 @@ import pytest
 import torch
 from packaging.version import Version
 
-from pytest_nlam_compat.numerics.sampling import ENTRIES
+from pytest_nlam_compat.numerics.comparison import SAMPLE_SIZE
 from pytest_nlam_compat.numerics.tolerances import FLOAT64, noise32
 from pytest_nlam_compat.recording.strength import required
 from pytest_nlam_compat.references import registry
@@ -221,7 +221,9 @@ def test_it_can_be_resumed(reference):
     if str(reference.release) in OURS:
         found = parameters(reference)
         assert sorted(reference.description["resume"]) == sorted(found)
-        sampled = [min(ENTRIES, tensor.numel()) for tensor in found.values()]
+        sampled = [
+            min(SAMPLE_SIZE, tensor.numel()) for tensor in found.values()
+        ]
         assert resume["parameters"].shape == (sum(sampled),)
         assert resume["parameters"].dtype is torch.float64
 

@@ -133,7 +133,8 @@ def test_an_ambiguous_release_is_refused(owned, tmp_path, capsys):
         "  left: 0.4.0, 0.5.0, 0.6.0\n"
         "  or: the predictor of 0.7.0 alone, without the prefix "
         "'forecaster.predictor.'\n"
-        "Say which one wrote it with --from, such as --from 0.6.0. If it is "
+        "Name the release that wrote it with --from, such as --from 0.6.0. "
+        "If it is "
         "the predictor alone, put 'forecaster.predictor.' before each name of "
         "the state_dict, and save it.\n"
     )
@@ -149,10 +150,11 @@ def test_a_step_that_hyper_parameters_decide_is_refused(
     given = needed(case, tmp_path)
     assert run("upgrade", file, "--from", "0.3.0", *given) == 1
     lines = capsys.readouterr().err.splitlines()
-    assert "depends on the kind of the datastore" in lines[0]
-    assert lines[2].startswith("  step 0.4.0-difference-statistics: The mdp")
-    assert "--datastore CONFIG" in lines[3]
-    assert '--statistics FILE with a "config"' in lines[3]
+    assert "depends on a hyper-parameter" in lines[0]
+    assert lines[2] == "  depends on: config.datastore.kind"
+    assert lines[3].startswith("  step 0.4.0-difference-statistics: The mdp")
+    assert "--datastore CONFIG" in lines[4]
+    assert '--statistics FILE with a "config"' in lines[4]
     assert not (tmp_path / "upgraded_weights.safetensors").exists()
 
 

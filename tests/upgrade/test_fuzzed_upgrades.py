@@ -18,6 +18,8 @@ from test_bare_weights import export
 from pytest_nlam_compat.checkpoints.opcodes import Op
 from pytest_nlam_compat.cli import main
 
+pytestmark = pytest.mark.slow
+
 FUZZ = settings(
     max_examples=60,
     deadline=4000,

@@ -12,7 +12,7 @@ UNKNOWN = (
     "The checkpoint was written by a neural-lam that this pytest-nlam-compat "
     "does not know."
 )
-NO_NUMBER = "The stamp of the checkpoint is no number."
+NO_NUMBER = "The stamp of the checkpoint is not a number."
 
 
 @pytest.mark.parametrize(

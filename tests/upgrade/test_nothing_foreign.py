@@ -82,6 +82,7 @@ def test_inspecting_a_file_imports_nothing_of_it(name, owned):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_upgrading_a_file_imports_nothing_of_it(name, owned, tmp_path):
     case = owned(name)

@@ -1,12 +1,9 @@
 """Operations on a saved run, one concern a module."""
 
-from pytest_nlam_compat.migrations.operations.added_columns import (
-    AddInputColumns,
-)
 from pytest_nlam_compat.migrations.operations.base import Operation
-from pytest_nlam_compat.migrations.operations.by_width import ByWidth
 from pytest_nlam_compat.migrations.operations.columns import (
-    MoveInputColumns,
+    AddInputColumns,
+    ByWidth,
     PermuteInputColumns,
     RepeatInputColumn,
 )
@@ -21,9 +18,9 @@ from pytest_nlam_compat.migrations.operations.escapes import (
 )
 from pytest_nlam_compat.migrations.operations.folds import FoldInputs
 from pytest_nlam_compat.migrations.operations.graph import (
+    NumberFromMinimum,
     RelabelGrid,
     ReverseEdges,
-    ScaleGraphFeatures,
     ShiftNodes,
 )
 from pytest_nlam_compat.migrations.operations.hyper_parameters import (
@@ -36,23 +33,15 @@ from pytest_nlam_compat.migrations.operations.hyper_parameters import (
 )
 from pytest_nlam_compat.migrations.operations.names import (
     Drop,
-    MoveOut,
     MoveUnder,
     Rename,
-)
-from pytest_nlam_compat.migrations.operations.numbering import (
-    NumberFromMinimum,
-)
-from pytest_nlam_compat.migrations.operations.ordering import Reorder
-from pytest_nlam_compat.migrations.operations.structure import (
-    Add,
-    Concatenate,
-    Split,
+    Reorder,
 )
 from pytest_nlam_compat.migrations.operations.tensors import (
-    Cast,
-    Reshape,
+    Add,
+    Concatenate,
     Scale,
+    Split,
     Transpose,
 )
 
@@ -61,7 +50,6 @@ __all__ = [
     "AddInputColumns",
     "ByWidth",
     "CallFunction",
-    "Cast",
     "Concatenate",
     "Drop",
     "DropHyperParameter",
@@ -71,8 +59,6 @@ __all__ = [
     "FoldStaticFeatures",
     "HardBreak",
     "MapHyperParameter",
-    "MoveInputColumns",
-    "MoveOut",
     "MoveUnder",
     "New",
     "NumberFromMinimum",
@@ -83,10 +69,8 @@ __all__ = [
     "RenameHyperParameter",
     "Reorder",
     "RepeatInputColumn",
-    "Reshape",
     "ReverseEdges",
     "Scale",
-    "ScaleGraphFeatures",
     "SetHyperParameter",
     "ShiftNodes",
     "Split",

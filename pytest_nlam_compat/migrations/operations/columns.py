@@ -6,70 +6,58 @@ column moves it alike in both moments.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-from pytest_nlam_compat.migrations.operations.base import (
-    Operation,
-    nothing_matched,
-)
-from pytest_nlam_compat.migrations.operations.segments import match
+from pytest_nlam_compat.migrations.operations.base import Operation
 from pytest_nlam_compat.migrations.operations.tensors import (
     OnTensors,
     full_matches,
-    with_images,
 )
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Moves: TypeAlias = "Mapping[int, int] | tuple[tuple[int, int], ...]"
-
 
 def width_of(operation: Operation, name: str, tensor: Tensor) -> int:
-    """Count the input columns of a weight.
-
-    Raises
-    ------
-    CompatError
-        The tensor isn't a matrix.
-    """
+    """Count the input columns of a weight; refuse what is not a matrix."""
     if len(tensor.shape) != 2:
         raise operation.refuse(
-            f"{name!r} has no input columns: it isn't a matrix.",
+            f"{name!r} is not a matrix, so it has no input columns.",
             "Name the weight of a Linear.",
             shape=tuple(tensor.shape),
         )
     return tensor.shape[1]
 
 
-def block(
+def first_column(
     operation: Operation, name: str, width: int, start: int, length: int
 ) -> int:
-    """Find the first column of a block of columns.
+    """Find the first column of a block, counted from the left.
 
     Parameters
     ----------
     operation : Operation
+        For the error.
     name : str
         Of the weight.
     width : int
         Columns of the weight.
     start : int
-        Counts from the end where it is negative.
+        Counts from the end if negative.
     length : int
+        Columns of the block.
 
     Returns
     -------
     int
-        Counted from the left.
 
     Raises
     ------
     CompatError
-        The block sticks out.
+        The weight has too few columns.
     """
     first = start + width if start < 0 else start
     if first < 0 or first + length > width:
@@ -93,20 +81,20 @@ class PermuteInputColumns(OnTensors):
         New column i is the old column ``order[i]``.
     start : int, optional
         First column of the block that `order` counts from; negative counts
-        from the end. Columns outside the block stay. By default `order` is
-        for all columns, and a weight of another width an error.
+        from the end. Columns outside of the block stay. By default `order` is
+        for all columns, and a weight of another width is refused.
 
     Raises
     ------
     CompatError
-        Nothing matches, a weight is no matrix or of another width.
+        Nothing matches, or a weight is not a matrix or has another width.
     """
 
     order: tuple[int, ...]
     start: int | None = None
 
     def __post_init__(self) -> None:
-        match(self.names, "")
+        super().__post_init__()
         if sorted(self.order) != list(range(len(self.order))):
             raise ValueError(
                 f"Not an order of {len(self.order)} columns: {self.order}"
@@ -114,113 +102,16 @@ class PermuteInputColumns(OnTensors):
 
     def image(self, name: str, tensor: Tensor, power: int) -> Tensor:
         """Reorder the columns."""
-        width = width_of(self, name, tensor)
-        if self.start is None:
-            if width != len(self.order):
-                raise self.refuse(
-                    f"{name!r} has {width} columns, and the order "
-                    f"{len(self.order)}.",
-                    "Order all columns, or say from where with start.",
-                )
-            first = 0
-        else:
-            first = block(self, name, width, self.start, len(self.order))
+        width, length = width_of(self, name, tensor), len(self.order)
+        if self.start is None and width != length:
+            raise self.refuse(
+                f"{name!r} has {width} columns, and the order {length}.",
+                "Order all columns, or set start to the first of a block.",
+            )
+        first = first_column(self, name, width, self.start or 0, length)
         columns = list(range(width))
-        columns[first : first + len(self.order)] = [
-            first + old for old in self.order
-        ]
+        columns[first : first + length] = [first + old for old in self.order]
         return tensor[:, columns]
-
-    def inverse(self) -> PermuteInputColumns:
-        """Put them back."""
-        back = [0] * len(self.order)
-        for new, old in enumerate(self.order):
-            back[old] = new
-        return PermuteInputColumns(self.names, tuple(back), start=self.start)
-
-
-@dataclass(frozen=True, repr=False)
-class MoveInputColumns(Operation):
-    """Take input columns out and insert them elsewhere, one after another.
-
-    What the surgery script of neural-lam #48 does: each move takes the column
-    out and inserts it so that it stands at the target index, and the next one
-    finds the columns as that has left them.
-
-    Attributes
-    ----------
-    moves : mapping of str to (mapping of int to int, or pairs)
-        Per pattern of whole tensors the moves ``{old: new}``, in order. As
-        pairs where a column index comes twice.
-
-    Raises
-    ------
-    CompatError
-        A pattern matches nothing, two match the same tensor, or a column
-        isn't there.
-
-    Examples
-    --------
-    >>> MoveInputColumns({"grid_prev_embedder.0.weight": {49: 34}})
-    MoveInputColumns({'grid_prev_embedder.0.weight': {49: 34}})
-    """
-
-    moves: Mapping[str, Moves]
-
-    def __post_init__(self) -> None:
-        for pattern in self.moves:
-            match(pattern, "")
-
-    def apply(self, run: SavedRun) -> SavedRun:
-        """Move the columns of weights and moments."""
-        by_name: dict[str, str] = {}
-        for pattern in self.moves:
-            found = full_matches(pattern, run)
-            if not found:
-                raise nothing_matched(self, run, pattern)
-            for name in found:
-                if name in by_name:
-                    raise self.refuse(
-                        f"Two patterns match {name!r}.",
-                        "Write its moves under one of them.",
-                        patterns=f"{by_name[name]}, {pattern}",
-                    )
-                by_name[name] = pattern
-
-        def image(name: str, tensor: Tensor, power: int) -> Tensor:
-            width = width_of(self, name, tensor)
-            order = self._order(name, width, self.moves[by_name[name]])
-            return tensor[:, order]
-
-        return with_images(run, list(by_name), image)
-
-    def _order(self, name: str, width: int, moves: Moves) -> list[int]:
-        order = list(range(width))
-        for old, new in _pairs(moves):
-            if not (0 <= old < width and 0 <= new < width):
-                raise self.refuse(
-                    f"{name!r} has {width} columns.",
-                    "Correct the columns.",
-                    move=f"{old} to {new}",
-                )
-            order.insert(new, order.pop(old))
-        return order
-
-    def inverse(self) -> MoveInputColumns:
-        """Move back, the last move first."""
-        return MoveInputColumns(
-            {
-                pattern: tuple((new, old) for old, new in reversed(pairs))
-                for pattern, pairs in (
-                    (pattern, list(_pairs(moves)))
-                    for pattern, moves in self.moves.items()
-                )
-            }
-        )
-
-
-def _pairs(moves: Moves) -> Iterable[tuple[int, int]]:
-    return moves.items() if isinstance(moves, Mapping) else moves
 
 
 @dataclass(frozen=True, repr=False)
@@ -236,16 +127,16 @@ class RepeatInputColumn(OnTensors):
     names : str
         Pattern of whole tensors.
     column : int
-        The old column; negative counts from the end.
+        Negative counts from the end.
     times : int
-        Number of columns in its place.
+        How often the input comes from now on.
     keep : int
-        Which of them keeps the weight.
+        Which of the new columns takes the old one; the first by default.
 
     Raises
     ------
     CompatError
-        Nothing matches, or a weight is no matrix or lacks the column.
+        Nothing matches, or a weight is not a matrix or lacks the column.
     """
 
     column: int
@@ -253,16 +144,16 @@ class RepeatInputColumn(OnTensors):
     keep: int = 0
 
     def __post_init__(self) -> None:
-        match(self.names, "")
+        super().__post_init__()
         if not 0 <= self.keep < self.times:
             raise ValueError(
-                f"keep is one of {self.times} columns: {self.keep}"
+                f"keep must be one of {self.times} columns: {self.keep}"
             )
 
     def image(self, name: str, tensor: Tensor, power: int) -> Tensor:
         """Repeat the column; a weight with zeros, a moment as it is."""
         width = width_of(self, name, tensor)
-        column = block(self, name, width, self.column, 1)
+        column = first_column(self, name, width, self.column, 1)
         left, right = list(range(column)), list(range(column + 1, width))
         repeated = tensor[:, [*left, *[column] * self.times, *right]]
         if power == 0:
@@ -270,3 +161,88 @@ class RepeatInputColumn(OnTensors):
                 if index != self.keep:
                     repeated[:, column + index] = 0
         return repeated
+
+
+@dataclass(frozen=True, repr=False)
+class AddInputColumns(OnTensors):
+    """Make room for new inputs, with weights of zero.
+
+    Attributes
+    ----------
+    names : str
+        Pattern of whole tensors.
+    columns : tuple of int
+        Where the new columns are afterwards, ascending. Their moments are
+        zero: they never had a gradient.
+
+    Raises
+    ------
+    CompatError
+        Nothing matches, or a weight is not a matrix or has too few columns.
+    """
+
+    columns: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if list(self.columns) != sorted(set(self.columns)) or (
+            self.columns and self.columns[0] < 0
+        ):
+            raise ValueError(f"The columns must ascend: {self.columns}")
+
+    def image(self, name: str, tensor: Tensor, power: int) -> Tensor:
+        """Put zeros there."""
+        width = width_of(self, name, tensor) + len(self.columns)
+        if self.columns and self.columns[-1] >= width:
+            raise self.refuse(
+                f"{name!r} would have {width} columns.",
+                "Correct the columns.",
+            )
+        kept = [i for i in range(width) if i not in set(self.columns)]
+        wider = tensor.new_zeros((tensor.shape[0], width))
+        wider[:, kept] = tensor
+        return wider
+
+
+@dataclass(frozen=True, repr=False)
+class ByWidth(Operation):
+    """Operations for each number of input columns that a weight can have.
+
+    The number depends on the variables of a dataset, or on the hidden
+    dimension. A run with a number that is not listed is refused.
+
+    Attributes
+    ----------
+    names : str
+        Pattern of weights (out, in), all of one width.
+    operations : mapping of int to tuple of Operation
+        What to apply, by the width.
+
+    Raises
+    ------
+    CompatError
+        Nothing matches, or the width is not listed.
+    """
+
+    names: str
+    operations: Mapping[int, tuple[Operation, ...]]
+
+    def apply(self, run: SavedRun) -> SavedRun:
+        """Apply those of the run's own width."""
+        found = full_matches(self.names, run)
+        if not found:
+            raise self.unmatched(run, self.names)
+        widths = {width_of(self, n, run.state_dict[n]) for n in found}
+        if not widths <= {*self.operations} or len(widths) > 1:
+            raise self.refuse(
+                f"No operations are listed for the width of {self.names!r} in "
+                "this run.",
+                "Find out what each of its columns is, and add operations for "
+                "their number.",
+                expected=f"{', '.join(map(str, self.operations))} columns",
+                found=f"{', '.join(map(str, sorted(widths)))} columns",
+            )
+        [width] = widths
+        for operation in self.operations[width]:
+            run = operation.apply(run)
+        return run

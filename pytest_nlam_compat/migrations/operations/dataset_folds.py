@@ -4,31 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from pytest_nlam_compat.migrations.operations.base import (
-    Operation,
-    nothing_matched,
-)
+from pytest_nlam_compat.migrations.operations.base import Operation
 from pytest_nlam_compat.migrations.operations.folds import Affine, fold_inputs
 from pytest_nlam_compat.migrations.operations.segments import match
-from pytest_nlam_compat.migrations.operations.statistics import (
-    SCALINGS,
-    array,
-    largest_coordinate,
-    span,
-    static_units,
-    statistics_of,
-)
 from pytest_nlam_compat.migrations.operations.tensors import (
     OnTensors,
     times,
     with_images,
 )
-from pytest_nlam_compat.migrations.saved_run import SavedRun
+from pytest_nlam_compat.migrations.saved_run import SavedRun, Statistics
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+SCALINGS = ("raw", "standardised", "min-max", "largest-coordinate")
+_ORIGINAL = "Pass the dataset that the run was trained on."
 
 
 @dataclass(frozen=True, repr=False)
@@ -55,6 +47,8 @@ class FoldStaticFeatures(Operation):
         lacks weight, bias or columns.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("statistics",)
+
     layer: str
     old: str | Mapping[str, str]
     new: str
@@ -67,16 +61,16 @@ class FoldStaticFeatures(Operation):
 
     def apply(self, run: SavedRun) -> SavedRun:
         """Fold into weight, bias and moments."""
-        names = statistics_of(self, run).static_names
+        names = _statistics(self, run).static_names
         scale, shift = [], []
         for name in names:
-            old = static_units(self, run, name, self._old(name))
-            new = static_units(self, run, name, self.new)
+            old = _units(self, run, name, self._old(name))
+            new = _units(self, run, name, self.new)
             if old.size == 0:
                 raise self.refuse(
                     f"The static feature {name!r} is constant, and its old "
                     "scaling divides by its spread.",
-                    "Give the dataset that the run was trained on.",
+                    _ORIGINAL,
                 )
             scale.append(new.size / old.size)
             shift.append((new.zero - old.zero) / old.size)
@@ -88,8 +82,8 @@ class FoldStaticFeatures(Operation):
             return self.old
         if name not in self.old:
             raise self.refuse(
-                f"It isn't said how the static feature {name!r} was scaled.",
-                "Give the dataset that the run was trained on.",
+                f"The old scaling of the static feature {name!r} is unknown.",
+                _ORIGINAL,
             )
         return self.old[name]
 
@@ -117,13 +111,15 @@ class FoldDifferenceStatistics(Operation):
         outputs than the state has variables.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("statistics",)
+
     mlp: str
 
     def apply(self, run: SavedRun) -> SavedRun:
         """Fold into weight, bias and moments."""
-        std = array(self, run, "state_std")
-        mean = array(self, run, "state_diff_mean")
-        spread = array(self, run, "state_diff_std")
+        std = _array(self, run, "state_std")
+        mean = _array(self, run, "state_diff_mean")
+        spread = _array(self, run, "state_diff_std")
         shift = (mean * std - mean) / spread
         weight, bias = self._last_linear(run)
         outputs = run.state_dict[weight].shape[0]
@@ -131,7 +127,7 @@ class FoldDifferenceStatistics(Operation):
             raise self.refuse(
                 f"{weight!r} has {outputs} outputs, and the state "
                 f"{len(std)} variables.",
-                "Give the dataset that the run was trained on.",
+                _ORIGINAL,
             )
 
         def image(name: str, tensor: Tensor, power: int) -> Tensor:
@@ -153,7 +149,7 @@ class FoldDifferenceStatistics(Operation):
             and found.captured[0].isdigit()
         ]
         if not numbers:
-            raise nothing_matched(self, run, f"{self.mlp}.*.weight")
+            raise self.unmatched(run, f"{self.mlp}.*.weight")
         last = f"{self.mlp}.{max(numbers)}"
         return f"{last}.weight", f"{last}.bias"
 
@@ -168,7 +164,7 @@ class FoldMeshPositions(OnTensors):
     Attributes
     ----------
     names : str
-        Pattern of the weights (h, 2) that take the positions.
+        Pattern of the weights (h, 2) that multiply the positions.
 
     Raises
     ------
@@ -176,11 +172,97 @@ class FoldMeshPositions(OnTensors):
         Nothing matches, or statistics are missing.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("statistics",)
+
     def apply(self, run: SavedRun) -> SavedRun:
         """Scale the weights and their moments."""
-        factor = span(self, run) / largest_coordinate(self, run)
+        x_min, x_max, y_min, y_max = _extent(self, run)
+        longer_side = max(x_max - x_min, y_max - y_min)
+        factor = longer_side / _largest_coordinate(self, run)
 
         def image(name: str, tensor: Tensor, power: int) -> Tensor:
             return times(tensor, factor if power == 0 else factor**-power)
 
         return with_images(run, self.matched(run), image)
+
+
+@dataclass(frozen=True)
+class _Units:
+    """How a feature was scaled: raw = size * value + zero."""
+
+    size: float
+    zero: float
+
+
+def _units(
+    operation: Operation, run: SavedRun, name: str, scaling: str
+) -> _Units:
+    """Get the units of a static feature under one of `SCALINGS`."""
+
+    def of(array_name: str) -> float:
+        return _static_feature(operation, run, name, array_name)
+
+    if scaling == "raw":
+        return _Units(1.0, 0.0)
+    if scaling == "standardised":
+        return _Units(of("static_std"), of("static_mean"))
+    if scaling == "min-max":
+        low, high = of("static_min"), of("static_max")
+        return _Units(high - low, low)
+    return _Units(_largest_coordinate(operation, run), 0.0)
+
+
+def _statistics(operation: Operation, run: SavedRun) -> Statistics:
+    if run.statistics is None:
+        raise operation.refuse(
+            "The saved run comes without the statistics of its dataset.",
+            _ORIGINAL,
+        )
+    return run.statistics
+
+
+def _array(operation: Operation, run: SavedRun, name: str) -> Tensor:
+    """Get one array of the statistics, float64."""
+    import torch
+
+    arrays = _statistics(operation, run).arrays
+    if name not in arrays:
+        raise operation.refuse(
+            f"The statistics of the dataset lack {name!r}.",
+            _ORIGINAL,
+            found=", ".join(arrays) or "none",
+        )
+    return torch.as_tensor(arrays[name], dtype=torch.float64)
+
+
+def _static_feature(
+    operation: Operation, run: SavedRun, name: str, array_name: str
+) -> float:
+    names = _statistics(operation, run).static_names
+    if name not in names:
+        raise operation.refuse(
+            f"The dataset has no static feature {name!r}.",
+            _ORIGINAL,
+            found=", ".join(names) or "none",
+        )
+    return float(_array(operation, run, array_name)[names.index(name)])
+
+
+def _extent(operation: Operation, run: SavedRun) -> tuple[float, ...]:
+    """Get x_min, x_max, y_min and y_max of the grid's coordinates.
+
+    From the static features ``x`` and ``y`` if the statistics have no extent.
+    """
+    if "extent" in _statistics(operation, run).arrays:
+        limits = _array(operation, run, "extent")
+        return tuple(float(limits[index]) for index in range(4))
+    return tuple(
+        _static_feature(operation, run, name, array_name)
+        for name in ("x", "y")
+        for array_name in ("static_min", "static_max")
+    )
+
+
+def _largest_coordinate(operation: Operation, run: SavedRun) -> float:
+    """Get the largest absolute coordinate, by which v0.1 to 0.6 divided."""
+    return max(abs(limit) for limit in _extent(operation, run))

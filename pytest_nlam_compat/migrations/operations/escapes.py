@@ -1,4 +1,4 @@
-"""Where there is no operation for it: a break, or a function."""
+"""Where no operation fits: a break, or a function."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pytest_nlam_compat.migrations.values import values
 
 @dataclass(frozen=True, repr=False)
 class HardBreak(Operation):
-    """Nothing carries a run across: say why, and what to do.
+    """Refuse a run that can't be migrated.
 
     Attributes
     ----------
@@ -21,34 +21,39 @@ class HardBreak(Operation):
         One sentence.
     remedy : str
         What the owner of the run can do.
+
+    Raises
+    ------
+    CompatError
+        Always.
     """
 
     why: str
     remedy: str
 
     def apply(self, run: SavedRun) -> SavedRun:
-        """Refuse.
-
-        Raises
-        ------
-        CompatError
-            Always.
-        """
+        """Refuse the run."""
         raise self.refuse(self.why, self.remedy)
 
 
 @dataclass(frozen=True, repr=False)
 class CallFunction(Operation):
-    """Call a function on the saved run, where no operation says it.
+    """Call a function on the saved run, where no operation does it.
 
-    The function owes what operations give: a new run, the moments along with
-    the weights, and an error where it finds nothing to do.
+    The function has the duties of an operation: it returns a new run,
+    converts the moments along with the weights, and raises if it finds
+    nothing to do.
 
     Attributes
     ----------
     function : callable
-        Takes a `SavedRun` and gives a new one. Defined at the top level of a
-        module, so that its name says which one it is.
+        Maps a `SavedRun`, whose tensors are loaded, to a new one. Defined at
+        the top level of a module, so that its name identifies it.
+
+    Raises
+    ------
+    CompatError
+        The function raises, or returns something else.
     """
 
     function: Callable[[SavedRun], SavedRun]
@@ -61,32 +66,26 @@ class CallFunction(Operation):
             )
 
     def apply(self, run: SavedRun) -> SavedRun:
-        """Call the function.
-
-        Raises
-        ------
-        CompatError
-            What it raises, or it gives no saved run.
-        """
+        """Call the function."""
         try:
             new: object = self.function(run.map_tensors(values))
         except CompatError:
             raise
-        # Not ours to foresee: somebody's function can raise anything.
+        # Somebody else's function can raise anything.
         except Exception as cause:
             raise self.refuse(
                 "The function of a migration failed.",
-                "Mend it.",
+                "Fix the error above.",
                 cause=f"{type(cause).__name__}: {cause}",
             ) from cause
         if not isinstance(new, SavedRun):
             raise self.refuse(
-                "The function of a migration gave no saved run.",
-                "Return a new one, dataclasses.replace(run, ...).",
+                "The function of a migration returned no saved run.",
+                "Return a new one: dataclasses.replace(run, ...).",
                 found=type(new).__name__,
             )
         return new
 
     def python(self) -> str:
-        """Give the expression, with the function by its name."""
+        """Return the expression, with the function by its name."""
         return f"CallFunction({self.function.__qualname__})"

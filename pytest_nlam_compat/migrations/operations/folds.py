@@ -1,15 +1,15 @@
-"""Folding a change of units of inputs or outputs into a Linear.
+"""Folding a change of units of inputs into a Linear.
 
 Let an old input be x = a x' + c of the new one. Then
 
     W x + b = (W a) x' + (b + W c),
 
-so W' = W a and b' = b + W c say the same. The gradients are
+so W' = W a and b' = b + W c give the same outputs. The gradients are
 
     dL/dW' = (dL/dW - dL/db c) / a,    dL/db' = dL/db,
 
 linear, so ``exp_avg`` has an exact image. ``exp_avg_sq`` of the weight has
-one where c = 0 only: the mean of a product of gradients is nowhere stored.
+one where c = 0 only: the mean of a product of gradients is stored nowhere.
 Elsewhere it is reset to the most that it can have been,
 
     E[(g - h c)^2] <= (sqrt(E[g^2]) + |c| sqrt(E[h^2]))^2,
@@ -25,15 +25,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_nlam_compat.migrations.operations.base import (
+    WITHOUT_OPTIMIZER,
     Operation,
-    nothing_matched,
 )
-from pytest_nlam_compat.migrations.operations.columns import block, width_of
-from pytest_nlam_compat.migrations.operations.tensors import (
-    POWERS,
-    times,
-    with_images,
+from pytest_nlam_compat.migrations.operations.columns import (
+    first_column,
+    width_of,
 )
+from pytest_nlam_compat.migrations.operations.tensors import POWERS, times
 from pytest_nlam_compat.migrations.saved_run import Optimizer, SavedRun
 from pytest_nlam_compat.migrations.values import values
 
@@ -53,146 +52,6 @@ class Affine:
 
     scale: tuple[float, ...]
     shift: tuple[float, ...]
-
-
-def fold_inputs(
-    operation: Operation, run: SavedRun, layer: str, start: int, units: Affine
-) -> SavedRun:
-    """Fold a change of units of some inputs into a Linear.
-
-    Parameters
-    ----------
-    operation : Operation
-        For errors.
-    run : SavedRun
-    layer : str
-        Name of the Linear, without ``.weight``.
-    start : int
-        First of the columns; negative counts from the end.
-    units : Affine
-
-    Returns
-    -------
-    SavedRun
-
-    Raises
-    ------
-    CompatError
-        The layer lacks weight, bias or columns, or one has moments without
-        the other.
-    """
-    weight, bias = f"{layer}.weight", f"{layer}.bias"
-    for name in (weight, bias):
-        if name not in run.state_dict:
-            raise nothing_matched(operation, run, name)
-    width = width_of(operation, weight, run.state_dict[weight])
-    first = block(operation, weight, width, start, len(units.scale))
-    columns = slice(first, first + len(units.scale))
-    old = values(run.state_dict[weight]).double()[:, columns]
-
-    def image(name: str, tensor: Tensor, power: int) -> Tensor:
-        if name == bias:
-            added = old @ _float64(units.shift)
-            return (tensor.double() + added).to(tensor.dtype)
-        folded = tensor.clone()
-        scale = _float64(units.scale)
-        folded[:, columns] = times(tensor[:, columns], scale)
-        return folded
-
-    optimizers = [
-        _fold_moments(operation, optimizer, weight, bias, columns, units)
-        for optimizer in run.optimizers
-    ]
-    # The moments are done apart, since each needs both layers' gradients.
-    folded = with_images(replace(run, optimizers=[]), [weight, bias], image)
-    return replace(folded, optimizers=optimizers)
-
-
-def _fold_moments(
-    operation: Operation,
-    optimizer: Optimizer,
-    weight: str,
-    bias: str,
-    columns: slice,
-    units: Affine,
-) -> Optimizer:
-    moments = optimizer.moments
-    if (weight in moments) != (bias in moments):
-        raise operation.refuse(
-            "The optimizer has moments for only one of weight and bias.",
-            "Migrate without its state: nlam-compat upgrade --drop-optimizer.",
-            weight=weight,
-            bias=bias,
-        )
-    if weight not in moments:
-        return optimizer
-    reset = dict(optimizer.reset)
-    folded: dict[str, Tensor] = dict(moments[weight])
-    for kind in moments[weight].keys() & POWERS:
-        moment = values(moments[weight][kind])
-        image, lost = _fold_moment(
-            moment.double()[:, columns],
-            values(moments[bias][kind]).double(),
-            units,
-            POWERS[kind],
-        )
-        new = moment.clone()
-        new[:, columns] = image.to(moment.dtype)
-        folded[kind] = new
-        if lost:
-            reset[f"{weight}.{kind}"] = (
-                f"columns {', '.join(str(columns.start + i) for i in lost)}: "
-                "no exact image under an offset of the input, set to its "
-                "upper bound"
-            )
-    return replace(optimizer, moments={**moments, weight: folded}, reset=reset)
-
-
-def _fold_moment(
-    of_weight: Tensor, of_bias: Tensor, units: Affine, power: int
-) -> tuple[Tensor, list[int]]:
-    """Give the image of a moment of the columns, and which were reset.
-
-    Parameters
-    ----------
-    of_weight : Tensor
-        (h, columns), float64.
-    of_bias : Tensor
-        (h,), float64.
-    units : Affine
-    power : int
-        1 for the mean of the gradient, 2 for that of its square.
-
-    Returns
-    -------
-    image : Tensor
-        (h, columns).
-    reset : list of int
-        Columns of the block without an exact image.
-    """
-    # A new input of scale 0 is constant at 0, and so are its gradients.
-    factors = [0.0 if a == 0 else a**-power for a in units.scale]
-    shift = _float64(units.shift)
-    if power == 1:
-        image = of_weight - of_bias[:, None] * shift
-        reset = []
-    else:
-        offset = of_bias.sqrt()[:, None] * shift.abs()
-        image = (of_weight.sqrt() + offset) ** 2
-        reset = [
-            column
-            for column, (a, c) in enumerate(
-                zip(units.scale, units.shift, strict=True)
-            )
-            if a != 0 and c != 0
-        ]
-    return image * _float64(factors), reset
-
-
-def _float64(numbers: Iterable[float]) -> Tensor:
-    import torch
-
-    return torch.tensor(list(numbers), dtype=torch.float64)
 
 
 @dataclass(frozen=True, repr=False)
@@ -227,3 +86,127 @@ class FoldInputs(Operation):
         """Fold into weight, bias and moments."""
         units = Affine(self.scale, self.shift)
         return fold_inputs(self, run, self.layer, self.start, units)
+
+
+def fold_inputs(
+    operation: Operation, run: SavedRun, layer: str, start: int, units: Affine
+) -> SavedRun:
+    """Fold a change of units of some inputs into a Linear.
+
+    Parameters
+    ----------
+    operation : Operation
+        For errors.
+    run : SavedRun
+    layer : str
+        Name of the Linear, without ``.weight``.
+    start : int
+        First of the columns; negative counts from the end.
+    units : Affine
+
+    Returns
+    -------
+    SavedRun
+
+    Raises
+    ------
+    CompatError
+        The layer lacks weight, bias or columns, or one has moments without
+        the other.
+    """
+    weight, bias = f"{layer}.weight", f"{layer}.bias"
+    for name in (weight, bias):
+        if name not in run.state_dict:
+            raise operation.unmatched(run, name)
+    old, added_to = (values(run.state_dict[name]) for name in (weight, bias))
+    length = len(units.scale)
+    width = width_of(operation, weight, old)
+    first = first_column(operation, weight, width, start, length)
+    columns = slice(first, first + length)
+    folded = old.clone()
+    folded[:, columns] = times(old[:, columns], _float64(units.scale))
+    added = old.double()[:, columns] @ _float64(units.shift)
+    new = {
+        weight: folded,
+        bias: (added_to.double() + added).to(added_to.dtype),
+    }
+    return replace(
+        run,
+        state_dict={**run.state_dict, **new},
+        optimizers=[
+            _fold_moments(operation, optimizer, weight, bias, columns, units)
+            for optimizer in run.optimizers
+        ],
+    )
+
+
+def _fold_moments(
+    operation: Operation,
+    optimizer: Optimizer,
+    weight: str,
+    bias: str,
+    columns: slice,
+    units: Affine,
+) -> Optimizer:
+    moments = optimizer.moments
+    if (weight in moments) != (bias in moments):
+        raise operation.refuse(
+            "The optimizer has moments for only one of weight and bias.",
+            WITHOUT_OPTIMIZER,
+            weight=weight,
+            bias=bias,
+        )
+    if weight not in moments:
+        return optimizer
+    reset = dict(optimizer.reset)
+    folded = dict(moments[weight])
+    for kind in folded.keys() & POWERS:
+        moment = values(folded[kind])
+        image, lost = _fold_moment(
+            moment.double()[:, columns],
+            values(moments[bias][kind]).double(),
+            units,
+            POWERS[kind],
+        )
+        folded[kind] = moment.clone()
+        folded[kind][:, columns] = image.to(moment.dtype)
+        if lost:
+            reset[f"{weight}.{kind}"] = (
+                f"columns {', '.join(str(columns.start + i) for i in lost)}: "
+                "no exact image under an offset of the input, set to its "
+                "upper bound"
+            )
+    return replace(optimizer, moments={**moments, weight: folded}, reset=reset)
+
+
+def _fold_moment(
+    of_weight: Tensor, of_bias: Tensor, units: Affine, power: int
+) -> tuple[Tensor, list[int]]:
+    """Return the image (h, columns) of a moment, and which columns were reset.
+
+    The moments are float64, (h, columns) of the weight and (h,) of the bias;
+    `power` is 1 for the mean of the gradient, 2 for that of its square.
+    """
+    # A new input of scale 0 is constant at 0, and so are its gradients.
+    factors = [0.0 if a == 0 else a**-power for a in units.scale]
+    shift = _float64(units.shift)
+    if power == 1:
+        image = of_weight - of_bias[:, None] * shift
+        reset = []
+    else:
+        offset = of_bias.sqrt()[:, None] * shift.abs()
+        image = (of_weight.sqrt() + offset) ** 2
+        reset = [
+            column
+            for column, (a, c) in enumerate(
+                zip(units.scale, units.shift, strict=True)
+            )
+            if a != 0 and c != 0
+        ]
+    return image * _float64(factors), reset
+
+
+def _float64(numbers: Iterable[float]) -> Tensor:
+    import torch
+
+    return torch.tensor(list(numbers), dtype=torch.float64)

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
 
 from pytest_nlam_compat.migrations.operations.base import NotOnWeights
-from pytest_nlam_compat.migrations.operations.numbering import (
-    LEGACY,
-    content,
-    mesh_nodes,
-    tensor_of,
-    with_graph,
-)
-from pytest_nlam_compat.migrations.saved_run import SavedRun
+from pytest_nlam_compat.migrations.saved_run import GraphTensor, SavedRun
+from pytest_nlam_compat.migrations.values import values
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+LEGACY = "legacy"
 ORDERS = ("x-major", "y-major")
+_ORIGINAL = "Pass the graph directory that the run was trained with."
 
 
 @dataclass(frozen=True, repr=False)
@@ -32,56 +28,23 @@ class OnGraphFile(NotOnWeights):
         File without ``.pt``: ``"g2m_edge_index"``.
     """
 
+    needs: ClassVar[tuple[str, ...]] = ("graph",)
+
     stem: str
 
     def image(self, tensor: Tensor) -> Tensor:
-        """Give what takes the place of a tensor, left as it is."""
+        """Return what takes the place of a tensor, which is not changed."""
         raise NotImplementedError
 
     def apply(self, run: SavedRun) -> SavedRun:
-        """Exchange the tensor, or those of all levels."""
-        found = content(self, run, self.stem)
+        """Replace the tensor, or those of all levels."""
+        found = _content(self, run, self.stem)
         new = (
-            [self.image(tensor) for tensor in found]
+            [self.image(values(tensor)) for tensor in found]
             if isinstance(found, list)
-            else self.image(found)
+            else self.image(values(found))
         )
-        return with_graph(run, **{self.stem: new})
-
-
-@dataclass(frozen=True, repr=False)
-class ScaleGraphFeatures(OnGraphFile):
-    """Multiply columns of a file of features by a number; -1 flips a sign.
-
-    Attributes
-    ----------
-    stem : str
-        ``"mesh_up_features"``.
-    factor : float
-    columns : tuple of int, optional
-        All by default. Edge features are length and vector difference.
-
-    Raises
-    ------
-    CompatError
-        No such file, or it lacks a column.
-    """
-
-    factor: float
-    columns: tuple[int, ...] | None = None
-
-    def image(self, tensor: Tensor) -> Tensor:
-        """Multiply."""
-        if self.columns is None:
-            return tensor * self.factor
-        if any(not 0 <= c < tensor.shape[1] for c in self.columns):
-            raise self.refuse(
-                f"{self.stem}.pt has {tensor.shape[1]} columns.",
-                "Correct the columns.",
-            )
-        scaled = tensor.clone()
-        scaled[:, list(self.columns)] *= self.factor
-        return scaled
+        return _with_graph(run, **{self.stem: new})
 
 
 @dataclass(frozen=True, repr=False)
@@ -117,10 +80,6 @@ class ShiftNodes(OnGraphFile):
             )
         return shifted
 
-    def inverse(self) -> ShiftNodes:
-        """Subtract it again."""
-        return ShiftNodes(self.stem, self.row, -self.by)
-
 
 @dataclass(frozen=True, repr=False)
 class ReverseEdges(OnGraphFile):
@@ -141,10 +100,6 @@ class ReverseEdges(OnGraphFile):
         """Swap the rows (2, M)."""
         return tensor.flip(0)
 
-    def inverse(self) -> ReverseEdges:
-        """Reverse them again."""
-        return self
-
 
 @dataclass(frozen=True, repr=False)
 class RelabelGrid(NotOnWeights):
@@ -159,9 +114,11 @@ class RelabelGrid(NotOnWeights):
     Raises
     ------
     CompatError
-        The run comes without graph or grid shape, or with ids that aren't on
-        the grid.
+        The run comes without graph or grid shape, or an id is not on the
+        grid.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("graph", "grid_shape")
 
     old: str
     new: str
@@ -175,37 +132,86 @@ class RelabelGrid(NotOnWeights):
         if run.grid_shape is None:
             raise self.refuse(
                 "The saved run comes without the shape of its grid.",
-                "Give the dataset that it was trained on.",
+                "Pass the dataset that it was trained on.",
             )
         slow, fast = run.grid_shape
         if self.old == "y-major":
             slow, fast = fast, slow
         # In a legacy directory the mesh nodes of all levels come first.
-        first = mesh_nodes(self, run) if run.graph_format == LEGACY else 0
+        first = _mesh_nodes(self, run) if run.graph_format == LEGACY else 0
 
         def relabel(ids: Tensor) -> Tensor:
             local = ids - first
             if int(local.min()) < 0 or int(local.max()) >= slow * fast:
                 raise self.refuse(
                     f"The graph has nodes off the grid of {slow * fast}.",
-                    "Give the dataset and the graph of the same run.",
+                    "Pass the dataset and the graph of the same run.",
                     ids=f"{int(local.min())} to {int(local.max())}",
                 )
             return local % fast * slow + local // fast + first
 
-        return with_graph(
+        return _with_graph(
             run,
             g2m_edge_index=_on_row(
-                tensor_of(self, run, "g2m_edge_index"), 0, relabel
+                _edge_index(self, run, "g2m_edge_index"), 0, relabel
             ),
             m2g_edge_index=_on_row(
-                tensor_of(self, run, "m2g_edge_index"), 1, relabel
+                _edge_index(self, run, "m2g_edge_index"), 1, relabel
             ),
         )
 
-    def inverse(self) -> RelabelGrid:
-        """Renumber back."""
-        return RelabelGrid(self.new, self.old)
+
+@dataclass(frozen=True, repr=False)
+class NumberFromMinimum(NotOnWeights):
+    """Number the nodes of g2m and m2g as ``InteractionNet`` did up to 0.5.
+
+    That class subtracted from each row of its edge index the smallest id in
+    the row (0.5.0, interaction_net.py:56), so that the first node *with an
+    edge* became node 0 of its side. 0.6 counts nodes instead
+    (utils.py: ``zero_index_g2m``). This writes ids into the files which the
+    newer loaders turn into the numbers of the old ones:
+
+    - senders of g2m shift where grid node 0 has no g2m edge, which is the
+      common case on square domains;
+    - senders of m2g would shift where mesh node 0 has no m2g edge. Graphs of
+      neural-lam's own ``create_graph`` always give it one, from the grid's
+      corner; other writers of graphs need not;
+    - receivers never shift in a run that could be run: the old class took the
+      largest id left for the number of receivers, and concatenated that many
+      rows with as many as there are nodes;
+    - files that number grid nodes first, or each side from 0, mean the same
+      to the old class and not to the new loaders. They come out mesh first.
+
+    m2m, up and down edges need nothing: 0.6 and 0.7 still subtract the
+    minimum there for a legacy directory, and in a graph of the newer format
+    the creating code has numbered them from 0.
+
+    Raises
+    ------
+    CompatError
+        The run comes without its graph.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("graph",)
+
+    def apply(self, run: SavedRun) -> SavedRun:
+        """Renumber ``g2m_edge_index`` and ``m2g_edge_index``, (2, M) each."""
+        g2m = _from_minimum(_edge_index(self, run, "g2m_edge_index"))
+        m2g = _from_minimum(_edge_index(self, run, "m2g_edge_index"))
+        if run.graph_format == LEGACY:
+            # In a legacy directory the mesh nodes of all levels come first.
+            first = _mesh_nodes(self, run)
+            g2m[0] += first
+            m2g[1] += first
+        return _with_graph(run, g2m_edge_index=g2m, m2g_edge_index=m2g)
+
+
+def _from_minimum(edge_index: Tensor) -> Tensor:
+    """Subtract from each row its minimum; a new tensor (2, M)."""
+    local = edge_index.clone()
+    for row in (0, 1):
+        local[row] -= edge_index[row].min()
+    return local
 
 
 def _on_row(
@@ -214,3 +220,37 @@ def _on_row(
     changed = edge_index.clone()
     changed[row] = function(edge_index[row])
     return changed
+
+
+def _mesh_nodes(operation: NotOnWeights, run: SavedRun) -> int:
+    """Count the mesh nodes of all levels."""
+    levels = _content(operation, run, "mesh_features")
+    if not isinstance(levels, list):
+        raise operation.refuse(
+            "mesh_features.pt holds one tensor instead of a list by level.",
+            _ORIGINAL,
+        )
+    return sum(level.shape[0] for level in levels)
+
+
+def _edge_index(operation: NotOnWeights, run: SavedRun, stem: str) -> Tensor:
+    found = _content(operation, run, stem)
+    if isinstance(found, list):
+        raise operation.refuse(
+            f"{stem}.pt holds a list of tensors instead of one.", _ORIGINAL
+        )
+    return values(found)
+
+
+def _content(operation: NotOnWeights, run: SavedRun, stem: str) -> GraphTensor:
+    if stem not in run.graph:
+        raise operation.refuse(
+            f"The saved run comes without {stem}.pt of its graph.",
+            _ORIGINAL,
+            found=", ".join(run.graph) or "no graph files",
+        )
+    return run.graph[stem]
+
+
+def _with_graph(run: SavedRun, **contents: GraphTensor) -> SavedRun:
+    return replace(run, graph={**run.graph, **contents})

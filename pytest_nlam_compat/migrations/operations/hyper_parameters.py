@@ -1,8 +1,4 @@
-"""Operations on the hyper-parameters.
-
-A path names a value through dicts and stand-ins alike: ``args.hidden_dim``,
-``config.training.output_clamping``.
-"""
+"""Operations on the hyper-parameters, by paths such as ``args.hidden_dim``."""
 
 from __future__ import annotations
 
@@ -12,7 +8,7 @@ from typing import Any
 
 from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, InertObject
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.migrations.operations.base import NotOnWeights
+from pytest_nlam_compat.migrations.operations.base import OnHyperParameters
 from pytest_nlam_compat.migrations.operations.trees import (
     attributes,
     find,
@@ -24,7 +20,7 @@ from pytest_nlam_compat.migrations.saved_run import SavedRun
 
 
 @dataclass(frozen=True, repr=False)
-class UnwrapClass(NotOnWeights):
+class UnwrapClass(OnHyperParameters):
     """Replace every object of a class by the one argument it was built from.
 
     For a class that wraps a plain value, such as a ``str`` subclass, and is
@@ -54,7 +50,7 @@ class UnwrapClass(NotOnWeights):
             if len(value.args) != 1 or value.kwargs or value.state:
                 raise self.refuse(
                     f"An object of {self.name} holds more than one value.",
-                    "Write a step that says which one to keep.",
+                    "Write a migration that keeps one of them.",
                     found=value,
                 )
             found += 1
@@ -85,7 +81,7 @@ class New:
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self) -> InertObject:
-        """Give the stand-in of the object."""
+        """Return the stand-in of the object."""
         module, _, name = self.name.rpartition(".")
         state = {
             key: value.build() if isinstance(value, New) else value
@@ -95,22 +91,22 @@ class New:
 
 
 @dataclass(frozen=True, repr=False)
-class SetHyperParameter(NotOnWeights):
-    """Give a hyper-parameter a value.
+class SetHyperParameter(OnHyperParameters):
+    """Set a hyper-parameter.
 
     Attributes
     ----------
     path : str
-        ``"args.output_std"``; all but the last name must exist.
+        ``"args.output_std"``; everything but the last name must exist.
     value : object
         Plain data or `New`.
     replace : bool
-        Whether a value may be there already. Else that is an error.
+        Whether it may have a value already. By default that is an error.
 
     Raises
     ------
     CompatError
-        The place doesn't exist, or is taken.
+        The parent doesn't exist, or there is a value already.
     """
 
     path: str
@@ -124,7 +120,7 @@ class SetHyperParameter(NotOnWeights):
         if name in inside and not self.replace:
             raise self.refuse(
                 f"The hyper-parameter {self.path} has a value already.",
-                "Say replace=True, or correct the predicate of the migration.",
+                "Set replace=True, or correct the predicate of the migration.",
                 found=inside[name],
             )
         value = (
@@ -134,7 +130,7 @@ class SetHyperParameter(NotOnWeights):
 
 
 @dataclass(frozen=True, repr=False)
-class RenameHyperParameter(NotOnWeights):
+class RenameHyperParameter(OnHyperParameters):
     """Rename a hyper-parameter within the object that holds it.
 
     Attributes
@@ -161,7 +157,7 @@ class RenameHyperParameter(NotOnWeights):
             raise _absent(self, self.path, inside)
         if self.name in inside:
             raise self.refuse(
-                f"The name {self.name!r} is taken already.",
+                f"The name {self.name!r} is taken.",
                 "Drop or rename one of them first.",
                 found=inside[self.name],
             )
@@ -171,14 +167,9 @@ class RenameHyperParameter(NotOnWeights):
         }
         return _with(run, parent, renamed)
 
-    def inverse(self) -> RenameHyperParameter:
-        """Rename back; exact, since the old name is free afterwards."""
-        *parent, old = self.path.split(".")
-        return RenameHyperParameter(".".join([*parent, self.name]), old)
-
 
 @dataclass(frozen=True, repr=False)
-class DropHyperParameter(NotOnWeights):
+class DropHyperParameter(OnHyperParameters):
     """Drop a hyper-parameter.
 
     Attributes
@@ -205,15 +196,15 @@ class DropHyperParameter(NotOnWeights):
 
 
 @dataclass(frozen=True, repr=False)
-class MapHyperParameter(NotOnWeights):
-    """Exchange the value of a hyper-parameter by a table.
+class MapHyperParameter(OnHyperParameters):
+    """Replace the value of a hyper-parameter by a table.
 
     Attributes
     ----------
     path : str
         ``"args.loss"``.
     values : mapping
-        Old value to new value; one that isn't in it stays as it is.
+        Old value to new value. A value that isn't listed stays as it is.
 
     Raises
     ------
@@ -225,13 +216,13 @@ class MapHyperParameter(NotOnWeights):
     values: Mapping[Any, Any]
 
     def apply(self, run: SavedRun) -> SavedRun:
-        """Exchange the value."""
+        """Replace the value."""
         *parent, name = self.path.split(".")
         inside = _inside(self, run, parent)
         if name not in inside:
             raise _absent(self, self.path, inside)
         old = inside[name]
-        # A list is no key of a table and stays.
+        # A list can't be a key of the table.
         known = isinstance(old, (str, int, float, bool)) or old is None
         new = self.values.get(old, old) if known else old
         return _with(run, parent, {**inside, name: new})
@@ -243,12 +234,12 @@ def has_hyper_parameter(run: SavedRun, path: str) -> bool:
 
 
 def hyper_parameter(run: SavedRun, path: str) -> Any:
-    """Give the value of a hyper-parameter, None where it isn't there."""
+    """Return the value of a hyper-parameter, None if it isn't there."""
     return find(run.hyper_parameters, path.split("."))[1]
 
 
 def _inside(
-    operation: NotOnWeights, run: SavedRun, path: list[str]
+    operation: OnHyperParameters, run: SavedRun, path: list[str]
 ) -> dict[str, Any]:
     there, value = find(run.hyper_parameters, path)
     inside = attributes(value) if there else None
@@ -269,7 +260,7 @@ def _with(run: SavedRun, path: list[str], new: dict[str, Any]) -> SavedRun:
 
 
 def _absent(
-    operation: NotOnWeights, path: str, inside: Mapping[str, Any]
+    operation: OnHyperParameters, path: str, inside: Mapping[str, Any]
 ) -> CompatError:
     return operation.refuse(
         f"The saved run has no hyper-parameter {path!r}.",

@@ -1,4 +1,4 @@
-"""Operations on the names of parameters and buffers."""
+"""Operations on the names of parameters and buffers, and on their order."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from dataclasses import dataclass, replace
 
 from pytest_nlam_compat.migrations.operations.base import (
     Operation,
-    nothing_matched,
-    refuse_collisions,
-    refuse_merging,
+    replace_tensors,
     with_names,
 )
 from pytest_nlam_compat.migrations.operations.segments import (
+    check_pattern,
+    check_same_wildcards,
     covers,
     fill,
     match,
-    wildcards,
 )
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 
@@ -31,11 +30,11 @@ class Rename(Operation):
     new : str
         Has as many ``*`` as `old`; they are filled in order.
     alone : bool
-        Whether a tensor may leave its module while others stay there. Else
-        that is an error: a weight renamed without its bias is a slip.
+        Whether a tensor may leave its module while others stay there. By
+        default that is an error: a weight renamed without its bias is a slip.
     merge : bool
-        Whether `new` may name a module that holds something already. Else
-        that is an error: the rename could not be undone.
+        Whether `new` may name a module that holds something already. By
+        default that is an error.
 
     Raises
     ------
@@ -56,36 +55,32 @@ class Rename(Operation):
     merge: bool = False
 
     def __post_init__(self) -> None:
-        match(self.old, "")
-        match(self.new, "")
-        if wildcards(self.old) != wildcards(self.new):
-            raise ValueError(
-                "The old and the new pattern need the same number of "
-                f"wildcards: {self.old!r} and {self.new!r}"
-            )
+        check_same_wildcards(self.old, self.new)
 
     def apply(self, run: SavedRun) -> SavedRun:
         """Rename in state_dict, moments and positions."""
-        names: dict[str, str] = {}
+        names = {name: name for name in run.state_dict}
         whole: list[str] = []
         matched = False
         for name in run.state_dict:
             found = match(self.old, name)
-            names[name] = name if found is None else fill(self.new, found)
             if found is not None:
                 matched = True
+                names[name] = fill(self.new, found)
                 if not found.rest:
                     whole.append(name)
         if not matched:
-            raise nothing_matched(self, run, self.old)
-        refuse_collisions(self, names)
+            raise self.unmatched(run, self.old)
+        self.raise_on_collision(names)
         if not self.alone:
-            self._refuse_leaving_behind(names, whole)
+            self._raise_if_left_behind(names, whole)
         if not self.merge:
-            refuse_merging(self, names, self.new)
+            self.raise_on_merge(
+                names, self.new, "Set merge=True if they belong together."
+            )
         return with_names(run, names)
 
-    def _refuse_leaving_behind(
+    def _raise_if_left_behind(
         self, names: dict[str, str], whole: list[str]
     ) -> None:
         for name in whole:
@@ -101,111 +96,44 @@ class Rename(Operation):
                 raise self.refuse(
                     "The rename would leave a tensor of the same module "
                     "behind.",
-                    "Rename the module as a whole, or say alone=True.",
+                    "Rename the whole module, or set alone=True.",
                     moved=name,
                     left=", ".join(left),
                 )
 
-    def inverse(self) -> Rename | None:
-        """Rename back, where that is sure to give the old names.
-
-        Not after a merge, which mixes what was renamed with what was not, and
-        not where a segment of `new` has two wildcards: ``a_b_c`` doesn't say
-        which ``_`` of ``*_*`` it was.
-        """
-        if self.merge or any(wildcards(s) > 1 for s in self.new.split(".")):
-            return None
-        return Rename(self.new, self.old, alone=self.alone)
-
 
 @dataclass(frozen=True, repr=False)
 class MoveUnder(Operation):
-    """Move modules and tensors, with their names, under a parent.
+    """Move everything under a parent module.
 
     Attributes
     ----------
     parent : str
         Dot-separated segments, without wildcards.
-    names : tuple of str
-        Patterns of what moves; everything by default.
-    but : tuple of str
-        Patterns of what stays where it is.
-    merge : bool
-        Whether something may be under the parent already; it stays. Else that
-        is an error: the move could not be undone.
 
     Raises
     ------
     CompatError
-        A pattern matches nothing, something is under the parent already, or a
-        new name is taken.
+        The run has no weights, or something is under the parent already.
     """
 
     parent: str
-    names: tuple[str, ...] = ("*",)
-    but: tuple[str, ...] = ()
-    merge: bool = False
 
     def __post_init__(self) -> None:
-        for pattern in (self.parent, *self.names, *self.but):
-            match(pattern, "")
-        if wildcards(self.parent):
-            raise ValueError(f"The parent has a wildcard: {self.parent!r}")
+        check_pattern(self.parent, wildcards=False)
 
     def apply(self, run: SavedRun) -> SavedRun:
         """Move in state_dict, moments and positions."""
-        stays = (self.parent, *self.but)
-        candidates = [
-            name
+        names = {
+            name: name if covers(self.parent, name) else f"{self.parent}.{name}"
             for name in run.state_dict
-            if not any(covers(pattern, name) for pattern in stays)
-        ]
-        for pattern in self.names:
-            if not any(covers(pattern, name) for name in candidates):
-                raise nothing_matched(self, run, pattern)
-        names = {name: name for name in run.state_dict}
-        for name in candidates:
-            if any(covers(pattern, name) for pattern in self.names):
-                names[name] = f"{self.parent}.{name}"
-        refuse_collisions(self, names)
-        if not self.merge:
-            refuse_merging(self, names, self.parent)
-        return with_names(run, names)
-
-    def inverse(self) -> MoveOut | None:
-        """Move out again; None after a merge, which mixes the two."""
-        return None if self.merge else MoveOut(self.parent)
-
-
-@dataclass(frozen=True, repr=False)
-class MoveOut(Operation):
-    """Move all that is under a parent to the top level.
-
-    Attributes
-    ----------
-    parent : str
-        Dot-separated segments, without wildcards.
-
-    Raises
-    ------
-    CompatError
-        Nothing is under the parent, or a new name is taken.
-    """
-
-    parent: str
-
-    def __post_init__(self) -> None:
-        match(self.parent, "")
-        if wildcards(self.parent):
-            raise ValueError(f"The parent has a wildcard: {self.parent!r}")
-
-    def apply(self, run: SavedRun) -> SavedRun:
-        """Move in state_dict, moments and positions."""
-        start = f"{self.parent}."
-        names = {name: name.removeprefix(start) for name in run.state_dict}
+        }
         if all(old == new for old, new in names.items()):
-            raise nothing_matched(self, run, self.parent)
-        refuse_collisions(self, names)
+            raise self.unmatched(run, "*")
+        self.raise_on_collision(names)
+        self.raise_on_merge(
+            names, self.parent, "Rename what is there first, or drop it."
+        )
         return with_names(run, names)
 
 
@@ -227,38 +155,79 @@ class Drop(Operation):
     name: str
 
     def __post_init__(self) -> None:
-        match(self.name, "")
+        check_pattern(self.name)
 
     def apply(self, run: SavedRun) -> SavedRun:
         """Drop from state_dict, moments and positions."""
-        gone = {name for name in run.state_dict if covers(self.name, name)}
+        gone = [name for name in run.state_dict if covers(self.name, name)]
         if not gone:
-            raise nothing_matched(self, run, self.name)
+            raise self.unmatched(run, self.name)
+        return replace_tensors(run, gone, {}, [{} for _ in run.optimizers])
+
+
+@dataclass(frozen=True, repr=False)
+class Reorder(Operation):
+    """Put a module, or a tensor, before another in the order of a model.
+
+    A state_dict is loaded by name, and the state of an optimizer by position.
+    Where a model registers its parameters in another order, each would resume
+    training with the moments of another, silently where shapes agree.
+
+    Attributes
+    ----------
+    names : str
+        Pattern of whole segments of what is moved.
+    before : str
+        Pattern of what it then stands directly before; has as many ``*``,
+        which are filled in order.
+
+    Raises
+    ------
+    CompatError
+        One of the patterns matches nothing.
+
+    Examples
+    --------
+    >>> Reorder("m2g", before="g2m")({"x": 0, "g2m.w": 1, "m2g.w": 2})
+    {'x': 0, 'm2g.w': 2, 'g2m.w': 1}
+    """
+
+    names: str
+    before: str
+
+    def __post_init__(self) -> None:
+        check_same_wildcards(self.names, self.before)
+
+    def apply(self, run: SavedRun) -> SavedRun:
+        """Order the state_dict, and the positions of the optimizers."""
+        order = self._ordered(run)
+        position = {name: index for index, name in enumerate(order)}
         return replace(
             run,
-            state_dict={
-                k: t for k, t in run.state_dict.items() if k not in gone
-            },
-            stored_types={
-                key: stored
-                for key, stored in run.stored_types.items()
-                if key[0] not in gone
-            },
+            state_dict={name: run.state_dict[name] for name in order},
             optimizers=[
                 replace(
                     optimizer,
-                    names=[n for n in optimizer.names if n not in gone],
-                    moments={
-                        name: kinds
-                        for name, kinds in optimizer.moments.items()
-                        if name not in gone
-                    },
-                    reset={
-                        moment: reason
-                        for moment, reason in optimizer.reset.items()
-                        if moment.rpartition(".")[0] not in gone
-                    },
+                    names=sorted(optimizer.names, key=position.__getitem__),
                 )
                 for optimizer in run.optimizers
             ],
         )
+
+    def _ordered(self, run: SavedRun) -> list[str]:
+        moved: dict[str, list[str]] = {}
+        for name in run.state_dict:
+            found = match(self.names, name)
+            if found is not None:
+                target = fill(self.before, replace(found, rest=""))
+                moved.setdefault(target, []).append(name)
+        if not moved:
+            raise self.unmatched(run, self.names)
+        order = list(run.state_dict)
+        for target, group in moved.items():
+            rest = [name for name in order if name not in group]
+            places = [i for i, n in enumerate(rest) if covers(target, n)]
+            if not places:
+                raise self.unmatched(run, target)
+            order = [*rest[: places[0]], *group, *rest[places[0] :]]
+        return order

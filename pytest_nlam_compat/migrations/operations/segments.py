@@ -19,7 +19,7 @@ class Match:
     Attributes
     ----------
     captured : tuple of str
-        What each ``*`` stood for.
+        What each ``*`` stands for.
     rest : str
         What follows the pattern in the name: ``""`` or ``".0.weight"``.
     """
@@ -31,9 +31,7 @@ class Match:
 @lru_cache(maxsize=512)
 def _compiled(pattern: str) -> re.Pattern[str]:
     if not pattern or "" in pattern.split("."):
-        raise ValueError(
-            f"A pattern has no empty segments, but this one does: {pattern!r}"
-        )
+        raise ValueError(f"The pattern has an empty segment: {pattern!r}")
     body = re.escape(pattern).replace(r"\*", "([^.]+)")
     return re.compile(rf"{body}(?P<rest>(?:\..+)?)\Z")
 
@@ -41,21 +39,10 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 def match(pattern: str, name: str) -> Match | None:
     """Match a pattern against the leading segments of a name.
 
-    Parameters
-    ----------
-    pattern : str
-        Dot-separated segments, each with any number of ``*``.
-    name : str
-        Of a parameter or buffer.
-
-    Returns
-    -------
-    Match or None
-
     Raises
     ------
     ValueError
-        For a pattern with an empty segment.
+        The pattern has an empty segment.
 
     Examples
     --------
@@ -67,10 +54,7 @@ def match(pattern: str, name: str) -> Match | None:
     found = _compiled(pattern).match(name)
     if found is None:
         return None
-    return Match(
-        captured=found.groups()[:-1],
-        rest=found.group("rest"),
-    )
+    return Match(captured=found.groups()[:-1], rest=found.group("rest"))
 
 
 def covers(pattern: str, name: str) -> bool:
@@ -78,9 +62,22 @@ def covers(pattern: str, name: str) -> bool:
     return match(pattern, name) is not None
 
 
-def wildcards(pattern: str) -> int:
-    """Count the ``*`` of a pattern."""
-    return pattern.count("*")
+def check_pattern(pattern: str, wildcards: bool = True) -> None:
+    """Raise ValueError for an empty segment, or a ``*`` that is not allowed."""
+    _compiled(pattern)
+    if not wildcards and "*" in pattern:
+        raise ValueError(f"A wildcard is not allowed here: {pattern!r}")
+
+
+def check_same_wildcards(one: str, other: str) -> None:
+    """Raise ValueError unless two patterns have the same number of ``*``."""
+    check_pattern(one)
+    check_pattern(other)
+    if one.count("*") != other.count("*"):
+        raise ValueError(
+            "The patterns need the same number of wildcards: "
+            f"{one!r} and {other!r}"
+        )
 
 
 def fill(pattern: str, found: Match) -> str:

@@ -1,4 +1,4 @@
-"""Operations on single tensors, carried over to the AdamW moments.
+"""Operations on whole tensors, applied to the AdamW moments as well.
 
 If a step replaces a weight W by W' = s W, the gradient by W' is that by W
 over s, and so is its running mean ``exp_avg``; the running mean of its square,
@@ -9,23 +9,73 @@ all three.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_nlam_compat.migrations.operations.base import (
+    WITHOUT_OPTIMIZER,
     Operation,
-    nothing_matched,
+    replace_tensors,
 )
-from pytest_nlam_compat.migrations.operations.segments import match
+from pytest_nlam_compat.migrations.operations.segments import (
+    check_pattern,
+    match,
+)
 from pytest_nlam_compat.migrations.saved_run import Optimizer, SavedRun
 from pytest_nlam_compat.migrations.values import dtype_named, values
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# By which power of a gradient a moment goes. max_exp_avg_sq is amsgrad's.
+    Image = Callable[[str, Tensor, int], Tensor]
+    Moments = dict[str, dict[str, Tensor]]
+
+# The power of the gradient in each moment. max_exp_avg_sq is amsgrad's.
 POWERS = {"exp_avg": 1, "exp_avg_sq": 2, "max_exp_avg_sq": 2}
+
+
+def full_matches(pattern: str, run: SavedRun) -> list[str]:
+    """List the tensors that a pattern names in full."""
+    found = [(name, match(pattern, name)) for name in run.state_dict]
+    return [name for name, hit in found if hit is not None and not hit.rest]
+
+
+def with_images(run: SavedRun, names: Iterable[str], image: Image) -> SavedRun:
+    """Replace some weights and their moments.
+
+    Parameters
+    ----------
+    run : SavedRun
+    names : iterable of str
+        Of the state_dict.
+    image : callable
+        See `OnTensors.image`.
+
+    Returns
+    -------
+    SavedRun
+    """
+    chosen = set(names)
+
+    def moment_image(name: str, kind: str, moment: Tensor) -> Tensor:
+        if name not in chosen or kind not in POWERS:
+            return moment
+        return image(name, values(moment), POWERS[kind])
+
+    return replace(
+        run,
+        state_dict={
+            name: image(name, values(tensor), 0) if name in chosen else tensor
+            for name, tensor in run.state_dict.items()
+        },
+        optimizers=[each.map_moments(moment_image) for each in run.optimizers],
+    )
+
+
+def times(tensor: Tensor, factor: Tensor | float) -> Tensor:
+    """Multiply in float64 and cast once, back to the type of `tensor`."""
+    return (tensor.double() * factor).to(tensor.dtype)
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,16 +91,19 @@ class OnTensors(Operation):
 
     names: str
 
+    def __post_init__(self) -> None:
+        check_pattern(self.names)
+
     def image(self, name: str, tensor: Tensor, power: int) -> Tensor:
-        """Give what takes the place of a tensor.
+        """Return what takes the place of a tensor.
 
         Parameters
         ----------
         name : str
         tensor : Tensor
-            Left as it is.
+            Not changed.
         power : int
-            0 for a weight, else how often the gradient enters a moment.
+            0 for a weight, else the power of the gradient in a moment.
 
         Returns
         -------
@@ -59,83 +112,15 @@ class OnTensors(Operation):
         raise NotImplementedError
 
     def apply(self, run: SavedRun) -> SavedRun:
-        """Exchange the weights and their moments."""
-        matched = self.matched(run)
-        return with_images(run, matched, self.image)
+        """Replace the weights and their moments."""
+        return with_images(run, self.matched(run), self.image)
 
     def matched(self, run: SavedRun) -> list[str]:
-        """List the names that the pattern matches.
-
-        Raises
-        ------
-        CompatError
-            There is none.
-        """
+        """List the names that the pattern matches; refuse if there is none."""
         found = full_matches(self.names, run)
         if not found:
-            raise nothing_matched(self, run, self.names)
+            raise self.unmatched(run, self.names)
         return found
-
-
-def full_matches(pattern: str, run: SavedRun) -> list[str]:
-    """List the tensors that a pattern names, not those inside of modules."""
-    found = [(name, match(pattern, name)) for name in run.state_dict]
-    return [name for name, hit in found if hit is not None and not hit.rest]
-
-
-def with_images(
-    run: SavedRun,
-    names: list[str],
-    image: Callable[[str, Tensor, int], Tensor],
-) -> SavedRun:
-    """Give a new run with some weights and their moments exchanged.
-
-    Parameters
-    ----------
-    run : SavedRun
-    names : list of str
-        Of the state_dict.
-    image : callable
-        As `OnTensors.image`.
-
-    Returns
-    -------
-    SavedRun
-    """
-    chosen = set(names)
-    return replace(
-        run,
-        state_dict={
-            name: image(name, values(tensor), 0) if name in chosen else tensor
-            for name, tensor in run.state_dict.items()
-        },
-        optimizers=[
-            _moments_with_images(optimizer, chosen, image)
-            for optimizer in run.optimizers
-        ],
-    )
-
-
-def _moments_with_images(
-    optimizer: Optimizer,
-    chosen: set[str],
-    image: Callable[[str, Tensor, int], Tensor],
-) -> Optimizer:
-    moments = {
-        name: {
-            kind: image(name, values(moment), POWERS[kind])
-            if name in chosen and kind in POWERS
-            else moment
-            for kind, moment in kinds.items()
-        }
-        for name, kinds in optimizer.moments.items()
-    }
-    return replace(optimizer, moments=moments)
-
-
-def times(tensor: Tensor, factor: Tensor | float) -> Tensor:
-    """Multiply in float64 and cast once, back to the type of `tensor`."""
-    return (tensor.double() * factor).to(tensor.dtype)
 
 
 @dataclass(frozen=True, repr=False)
@@ -147,7 +132,7 @@ class Scale(OnTensors):
     names : str
         Pattern of whole tensors.
     factor : float
-        Not 0, which could not be undone.
+        Finite and not 0.
     columns : tuple of int, optional
         Input columns, the last dimension; all by default.
 
@@ -161,9 +146,11 @@ class Scale(OnTensors):
     columns: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        match(self.names, "")
+        super().__post_init__()
         if self.factor == 0 or not math.isfinite(self.factor):
-            raise ValueError(f"A factor is finite and not 0: {self.factor}")
+            raise ValueError(
+                f"The factor must be finite and not 0: {self.factor}"
+            )
 
     def image(self, name: str, tensor: Tensor, power: int) -> Tensor:
         """Scale by the factor, or a moment by its inverse powers."""
@@ -181,12 +168,6 @@ class Scale(OnTensors):
         chosen = list(self.columns)
         scaled[..., chosen] = times(tensor[..., chosen], factor)
         return scaled
-
-    def inverse(self) -> Scale | None:
-        """Scale back, where that is exact: by powers of two."""
-        if math.frexp(abs(self.factor))[0] != 0.5:
-            return None
-        return Scale(self.names, 1 / self.factor, columns=self.columns)
 
 
 @dataclass(frozen=True, repr=False)
@@ -210,74 +191,226 @@ class Transpose(OnTensors):
 
     def image(self, name: str, tensor: Tensor, power: int) -> Tensor:
         """Swap the dimensions."""
-        if any(not -tensor.dim() <= dim < tensor.dim() for dim in self.dims):
-            raise self.refuse(
-                f"{name!r} has {tensor.dim()} dimensions.",
-                "Correct the dimensions.",
-                shape=tuple(tensor.shape),
-            )
+        for dim in self.dims:
+            _raise_without_dimension(self, name, tensor, dim)
         return tensor.transpose(*self.dims).contiguous()
 
-    def inverse(self) -> Transpose:
-        """Swap them again."""
-        return self
-
 
 @dataclass(frozen=True, repr=False)
-class Reshape(OnTensors):
-    """Read the elements of tensors, in order, into another shape.
+class Add(Operation):
+    """Add a tensor of one value.
+
+    A parameter has no moments at first, like one that never had a gradient.
 
     Attributes
     ----------
-    names : str
-        Pattern of whole tensors.
+    name : str
     shape : tuple of int
-        -1 stands for what is left.
+        ``(0,)`` for an empty tensor, ``()`` for a scalar.
+    fill : float
+        Zero by default.
+    dtype : str
+        ``"float32"`` by default.
+    buffer : bool
+        Whether it is a buffer, which has no position in the optimizer.
+    before : str, optional
+        Name of the tensor that it stands before, where the model registers
+        it; at the end by default. For a parameter this is its position.
 
     Raises
     ------
     CompatError
-        Nothing matches, or the number of elements is another.
+        The name is taken, or nothing is named `before`.
     """
 
+    name: str
     shape: tuple[int, ...]
+    fill: float = 0.0
+    dtype: str = "float32"
+    buffer: bool = False
+    before: str | None = None
 
-    def image(self, name: str, tensor: Tensor, power: int) -> Tensor:
-        """Read the elements into the shape."""
-        known = math.prod(size for size in self.shape if size != -1)
-        fits = (
-            known > 0 and tensor.numel() % known == 0
-            if -1 in self.shape
-            else tensor.numel() == known
-        )
-        if not fits:
-            raise self.refuse(
-                f"{name!r} has {tensor.numel()} elements.",
-                "Correct the shape.",
-                found=tuple(tensor.shape),
-            )
-        return tensor.reshape(self.shape)
+    def apply(self, run: SavedRun) -> SavedRun:
+        """Add it to the state_dict, and a parameter to the positions."""
+        import torch
+
+        self.raise_if_taken(run, [self.name])
+        if self.before is not None and self.before not in run.state_dict:
+            raise self.unmatched(run, self.before)
+        tensors = list(run.state_dict.items())
+        place = [*run.state_dict, None].index(self.before)
+        new = torch.full(self.shape, self.fill, dtype=dtype_named(self.dtype))
+        tensors.insert(place, (self.name, new))
+        # Buffers have no position: the parameters that stand before count.
+        earlier = {name for name, _ in tensors[:place]}
+        optimizers = run.optimizers
+        if not self.buffer:
+            optimizers = [
+                replace(optimizer, names=self._with(optimizer.names, earlier))
+                for optimizer in optimizers
+            ]
+        return replace(run, state_dict=dict(tensors), optimizers=optimizers)
+
+    def _with(self, names: list[str], earlier: set[str]) -> list[str]:
+        position = sum(name in earlier for name in names)
+        return [*names[:position], self.name, *names[position:]]
 
 
 @dataclass(frozen=True, repr=False)
-class Cast(OnTensors):
-    """Cast tensors, and their moments, to another type.
+class Split(Operation):
+    """Cut a tensor, and its moments, into pieces that take its place.
 
     Attributes
     ----------
-    names : str
-        Pattern of whole tensors.
-    dtype : str
-        ``"float32"``, ``"bfloat16"``, ...
+    name : str
+    into : mapping of str to int
+        Name of each piece to its length, in order.
+    dim : int
+        Dimension along which to cut.
 
     Raises
     ------
     CompatError
-        Nothing matches.
+        No such tensor, a name is taken, or the lengths don't add up and a
+        part would be left behind.
     """
 
-    dtype: str
+    name: str
+    into: Mapping[str, int]
+    dim: int = 0
 
-    def image(self, name: str, tensor: Tensor, power: int) -> Tensor:
-        """Cast it."""
-        return tensor.to(dtype_named(self.dtype))
+    def apply(self, run: SavedRun) -> SavedRun:
+        """Cut weight and moments; every piece has the step of the whole."""
+        if self.name not in run.state_dict:
+            raise self.unmatched(run, self.name)
+        self.raise_if_taken(run, [n for n in self.into if n != self.name])
+        tensor = run.state_dict[self.name]
+        _raise_without_dimension(self, self.name, tensor, self.dim)
+        length = tensor.shape[self.dim]
+        if sum(self.into.values()) != length:
+            raise self.refuse(
+                f"The pieces don't add up to the {length} of {self.name!r}.",
+                "Correct their lengths.",
+                pieces=sum(self.into.values()),
+            )
+        return replace_tensors(
+            run,
+            [self.name],
+            self._pieces(tensor),
+            [self._moments(optimizer) for optimizer in run.optimizers],
+        )
+
+    def _pieces(self, tensor: Tensor) -> dict[str, Tensor]:
+        whole, pieces, start = values(tensor), {}, 0
+        for name, length in self.into.items():
+            pieces[name] = whole.narrow(self.dim, start, length).clone()
+            start += length
+        return pieces
+
+    def _moments(self, optimizer: Optimizer) -> Moments:
+        pieces: Moments = {name: {} for name in self.into}
+        for kind, moment in optimizer.moments.get(self.name, {}).items():
+            cut = self._pieces(moment) if kind in POWERS else {}
+            for name in self.into:
+                pieces[name][kind] = (
+                    cut[name] if kind in POWERS else values(moment).clone()
+                )
+        return {name: kinds for name, kinds in pieces.items() if kinds}
+
+
+@dataclass(frozen=True, repr=False)
+class Concatenate(Operation):
+    """Join tensors, and their moments, to one in the place of the first.
+
+    Attributes
+    ----------
+    names : tuple of str
+        In order.
+    into : str
+    dim : int
+        Dimension along which to join.
+
+    Raises
+    ------
+    CompatError
+        A tensor is missing, shapes don't fit, the name is taken, or the
+        moments of the tensors were not updated alike.
+    """
+
+    names: tuple[str, ...]
+    into: str
+    dim: int = 0
+
+    def apply(self, run: SavedRun) -> SavedRun:
+        """Join weights and moments."""
+        for name in self.names:
+            if name not in run.state_dict:
+                raise self.unmatched(run, name)
+        if self.into not in self.names:
+            self.raise_if_taken(run, [self.into])
+        tensors = {name: run.state_dict[name] for name in self.names}
+        self._raise_on_misfit(tensors)
+        return replace_tensors(
+            run,
+            list(self.names),
+            {self.into: self._join(tensors.values())},
+            [self._moments(optimizer) for optimizer in run.optimizers],
+        )
+
+    def _raise_on_misfit(self, tensors: Mapping[str, Tensor]) -> None:
+        others = set()
+        for name, tensor in tensors.items():
+            _raise_without_dimension(self, name, tensor, self.dim)
+            shape = list(tensor.shape)
+            shape[self.dim] = -1
+            others.add(tuple(shape))
+        if len(others) > 1:
+            shapes = [str(tuple(t.shape)) for t in tensors.values()]
+            raise self.refuse(
+                "The shapes of the tensors don't fit together.",
+                "Correct the names or the dimension.",
+                shapes=", ".join(shapes),
+            )
+
+    def _join(self, tensors: Iterable[Tensor]) -> Tensor:
+        import torch
+
+        return torch.cat([values(tensor) for tensor in tensors], dim=self.dim)
+
+    def _moments(self, optimizer: Optimizer) -> Moments:
+        found = [optimizer.moments.get(name, {}) for name in self.names]
+        first = found[0]
+        steps = [
+            float(values(kinds["step"])) if "step" in kinds else None
+            for kinds in found
+        ]
+        if any(kinds.keys() != first.keys() for kinds in found) or (
+            len(set(steps)) > 1
+        ):
+            raise self.refuse(
+                "The tensors were not updated alike, so no step count fits "
+                "all of them.",
+                WITHOUT_OPTIMIZER,
+                steps=", ".join(
+                    "none" if step is None else str(step) for step in steps
+                ),
+            )
+        joined = {
+            kind: self._join([kinds[kind] for kinds in found])
+            if kind in POWERS
+            else first[kind]
+            for kind in first
+        }
+        return {self.into: joined} if joined else {}
+
+
+def _raise_without_dimension(
+    operation: Operation, name: str, tensor: Tensor, dim: int
+) -> None:
+    dims = len(tensor.shape)
+    if not -dims <= dim < dims:
+        raise operation.refuse(
+            f"{name!r} has {dims} dimensions.",
+            "Correct the dimension.",
+            shape=tuple(tensor.shape),
+        )

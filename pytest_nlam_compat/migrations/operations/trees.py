@@ -1,4 +1,4 @@
-"""Trees of plain data and stand-ins, looked at and changed by copying.
+"""Trees of plain data and stand-ins, inspected and changed by copying.
 
 A path names a value through dicts and stand-ins alike: ``args.hidden_dim``,
 ``config.training.output_clamping``.
@@ -23,7 +23,7 @@ def is_instance_of(value: object, name: str) -> bool:
     )
 
 
-def holds_instance_of(tree: Any, name: str) -> bool:
+def contains_instance_of(tree: Any, name: str) -> bool:
     """Tell whether any node of a tree is an object of the class `name`."""
     found = False
 
@@ -37,7 +37,7 @@ def holds_instance_of(tree: Any, name: str) -> bool:
 
 
 def attributes(value: Any) -> dict[str, Any] | None:
-    """Give what a path can step into: entries or attributes, else None."""
+    """Return what a path can step into: entries or attributes, else None."""
     if isinstance(value, dict):
         return value
     if isinstance(value, InertObject):
@@ -46,19 +46,13 @@ def attributes(value: Any) -> dict[str, Any] | None:
 
 
 def find(tree: Any, path: Sequence[str]) -> tuple[bool, Any]:
-    """Look a path up.
-
-    Parameters
-    ----------
-    tree : object
-    path : sequence of str
-        Keys and attribute names.
+    """Look up a path of keys and attribute names.
 
     Returns
     -------
-    there : bool
+    exists : bool
     value : object
-        None where nothing is there.
+        None if nothing is there.
     """
     for step in path:
         inside = attributes(tree)
@@ -69,14 +63,14 @@ def find(tree: Any, path: Sequence[str]) -> tuple[bool, Any]:
 
 
 def with_attributes(tree: Any, path: Sequence[str], new: dict[str, Any]) -> Any:
-    """Copy a tree with the entries or attributes at a path exchanged.
+    """Copy a tree with all entries or attributes at a path replaced.
 
     Parameters
     ----------
     tree : dict or InertObject
-        Left as it is.
+        Not changed.
     path : sequence of str
-        To a dict or an `InertObject`; it exists.
+        To an existing dict or `InertObject`.
     new : dict
         All entries or attributes that the node has afterwards.
 
@@ -114,18 +108,19 @@ def rebuild(
     Parameters
     ----------
     value : object
-        Dicts, lists, tuples and `InertObject` are entered; all else is a leaf.
-        Left as it is.
+        Dicts, lists, tuples and `InertObject` are entered; everything else is
+        a leaf. Not changed.
     function : callable
-        Gets each node, its content done already, and gives what takes its
-        place.
+        Receives each node, whose content is done already, and returns what
+        takes its place.
     done : dict, optional
-        Results by ``id``: what the file shares is done once and stays shared.
+        Results by ``id``: what is shared in the file is done once and stays
+        shared.
 
     Returns
     -------
     object
-        Nodes in which nothing changed are the ones of `value`.
+        Nodes in which nothing changed are those of `value`.
     """
     done = {} if done is None else done
     if id(value) in done:

@@ -2,13 +2,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from inverses import inverse
 from saved_runs import KINDS, moment, same, saved_run
 
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import (
-    MoveInputColumns,
+    AddInputColumns,
+    ByWidth,
     PermuteInputColumns,
     RepeatInputColumn,
+    Scale,
 )
 
 W = "mlp.0.weight"
@@ -53,14 +56,14 @@ def test_a_block_is_put_in_order_and_the_rest_stays():
 def test_a_permutation_and_its_inverse_are_nothing(order):
     run = saved_run(SHAPES)
     operation = PermuteInputColumns(W, tuple(order))
-    assert same(operation.inverse().apply(operation.apply(run)), run)
+    assert same(inverse(operation).apply(operation.apply(run)), run)
 
 
 @given(st.permutations(range(4)), st.sampled_from([0, 1, 2, -4, -5]))
 def test_so_are_those_of_a_block(order, start):
     run = saved_run(SHAPES)
     operation = PermuteInputColumns(W, tuple(order), start=start)
-    assert same(operation.inverse().apply(operation.apply(run)), run)
+    assert same(inverse(operation).apply(operation.apply(run)), run)
 
 
 @pytest.mark.parametrize("order", [(0, 0, 1), (1, 2, 3)])
@@ -75,7 +78,7 @@ def test_an_order_for_another_width_is_an_error():
     assert str(caught.value) == (
         "'mlp.0.weight' has 6 columns, and the order 2.\n"
         "  operation: PermuteInputColumns('mlp.0.weight', (1, 0))\n"
-        "Order all columns, or say from where with start."
+        "Order all columns, or set start to the first of a block."
     )
 
 
@@ -96,77 +99,11 @@ def test_a_bias_has_no_columns():
     with pytest.raises(CompatError) as caught:
         PermuteInputColumns("mlp.0.bias", (1, 0)).apply(saved_run(SHAPES))
     assert str(caught.value) == (
-        "'mlp.0.bias' has no input columns: it isn't a matrix.\n"
+        "'mlp.0.bias' is not a matrix, so it has no input columns.\n"
         "  operation: PermuteInputColumns('mlp.0.bias', (1, 0))\n"
         "  shape: (2,)\n"
         "Name the weight of a Linear."
     )
-
-
-def test_a_moved_column_stands_at_its_target():
-    assert by_number(MoveInputColumns({W: {4: 1}})) == [0, 4, 1, 2, 3, 5]
-    assert by_number(MoveInputColumns({W: {1: 4}})) == [0, 2, 3, 4, 1, 5]
-
-
-def test_moves_of_one_parameter_come_one_after_another():
-    # The second finds the columns as the first has left them.
-    moves = MoveInputColumns({W: {5: 0, 1: 3}})
-    assert by_number(moves) == [5, 1, 2, 0, 3, 4]
-    assert columns_of_moments(moves, [5, 1, 2, 0, 3, 4])
-
-
-def test_moves_read_as_upstream_wrote_them():
-    moves = {"mlp.0.weight": {5: 1}, "out.weight": {0: 2}}
-    run = saved_run(SHAPES)
-    new = MoveInputColumns(moves).apply(run)
-    for name, order in (
-        ("mlp.0.weight", [0, 5, 1, 2, 3, 4]),
-        ("out.weight", [1, 2, 0, 3, 4, 5]),
-    ):
-        assert torch.equal(new.state_dict[name], run.state_dict[name][:, order])
-
-
-@given(
-    st.lists(
-        st.tuples(st.integers(0, WIDTH - 1), st.integers(0, WIDTH - 1)),
-        max_size=6,
-    )
-)
-def test_moves_lose_no_column_and_can_be_undone(pairs):
-    run = saved_run(SHAPES)
-    operation = MoveInputColumns({W: tuple(pairs)})
-    assert sorted(by_number(operation)) == list(range(WIDTH))
-    assert same(operation.inverse().apply(operation.apply(run)), run)
-
-
-def test_a_move_of_a_column_that_is_not_there_is_an_error():
-    with pytest.raises(CompatError) as caught:
-        MoveInputColumns({W: {6: 0}}).apply(saved_run(SHAPES))
-    assert str(caught.value) == (
-        "'mlp.0.weight' has 6 columns.\n"
-        "  operation: MoveInputColumns({'mlp.0.weight': {6: 0}})\n"
-        "  move: 6 to 0\n"
-        "Correct the columns."
-    )
-
-
-def test_a_parameter_that_two_patterns_move_is_an_error():
-    with pytest.raises(CompatError) as caught:
-        MoveInputColumns({W: {1: 0}, "*.*.weight": {2: 0}}).apply(
-            saved_run(SHAPES)
-        )
-    assert str(caught.value) == (
-        "Two patterns match 'mlp.0.weight'.\n"
-        "  operation: MoveInputColumns({'mlp.0.weight': {1: 0}, "
-        "'*.*.weight': {2: 0}})\n"
-        "  patterns: mlp.0.weight, *.*.weight\n"
-        "Write its moves under one of them."
-    )
-
-
-def test_moves_of_nothing_are_an_error():
-    with pytest.raises(CompatError, match="Nothing in the saved run matches"):
-        MoveInputColumns({"mlp.1.weight": {1: 0}}).apply(saved_run(SHAPES))
 
 
 def test_a_repeated_column_keeps_the_sum_and_the_moments():
@@ -181,5 +118,81 @@ def test_a_repeated_column_that_is_not_there_is_an_error():
 
 
 def test_the_column_that_is_kept_is_one_of_them():
-    with pytest.raises(ValueError, match="keep is one of 2 columns: 2"):
+    with pytest.raises(ValueError, match="keep must be one of 2 columns: 2"):
         RepeatInputColumn(W, 0, 2, keep=2)
+
+
+def test_new_inputs_count_for_nothing():
+    run = saved_run({"a.weight": (2, 3), "a.bias": (2,)})
+    after = AddInputColumns("a.weight", (1, 4)).apply(run)
+    weight = after.state_dict["a.weight"]
+    assert weight.shape == (2, 5)
+    assert torch.equal(weight[:, [0, 2, 3]], run.state_dict["a.weight"])
+    assert not weight[:, [1, 4]].any()
+    for optimizer in after.optimizers:
+        for kind in ("exp_avg", "exp_avg_sq"):
+            moment = optimizer.moments["a.weight"][kind]
+            assert moment.shape == (2, 5)
+            assert not moment[:, [1, 4]].any()
+
+
+def test_columns_that_cannot_be():
+    run = saved_run({"a.weight": (2, 3)})
+    with pytest.raises(CompatError, match=r"'a\.weight' would have 4 columns"):
+        AddInputColumns("a.weight", (7,)).apply(run)
+    for columns in ((2, 1), (1, 1), (-1,)):
+        with pytest.raises(ValueError, match="columns must ascend"):
+            AddInputColumns("a.weight", columns)
+
+
+BY_WIDTH = ByWidth(
+    W,
+    {
+        2: (PermuteInputColumns(W, (1, 0)),),
+        4: (PermuteInputColumns(W, (2, 3, 0, 1)), Scale(W, 2.0)),
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("width", "order", "factor"), [(2, [1, 0], 1), (4, [2, 3, 0, 1], 2)]
+)
+def test_those_of_the_width_are_applied(width, order, factor):
+    run = saved_run({W: (3, width)})
+    new = BY_WIDTH.apply(run)
+    assert torch.equal(new.state_dict[W], factor * run.state_dict[W][:, order])
+    for kind in KINDS:
+        power = {"exp_avg": 1, "exp_avg_sq": 2}[kind]
+        expected = moment(run, W, kind)[:, order] / factor**power
+        assert torch.equal(moment(new, W, kind), expected)
+
+
+def test_another_width_is_refused():
+    with pytest.raises(CompatError) as raised:
+        BY_WIDTH.apply(saved_run({W: (3, 6)}))
+    error = raised.value
+    assert error.what == (
+        f"No operations are listed for the width of '{W}' in this run."
+    )
+    assert error.facts["expected"] == "2, 4 columns"
+    assert error.facts["found"] == "6 columns"
+    assert error.facts["operation"] == BY_WIDTH.python()
+
+
+def test_weights_of_several_widths_are_refused():
+    run = saved_run({"a.weight": (3, 2), "b.weight": (3, 4)})
+    operation = ByWidth("*.weight", dict(BY_WIDTH.operations))
+    with pytest.raises(CompatError, match="No operations are listed"):
+        operation.apply(run)
+
+
+def test_nothing_that_matches_is_an_error():
+    with pytest.raises(CompatError, match="Nothing in the saved run matches"):
+        BY_WIDTH.apply(saved_run({"other.weight": (3, 2)}))
+
+
+def test_it_prints_as_python():
+    from pytest_nlam_compat import migrations
+
+    again = eval(BY_WIDTH.python(), vars(migrations).copy())
+    assert again == BY_WIDTH

@@ -131,7 +131,7 @@ def test_a_fold_without_statistics_is_an_error(operation):
     assert str(caught.value) == (
         "The saved run comes without the statistics of its dataset.\n"
         f"  operation: {operation.python()}\n"
-        "Give the dataset that it was trained on."
+        "Pass the dataset that the run was trained on."
     )
 
 
@@ -154,7 +154,7 @@ def test_a_constant_feature_that_was_divided_by_its_spread_is_an_error():
 
 def test_a_feature_without_an_old_scaling_is_an_error():
     run = trained(start(2, 3), data(3))
-    with pytest.raises(CompatError, match="how the static feature 'height'"):
+    with pytest.raises(CompatError, match="static feature 'height' is unknown"):
         FoldStaticFeatures("l.0", {"x": "raw"}, "standardised").apply(run)
 
 
@@ -169,7 +169,7 @@ def test_another_number_of_outputs_than_variables_is_an_error():
     assert str(caught.value) == (
         "'l.0.weight' has 3 outputs, and the state 2 variables.\n"
         "  operation: FoldDifferenceStatistics('l')\n"
-        "Give the dataset that the run was trained on."
+        "Pass the dataset that the run was trained on."
     )
 
 

@@ -49,7 +49,7 @@ def test_a_function_that_fails_is_an_error_with_its_cause():
         "The function of a migration failed.\n"
         "  operation: CallFunction(fail)\n"
         "  cause: KeyError: 'gone'\n"
-        "Mend it."
+        "Fix the error above."
     )
 
 
@@ -57,8 +57,8 @@ def test_a_function_that_gives_nothing_is_an_error():
     with pytest.raises(CompatError) as caught:
         CallFunction(forget).apply(saved_run({"a.w": (1,)}))
     assert str(caught.value) == (
-        "The function of a migration gave no saved run.\n"
+        "The function of a migration returned no saved run.\n"
         "  operation: CallFunction(forget)\n"
         "  found: NoneType\n"
-        "Return a new one, dataclasses.replace(run, ...)."
+        "Return a new one: dataclasses.replace(run, ...)."
     )

@@ -1,4 +1,5 @@
 import pytest
+from inverses import inverse
 from saved_runs import namespace, saved_run
 
 from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, InertObject
@@ -113,7 +114,7 @@ def test_setting_what_is_set_needs_a_word(run):
         "The hyper-parameter args.loss has a value already.\n"
         "  operation: SetHyperParameter('args.loss', 'wmse')\n"
         "  found: mse\n"
-        "Say replace=True, or correct the predicate of the migration."
+        "Set replace=True, or correct the predicate of the migration."
     )
     new = SetHyperParameter("args.loss", "wmse", replace=True).apply(run)
     assert args_of(new)["loss"] == "wmse"
@@ -162,13 +163,13 @@ def test_a_rename_keeps_the_order_and_undoes_itself(run):
     operation = RenameHyperParameter("args.lr", "learning_rate")
     new = operation.apply(run)
     assert list(args_of(new)) == ["loss", "learning_rate", "steps"]
-    back = operation.inverse().apply(new)
+    back = inverse(operation).apply(new)
     assert args_of(back) == args_of(run)
     assert list(args_of(back)) == list(args_of(run))
 
 
 def test_a_rename_onto_a_name_is_an_error(run):
-    with pytest.raises(CompatError, match="The name 'lr' is taken already"):
+    with pytest.raises(CompatError, match="The name 'lr' is taken"):
         RenameHyperParameter("args.loss", "lr").apply(run)
 
 

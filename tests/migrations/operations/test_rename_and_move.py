@@ -2,10 +2,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from inverses import inverse
 from saved_runs import everything, moment, same, saved_run
 
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.migrations import Drop, MoveOut, MoveUnder, Rename
+from pytest_nlam_compat.migrations import Drop, MoveUnder, Rename
 
 SHAPES = {
     "g2m_gnn.grid_mlp.0.weight": (2, 3),
@@ -101,7 +102,7 @@ def test_a_tensor_left_behind_by_its_module_is_an_error():
         "  operation: Rename('a.weight', 'b.weight')\n"
         "  moved: a.weight\n"
         "  left: a.bias\n"
-        "Rename the module as a whole, or say alone=True."
+        "Rename the whole module, or set alone=True."
     )
     assert list(Rename("a.weight", "b.weight", alone=True)(run.state_dict)) == [
         "b.weight",
@@ -122,21 +123,15 @@ def test_joining_another_module_is_an_error():
         "'b' already names something else.\n"
         "  operation: Rename('a', 'b')\n"
         "  there: b.bias\n"
-        "Say merge=True if they belong together."
+        "Set merge=True if they belong together."
     )
     merging = Rename("a", "b", merge=True)
     assert list(merging(run.state_dict)) == ["b.weight", "b.bias"]
-    assert merging.inverse() is None
 
 
 def test_patterns_with_unlike_wildcards_are_refused():
     with pytest.raises(ValueError, match="same number of wildcards"):
         Rename("a.*", "b")
-
-
-def test_an_inverse_that_could_guess_wrong_is_not_derived():
-    assert Rename("*.*", "*_*").inverse() is None
-    assert Rename("*_*", "*.*").inverse() == Rename("*.*", "*_*")
 
 
 @given(NAMES, PATTERN, PATTERN)
@@ -150,8 +145,7 @@ def test_a_rename_is_injective_and_its_inverse_gives_the_run_back(
     except (ValueError, CompatError):
         return
     assert len(everything(renamed)) == len(everything(run))
-    back = operation.inverse()
-    assert back is not None
+    back = inverse(operation)
     assert same(back.apply(renamed), run)
 
 
@@ -160,20 +154,8 @@ def test_everything_moves_under_a_parent():
     new = MoveUnder("forecaster.predictor").apply(run)
     assert list(new.state_dict) == [f"forecaster.predictor.{n}" for n in SHAPES]
     assert new.optimizers[0].names == list(new.state_dict)
-    back = MoveUnder("forecaster.predictor").inverse()
-    assert back == MoveOut("forecaster.predictor")
+    back = inverse(MoveUnder("forecaster.predictor"))
     assert same(back.apply(new), run)
-
-
-def test_what_is_excepted_stays():
-    moved = MoveUnder("top", names=("g2m_gnn",), but=("g2m_gnn.grid_mlp",))
-    assert list(moved(saved_run(SHAPES).state_dict)) == [
-        "g2m_gnn.grid_mlp.0.weight",
-        "g2m_gnn.grid_mlp.0.bias",
-        "top.g2m_gnn.grid_mlp_extra.0.weight",
-        "processor.module_0.mlp.weight",
-        "processor.module_1.mlp.weight",
-    ]
 
 
 def test_moving_twice_is_an_error():
@@ -182,13 +164,10 @@ def test_moving_twice_is_an_error():
         MoveUnder("top").apply(once)
 
 
-def test_moving_to_where_something_is_needs_a_word():
+def test_moving_to_where_something_is_is_an_error():
     run = saved_run({"top.a": (1,), "b": (1,)})
     with pytest.raises(CompatError, match="'top' already names something"):
         MoveUnder("top").apply(run)
-    merging = MoveUnder("top", merge=True)
-    assert list(merging(run.state_dict)) == ["top.a", "top.b"]
-    assert merging.inverse() is None
 
 
 def test_moving_onto_a_tensor_is_an_error():
@@ -196,20 +175,12 @@ def test_moving_onto_a_tensor_is_an_error():
     with pytest.raises(
         CompatError, match=r"Two tensors would be named 'top\.a"
     ):
-        MoveUnder("top", merge=True).apply(run)
-    with pytest.raises(CompatError, match="Two tensors would be named 'a'"):
-        MoveOut("top").apply(run)
+        MoveUnder("top").apply(run)
 
 
-def test_moving_out_of_nowhere_is_an_error():
-    with pytest.raises(CompatError, match="Nothing in the saved run matches"):
-        MoveOut("top").apply(saved_run(SHAPES))
-
-
-@pytest.mark.parametrize("operation", [MoveUnder, MoveOut])
-def test_a_parent_has_no_wildcard(operation):
-    with pytest.raises(ValueError, match="The parent has a wildcard"):
-        operation("top.*")
+def test_a_parent_has_no_wildcard():
+    with pytest.raises(ValueError, match="wildcard is not allowed"):
+        MoveUnder("top.*")
 
 
 def test_dropping_takes_the_moments_along():

@@ -43,7 +43,7 @@ def test_a_wildcard_stays_within_its_segment():
 
 @pytest.mark.parametrize("pattern", ["", ".", "a..b", "a."])
 def test_a_pattern_with_an_empty_segment_is_refused(pattern):
-    with pytest.raises(ValueError, match="A pattern has no empty segments"):
+    with pytest.raises(ValueError, match="The pattern has an empty segment"):
         match(pattern, "a")
 
 

@@ -2,10 +2,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from inverses import inverse
 from saved_runs import moment, same, saved_run
 
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.migrations import Cast, Reshape, Scale, Transpose
+from pytest_nlam_compat.migrations import Scale, Transpose
 
 W = "a.0.weight"
 SHAPES = {W: (2, 4), "a.0.bias": (2,), "a.1.weight": (2, 4)}
@@ -50,18 +51,12 @@ def test_a_float32_tensor_is_scaled_in_float64_and_cast_once():
 def test_a_scale_by_a_power_of_two_has_an_inverse(exponent, sign):
     run = saved_run(SHAPES)
     operation = Scale(W, sign * 2.0**exponent, columns=(0, 3))
-    back = operation.inverse()
-    assert back is not None
-    assert same(back.apply(operation.apply(run)), run)
-
-
-def test_a_scale_by_anything_else_has_none():
-    assert Scale(W, 3.0).inverse() is None
+    assert same(inverse(operation).apply(operation.apply(run)), run)
 
 
 @pytest.mark.parametrize("factor", [0.0, float("inf"), float("nan")])
 def test_a_factor_that_can_not_be_undone_is_refused(factor):
-    with pytest.raises(ValueError, match="A factor is finite and not 0"):
+    with pytest.raises(ValueError, match="factor must be finite and not 0"):
         Scale(W, factor)
 
 
@@ -81,8 +76,6 @@ def test_scaling_a_column_that_is_not_there_is_an_error():
     [
         Scale("a.0", 2.0),
         Transpose("b"),
-        Reshape("a", (8,)),
-        Cast("a.0", "float32"),
     ],
 )
 def test_a_pattern_that_names_no_tensor_in_full_is_an_error(operation):
@@ -96,7 +89,7 @@ def test_a_transpose_turns_the_moments_and_undoes_itself():
     assert torch.equal(new.state_dict[W], run.state_dict[W].T)
     for kind in ("exp_avg", "exp_avg_sq"):
         assert torch.equal(moment(new, W, kind), moment(run, W, kind).T)
-    assert same(Transpose(W).inverse().apply(new), run)
+    assert same(Transpose(W).apply(new), run)
 
 
 def test_a_transpose_of_a_vector_is_an_error():
@@ -106,34 +99,5 @@ def test_a_transpose_of_a_vector_is_an_error():
         "'a.0.bias' has 1 dimensions.\n"
         "  operation: Transpose('a.0.bias')\n"
         "  shape: (2,)\n"
-        "Correct the dimensions."
+        "Correct the dimension."
     )
-
-
-def test_a_reshape_keeps_the_order_of_weights_and_moments():
-    run = saved_run(SHAPES)
-    new = Reshape(W, (4, -1)).apply(run)
-    assert new.state_dict[W].shape == (4, 2)
-    for kind in ("exp_avg", "exp_avg_sq"):
-        assert torch.equal(
-            moment(new, W, kind), moment(run, W, kind).reshape(4, 2)
-        )
-
-
-@pytest.mark.parametrize("shape", [(3, -1), (2, 2), (0, -1)])
-def test_a_reshape_that_does_not_fit_is_an_error(shape):
-    with pytest.raises(CompatError, match="has 8 elements"):
-        Reshape(W, shape).apply(saved_run(SHAPES))
-
-
-def test_a_cast_is_one_of_weight_and_moments():
-    new = Cast(W, "bfloat16").apply(saved_run(SHAPES))
-    assert new.state_dict[W].dtype == torch.bfloat16
-    assert moment(new, W, "exp_avg").dtype == torch.bfloat16
-    assert moment(new, W, "step").dtype == torch.float32
-    assert new.state_dict["a.0.bias"].dtype == torch.float64
-
-
-def test_a_cast_to_no_type_is_refused():
-    with pytest.raises(ValueError, match="torch has no dtype 'float33'"):
-        Cast(W, "float33").apply(saved_run(SHAPES))

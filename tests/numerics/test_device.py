@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.under_test.device import choose
+from pytest_nlam_compat.numerics.torch_settings import choose_device
 
 
 @pytest.fixture(autouse=True)
@@ -23,17 +23,17 @@ def cuda(request, monkeypatch):
 
 
 def test_the_cpu_is_always_there(cuda):
-    assert choose("cpu") == torch.device("cpu")
+    assert choose_device("cpu") == torch.device("cpu")
     assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
 
 
 def test_auto_takes_what_there_is(cuda):
-    assert choose("auto") == torch.device("cuda" if cuda else "cpu")
+    assert choose_device("auto") == torch.device("cuda" if cuda else "cpu")
 
 
 def test_cuda_where_there_is_one(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert choose("cuda") == torch.device("cuda")
+    assert choose_device("cuda") == torch.device("cuda")
     # What torch wants for deterministic matrix products.
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
@@ -41,7 +41,7 @@ def test_cuda_where_there_is_one(monkeypatch):
 def test_a_workspace_that_was_set_is_kept(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
-    choose("cuda")
+    choose_device("cuda")
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
 
 
@@ -51,11 +51,11 @@ def test_cuda_that_is_absent_is_an_error(monkeypatch, built, shown):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.version, "cuda", built)
     with pytest.raises(CompatError) as raised:
-        choose("cuda")
+        choose_device("cuda")
     assert str(raised.value) == (
-        "CUDA was asked for, and there is none.\n"
+        "CUDA is not available.\n"
         f"  torch: {torch.__version__}\n"
         f"  built for CUDA: {shown}\n"
         "  devices: 0\n"
-        "Use --nlam-compat-device=cpu, or run it where torch sees a GPU."
+        "Use --nlam-compat-device=cpu, or run it where torch finds a GPU."
     )

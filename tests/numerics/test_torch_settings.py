@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_nlam_compat.numerics.precision import (
+from pytest_nlam_compat.numerics.torch_settings import (
     building,
     default_dtype,
     reproducible,

@@ -1,21 +1,27 @@
-"""The few functions by which we build, load and run models."""
+"""The functions by which we build, load and run models of neural-lam."""
 
 from __future__ import annotations
 
 import inspect
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
-from pytest_nlam_compat.adapters.attaching import trainer_attached
-from pytest_nlam_compat.adapters.preparing import Batch, Preparing
+from pytest_nlam_compat.adapters.probe import CurrentCode
+from pytest_nlam_compat.adapters.training_step import trainer_attached
 from pytest_nlam_compat.errors import CompatError
+
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -36,13 +42,24 @@ class Predictor:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Adapter(Preparing, ABC):
+class _ArgumentsParsed(BaseException):
+    """Leaves ``train_model.main`` once its arguments are complete.
+
+    Not an Exception: `main` is wrapped in a ``logger.catch`` that would
+    swallow one.
+    """
+
+
+class Adapter(ABC):
     """Builds, loads and runs models of one API era of neural-lam.
 
     Parameters
     ----------
     current : CurrentCode
     """
+
+    def __init__(self, current: CurrentCode) -> None:
+        self.current = current
 
     @abstractmethod
     def build(
@@ -56,10 +73,10 @@ class Adapter(Preparing, ABC):
         Parameters
         ----------
         hyper_parameters : mapping of str to Any
-            As `hyper_parameters.revive` gives them.
+            As `model_arguments.revive` returns them.
         datastore : StoredDatastore
         predictor : Predictor, optional
-            Where ``args`` can't say which model it is.
+            If ``args`` can't say which model it is.
 
         Returns
         -------
@@ -106,18 +123,18 @@ class Adapter(Preparing, ABC):
         ----------
         module : torch.nn.Module
         init_states : Tensor
-            (B, 2, N, d), standardised.
+            (B, 2, N, d), standardized.
         forcing : Tensor
-            (B, T, N, f * window), standardised.
+            (B, T, N, f * window), standardized.
         boundary_states : Tensor
-            (B, T, N, d), standardised; only boundary nodes are used.
+            (B, T, N, d), standardized; only boundary nodes are used.
 
         Returns
         -------
         prediction : Tensor
             (B, T, N, d).
         pred_std : Tensor or None
-            (B, T, N, d) where the model predicts it.
+            (B, T, N, d) if the model predicts it.
         """
 
     @abstractmethod
@@ -125,7 +142,7 @@ class Adapter(Preparing, ABC):
         """Return the module whose submodules a trace names."""
 
     def cannot_run(self, model: str) -> str | None:
-        """Why the current code can't run a model that it can load.
+        """Return why the current code can't run a model that it can load.
 
         Parameters
         ----------
@@ -155,7 +172,7 @@ class Adapter(Preparing, ABC):
         Raises
         ------
         CompatError
-            Naming missing, unexpected and mis-shaped tensors.
+            Naming missing and unexpected tensors, and other shapes.
         """
         on_load = getattr(module, "on_load_checkpoint", None)
         if on_load is not None:
@@ -165,7 +182,7 @@ class Adapter(Preparing, ABC):
         facts = {
             "missing": sorted(wanted.keys() - state_dict.keys()),
             "unexpected": sorted(state_dict.keys() - wanted.keys()),
-            "of another shape": [
+            "shape differs": [
                 f"{name} {tuple(state_dict[name].shape)} instead of "
                 f"{tuple(wanted[name].shape)}"
                 for name in wanted
@@ -181,9 +198,9 @@ class Adapter(Preparing, ABC):
                     for label, names in facts.items()
                     if names
                 },
-                remedy="If the change is wanted, add a migration: a step in "
-                "neural-lam's own loader, or one that is registered with "
-                "this plugin.",
+                remedy="If the change is intended, add a migration: in "
+                "neural-lam's own loader, or one of the repository for this "
+                "plugin.",
             )
         module.load_state_dict(state_dict, strict=True)
 
@@ -194,7 +211,7 @@ class Adapter(Preparing, ABC):
         forcing: Tensor,
         boundary_states: Tensor,
     ) -> dict[str, Tensor]:
-        """Everything that a reference compares, by name.
+        """Return everything that a reference compares, by name.
 
         Parameters
         ----------
@@ -205,8 +222,8 @@ class Adapter(Preparing, ABC):
         Returns
         -------
         dict of str to Tensor
-            ``prediction``, ``pred_std`` where predicted, and for models with
-            a variational encoder ``posterior_mean`` and ``posterior_std``
+            ``prediction``, ``pred_std`` if predicted, and for models with a
+            variational encoder ``posterior_mean`` and ``posterior_std``
             (B, mesh nodes, latent) of the first step.
         """
         module.eval()
@@ -227,20 +244,20 @@ class Adapter(Preparing, ABC):
         return outputs
 
     def training_loss(self, module: nn.Module, batch: Batch) -> Tensor:
-        """Loss of the current code's own training step, a scalar.
+        """Return the loss of the current code's own training step, a scalar.
 
         Parameters
         ----------
         module : torch.nn.Module
         batch : tuple of Tensor
-            Standardised.
+            Standardized.
         """
         module.train()
         with trainer_attached(module), warnings.catch_warnings():
             # The trainer does not log, which Lightning points out.
             warnings.filterwarnings("ignore", message=".*self.log.*")
             step: Any = module.training_step
-            # Lightning gives the number of the batch to whoever takes it.
+            # Lightning passes the number of the batch to steps that take it.
             numbered = len(inspect.signature(step).parameters) > 1
             loss = step(batch, 0) if numbered else step(batch)
         # Both are a loss to Lightning.
@@ -248,6 +265,132 @@ class Adapter(Preparing, ABC):
             loss = loss["loss"]
         assert isinstance(loss, Tensor)
         return loss
+
+    def config(self, yaml_file: Path) -> Any:
+        """Read a ``NeuralLAMConfig`` from YAML with the current code."""
+        from neural_lam.config import NeuralLAMConfig
+
+        return NeuralLAMConfig.from_yaml_file(str(yaml_file))
+
+    def parse_arguments(self, argv: Sequence[str]) -> Namespace:
+        """Parse a command line with ``train_model``'s own parser.
+
+        Returns
+        -------
+        argparse.Namespace
+            As it is when ``main`` begins to work with it.
+        """
+        from neural_lam import train_model
+
+        parsed: list[Namespace] = []
+        parse = ArgumentParser.parse_args
+
+        def remember(parser: Any, *args: Any, **kwargs: Any) -> Any:
+            parsed.append(parse(parser, *args, **kwargs))
+            return parsed[-1]
+
+        def stop(*args: Any, **kwargs: Any) -> None:
+            raise _ArgumentsParsed
+
+        with (
+            mock.patch.object(ArgumentParser, "parse_args", remember),
+            mock.patch.object(train_model, "load_config_and_datastore", stop),
+            _expected(_ArgumentsParsed),
+        ):
+            train_model.main(list(argv))
+        return parsed[0]
+
+    def create_graph(
+        self,
+        datastore: Any,
+        directory: Path,
+        *,
+        levels: int | None,
+        hierarchical: bool,
+    ) -> None:
+        """Create a graph directory with the current code's own creation."""
+        from neural_lam.create_graph import create_graph_from_datastore
+
+        create_graph_from_datastore(
+            datastore=datastore,
+            output_root_path=str(directory),
+            n_max_levels=levels,
+            hierarchical=hierarchical,
+            create_plot=False,
+        )
+
+    def batch(
+        self,
+        module: nn.Module,
+        datastore: Any,
+        args: Namespace,
+        samples: Sequence[int],
+        ar_steps: int,
+    ) -> Batch:
+        """Make a batch as training would: dataset, collation, transfer hooks.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+            Whose ``on_after_batch_transfer`` standardizes from 0.7 on.
+        datastore : StoredDatastore
+        args : argparse.Namespace
+            ``num_past_forcing_steps`` and ``num_future_forcing_steps``.
+        samples : sequence of int
+            Indices into the dataset.
+        ar_steps : int
+
+        Returns
+        -------
+        tuple of Tensor
+            init_states (B, 2, N, d), target_states (B, T, N, d), forcing
+            (B, T, N, f * window), standardized, and target times (B, T).
+        """
+        loader = self._loader(datastore, args, ar_steps)
+        batch = loader.collate_fn([loader.dataset[index] for index in samples])
+        device = next(module.parameters()).device
+        hooks: Any = module  # each LightningModule has all of them
+        batch = hooks.on_before_batch_transfer(tuple(batch), 0)
+        batch = hooks.transfer_batch_to_device(batch, device, 0)
+        return tuple(hooks.on_after_batch_transfer(batch, 0))
+
+    def dataset(self, datastore: Any, args: Namespace, ar_steps: int) -> Any:
+        """Return the ``WeatherDataset`` that training has, over a datastore."""
+        return self._loader(datastore, args, ar_steps).dataset
+
+    def _loader(
+        self, datastore: Any, args: Namespace, ar_steps: int
+    ) -> DataLoader[Any]:
+        """Load data as ``train_model`` does: by its ``WeatherDataModule``."""
+        from neural_lam.weather_dataset import WeatherDataModule
+
+        data = WeatherDataModule(
+            datastore=datastore,
+            ar_steps_train=ar_steps,
+            ar_steps_eval=ar_steps,
+            num_past_forcing_steps=args.num_past_forcing_steps,
+            num_future_forcing_steps=args.num_future_forcing_steps,
+            # None is started before samples are drawn. Up to 0.6 there has
+            # to be one.
+            num_workers=1,
+        )
+        data.setup("fit")
+        loader: DataLoader[Any] = data.train_dataloader()
+        return loader
+
+
+@contextmanager
+def _expected(exception: type[BaseException]) -> Iterator[None]:
+    """Raise unless ``exception`` ends the block."""
+    try:
+        yield
+    except exception:
+        return
+    raise CompatError(
+        "neural_lam.train_model.main went on without loading its datastore.",
+        remedy="The current code reads its arguments in another way: "
+        "implement the hook pytest_nlam_compat_adapter.",
+    )
 
 
 def _posterior(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.optim import AdamW
 
-from pytest_nlam_compat.adapters.resuming import resume
+from pytest_nlam_compat.adapters.training_step import optimizer_step
 from pytest_nlam_compat.errors import CompatError
 
 
@@ -63,7 +63,7 @@ def test_it_goes_on_where_it_was(configure, trained):
     module, state = trained
     other = Module(configure)
     other.load_state_dict(module.state_dict())
-    loss, after = resume(Adapter(), other, state, BATCH)
+    loss, after = optimizer_step(Adapter(), other, state, BATCH)
 
     # The same with nothing saved in between.
     optimizer = one(module)
@@ -81,7 +81,7 @@ def test_it_goes_on_where_it_was(configure, trained):
 def test_the_state_is_left_as_it_is(trained):
     module, state = trained
     before = copy.deepcopy(state)
-    resume(Adapter(), module, state, BATCH)
+    optimizer_step(Adapter(), module, state, BATCH)
     for position, kinds in before["state"].items():
         for kind, tensor in kinds.items():
             assert torch.equal(state["state"][position][kind], tensor)
@@ -99,10 +99,10 @@ def test_the_state_is_left_as_it_is(trained):
 def test_more_or_less_than_one_optimizer_is_an_error(configure, found, trained):
     _, state = trained
     with pytest.raises(CompatError) as caught:
-        resume(Adapter(), Module(configure), state, BATCH)
+        optimizer_step(Adapter(), Module(configure), state, BATCH)
     assert str(caught.value) == (
-        "The current code configures another number of optimizers than one.\n"
-        f"  configure_optimizers() gave: {found}\n"
-        "Every release up to now trained with one AdamW: write a hard break, "
-        "or go on with one."
+        "The current code does not configure exactly one optimizer.\n"
+        f"  configure_optimizers() returned: {found}\n"
+        "All releases so far trained with one AdamW: keep one, or add a "
+        "migration with a HardBreak."
     )

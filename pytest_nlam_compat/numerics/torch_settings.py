@@ -1,7 +1,8 @@
-"""Precision and determinism of everything that is computed here."""
+"""Device, precision and determinism of what torch computes here."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,9 +10,44 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from pytest_nlam_compat.errors import CompatError
+
 # `torch.load` makes an empty tensor of the dtype in the file and then points
 # it at the bytes that were read: widening that one would read garbage.
 _EXACT_DTYPE = frozenset({torch.empty, torch.Tensor.set_})
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device to run models on.
+
+    Parameters
+    ----------
+    name : str
+        ``cpu``, ``cuda`` or ``auto`` (CUDA if there is a GPU).
+
+    Raises
+    ------
+    CompatError
+        If ``cuda`` is not available.
+    """
+    if name == "cpu":
+        return torch.device("cpu")
+    # Deterministic matrix products need it set before CUDA is first used.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if name == "auto":
+        return torch.device("cpu")
+    raise CompatError(
+        "CUDA is not available.",
+        facts={
+            "torch": torch.__version__,
+            "built for CUDA": torch.version.cuda or "no",
+            "devices": torch.cuda.device_count(),
+        },
+        remedy="Use --nlam-compat-device=cpu, or run it where torch finds a "
+        "GPU.",
+    )
 
 
 class _WidenFloat32(TorchFunctionMode):
@@ -40,12 +76,7 @@ class _WidenFloat32(TorchFunctionMode):
 
 @contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Make ``dtype`` the default of new floating tensors, then restore it.
-
-    Parameters
-    ----------
-    dtype : torch.dtype
-    """
+    """Make ``dtype`` the default of new floating tensors, then restore it."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from pytest_nlam_compat.adapters import select as selecting
-from pytest_nlam_compat.adapters.probe import CurrentCode
-from pytest_nlam_compat.adapters.select import select
+from pytest_nlam_compat.adapters import probe
+from pytest_nlam_compat.adapters.probe import CurrentCode, select_adapter
 from pytest_nlam_compat.errors import CompatError
 
 CURRENT = CurrentCode("9.9", Path("/clone/neural_lam"), Version("9.9"), "none")
@@ -19,7 +18,7 @@ def offers(monkeypatch):
 
     def offer(*names):
         monkeypatch.setattr(
-            selecting, "has", lambda module, name: f"{module}.{name}" in names
+            probe, "has", lambda module, name: f"{module}.{name}" in names
         )
 
     return offer
@@ -47,7 +46,7 @@ def test_the_installed_one(current_adapter):
 )
 def test_an_era_is_known_by_its_class(offers, names, adapter):
     offers(*names)
-    found = select(CURRENT)
+    found = select_adapter(CURRENT)
     assert type(found).__name__ == adapter
     assert found.current is CURRENT
 
@@ -55,7 +54,7 @@ def test_an_era_is_known_by_its_class(offers, names, adapter):
 def test_an_unknown_api(offers):
     offers()
     with pytest.raises(CompatError) as raised:
-        select(CURRENT)
+        select_adapter(CURRENT)
     assert str(raised.value) == (
         "The API of this neural_lam is not known.\n"
         "  path: /clone/neural_lam\n"
@@ -63,8 +62,8 @@ def test_an_unknown_api(offers):
         "neural_lam.models.ar_model.ARModel\n"
         "  found: neither\n"
         "Implement the hook pytest_nlam_compat_adapter in the conftest.py of "
-        "neural-lam: it returns an object with the methods of "
-        "pytest_nlam_compat.adapters.base.Adapter."
+        "neural-lam: it returns an instance of a subclass of "
+        "pytest_nlam_compat.adapters.adapter.Adapter."
     )
 
 

@@ -5,7 +5,7 @@ from argparse import Namespace
 
 import pytest
 
-from pytest_nlam_compat.adapters.unused_hyper_parameters import raise_on_unused
+from pytest_nlam_compat.adapters.model_arguments import raise_on_unused
 from pytest_nlam_compat.errors import CompatError
 
 
@@ -50,12 +50,12 @@ def test_what_is_not_taken_is_named_with_what_is():
     with pytest.raises(CompatError) as raised:
         call(Takes, {"lr": 0.1, "loss": "mse", "gif": True, "args": None})
     assert str(raised.value) == (
-        "Takes of the current code loses hyper-parameters of the run: its "
-        "defaults would stand in for them.\n"
-        "  neither taken nor read from args: lr, gif\n"
-        "  it takes: loss, warmup\n"
-        "Take them as before, or add a migration that says what has become "
-        "of each: RenameHyperParameter or DropHyperParameter."
+        "Takes of the current code does not use all hyper-parameters of the "
+        "run: defaults would replace them.\n"
+        "  neither accepted by the class nor read from args: lr, gif\n"
+        "  the class accepts: loss, warmup\n"
+        "Accept them as before, or add a migration for each: "
+        "RenameHyperParameter or DropHyperParameter."
     )
 
 
@@ -74,7 +74,9 @@ def test_of_args_alone_loss_and_learning_rate_are_needed():
     args = Namespace(lr=0.1, loss="mse", n_workers=2)
     with pytest.raises(CompatError) as raised:
         call(reads_one, {"args": args})
-    found = raised.value.facts["neither taken nor read from args"]
+    found = raised.value.facts[
+        "neither accepted by the class nor read from args"
+    ]
     assert found == "args.loss"
 
 

@@ -5,7 +5,7 @@ from argparse import Namespace
 
 import pytest
 
-from pytest_nlam_compat.adapters.hyper_parameters import revive
+from pytest_nlam_compat.adapters.model_arguments import revive
 from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, How, InertObject
 from pytest_nlam_compat.errors import CompatError
 
@@ -133,8 +133,8 @@ def lacking(name):
     return (
         "The hyper-parameters name a class that the current code lacks.\n"
         f"  class: {name}\n"
-        "Add a migration that replaces it, as `UnwrapClass(...)` in the step "
-        "for neural-lam 0.5.0 does."
+        "Add a migration that replaces it, as `UnwrapClass(...)` for "
+        "neural-lam 0.5.0 does."
     )
 
 
@@ -208,7 +208,7 @@ def test_an_object_made_by_another_object():
 def test_fields_that_do_not_fit(value, fields, cause):
     assert error_of(value) == (
         "neural_lam.config.DatastoreSelection of the current code does not "
-        "take the fields that the checkpoint has.\n"
+        "accept the fields of the checkpoint.\n"
         f"  fields: {fields}\n"
         f"  cause: {cause}\n"
         "Add a migration that renames, drops or sets the field."
