@@ -75,7 +75,7 @@ class NewerReferences:
                 continue
             try:
                 archive = ReleaseArchive(store.archive(release))
-            # Offline, for one: the failure itself must still be told.
+            # Offline, for example: the failure must be reported anyway.
             except CompatError:
                 continue
             if case in archive.cases:
