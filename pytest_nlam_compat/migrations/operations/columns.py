@@ -83,11 +83,6 @@ class PermuteInputColumns(OnTensors):
         First column of the block that `order` counts from; negative counts
         from the end. Columns outside of the block stay. By default `order` is
         for all columns, and a weight of another width is refused.
-
-    Raises
-    ------
-    CompatError
-        Nothing matches, or a weight is not a matrix or has another width.
     """
 
     order: tuple[int, ...]
@@ -132,11 +127,6 @@ class RepeatInputColumn(OnTensors):
         How often the input comes from now on.
     keep : int
         Which of the new columns takes the old one; the first by default.
-
-    Raises
-    ------
-    CompatError
-        Nothing matches, or a weight is not a matrix or lacks the column.
     """
 
     column: int
@@ -174,11 +164,6 @@ class AddInputColumns(OnTensors):
     columns : tuple of int
         Where the new columns are afterwards, ascending. Their moments are
         zero: they never had a gradient.
-
-    Raises
-    ------
-    CompatError
-        Nothing matches, or a weight is not a matrix or has too few columns.
     """
 
     columns: tuple[int, ...]
@@ -217,11 +202,6 @@ class ByWidth(Operation):
         Pattern of weights (out, in), all of one width.
     operations : mapping of int to tuple of Operation
         What to apply, by the width.
-
-    Raises
-    ------
-    CompatError
-        Nothing matches, or the width is not listed.
     """
 
     names: str

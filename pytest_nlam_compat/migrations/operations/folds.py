@@ -66,11 +66,6 @@ class FoldInputs(Operation):
         Old input = scale * new input + shift, for each column of a block.
     start : int
         First column of the block; negative counts from the end.
-
-    Raises
-    ------
-    CompatError
-        The layer lacks weight, bias or columns.
     """
 
     layer: str

@@ -135,11 +135,6 @@ class Scale(OnTensors):
         Finite and not 0.
     columns : tuple of int, optional
         Input columns, the last dimension; all by default.
-
-    Raises
-    ------
-    CompatError
-        Nothing matches, or a tensor lacks a column.
     """
 
     factor: float
@@ -180,11 +175,6 @@ class Transpose(OnTensors):
         Pattern of whole tensors.
     dims : tuple of (int, int)
         The last two by default.
-
-    Raises
-    ------
-    CompatError
-        Nothing matches, or a tensor lacks a dimension.
     """
 
     dims: tuple[int, int] = (-2, -1)
@@ -216,11 +206,6 @@ class Add(Operation):
     before : str, optional
         Name of the tensor that it stands before, where the model registers
         it; at the end by default. For a parameter this is its position.
-
-    Raises
-    ------
-    CompatError
-        The name is taken, or nothing is named `before`.
     """
 
     name: str
@@ -267,12 +252,6 @@ class Split(Operation):
         Name of each piece to its length, in order.
     dim : int
         Dimension along which to cut.
-
-    Raises
-    ------
-    CompatError
-        No such tensor, a name is taken, or the lengths don't add up and a
-        part would be left behind.
     """
 
     name: str
@@ -329,12 +308,6 @@ class Concatenate(Operation):
     into : str
     dim : int
         Dimension along which to join.
-
-    Raises
-    ------
-    CompatError
-        A tensor is missing, shapes don't fit, the name is taken, or the
-        moments of the tensors were not updated alike.
     """
 
     names: tuple[str, ...]
