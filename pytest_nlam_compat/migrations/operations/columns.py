@@ -35,29 +35,9 @@ def width_of(operation: Operation, name: str, tensor: Tensor) -> int:
 def first_column(
     operation: Operation, name: str, width: int, start: int, length: int
 ) -> int:
-    """Find the first column of a block, counted from the left.
+    """Find the first column of a block; a negative start is from the end.
 
-    Parameters
-    ----------
-    operation : Operation
-        For the error.
-    name : str
-        Of the weight.
-    width : int
-        Columns of the weight.
-    start : int
-        Counts from the end if negative.
-    length : int
-        Columns of the block.
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    CompatError
-        The weight has too few columns.
+    Refuses a block that is wider than the weight.
     """
     first = start + width if start < 0 else start
     if first < 0 or first + length > width:
@@ -75,8 +55,6 @@ class PermuteInputColumns(OnTensors):
 
     Attributes
     ----------
-    names : str
-        Pattern of whole tensors.
     order : tuple of int
         New column i is the old column ``order[i]``.
     start : int, optional
@@ -119,8 +97,6 @@ class RepeatInputColumn(OnTensors):
 
     Attributes
     ----------
-    names : str
-        Pattern of whole tensors.
     column : int
         Negative counts from the end.
     times : int
@@ -159,8 +135,6 @@ class AddInputColumns(OnTensors):
 
     Attributes
     ----------
-    names : str
-        Pattern of whole tensors.
     columns : tuple of int
         Where the new columns are afterwards, ascending. Their moments are
         zero: they never had a gradient.

@@ -53,8 +53,6 @@ class ShiftNodes(OnGraphFile):
 
     Attributes
     ----------
-    stem : str
-        ``"g2m_edge_index"``.
     row : int
         0 for senders, 1 for receivers.
     by : int
@@ -78,13 +76,7 @@ class ShiftNodes(OnGraphFile):
 
 @dataclass(frozen=True, repr=False)
 class ReverseEdges(OnGraphFile):
-    """Make senders receivers and receivers senders.
-
-    Attributes
-    ----------
-    stem : str
-        ``"mesh_up_edge_index"``.
-    """
+    """Make senders receivers and receivers senders."""
 
     def image(self, tensor: Tensor) -> Tensor:
         """Swap the rows (2, M)."""

@@ -18,11 +18,6 @@ from pytest_nlam_compat.migrations.operations.trees import (
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 
 
-def has_hyper_parameter(run: SavedRun, path: str) -> bool:
-    """Tell whether a run has a hyper-parameter."""
-    return find(run.hyper_parameters, path.split("."))[0]
-
-
 def hyper_parameter(run: SavedRun, path: str) -> Any:
     """Return the value of a hyper-parameter, None if it isn't there."""
     return find(run.hyper_parameters, path.split("."))[1]
@@ -35,7 +30,7 @@ class OnHyperParameter(OnHyperParameters):
     Attributes
     ----------
     path : str
-        ``"args.loss"``.
+        ``"args.loss"``; everything but the last name must exist.
     """
 
     path: str
@@ -101,8 +96,6 @@ class SetHyperParameter(OnHyperParameter):
 
     Attributes
     ----------
-    path : str
-        ``"args.output_std"``; everything but the last name must exist.
     value : object
         Plain data or `New`.
     replace : bool
@@ -134,10 +127,8 @@ class RenameHyperParameter(OnHyperParameter):
 
     Attributes
     ----------
-    path : str
-        ``"args.n_workers"``.
     name : str
-        Its new last name, ``"num_workers"``.
+        Its new last name: ``"num_workers"`` for ``"args.n_workers"``.
     """
 
     name: str
@@ -158,13 +149,7 @@ class RenameHyperParameter(OnHyperParameter):
 
 @dataclass(frozen=True, repr=False)
 class DropHyperParameter(OnHyperParameter):
-    """Drop a hyper-parameter.
-
-    Attributes
-    ----------
-    path : str
-        ``"args.control_only"``.
-    """
+    """Drop a hyper-parameter."""
 
     def changed(self, inside: dict[str, Any], name: str) -> dict[str, Any]:
         """Drop it."""
@@ -177,8 +162,6 @@ class MapHyperParameter(OnHyperParameter):
 
     Attributes
     ----------
-    path : str
-        ``"args.loss"``.
     values : mapping
         Old value to new value. A value that isn't listed stays as it is.
     """
