@@ -134,8 +134,7 @@ def bare_loop() -> int:
     """
     import torch
 
-    from pytest_nlam_compat.adapters.probe import probe
-    from pytest_nlam_compat.adapters.select import select
+    from pytest_nlam_compat.adapters.probe import probe, select_adapter
     from pytest_nlam_compat.errors import CompatError
     from pytest_nlam_compat.references.reference import Reference
     from pytest_nlam_compat.references.release_archive import ReleaseArchive
@@ -143,9 +142,9 @@ def bare_loop() -> int:
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,
     )
-    from pytest_nlam_compat.under_test.resumed_training import resumed
+    from pytest_nlam_compat.under_test.resumed_training import resume
 
-    adapter = select(probe())
+    adapter = select_adapter(probe())
     store = Store.locate()
     cpu = torch.device("cpu")
     count = 0
@@ -170,7 +169,7 @@ def bare_loop() -> int:
                     subject.outputs(subject.migrated_model(dtype), dtype)
                 subject.batch()
                 subject.loss()
-                resumed(subject)
+                resume(subject)
     return count
 
 

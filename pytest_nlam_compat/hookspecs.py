@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from pytest_nlam_compat.adapters.base import Adapter
+    from pytest_nlam_compat.adapters.adapter import Adapter
     from pytest_nlam_compat.adapters.probe import CurrentCode
     from pytest_nlam_compat.migrations import Migration
 
@@ -28,7 +28,7 @@ def pytest_nlam_compat_adapter(current: CurrentCode) -> Adapter | None:
     Returns
     -------
     Adapter or None
-        A subclass of ``pytest_nlam_compat.adapters.base.Adapter``.
+        A subclass of ``pytest_nlam_compat.adapters.adapter.Adapter``.
 
     Examples
     --------

@@ -6,6 +6,10 @@ training into its checkpoints, so that they can only be guessed later.
 
 from __future__ import annotations
 
+import json
+import subprocess
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +18,9 @@ import pytorch_lightning as pl
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.stamps import STAMP
 from pytest_nlam_compat.upgrade.dataset_facts import facts_of
-from pytest_nlam_compat.upgrade.stamping import (
-    ENTRY,
-    installed_neural_lam,
-    stamp_of,
-    versions,
-)
+from pytest_nlam_compat.upgrade.stamping import ENTRY, stamp_of
+
+_GIT_TIMEOUT_S = 20
 
 
 class ProvenanceStamp(pl.Callback):  # type: ignore[misc]
@@ -69,8 +70,8 @@ class ProvenanceStamp(pl.Callback):  # type: ignore[misc]
             datastore = _datastore(module)
             arguments = _arguments(module)
             self._stamp = stamp_of(
-                installed_neural_lam(),
-                versions(),
+                _installed_neural_lam(),
+                _versions(),
                 arguments,
                 self._graph or _graph(datastore, arguments),
                 facts_of(datastore),
@@ -104,3 +105,68 @@ def _arguments(module: pl.LightningModule) -> dict[str, Any]:
 def _graph(datastore: Any, arguments: dict[str, Any]) -> Path | None:
     name = arguments.get("args.graph")
     return Path(datastore.root_path) / "graph" / name if name else None
+
+
+def _installed_neural_lam() -> dict[str, Any]:
+    """Describe the neural-lam that would be imported, without importing it.
+
+    Returns
+    -------
+    dict
+        ``version`` (not reliable for a development install), ``commit`` and
+        ``dirty`` (whether files were changed since), None if unknown.
+    """
+    spec = find_spec("neural_lam")
+    origin = spec.origin if spec else None
+    commit, dirty = _git_state(Path(origin).parent) if origin else (None, None)
+    if commit is None:
+        commit = _installed_commit()
+    return {"version": _version("neural-lam"), "commit": commit, "dirty": dirty}
+
+
+def _versions() -> dict[str, str | None]:
+    """Return the versions of torch and Lightning."""
+    return {
+        "torch": _version("torch"),
+        "lightning": _version("pytorch-lightning") or _version("lightning"),
+    }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_state(folder: Path) -> tuple[str | None, bool | None]:
+    """Return commit and whether files changed, None if git tracks none."""
+    if not _git(folder, "ls-files", "__init__.py"):
+        return None, None
+    commit = _git(folder, "rev-parse", "HEAD")
+    changes = _git(folder, "status", "--porcelain", "--", ".")
+    return commit or None, None if changes is None else bool(changes)
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=_GIT_TIMEOUT_S,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _installed_commit() -> str | None:
+    """Read what pip stores about an installation from git (PEP 610)."""
+    try:
+        text = metadata.distribution("neural-lam").read_text("direct_url.json")
+        commit = json.loads(text or "{}")["vcs_info"]["commit_id"]
+    except (metadata.PackageNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    return str(commit)

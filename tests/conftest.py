@@ -41,10 +41,9 @@ def current_adapter():
 
     # Models are small: more threads would wait for each other.
     torch.set_num_threads(1)
-    from pytest_nlam_compat.adapters.probe import probe
-    from pytest_nlam_compat.adapters.select import select
+    from pytest_nlam_compat.adapters.probe import probe, select_adapter
 
-    return select(probe())
+    return select_adapter(probe())
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import torch
 from neural_lam import train_model, utils
 from torch import Tensor, nn
 
-from pytest_nlam_compat.adapters.base import Adapter, Predictor
+from pytest_nlam_compat.adapters.adapter import Adapter, Predictor
 
 
 class ARModelAdapter(Adapter):
@@ -73,10 +73,10 @@ class ARModelAdapter(Adapter):
 
 
 def unpickle_everything(loader: Any) -> dict[str, Any]:
-    """Argument that lets a Lightning loader unpickle ``args``.
+    """Return the argument that lets a Lightning loader unpickle ``args``.
 
     From torch 2.6 on loaders refuse every neural-lam checkpoint otherwise;
-    Lightning before 2.6 does not know the argument.
+    Lightning before 2.6 has no such argument.
     """
     if "weights_only" in inspect.signature(loader).parameters:
         return {"weights_only": False}
@@ -84,11 +84,11 @@ def unpickle_everything(loader: Any) -> dict[str, Any]:
 
 
 def hierarchical_defect(model: str) -> str | None:
-    """Whether hierarchical graphs are indexed wrongly, as in 0.6.
+    """Return the defect of 0.6 that indexes hierarchical graphs wrongly.
 
     0.6 counts only the lowest mesh level where it moves grid indices to
     zero (utils.py:98, :150), so that every hierarchical model fails in its
-    forward pass; mended by #643, for hi_lam_parallel by #680. Asked of the
+    forward pass; fixed by #643, for hi_lam_parallel by #680. Tested on the
     function itself: two mesh levels of 2 and 1 nodes, one grid node.
     """
     if not model.startswith("hi_lam") or not hasattr(utils, "zero_index_g2m"):

@@ -11,13 +11,13 @@ from typing import Any
 from neural_lam import models, train_model
 from torch import Tensor, nn
 
+from pytest_nlam_compat.adapters.adapter import Adapter, Predictor
 from pytest_nlam_compat.adapters.armodel import (
     hierarchical_defect,
     unpickle_everything,
 )
-from pytest_nlam_compat.adapters.base import Adapter, Predictor
+from pytest_nlam_compat.adapters.model_arguments import raise_on_unused
 from pytest_nlam_compat.adapters.probe import has
-from pytest_nlam_compat.adapters.unused_hyper_parameters import raise_on_unused
 
 
 class ForecasterAdapter(Adapter):
@@ -35,12 +35,12 @@ class ForecasterAdapter(Adapter):
         step = self._step_predictor(
             arguments.get("args"), config, datastore, predictor
         )
-        with raise_on_unused(models.ForecasterModule, arguments) as taken:
+        with raise_on_unused(models.ForecasterModule, arguments) as accepted:
             module = models.ForecasterModule(
                 forecaster=models.ARForecaster(step, datastore),
                 config=config,
                 datastore=datastore,
-                **taken,
+                **accepted,
             )
         assert isinstance(module, nn.Module)
         return module
@@ -109,8 +109,8 @@ class ForecasterAdapter(Adapter):
     def cannot_run(self, model: str) -> str | None:
         """See `Adapter.cannot_run`.
 
-        Graph format 0.1.0 (#323) came after the defect was mended: code that
-        has it gets no excuse.
+        Graph format 0.1.0 (#323) came after the defect was fixed: in code
+        that has it, a failure is a failure.
         """
         if has("neural_lam.create_graph", "CURRENT_GRAPH_SPEC_VERSION"):
             return None
@@ -123,7 +123,7 @@ def _inline_arguments(
     """Return what ``build_predictor`` would pass, before there was one.
 
     Between #208 and #688 ``train_model`` builds predictors inline. Each
-    argument is passed where the class takes it.
+    argument is passed if the class accepts it.
     """
     clamping = config.training.output_clamping
     offered = {
@@ -133,5 +133,5 @@ def _inline_arguments(
         "config": config,
         **vars(args),
     }
-    taken = inspect.signature(cls).parameters
-    return {name: offered[name] for name in offered if name in taken}
+    accepted = inspect.signature(cls).parameters
+    return {name: offered[name] for name in offered if name in accepted}

@@ -1,7 +1,7 @@
-"""What the importable neural_lam is, found by asking it for what it offers.
+"""What the importable neural_lam is, and which adapter fits it.
 
 `neural_lam.__version__` of a development install is derived from git tags
-and not reliable, so nothing here decides by it.
+and not reliable: what counts is which names the code has.
 """
 
 from __future__ import annotations
@@ -11,23 +11,18 @@ import importlib.metadata
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packaging.version import InvalidVersion, Version
 
 from pytest_nlam_compat.errors import CompatError
 
+if TYPE_CHECKING:
+    from pytest_nlam_compat.adapters.adapter import Adapter
+
 
 class Marker(NamedTuple):
-    """A name that tells a release from the one before.
-
-    Attributes
-    ----------
-    release : str
-    module, name : str
-    present : bool
-        Whether the release has the name, or is the first without it.
-    """
+    """A name that a release is the first to have, or to lack."""
 
     release: str
     module: str
@@ -45,6 +40,13 @@ MARKERS = (
 )
 OLDEST = Version("0.4.0")
 
+# The names by which the two API eras are recognized: (module, name).
+_FORECASTER = ("neural_lam.models", "ForecasterModule")
+_ARMODEL = ("neural_lam.models.ar_model", "ARModel")
+
+UPSTREAM = "neural_lam.migrations"
+"""Module of neural-lam's own registry of migrations (#701)."""
+
 
 @dataclass(frozen=True)
 class CurrentCode:
@@ -53,7 +55,7 @@ class CurrentCode:
     Attributes
     ----------
     version : str
-        What its metadata says; shown, never relied on alone.
+        From its metadata; shown, never relied on alone.
     path : pathlib.Path
         Folder of the package.
     release : Version
@@ -69,12 +71,7 @@ class CurrentCode:
 
 
 def has(module: str, name: str) -> bool:
-    """Whether an importable module has an attribute.
-
-    Parameters
-    ----------
-    module, name : str
-    """
+    """Return whether an importable module has an attribute."""
     try:
         if importlib.util.find_spec(module) is None:
             return False
@@ -85,7 +82,7 @@ def has(module: str, name: str) -> bool:
 
 
 def probe() -> CurrentCode:
-    """Import neural_lam and find out what it is.
+    """Import neural_lam and detect its release.
 
     Returns
     -------
@@ -117,7 +114,7 @@ def probe() -> CurrentCode:
                 "cause": f"{type(cause).__name__}: {cause}",
             },
             remedy="`python -c 'import neural_lam.train_model'` shows the "
-            "whole story; mend that first.",
+            "full traceback. Fix that first.",
         ) from cause
     version = _metadata_version()
     release, evidence = _release(version)
@@ -143,7 +140,7 @@ def _metadata_version() -> str:
 
 
 def _release(version: str) -> tuple[Version, str]:
-    """Return the newest release that markers or metadata vouch for.
+    """Return the newest release by markers or metadata, and the evidence.
 
     The metadata only ever raises the answer: a pull request that renames a
     marker must not silence the references of the newest release.
@@ -164,3 +161,71 @@ def _release(version: str) -> tuple[Version, str]:
     if release < newest <= claimed:
         return newest, f"its version, {version}"
     return release, evidence
+
+
+def select_adapter(current: CurrentCode) -> Adapter:
+    """Return the adapter that fits the current code.
+
+    Parameters
+    ----------
+    current : CurrentCode
+
+    Returns
+    -------
+    Adapter
+
+    Raises
+    ------
+    CompatError
+        If neither API era is recognized.
+    """
+    if has(*_FORECASTER):
+        from pytest_nlam_compat.adapters.forecaster import ForecasterAdapter
+
+        return ForecasterAdapter(current)
+    if has(*_ARMODEL):
+        from pytest_nlam_compat.adapters.armodel import ARModelAdapter
+
+        return ARModelAdapter(current)
+    raise CompatError(
+        "The API of this neural_lam is not known.",
+        facts={
+            "path": current.path,
+            "probed": f"{'.'.join(_FORECASTER)} and {'.'.join(_ARMODEL)}",
+            "found": "neither",
+        },
+        remedy="Implement the hook pytest_nlam_compat_adapter in the "
+        "conftest.py of neural-lam: it returns an instance of a subclass of "
+        "pytest_nlam_compat.adapters.adapter.Adapter.",
+    )
+
+
+@dataclass(frozen=True)
+class UpstreamRegistry:
+    """The registry of migrations in neural_lam itself.
+
+    Attributes
+    ----------
+    migrations : tuple
+        Objects with ``target_version``, ``description``, ``apply`` (None for
+        a hard break) and ``hard_break``, in the order of their list.
+    newest : int
+        The stamp of a file that the code writes.
+    """
+
+    migrations: tuple[Any, ...]
+    newest: int
+
+
+def upstream_registry() -> UpstreamRegistry | None:
+    """Return the current code's own registry, None if it has none."""
+    if importlib.util.find_spec(UPSTREAM) is None:
+        return None
+    module = importlib.import_module(UPSTREAM)
+    if not hasattr(module, "MIGRATIONS"):
+        return None
+    migrations = tuple(module.MIGRATIONS)
+    newest = max((one.target_version for one in migrations), default=0)
+    return UpstreamRegistry(
+        migrations, getattr(module, "CURRENT_CHECKPOINT_VERSION", newest)
+    )

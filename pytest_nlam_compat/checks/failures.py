@@ -14,7 +14,8 @@ import pytest
 from pytest_nlam_compat.errors import CompatError
 
 if TYPE_CHECKING:
-    from pytest_nlam_compat.diagnosis.findings import Finding
+    from pytest_nlam_compat.checks.newer_references import NewerReferences
+    from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,
     )
@@ -52,10 +53,16 @@ class FailureExplainer:
     """Adds its cause to each failed check, in full once for each cause.
 
     Diagnosis and search are imported on the first failure.
+
+    Parameters
+    ----------
+    newer : NewerReferences
+        They show the cause where a reference holds no trace.
     """
 
-    def __init__(self) -> None:
-        self._findings: dict[tuple[str, str], Finding | None] = {}
+    def __init__(self, newer: NewerReferences) -> None:
+        self._newer = newer
+        self._diagnoses: dict[tuple[str, str], Diagnosis | None] = {}
         self._shown_by: dict[str, str] = {}
 
     @pytest.hookimpl(wrapper=True)
@@ -78,60 +85,66 @@ class FailureExplainer:
         if subject is None or check not in _EXPLAINED:
             return None
         try:
-            finding = self._finding(subject, check)
+            found = self._diagnosis(subject, check)
         # A broken diagnosis must not hide the failure.
         except Exception as error:
             return (
                 f"{text}\n\nThe diagnosis itself failed, please report it: "
                 f"{type(error).__name__}: {error}"
             )
-        if finding is None:
+        if found is None:
             return None
         item.user_properties += [
-            ("nlam_cause", finding.cause),
-            ("nlam_cause_kind", finding.kind),
-            ("nlam_cause_module", finding.module),
-            ("nlam_cause_source", finding.source),
+            ("nlam_cause", found.cause),
+            ("nlam_cause_kind", found.kind),
+            ("nlam_cause_module", found.module),
+            ("nlam_cause_source", found.source),
         ]
-        first = self._shown_by.setdefault(finding.cause, item.nodeid)
+        first = self._shown_by.setdefault(found.cause, item.nodeid)
         if first != item.nodeid:
             what, _, _ = text.partition("\n")
-            return f"{what}\n  cause: {finding.cause}\nSame cause as {first}."
-        facts = [f"  {label}: {f}" for label, f in finding.facts().items()]
+            return f"{what}\n  cause: {found.cause}\nSame cause as {first}."
+        facts = [f"  {label}: {f}" for label, f in found.facts().items()]
         fix = self._suggestion(item, subject)
         return "\n".join([text, "", "Why:", *facts, *fix])
 
-    def _finding(
+    def _diagnosis(
         self, subject: ReferenceUnderTest, check: str
-    ) -> Finding | None:
-        from pytest_nlam_compat.diagnosis.explain import OF_A_CHECK, why
+    ) -> Diagnosis | None:
+        from pytest_nlam_compat.diagnosis.diagnosis import OF_ONE_CHECK
+        from pytest_nlam_compat.diagnosis.explain import explain
+
+        def by_newer() -> Diagnosis | None:
+            newer = self._newer(subject)
+            return self._diagnosis(newer, "outputs") if newer else None
 
         name = subject.reference.id
         # Wrong outputs are why all other checks of a reference fail.
-        shared = self._findings.get((name, ""))
+        shared = self._diagnoses.get((name, ""))
         if shared is not None:
             return shared
-        if (name, check) not in self._findings:
-            finding: Finding | None = why(subject, check)
-            assert finding is not None
-            if finding.kind not in OF_A_CHECK:
-                self._findings[name, ""] = finding
-            elif check in _SELF_EXPLAINING and finding.kind == "none":
-                finding = None
-            self._findings[name, check] = finding
-        return self._findings[name, check]
+        if (name, check) not in self._diagnoses:
+            found: Diagnosis | None = explain(subject, check, by_newer)
+            assert found is not None
+            if found.kind not in OF_ONE_CHECK:
+                self._diagnoses[name, ""] = found
+            elif check in _SELF_EXPLAINING and found.kind == "none":
+                found = None
+            self._diagnoses[name, check] = found
+        return self._diagnoses[name, check]
 
     def _suggestion(
         self, item: pytest.Function, subject: ReferenceUnderTest
     ) -> list[str]:
         """Search for a migration that fixes the failure; return its report."""
         try:
-            from pytest_nlam_compat.suggest.search import Budget
-            from pytest_nlam_compat.suggest.suggest import suggest_steps
+            from pytest_nlam_compat.suggest.search import SearchBudget
+            from pytest_nlam_compat.suggest.suggestions import suggest_steps
 
+            budget = SearchBudget(seconds=_SEARCH_SECONDS)
             with tempfile.TemporaryDirectory() as folder, _no_stderr():
                 found = suggest_steps(
-                    [subject], Path(folder), Budget(seconds=_SEARCH_SECONDS)
+                    [subject], Path(folder), budget, self._newer
                 )
         # For example a reference that can't be read: the failure says so.
         except CompatError:

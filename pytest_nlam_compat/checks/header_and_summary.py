@@ -41,7 +41,7 @@ class HeaderAndSummary:
             f"{installed}) at {current.path}",
             f"torch {torch.__version__} on {_device(chosen.device)}",
             f"{_count(len(chosen.references), 'reference')} of "
-            f"{_names(releases)}, from {chosen.source}",
+            f"{_names(releases)}, from {chosen.store.description}",
         ]
         if chosen.newer:
             newer = _names(chosen.newer)

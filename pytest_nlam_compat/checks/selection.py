@@ -16,11 +16,11 @@ import torch
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
-from pytest_nlam_compat.adapters.base import Adapter
-from pytest_nlam_compat.adapters.probe import CurrentCode, probe
-from pytest_nlam_compat.adapters.select import select
+from pytest_nlam_compat.adapters.adapter import Adapter
+from pytest_nlam_compat.adapters.probe import CurrentCode, probe, select_adapter
 from pytest_nlam_compat.checks.failures import FailureExplainer
 from pytest_nlam_compat.checks.header_and_summary import HeaderAndSummary
+from pytest_nlam_compat.checks.newer_references import NewerReferences
 from pytest_nlam_compat.checks.pytest_config import setup_of, with_config
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import Migration, Registry
@@ -30,11 +30,11 @@ from pytest_nlam_compat.migrations.repository import (
     raise_on_duplicates,
     read_steps,
 )
+from pytest_nlam_compat.numerics.torch_settings import choose_device
 from pytest_nlam_compat.references.reference import Reference
 from pytest_nlam_compat.references.release_archive import ReleaseArchive
 from pytest_nlam_compat.references.store import Store
 from pytest_nlam_compat.under_test.code_under_test import code_under_test
-from pytest_nlam_compat.under_test.device import choose
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
@@ -50,7 +50,7 @@ class Selection:
     ----------
     adapter : Adapter
     device : torch.device
-    source : str
+    store : Store
         Where the archives are.
     references : tuple of Reference
         Those that are checked.
@@ -71,7 +71,7 @@ class Selection:
 
     adapter: Adapter
     device: torch.device
-    source: str
+    store: Store
     references: tuple[Reference, ...]
     newest: Version
     void: dict[tuple[Version, str], str] = field(default_factory=dict)
@@ -131,7 +131,8 @@ def selection_of(config: pytest.Config) -> Selection:
         selection = config.stash[_SELECTION] = _select(config)
         plugins = config.pluginmanager
         plugins.register(HeaderAndSummary(selection), "nlam-compat-summary")
-        plugins.register(FailureExplainer(), "nlam-compat-explainer")
+        explainer = FailureExplainer(NewerReferences(selection))
+        plugins.register(explainer, "nlam-compat-explainer")
     return config.stash[_SELECTION]
 
 
@@ -155,7 +156,7 @@ def _select(config: pytest.Config) -> Selection:
     _refuse_regeneration(config)
     wanted = _specifier(config.getoption("nlam_compat_release"))
     pattern = config.getoption("nlam_compat_case")
-    device = choose(config.getoption("nlam_compat_device"))
+    device = choose_device(config.getoption("nlam_compat_device"))
     store = Store.locate(
         url=config.getoption("nlam_compat_url")
         or config.getini("nlam_compat_url")
@@ -188,7 +189,7 @@ def _select(config: pytest.Config) -> Selection:
     return Selection(
         adapter=adapter,
         device=device,
-        source=store.description,
+        store=store,
         references=references,
         newest=max(known),
         void=void,
@@ -205,7 +206,7 @@ def _adapter(config: pytest.Config, current: CurrentCode) -> Adapter:
         adapter = config.hook.pytest_nlam_compat_adapter(current=current)
     with code_under_test("Importing what the checks need of neural_lam"):
         if adapter is None:
-            adapter = select(current)
+            adapter = select_adapter(current)
         # Here, so that it fails once rather than for each reference.
         importlib.import_module(
             "pytest_nlam_compat.under_test.reference_under_test"

@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pytest_nlam_compat.upgrade.request import (
-    UpgradeRequest,
-    add_origin_arguments,
-)
+from pytest_nlam_compat.commands import add_rewrite_arguments
+from pytest_nlam_compat.upgrade.request import UpgradeRequest
 
 NAME = "stamp"
 HELP = (
@@ -20,26 +18,7 @@ HELP = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("file", metavar="FILE", type=Path)
-    parser.add_argument(
-        "-o",
-        dest="output",
-        metavar="NEW",
-        type=Path,
-        help="the new file (default: stamped_FILE beside the old one)",
-    )
-    add_origin_arguments(parser, dataset_required=True)
-    parser.add_argument(
-        "--in-place",
-        action="store_true",
-        help="replace the file, and keep the old one as FILE.bak",
-    )
-    parser.add_argument(
-        "--allow",
-        metavar="CLASS",
-        action="append",
-        default=[],
-        help="accept this class besides the known ones",
-    )
+    add_rewrite_arguments(parser, "FILE", "stamped_").required = True
 
 
 def run(arguments: argparse.Namespace) -> int:

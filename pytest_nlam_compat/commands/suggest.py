@@ -1,4 +1,4 @@
-"""``nlam-compat suggest``: the step that mends what fails, already proved."""
+"""``nlam-compat suggest``: find the migrations that fix what fails."""
 
 from __future__ import annotations
 
@@ -60,15 +60,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--write",
         action="store_true",
-        help="add what is verified to that file",
+        help="add the verified migrations to that file",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Search, print what was found, and write it if asked to.
 
-    References, adapter and the steps there are come as in a run of
-    ``pytest --nlam-compat`` here.
+    References, adapter and migrations are those of ``pytest --nlam-compat`` in
+    the working directory.
 
     Parameters
     ----------
@@ -79,19 +79,20 @@ def run(arguments: argparse.Namespace) -> int:
     Returns
     -------
     int
-        0 if every reference passes or is mended by a verified step, 1 if not.
+        0 if every reference passes or is fixed by a verified step, 1 if not.
 
     Raises
     ------
     CompatError
-        There is no code, reference or readable file of steps.
+        There is no code, no reference, or no readable file of migrations.
     """
     with _without_prefix():
+        from pytest_nlam_compat.checks.newer_references import NewerReferences
         from pytest_nlam_compat.checks.selection import load_selection
 
         selection = load_selection(_options(arguments))
     from pytest_nlam_compat.migrations import writing
-    from pytest_nlam_compat.suggest.suggest import suggest_steps
+    from pytest_nlam_compat.suggest.suggestions import suggest_steps
 
     destination = writing.destination(selection.setup, arguments.file)
     own = (*selection.migrations, *destination.unread)
@@ -100,13 +101,17 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{count} reference{'s' if count > 1 else ''}", flush=True)
     if own:
         print(
-            f"{len(own)} step{'s' if len(own) > 1 else ''} of this repository "
-            "applied already",
+            f"{len(own)} migration{'s' if len(own) > 1 else ''} of this "
+            "repository applied",
             flush=True,
         )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        found = suggest_steps(_subjects(selection, folder), folder / "search")
+        found = suggest_steps(
+            _subjects(selection, folder),
+            folder / "search",
+            find_newer=NewerReferences(selection),
+        )
     print(found.report())
     if found.writable:
         file = writing.from_here(destination.file)
@@ -122,7 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _options(arguments: argparse.Namespace) -> list[str]:
-    """Say it in the options of pytest; what is not given is left to it."""
+    """Return the options of pytest for the arguments that are given."""
     given = {
         name: getattr(arguments, name)
         for name in ("release", "case", "device", "url")
@@ -153,7 +158,7 @@ def _without_prefix() -> Iterator[None]:
 
 
 def _subjects(selection: Selection, folder: Path) -> list[ReferenceUnderTest]:
-    """Put the selected references before the current code."""
+    """Return the selected references in front of the current code."""
     subjects = []
     for reference in selection.references:
         place = folder / reference.id

@@ -8,12 +8,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from pytest_nlam_compat.commands import add_rewrite_arguments
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.upgrade.request import (
-    NEWEST,
-    UpgradeRequest,
-    add_origin_arguments,
-)
+from pytest_nlam_compat.upgrade.request import NEWEST, UpgradeRequest
 
 NAME = "upgrade"
 HELP = (
@@ -26,14 +23,7 @@ _LARGE = 256 * 1024 * 1024
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("path", metavar="OLD", type=Path)
-    parser.add_argument(
-        "-o",
-        dest="output",
-        metavar="NEW",
-        type=Path,
-        help="the new file (default: upgraded_OLD in the same folder)",
-    )
-    add_origin_arguments(parser)
+    add_rewrite_arguments(parser, "OLD", "upgraded_")
     parser.add_argument(
         "--to",
         dest="target",
@@ -46,19 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         type=Path,
         help="write the converted graph directory here",
-    )
-    parser.add_argument(
-        "--in-place",
-        action="store_true",
-        help="replace the file, and keep the old one as OLD.bak",
-    )
-    parser.add_argument(
-        "--allow",
-        metavar="CLASS",
-        action="append",
-        default=[],
-        help="accept this class besides the known ones, such as"
-        " my_package.MyConfig",
     )
     parser.add_argument(
         "--verify",
@@ -124,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _upgrade_folder(
     arguments: argparse.Namespace, request: UpgradeRequest
 ) -> int:
-    from pytest_nlam_compat.upgrade.folder import upgrade_folder
+    from pytest_nlam_compat.upgrade.upgrade import upgrade_folder
 
     if arguments.output is not None:
         raise CompatError(

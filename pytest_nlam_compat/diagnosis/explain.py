@@ -1,21 +1,37 @@
-"""Why a check failed, whichever it was."""
+"""Explain why one check of a reference failed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
-from pytest_nlam_compat.diagnosis.divergence import diagnose
-from pytest_nlam_compat.diagnosis.findings import Finding
-from pytest_nlam_compat.diagnosis.matching import explain, match
-from pytest_nlam_compat.diagnosis.observing import observe
-from pytest_nlam_compat.diagnosis.ordering import reorderings
-from pytest_nlam_compat.diagnosis.precision import lost_precision
-from pytest_nlam_compat.diagnosis.source_location import owner, source_of
+from pytest_nlam_compat.diagnosis import model_state, output_changes
+from pytest_nlam_compat.diagnosis.diagnosis import (
+    OF_ONE_CHECK,
+    Diagnosis,
+    Kind,
+    owner,
+    source_of,
+)
+from pytest_nlam_compat.diagnosis.input_changes import explain_input
+from pytest_nlam_compat.diagnosis.module_changes import explain_module
+from pytest_nlam_compat.diagnosis.parameter_matching import (
+    facts_by_kind,
+    match_parameters,
+)
+from pytest_nlam_compat.diagnosis.parameter_order import reorderings
+from pytest_nlam_compat.diagnosis.tensor_changes import lower_precision
+from pytest_nlam_compat.diagnosis.trace_diff import (
+    agrees,
+    compare_traces,
+    trace_step,
+)
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.judging.grade import grade
+from pytest_nlam_compat.judging.grade import Result, grade
 from pytest_nlam_compat.references.reference import kind_of
 
 if TYPE_CHECKING:
@@ -23,113 +39,203 @@ if TYPE_CHECKING:
         ReferenceUnderTest,
     )
 
-_IN_TRAINING = {
-    "batch": "another batch is made of the same series",
-    "loss": "the loss is another function of the same outputs",
-}
-
-OF_A_CHECK = frozenset(
-    {
-        "batch",
-        "error in float32",
-        "loss",
-        "none",
-        "order",
-        "precision in float32",
-    }
-)
-"""Kinds of causes that explain one check, not all of a reference."""
+Newer = Callable[[], Diagnosis | None]
+"""Explains the same failure of a newer reference, if there is one."""
 
 
-def why(subject: ReferenceUnderTest, check: str) -> Finding:
-    """Say why a check of a reference failed.
+def explain(
+    subject: ReferenceUnderTest, check: str, newer: Newer | None = None
+) -> Diagnosis:
+    """Explain why a check of a reference failed.
 
     Parameters
     ----------
     subject : ReferenceUnderTest
     check : str
         Name of the check, without ``test_``.
+    newer : callable, optional
+        Called if the outputs differ and the reference holds no trace, as those
+        before 0.4.0: the cause is then the one that a newer reference shows.
 
     Returns
     -------
-    Finding
+    Diagnosis
     """
+    found = _explain(subject, check, newer)
+    name = subject.reference.id
+    return found if found.reference else replace(found, reference=name)
+
+
+def _explain(
+    subject: ReferenceUnderTest, check: str, newer: Newer | None
+) -> Diagnosis:
     try:
-        module = subject.migrated_model(torch.float64)
+        model = subject.migrated_model(torch.float64)
     except CompatError as error:
         return _does_not_load(subject, error)
     try:
         result = grade(subject, torch.float64)
     except CompatError as error:
-        return _does_not_run(error)
+        return _raises(error)
     if not result.passed:
-        return replace(diagnose(subject), end=result.worst.relative)
+        return model_state.find_randomness(subject, model, result) or diagnose(
+            subject, result, newer
+        )
     if check == "outputs_float32":
         try:
             return _in_float32(subject)
         except CompatError as error:
-            return _does_not_run(error, "error in float32")
-    moves = reorderings(subject.migrated, module) if check == "resumes" else ()
+            return _raises(error, "error in float32")
+    moves = reorderings(subject.migrated, model) if check == "resumes" else ()
     if moves:
-        return Finding(
+        return Diagnosis(
             "order",
             "parameters are registered in another order",
-            details={"put into today's by": ", ".join(map(str, moves))},
+            details={"fixed by": ", ".join(map(str, moves))},
         )
-    text = _IN_TRAINING.get(check, "the outputs of the model are right")
-    return Finding(check if check in _IN_TRAINING else "none", text)
+    if check == "batch":
+        return Diagnosis("batch", "the same series gives a different batch")
+    if check == "loss":
+        return Diagnosis("loss", "the same outputs give a different loss")
+    return Diagnosis("none", "the outputs of the model are right")
 
 
-def _does_not_load(subject: ReferenceUnderTest, error: CompatError) -> Finding:
-    """Group what does not fit into what happened."""
+def diagnose(
+    subject: ReferenceUnderTest, result: Result, newer: Newer | None = None
+) -> Diagnosis:
+    """Find where the current code first computes something else.
+
+    Parameters
+    ----------
+    subject : ReferenceUnderTest
+    result : Result
+        Of its migrated model in float64: not passed.
+    newer : callable, optional
+        As for `explain`.
+
+    Returns
+    -------
+    Diagnosis
+    """
+    model = subject.migrated_model(torch.float64)
+    if subject.reference.trace.calls:
+        found = _by_trace(subject, model, result)
+    else:
+        found = _without_trace(subject, model, result, newer)
+    if found.end is not None:
+        return found
+    return replace(found, end=result.worst.relative)
+
+
+def _by_trace(
+    subject: ReferenceUnderTest, model: nn.Module, result: Result
+) -> Diagnosis:
+    diff = compare_traces(subject, model)
+    pair = diff.first()
+    depth = 1.0 if pair is None else pair.then / len(diff.then.calls)
+    found = model_state.find_lost_hyper_parameter(subject, model)
+    if found is None and pair is not None:
+        same_inputs = agrees(pair.input_difference)
+        explain_call = explain_module if same_inputs else explain_input
+        found = explain_call(diff, pair)
+    found = found or output_changes.explain_outputs(subject, model, result)
+    found = found or _changed_weights(subject, model)
+    found = found or Diagnosis("unknown", "no recorded number tells the cause")
+    return replace(found, depth=depth)
+
+
+def _without_trace(
+    subject: ReferenceUnderTest,
+    model: nn.Module,
+    result: Result,
+    newer: Newer | None,
+) -> Diagnosis:
+    """Name the cause that a newer reference shows, or what is certain."""
+    found = model_state.find_lost_hyper_parameter(subject, model)
+    if found is not None:
+        return found
+    shown = newer() if newer is not None else None
+    note = f"{subject.reference.id} holds no trace"
+    if shown is not None:
+        if shown.kind not in OF_ONE_CHECK:
+            details = {"shown by": f"{shown.reference}; {note}"}
+            return replace(shown, details=shown.details | details)
+        note = f"{note}, and {shown.reference} gives the right outputs"
+    found = (
+        _changed_weights(subject, model)
+        or output_changes.explain_by_outputs_alone(subject, model, result)
+        or Diagnosis(
+            "unknown",
+            "the outputs differ, and references before 0.4.0 hold no trace "
+            "that shows where",
+        )
+    )
+    applied = ", ".join(step.id for step in subject.steps)
+    details = {"trace": note, "migrations applied": applied}
+    return replace(found, details=found.details | details)
+
+
+def _changed_weights(
+    subject: ReferenceUnderTest, model: nn.Module
+) -> Diagnosis | None:
+    changed = model_state.weights_changed_by_loading(subject, model)
+    if not changed:
+        return None
+    return Diagnosis("weights", "loading changes weights", details=changed)
+
+
+def _does_not_load(
+    subject: ReferenceUnderTest, error: CompatError
+) -> Diagnosis:
+    """Explain tensors that do not fit by what happened to them."""
     try:
         wanted = subject.layout()
     except CompatError:
-        return _does_not_run(error, "building")
+        return _raises(error, "building")
     given = {n: tuple(t.shape) for n, t in subject.migrated.state_dict.items()}
-    changes = match(given, wanted)
+    changes = match_parameters(given, wanted)
     if not changes:
-        return _does_not_run(error)
+        return _raises(error)
     kinds = ", ".join(dict.fromkeys(change.kind for change in changes))
     first = changes[0].text.partition(" (")[0]
-    return Finding("loading", f"{kinds}: {first}", details={**explain(changes)})
+    return Diagnosis(
+        "loading", f"{kinds}: {first}", details=facts_by_kind(changes)
+    )
 
 
-def _does_not_run(error: CompatError, kind: str = "error") -> Finding:
-    """Take the cause that the error names."""
+def _raises(error: CompatError, kind: Kind = "error") -> Diagnosis:
+    """Use the cause that an error names."""
     cause = str(error.facts.get("cause", error.what))
-    place = str(error.facts.get("raised in", ""))
-    return Finding(kind, cause, source=place)
+    return Diagnosis(kind, cause, source=str(error.facts.get("raised in", "")))
 
 
-def _in_float32(subject: ReferenceUnderTest) -> Finding:
+def _in_float32(subject: ReferenceUnderTest) -> Diagnosis:
     """Find the first module that computes in less than float32."""
-    module = subject.migrated_model(torch.float32)
-    observation = observe(subject, module, torch.float32)
-    predictor = subject.adapter.step_predictor(module)
-    package = subject.adapter.current.path.name
-    for call, tensors in zip(
-        observation.trace.calls, observation.tensors, strict=True
-    ):
-        for what, found in (
-            ("is fed", tensors.inputs),
-            ("puts out", tensors.outputs),
+    model = subject.migrated_model(torch.float32)
+    trace, tensors = trace_step(subject, model, torch.float32)
+    for call, seen in zip(trace.calls, tensors, strict=True):
+        for verb, found in (
+            ("receives", seen.inputs),
+            ("returns", seen.outputs),
         ):
             for tensor in found:
-                lost = lost_precision([tensor.double()], [], 0.0)
+                lost = lower_precision(tensor.double())
                 if tensor.dtype is torch.float32 and lost in ("", "float32"):
                     continue
                 lost = lost or str(tensor.dtype).removeprefix("torch.")
+                predictor = subject.adapter.step_predictor(model)
+                package = subject.adapter.current.path.name
                 name, cls = owner(predictor, call.module, package)
-                return Finding(
+                return Diagnosis(
                     "precision in float32",
-                    f"in float32 a {kind_of(call.kind)} {what} {lost}",
+                    f"in float32 a {kind_of(call.kind)} {verb} {lost}",
                     module=call.module,
                     cls=call.kind,
                     source=source_of(cls),
-                    details={"part of": name or "the step predictor"},
+                    details={"part of": name},
                 )
-    return Finding(
+    return Diagnosis(
         "precision in float32",
-        "in float32 more is lost than rounding explains; float64 is right",
+        "in float32 more precision is lost than rounding explains; float64 is "
+        "right",
     )

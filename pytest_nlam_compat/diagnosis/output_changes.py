@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from pytest_nlam_compat.diagnosis.findings import Finding
-from pytest_nlam_compat.diagnosis.precision import like_rounding
-from pytest_nlam_compat.diagnosis.source_location import defining, source_of
-from pytest_nlam_compat.judging.grade import grade_outputs
+from pytest_nlam_compat.diagnosis.diagnosis import (
+    Diagnosis,
+    defining,
+    source_of,
+)
+from pytest_nlam_compat.diagnosis.tensor_changes import like_rounding
+from pytest_nlam_compat.judging.grade import Result
 from pytest_nlam_compat.numerics.tolerances import FLOAT64, allowed
 
 if TYPE_CHECKING:
@@ -19,105 +22,93 @@ if TYPE_CHECKING:
     )
 
 _INDICES = ("clamp_lower_upper_idx", "clamp_lower_idx", "clamp_upper_idx")
-# Of the spread: how well a line has to fit what the output is made of.
+# Of the spread: how well a line has to fit the outputs.
 _FIT = 1e-8
 
 
-def after_the_last(
-    subject: ReferenceUnderTest, module: nn.Module, step: dict[str, Tensor]
-) -> Finding | None:
-    """Find what became of the output of the last submodule.
-
-    Parameters
-    ----------
-    subject : ReferenceUnderTest
-    module : torch.nn.Module
-    step : dict of str to Tensor
-        Outputs of one step of the current code.
-
-    Returns
-    -------
-    Finding or None
-        None where every output is the recorded one.
-    """
-    golden = subject.reference.group("golden64")
-    predictor = subject.adapter.step_predictor(module)
-    source = source_of(defining(type(predictor)))
-    now = step["prediction"][:, 0].cpu()
-    then = golden["prediction"][:, 0]
-    limit = allowed(FLOAT64, golden["prediction"])
-    wrong = (now - then).abs() > limit
+def explain_outputs(
+    subject: ReferenceUnderTest, model: nn.Module, result: Result
+) -> Diagnosis | None:
+    """Explain outputs that differ although all submodules agree."""
+    golden = subject.reference.group("golden64")["prediction"]
+    now, then = result.outputs["prediction"][:, 0].cpu(), golden[:, 0]
+    wrong = (now - then).abs() > allowed(FLOAT64, golden)
     if bool(wrong.any()):
-        return _of_the_prediction(subject, module, now, then, wrong)
-    outputs = subject.outputs(module, torch.float64)
-    result = grade_outputs(subject.reference, outputs)
-    wrong_names = [one.output for one in result.differences if one.share > 1]
-    if not wrong_names:
+        return _first_step(subject, model, now, then, wrong)
+    predictor = subject.adapter.step_predictor(model)
+    names = [one.output for one in result.differences if one.share > 1]
+    if not names:
         return None
-    if wrong_names == ["pred_std"]:
-        text = "the predicted standard deviation is made otherwise"
-        return Finding("std", text, source=source)
-    if "prediction" in wrong_names:
-        return Finding(
-            "rollout",
-            "the first step is right, later ones are not: how one step is "
-            "fed to the next has changed",
-            source=_forecaster(module, predictor),
+    if names == ["pred_std"]:
+        text = "the predicted standard deviation is computed differently"
+        return Diagnosis(
+            "std", text, source=source_of(defining(type(predictor)))
         )
-    text = f"{', '.join(wrong_names)} differ, the prediction does not"
-    return Finding("output", text, source=source)
+    if "prediction" in names:
+        return Diagnosis(
+            "rollout",
+            "the first step is right and later ones are not: the rollout "
+            "passes other inputs from step to step",
+            source=_rollout_source(model, predictor),
+        )
+    text = f"{', '.join(names)} differ, the prediction does not"
+    return Diagnosis(
+        "output", text, source=source_of(defining(type(predictor)))
+    )
 
 
-def _forecaster(module: nn.Module, predictor: nn.Module) -> str:
-    """Where steps follow one another: whatever holds the predictor."""
-    holders = [
-        holder
-        for holder in module.modules()
-        if any(child is predictor for child in holder.children())
-    ]
-    if holders:
-        return source_of(defining(type(holders[0])))
+def explain_by_outputs_alone(
+    subject: ReferenceUnderTest, model: nn.Module, result: Result
+) -> Diagnosis | None:
+    """Explain outputs of a reference without a trace, where they suffice.
+
+    That the submodules agree is not known then, so that most causes are no
+    more than a guess, and not given.
+    """
+    found = explain_outputs(subject, model, result)
+    certain = ("boundary", "rollout", "std")
+    return found if found is not None and found.kind in certain else None
+
+
+def _rollout_source(model: nn.Module, predictor: nn.Module) -> str:
+    """Return where steps follow one another: in what holds the predictor."""
+    for holder in model.modules():
+        if any(child is predictor for child in holder.children()):
+            return source_of(defining(type(holder)))
     return source_of(defining(type(predictor), "unroll_prediction"))
 
 
-def _of_the_prediction(
+def _first_step(
     subject: ReferenceUnderTest,
-    module: nn.Module,
+    model: nn.Module,
     now: Tensor,
     then: Tensor,
     wrong: Tensor,
-) -> Finding:
+) -> Diagnosis:
+    """Explain the prediction of the first step, (B, N, d) each."""
     reference = subject.reference
-    predictor = subject.adapter.step_predictor(module)
+    predictor = subject.adapter.step_predictor(model)
     source = source_of(defining(type(predictor)))
+    boundary = torch.from_numpy(reference.dataset.arrays["boundary_mask"]) > 0
     if like_rounding(now, then):
         text = "the prediction is rounded to float32 after the last submodule"
-        return Finding("precision", text, source=source)
-    boundary = torch.from_numpy(reference.dataset.arrays["boundary_mask"]) > 0
+        return Diagnosis("precision", text, source=source)
     if bool(wrong[:, boundary].any()):
-        return Finding(
+        return Diagnosis(
             "boundary",
-            "boundary nodes don't get the true state as they did",
-            source=_forecaster(module, predictor),
+            "boundary nodes are no longer set to the true state",
+            source=_rollout_source(model, predictor),
         )
-    changed = wrong.flatten(0, -2).any(dim=0)
-    variables = [
-        name
-        for name, is_changed in zip(
-            reference.dataset.names["state"], changed.tolist(), strict=True
-        )
-        if is_changed
-    ]
-    details = {"variables": ", ".join(variables)}
+    changed = wrong.flatten(0, -2).any(dim=0).nonzero().flatten().tolist()
+    names = reference.dataset.names["state"]
+    details = {"variables": ", ".join(names[index] for index in changed)}
     clamped = _clamped(subject)
-    if clamped and set(changed.nonzero().flatten().tolist()) <= clamped:
-        return Finding(
+    if clamped and set(changed) <= clamped:
+        clamping = defining(type(predictor), "get_clamped_new_state")
+        return Diagnosis(
             "clamping",
-            "only variables that are clamped differ: how they are clamped has "
-            "changed",
-            source=source_of(
-                defining(type(predictor), "get_clamped_new_state")
-            ),
+            "only clamped variables differ: clamping has changed",
+            source=source_of(clamping),
             details=details,
         )
     previous = reference.batch()[0][:, 1]
@@ -126,14 +117,14 @@ def _of_the_prediction(
     )
     if lines:
         details["change of the state"] = lines
-        text = "the output of the last submodule is rescaled otherwise"
-        return Finding("rescaling", text, source=source, details=details)
-    text = "something else is made of the output of the last submodule"
-    return Finding("output", text, source=source, details=details)
+        text = "the output of the last submodule is rescaled differently"
+        return Diagnosis("rescaling", text, source=source, details=details)
+    text = "the output of the last submodule is processed differently"
+    return Diagnosis("output", text, source=source, details=details)
 
 
 def _clamped(subject: ReferenceUnderTest) -> set[int]:
-    """Variables that are clamped, by the checkpoint's own buffers."""
+    """Return the variables that are clamped, by the checkpoint's buffers."""
     return {
         int(index)
         for name, tensor in subject.migrated.state_dict.items()

@@ -1,21 +1,30 @@
-"""The first call whose outputs differ though its inputs agree."""
+"""One step of the current code beside the trace of a reference."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
-from pytest_nlam_compat.diagnosis.alignment import (
-    Alignment,
-    Pair,
-    agrees,
-    align,
+from pytest_nlam_compat.diagnosis.module_names import (
+    ModuleNames,
+    current_module_names,
+    predictor_prefix,
 )
-from pytest_nlam_compat.diagnosis.observing import Observation, observe
-from pytest_nlam_compat.diagnosis.renames import below_predictor, module_names
-from pytest_nlam_compat.references.reference import Call, Trace
+from pytest_nlam_compat.numerics.noise import ReplayNoise
+from pytest_nlam_compat.numerics.tolerances import TRACE
+from pytest_nlam_compat.numerics.torch_settings import (
+    default_dtype,
+    reproducible,
+)
+from pytest_nlam_compat.references.reference import SAMPLES, Call, Trace
+from pytest_nlam_compat.under_test.code_under_test import code_under_test
+from pytest_nlam_compat.under_test.tracing import CallTensors, record_trace
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
@@ -23,116 +32,232 @@ if TYPE_CHECKING:
     )
 
 
+@dataclass(frozen=True)
+class CallPair:
+    """A recorded call, and the same call by the current code.
+
+    Attributes
+    ----------
+    module : str
+        Current name, below the step predictor.
+    then : int
+        Index of the call in the trace of the reference.
+    recorded : Call
+    called : bool
+        Whether the current code makes the call.
+    inputs, outputs : sequence of Tensor
+        Of the current code.
+    input_difference, output_difference : float
+        Largest difference, over the size of the tensor; infinite where
+        shapes or the number of tensors differ.
+    """
+
+    module: str
+    then: int
+    recorded: Call
+    called: bool = False
+    inputs: Sequence[Tensor] = ()
+    outputs: Sequence[Tensor] = ()
+    input_difference: float = 0.0
+    output_difference: float = 0.0
+
+
 @dataclass
 class TraceDiff:
-    """A reference and the current code, along one step.
+    """The calls of a reference beside those of the current code.
 
     Attributes
     ----------
     subject : ReferenceUnderTest
-    module, predictor : torch.nn.Module
-        The whole model, and its step predictor.
-    observation : Observation
-        Of the current code.
-    alignment : Alignment
-    then : Trace
-        Of the reference.
-    whole : dict of int to Tensor
-        Tensors of rows of `then`, where they are known as a whole.
+    model : torch.nn.Module
+        The whole current model.
+    then, now : Trace
+        Of the reference, and of the current code.
+    pairs : list of CallPair
+        In the order of the reference.
     """
 
     subject: ReferenceUnderTest
-    module: nn.Module
-    predictor: nn.Module
-    observation: Observation
-    alignment: Alignment
+    model: nn.Module
     then: Trace
-    whole: dict[int, Tensor] = field(default_factory=dict)
+    now: Trace
+    pairs: list[CallPair]
+
+    @property
+    def predictor(self) -> nn.Module:
+        """The step predictor of the current model."""
+        return self.subject.adapter.step_predictor(self.model)
+
+    @property
+    def package(self) -> str:
+        """Name of the package under test."""
+        return self.subject.adapter.current.path.name
 
     @property
     def prefix(self) -> str:
-        """Of the parameters of the step predictor."""
-        return below_predictor(self.subject, self.module)
+        """Prefix of the parameters of the step predictor."""
+        return predictor_prefix(self.subject, self.model)
 
-    def recorded(self, pair: Pair) -> Call:
-        """Return the call as the release made it."""
-        return self.then.calls[pair.then]
+    @property
+    def added(self) -> list[str]:
+        """Modules that only the current code calls."""
+        paired = {pair.module for pair in self.pairs if pair.called}
+        called = dict.fromkeys(call.module for call in self.now.calls)
+        return [name for name in called if name not in paired]
 
-    def submodule(self, pair: Pair) -> nn.Module:
-        """Return the module of a call."""
+    def submodule(self, pair: CallPair) -> nn.Module:
+        """Return the current module of a call."""
         return self.predictor.get_submodule(pair.module)
 
-    def inputs(self, pair: Pair) -> list[Tensor]:
-        """Return what the current code fed to a call."""
-        assert pair.now is not None
-        return self.observation.tensors[pair.now].inputs
-
-    def outputs(self, pair: Pair) -> list[Tensor]:
-        """Return what the call gave."""
-        assert pair.now is not None
-        return self.observation.tensors[pair.now].outputs
-
-    def around(self, pair: Pair) -> Pair | None:
-        """Return the call of the next module around one, if there is one."""
+    def enclosing(self, pair: CallPair) -> CallPair | None:
+        """Return the call of the closest module around one, if any."""
         name = pair.module
         while "." in name:
             name = name.rpartition(".")[0]
-            for candidate in self.alignment.pairs:
+            for candidate in self.pairs:
                 if (
                     candidate.module == name
                     and candidate.then > pair.then
-                    and candidate.now is not None
+                    and candidate.called
                 ):
                     return candidate
         return None
 
-    def first(self) -> Pair | None:
+    def first(self) -> CallPair | None:
         """Return the first call that differs, None where none does.
 
-        Its inputs agree ("inside"), or what is put together for it changed
-        ("fed"): then it is the outermost module that is fed so.
+        Either its inputs agree, or it is the outermost module whose inputs
+        differ although all calls before it agree.
         """
-        for pair in self.alignment.pairs:
-            if pair.now is None or agrees(pair.outputs):
+        for pair in self.pairs:
+            if not pair.called or agrees(pair.output_difference):
                 continue
-            if agrees(pair.inputs):
+            if agrees(pair.input_difference):
                 return pair
             while True:
-                outer = self.around(pair)
-                if outer is None or agrees(outer.inputs):
+                outer = self.enclosing(pair)
+                if outer is None or agrees(outer.input_difference):
                     return pair
                 pair = outer
         return None
 
-    def gone(self, before: Pair | None) -> list[Pair]:
-        """List calls of the release that the current code no longer makes."""
+    def missing(self, before: CallPair) -> list[CallPair]:
+        """List earlier calls that the current code no longer makes."""
         return [
             pair
-            for pair in self.alignment.pairs
-            if pair.now is None and (before is None or pair.then < before.then)
+            for pair in self.pairs
+            if not pair.called and pair.then < before.then
         ]
 
 
-def walk(subject: ReferenceUnderTest, module: nn.Module) -> TraceDiff:
-    """Trace the current code and lay it beside the reference.
+def compare_traces(subject: ReferenceUnderTest, model: nn.Module) -> TraceDiff:
+    """Trace the first step of the current code and compare it.
 
     Parameters
     ----------
     subject : ReferenceUnderTest
-    module : torch.nn.Module
+        Of a reference that holds a trace.
+    model : torch.nn.Module
         In float64, with the weights of the migrated run.
 
     Returns
     -------
     TraceDiff
     """
-    observation = observe(subject, module)
-    names = module_names(subject, module)
-    return TraceDiff(
-        subject,
-        module,
-        subject.adapter.step_predictor(module),
-        observation,
-        align(subject.reference.trace, observation.trace, names),
-        subject.reference.trace,
+    then = subject.reference.trace
+    now, tensors = trace_step(subject, model, torch.float64)
+    names = current_module_names(subject, model)
+    pairs = list(_pairs(then, now, tensors, names))
+    return TraceDiff(subject, model, then, now, pairs)
+
+
+def trace_step(
+    subject: ReferenceUnderTest, model: nn.Module, dtype: torch.dtype
+) -> tuple[Trace, list[CallTensors]]:
+    """Run the first step as in the recording, and trace it."""
+    init, target, forcing, _ = (
+        tensor.to(subject.device) for tensor in subject.reference.batch(dtype)
     )
+    noise = subject.reference.noise("rollout")
+    first = noise[: len(noise) // subject.reference.description["ar_steps"]]
+    tensors: list[CallTensors] = []
+    with ExitStack() as stack:
+        stack.enter_context(
+            code_under_test("Tracing the first step of the current code")
+        )
+        stack.enter_context(reproducible())
+        stack.enter_context(default_dtype(dtype))
+        stack.enter_context(ReplayNoise(first))
+        trace = record_trace(
+            subject.adapter.step_predictor(model),
+            lambda: subject.adapter.outputs(
+                model, init, forcing[:, :1], target[:, :1]
+            ),
+            tensors,
+        )
+    return trace, tensors
+
+
+def agrees(difference: float) -> bool:
+    """Tell whether a difference between traces is only rounding."""
+    return difference <= TRACE.relative
+
+
+def row_difference(row: Tensor, expected: Tensor) -> float:
+    """Compare two rows of traces, over the root mean square of the tensor."""
+    square = SAMPLES + 1
+    scale = torch.full_like(expected, float(expected[square].sqrt()))
+    scale[square] = expected[square]
+    scale = torch.where(scale > 0, scale, 1.0)
+    share = float(((row - expected).abs() / scale).max())
+    return float("inf") if share != share else share
+
+
+def _difference(
+    now: Trace, rows: Sequence[int], then: Trace, expected: Sequence[int]
+) -> float:
+    """Compare the inputs or the outputs of two calls."""
+    if len(rows) != len(expected):
+        return float("inf")
+    worst = 0.0
+    for row, wanted in zip(rows, expected, strict=True):
+        if now.shapes[row] != then.shapes[wanted]:
+            return float("inf")
+        size = row_difference(now.rows[row], then.rows[wanted])
+        worst = max(worst, size)
+    return worst
+
+
+def _pairs(
+    then: Trace, now: Trace, tensors: list[CallTensors], names: ModuleNames
+) -> Iterator[CallPair]:
+    """Pair calls by the current name of their module, and by repetition."""
+    indices = {
+        key: index
+        for index, key in enumerate(_numbered(c.module for c in now.calls))
+    }
+    keys = _numbered(names.current(call.module) for call in then.calls)
+    for index, (key, recorded) in enumerate(zip(keys, then.calls, strict=True)):
+        found = indices.get(key)
+        if found is None:
+            yield CallPair(key[0], index, recorded)
+            continue
+        call = now.calls[found]
+        yield CallPair(
+            key[0],
+            index,
+            recorded,
+            True,
+            tensors[found].inputs,
+            tensors[found].outputs,
+            _difference(now, call.inputs, then, recorded.inputs),
+            _difference(now, call.outputs, then, recorded.outputs),
+        )
+
+
+def _numbered(modules: Iterable[str]) -> Iterator[tuple[str, int]]:
+    """Pair each call with how often its module was called before."""
+    seen: Counter[str] = Counter()
+    for module in modules:
+        yield module, seen[module]
+        seen[module] += 1

@@ -41,7 +41,7 @@ def judge_batch(subject: ReferenceUnderTest) -> float:
         The code can't make one, or makes another: where it differs most.
     """
     reference, batch = subject.reference, subject.batch()
-    differences = {}
+    differences = []
     for name, expected in reference.group("batch").items():
         found = batch[name]
         if found.shape != expected.shape:
@@ -62,13 +62,14 @@ def judge_batch(subject: ReferenceUnderTest) -> float:
                     "obtained": dtype_name(found.dtype),
                 },
             )
-        differences[name] = compare(
+        difference = compare(
             found,
             expected,
             allowed(BATCH, expected),
             output=name,
             variables=_columns(reference, name, expected.shape[-1]),
         )
+        differences.append(difference)
     most = worst(differences)
     if most.share > 1:
         raise _batch_error(reference, difference_facts(most, BATCH))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from pytest_nlam_compat.adapters.upstream import MODULE, upstream_registry
+from pytest_nlam_compat.adapters.probe import UPSTREAM, upstream_registry
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import HISTORY, Migration
 from pytest_nlam_compat.migrations.lint import (
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _OWNERS = {
     "history": "neural-lam's history",
     "repository": "this repository",
-    MODULE: MODULE,
+    UPSTREAM: UPSTREAM,
 }
 
 
@@ -48,9 +48,9 @@ def registries(own: Sequence[Migration]) -> list[str]:
         migrations, and ``neural_lam.migrations`` if that exists.
     """
     names = ["history", *["repository"] * bool(own)]
-    with code_under_test(f"Importing {MODULE}"):
+    with code_under_test(f"Importing {UPSTREAM}"):
         if upstream_registry() is not None:
-            names.append(MODULE)
+            names.append(UPSTREAM)
     return names
 
 
@@ -69,7 +69,7 @@ def judge_registry(name: str, own: Sequence[Migration]) -> None:
     CompatError
         With all findings.
     """
-    if name == MODULE:
+    if name == UPSTREAM:
         upstream = upstream_registry()
         assert upstream is not None
         findings = check_numbers(upstream.migrations, upstream.newest)

@@ -15,21 +15,20 @@ from pytest_nlam_compat.migrations.provenance import (
     Provenance,
     provenance,
 )
-from pytest_nlam_compat.numerics.comparison import compare
-from pytest_nlam_compat.numerics.sampling import sample
+from pytest_nlam_compat.numerics.comparison import compare, sample
 from pytest_nlam_compat.numerics.tolerances import (
     RESUME,
     RESUME_FLOAT32_WEIGHTS,
     allowed,
 )
-from pytest_nlam_compat.under_test.resumed_training import resumed
+from pytest_nlam_compat.under_test.resumed_training import resume
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.references.reference import Reference
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,
     )
-    from pytest_nlam_compat.under_test.resumed_training import Resumed
+    from pytest_nlam_compat.under_test.resumed_training import ResumedStep
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def judge_resumed(subject: ReferenceUnderTest) -> ResumedResult:
         most, and what was left out.
     """
     reference = subject.reference
-    step = resumed(subject)
+    step = resume(subject)
     share = compare_loss(reference, step.loss)
     origin = provenance(subject.float64, subject.steps)
     left_out = _left_out(origin)
@@ -106,7 +105,7 @@ def judge_resumed(subject: ReferenceUnderTest) -> ResumedResult:
 
 
 def _updates(
-    reference: Reference, step: Resumed, origin: Provenance
+    reference: Reference, step: ResumedStep, origin: Provenance
 ) -> tuple[list[str], Tensor, Tensor]:
     """Pair what the step has added with what it added in the release.
 

@@ -1,8 +1,8 @@
-"""Comparing outputs with a golden, variable by variable."""
+"""Compare outputs with a golden, variable by variable."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -128,6 +128,30 @@ def compare(
     )
 
 
-def worst(differences: Mapping[str, Difference]) -> Difference:
+def worst(differences: Iterable[Difference]) -> Difference:
     """Return the difference that uses the largest share of its tolerance."""
-    return max(differences.values(), key=lambda difference: difference.share)
+    return max(differences, key=lambda difference: difference.share)
+
+
+SAMPLE_SIZE = 8
+
+
+def sample(tensor: Tensor, entries: int = SAMPLE_SIZE) -> Tensor:
+    """Return entries at equal distances in the flattened tensor.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        Of any shape, not empty.
+    entries : int
+        How many at most; of a smaller tensor, all entries.
+
+    Returns
+    -------
+    Tensor
+        (min(entries, numel),), same dtype.
+    """
+    flat = tensor.detach().reshape(-1)
+    count = min(entries, len(flat))
+    position = torch.linspace(0, len(flat) - 1, count).round().long()
+    return flat[position.to(flat.device)]

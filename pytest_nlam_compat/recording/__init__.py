@@ -1,1 +1,1 @@
-"""Recording the references of a release, with that release installed."""
+"""Record the references of a release, with that release installed."""

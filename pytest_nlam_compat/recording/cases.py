@@ -8,7 +8,7 @@ from typing import Any
 
 from packaging.version import Version
 
-from pytest_nlam_compat.adapters.base import Predictor
+from pytest_nlam_compat.adapters.adapter import Predictor
 
 AR_STEPS = 3
 """Autoregressive steps of a rollout."""

@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from pytest_nlam_compat.adapters.base import Adapter
-from pytest_nlam_compat.adapters.hyper_parameters import forcing_window
-from pytest_nlam_compat.adapters.resuming import resume
+from pytest_nlam_compat.adapters.adapter import Adapter
+from pytest_nlam_compat.adapters.model_arguments import forcing_window
+from pytest_nlam_compat.adapters.training_step import optimizer_step
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.numerics.precision import default_dtype
-from pytest_nlam_compat.numerics.sampling import sample
+from pytest_nlam_compat.numerics.comparison import sample
 from pytest_nlam_compat.numerics.tolerances import noise32
+from pytest_nlam_compat.numerics.torch_settings import default_dtype
 from pytest_nlam_compat.recording import runs, strength
 from pytest_nlam_compat.recording.cases import AR_STEPS, Case
 from pytest_nlam_compat.recording.workspace import Workspace, prepare
@@ -126,7 +126,7 @@ def _members(
     trace = run.trace(module64)
     loss = run.loss(module64)
     with default_dtype(torch.float64), run.same_noise("loss"):
-        resumed_loss, after = resume(
+        resumed_loss, after = optimizer_step(
             run.adapter,
             module64,
             saved["optimizer_states"][0],

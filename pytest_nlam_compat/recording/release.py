@@ -19,10 +19,9 @@ from loguru import logger
 from packaging.version import Version
 
 import pytest_nlam_compat
-from pytest_nlam_compat.adapters.probe import probe
-from pytest_nlam_compat.adapters.select import select
+from pytest_nlam_compat.adapters.probe import probe, select_adapter
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.numerics.precision import reproducible
+from pytest_nlam_compat.numerics.torch_settings import reproducible
 from pytest_nlam_compat.recording.cases import cases_of
 from pytest_nlam_compat.recording.recorder import record
 from pytest_nlam_compat.references import registry
@@ -80,7 +79,7 @@ def record_release(
             remedy=f"Run `nox -s record -- {release}`, which installs that"
             " release separately.",
         )
-    adapter = select(current)
+    adapter = select_adapter(current)
     recorded: dict[str, dict[str, bytes]] = {}
     void: dict[str, str] = {}
     for case in cases_of(release):

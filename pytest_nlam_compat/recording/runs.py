@@ -11,13 +11,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from pytest_nlam_compat.adapters.base import Adapter
-from pytest_nlam_compat.adapters.preparing import Batch
-from pytest_nlam_compat.diagnosis.trace import record as record_trace
+from pytest_nlam_compat.adapters.adapter import Adapter, Batch
 from pytest_nlam_compat.numerics.noise import RecordNoise, ReplayNoise
-from pytest_nlam_compat.numerics.precision import default_dtype
+from pytest_nlam_compat.numerics.torch_settings import default_dtype
 from pytest_nlam_compat.recording.cases import AR_STEPS, Case
 from pytest_nlam_compat.recording.workspace import Workspace
+from pytest_nlam_compat.under_test.tracing import record_trace
 
 OPTIMIZER_STEPS = 2
 # Gaussian weights this much larger than the initialiser's show everywhere;

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from pytest_nlam_compat.adapters.base import Adapter
+from pytest_nlam_compat.adapters.adapter import Adapter
 from pytest_nlam_compat.adapters.datastore import StoredDatastore
-from pytest_nlam_compat.numerics.precision import building
+from pytest_nlam_compat.numerics.torch_settings import building
 from pytest_nlam_compat.recording import synthesis
 from pytest_nlam_compat.recording.cases import AR_STEPS, CLAMPING, WEIGHTS, Case
 from pytest_nlam_compat.references.reference import (

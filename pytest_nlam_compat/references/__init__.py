@@ -1,1 +1,1 @@
-"""Frozen cases of every release, and where they are kept."""
+"""Frozen cases of every release, their archives, and where to find these."""

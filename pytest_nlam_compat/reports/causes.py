@@ -82,4 +82,4 @@ def render(causes: Iterable[Cause]) -> Iterator[str]:
         rest = len(names) - _SHOWN
         more = f" and {rest} more" if rest > 0 else ""
         yield f"    in {', '.join(names[:_SHOWN])}{more}"
-    yield "  nlam-compat suggest looks for a migration that mends it"
+    yield "  nlam-compat suggest searches for a migration that fixes it"

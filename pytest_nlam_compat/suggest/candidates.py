@@ -1,32 +1,34 @@
-"""Operations that may mend what a diagnosis has found; none is verified."""
+"""Operations that may fix what a diagnosis found; none is verified."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from pytest_nlam_compat.diagnosis.changes import Change
-from pytest_nlam_compat.diagnosis.column_change import ColumnChange
-from pytest_nlam_compat.diagnosis.exchanging import exchange
-from pytest_nlam_compat.diagnosis.findings import Finding
-from pytest_nlam_compat.diagnosis.matching import match
-from pytest_nlam_compat.diagnosis.patterns import generalise
-from pytest_nlam_compat.diagnosis.renames import below_predictor
-from pytest_nlam_compat.diagnosis.weights import differing
+from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis
+from pytest_nlam_compat.diagnosis.model_state import differing_weights
+from pytest_nlam_compat.diagnosis.module_names import predictor_prefix
+from pytest_nlam_compat.diagnosis.name_patterns import (
+    Operations,
+    exchange,
+    generalise,
+)
+from pytest_nlam_compat.diagnosis.parameter_matching import (
+    ParameterChange,
+    match_parameters,
+)
+from pytest_nlam_compat.diagnosis.tensor_changes import ColumnChange
 from pytest_nlam_compat.migrations import (
     Concatenate,
     FoldInputs,
     FoldStaticFeatures,
     Operation,
     PermuteInputColumns,
-    RenameHyperParameter,
     ReverseEdges,
     SavedRun,
     Scale,
@@ -35,61 +37,80 @@ from pytest_nlam_compat.migrations import (
     Transpose,
 )
 from pytest_nlam_compat.migrations.operations.tensors import OnTensors
+from pytest_nlam_compat.suggest.hyper_parameter_candidates import (
+    candidates_for_arguments,
+)
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,
     )
 
-Operations = tuple[Operation, ...]
 
-
-def for_numbers(
-    subject: ReferenceUnderTest, module: nn.Module, finding: Finding
+def candidates_for_outputs(
+    subject: ReferenceUnderTest, model: nn.Module, found: Diagnosis
 ) -> Iterator[Operations]:
-    """Propose what may mend a finding, the likeliest first.
-
-    Parameters
-    ----------
-    subject : ReferenceUnderTest
-    module : torch.nn.Module
-        The current model, loaded.
-    finding : Finding
-
-    Yields
-    ------
-    tuple of Operation
-    """
-    prefix = below_predictor(subject, module)
-    if finding.other:
-        yield exchange(f"{prefix}{finding.module}", f"{prefix}{finding.other}")
-    if finding.columns is not None and finding.layer:
-        name = f"{finding.layer}.weight"
-        for operations in _for_columns(finding.columns, finding.layer):
+    """Yield operations that may fix what was found, the likeliest first."""
+    prefix = predictor_prefix(subject, model)
+    if found.other:
+        yield exchange(f"{prefix}{found.module}", f"{prefix}{found.other}")
+    if found.columns is not None and found.layer:
+        name = f"{found.layer}.weight"
+        for operations in _for_columns(found.columns, found.layer):
             if all(isinstance(o, OnTensors) for o in operations):
                 yield from _everywhere(operations, name, subject.migrated)
             yield operations
-    if finding.edges is not None and finding.file is not None:
-        stem, _ = finding.file
-        if finding.edges.row is None:
-            yield (ReverseEdges(stem),)
+    if found.edges is not None and found.file:
+        row, shift = found.edges.row, found.edges.shift
+        if row is None:
+            yield (ReverseEdges(found.file),)
         else:
-            row, by = finding.edges.row, finding.edges.shift
-            yield (ShiftNodes(stem, row, -by),)
-    if finding.kind in ("class", "layer"):
-        name = f"{prefix}{finding.module}.weight"
+            yield (ShiftNodes(found.file, row, -shift),)
+    if found.kind in ("class", "layer"):
+        name = f"{prefix}{found.module}.weight"
         weight = subject.migrated.state_dict.get(name)
         if weight is not None and weight.dim() == 2:
             yield (Transpose(name),)
-    if finding.kind == "weights":
-        yield from _for_weights(subject, module)
-    if finding.kind == "hyper-parameter":
-        yield from _for_hyper_parameters(subject)
-    if finding.kind == "output":
-        yield from _for_outputs(subject, prefix)
+    if found.kind == "weights":
+        yield from _for_changed_weights(subject, model)
+    if found.kind == "hyper-parameter":
+        yield from candidates_for_arguments(subject)
+    if found.kind == "output":
+        yield from _for_exchanged_outputs(subject.migrated, prefix)
+
+
+def candidates_for_loading(
+    subject: ReferenceUnderTest, wanted: dict[str, tuple[int, ...]]
+) -> list[Operations]:
+    """List operations that may make a run fit a model, the likeliest first."""
+    given = {n: tuple(t.shape) for n, t in subject.migrated.state_dict.items()}
+    changes = match_parameters(given, wanted)
+    if not all(change.choices for change in changes):
+        return []
+    found = [_chosen(changes, 0)]
+    if any(len(change.choices) > 1 for change in changes):
+        found.append(_chosen(changes, 1))
+    if any(change.kind == "transposed" for change in changes):
+        # What is square has the same shape either way.
+        square = [
+            Transpose(name)
+            for name, shape in wanted.items()
+            if len(shape) == 2 and shape[0] == shape[1]
+        ]
+        found.append((*found[0], *square))
+    return [operations for operations in found if operations]
+
+
+def _chosen(changes: list[ParameterChange], choice: int) -> Operations:
+    return tuple(
+        operation
+        for change in changes
+        for operation in change.choices[min(choice, len(change.choices) - 1)]
+    )
 
 
 def _for_columns(change: ColumnChange, layer: str) -> Iterator[Operations]:
+    """Change the columns of the first Linear that meets a changed input."""
     name = f"{layer}.weight"
     if change.kind == "reordered":
         for order in (change.order, *change.others):
@@ -142,12 +163,12 @@ def _everywhere(
     operations: Operations, name: str, run: SavedRun
 ) -> Iterator[Operations]:
     """Do the same to all weights of this place and shape in the model."""
-    tail = name.split(".")[-3:]
+    end = name.split(".")[-3:]
     shape = run.state_dict[name].shape if name in run.state_dict else None
     alike = [
         other
         for other, tensor in run.state_dict.items()
-        if other.split(".")[-3:] == tail and tensor.shape == shape
+        if other.split(".")[-3:] == end and tensor.shape == shape
     ]
     if len(alike) < 2:
         return
@@ -160,22 +181,16 @@ def _everywhere(
     )
 
 
-def _for_weights(
-    subject: ReferenceUnderTest, module: nn.Module
+def _for_changed_weights(
+    subject: ReferenceUnderTest, model: nn.Module
 ) -> Iterator[Operations]:
     """Undo beforehand what loading does to weights."""
-    names, exchanged = differing(subject, module)
-    loaded, given = module.state_dict(), subject.migrated.state_dict
-    found: list[Operation] = []
-    for name in names:
-        operation = _undo(name, loaded[name].cpu(), given[name])
-        if operation is None:
-            break
-        found.append(operation)
-    else:
-        yield tuple(found)
-    if exchanged and len(names) == 2:
-        yield exchange(*names)
+    names = differing_weights(subject, model)
+    loaded, given = model.state_dict(), subject.migrated.state_dict
+    found = [_undo(name, loaded[name].cpu(), given[name]) for name in names]
+    operations = tuple(o for o in found if o is not None)
+    if len(operations) == len(names):
+        yield operations
 
 
 def _undo(name: str, loaded: Tensor, given: Tensor) -> Operation | None:
@@ -189,34 +204,8 @@ def _undo(name: str, loaded: Tensor, given: Tensor) -> Operation | None:
     return None
 
 
-_READ = re.compile(r"args(?:\.|,\s*[\"'])(\w+)")
-
-
-def _for_hyper_parameters(subject: ReferenceUnderTest) -> Iterator[Operations]:
-    """Rename an argument to what the current code asks for instead."""
-    args = subject.hyper_parameters.get("args")
-    if args is None:
-        return
-    source: Path = subject.adapter.current.path / "train_model.py"
-    asked = set(_READ.findall(source.read_text(encoding="utf-8")))
-    known = set(vars(args))
-    for new in sorted(asked - known):
-        for old in sorted(
-            known - asked, key=lambda n: -_common_letters(n, new)
-        ):
-            if _common_letters(old, new) > 1:
-                yield (RenameHyperParameter(f"args.{old}", new),)
-
-
-def _common_letters(one: str, other: str) -> int:
-    return len(set(one.split("_")) & set(other.split("_")))
-
-
-def _for_outputs(
-    subject: ReferenceUnderTest, prefix: str
-) -> Iterator[Operations]:
+def _for_exchanged_outputs(run: SavedRun, prefix: str) -> Iterator[Operations]:
     """Exchange the halves of the last layer: mean and standard deviation."""
-    run = subject.migrated
     last = [n for n in run.state_dict if n.startswith(f"{prefix}output_map.")]
     biases = [n for n in last if n.endswith(".bias")]
     if not biases or run.state_dict[biases[-1]].shape[0] % 2:
@@ -230,50 +219,3 @@ def _for_outputs(
             Concatenate((two, one), name),
         ]
     yield tuple(operations)
-
-
-def for_loading(
-    subject: ReferenceUnderTest, wanted: dict[str, tuple[int, ...]]
-) -> tuple[list[Change], list[Operations]]:
-    """Propose what may make a run fit the current model.
-
-    Parameters
-    ----------
-    subject : ReferenceUnderTest
-        Whose run does not fit.
-    wanted : dict of str to tuple of int
-        Shapes by name, of the current model.
-
-    Returns
-    -------
-    changes : list of Change
-    proposals : list of tuple of Operation
-        The likeliest first.
-    """
-    given = {n: tuple(t.shape) for n, t in subject.migrated.state_dict.items()}
-    changes = match(given, wanted)
-    if not all(change.choices for change in changes):
-        return changes, []
-    proposals = [_joined(changes, 0)]
-    if any(len(change.choices) > 1 for change in changes):
-        proposals.append(_joined(changes, 1))
-    if any(change.kind == "transposed" for change in changes):
-        proposals.append((*proposals[0], *_square(wanted)))
-    return changes, [p for p in proposals if p]
-
-
-def _square(wanted: dict[str, tuple[int, ...]]) -> list[Operation]:
-    """Transpose as well what has the same shape either way."""
-    return [
-        Transpose(name)
-        for name, shape in wanted.items()
-        if len(shape) == 2 and shape[0] == shape[1]
-    ]
-
-
-def _joined(changes: list[Change], choice: int) -> Operations:
-    return tuple(
-        operation
-        for change in changes
-        for operation in change.choices[min(choice, len(change.choices) - 1)]
-    )

@@ -1,4 +1,4 @@
-"""The operations that mend a reference, proved by its golden outputs."""
+"""Search for operations that fix a reference, proved by its golden outputs."""
 
 from __future__ import annotations
 
@@ -6,26 +6,29 @@ import heapq
 import itertools
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_nlam_compat.diagnosis.building import proposals_for_building
-from pytest_nlam_compat.diagnosis.changes import Change
-from pytest_nlam_compat.diagnosis.ordering import reorderings
-from pytest_nlam_compat.diagnosis.patterns import generalise, renames
-from pytest_nlam_compat.diagnosis.renames import follow
+import torch
+from torch import nn
+
+from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis
+from pytest_nlam_compat.diagnosis.explain import diagnose
+from pytest_nlam_compat.diagnosis.name_patterns import Operations
+from pytest_nlam_compat.diagnosis.parameter_order import reorderings
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.migrations import (
-    AddInputColumns,
-    Operation,
-    PermuteInputColumns,
-    Rename,
-    SavedRun,
+from pytest_nlam_compat.judging.grade import Result, grade
+from pytest_nlam_compat.migrations import Migration
+from pytest_nlam_compat.suggest.candidates import (
+    candidates_for_loading,
+    candidates_for_outputs,
 )
-from pytest_nlam_compat.migrations.operations.tensors import OnTensors
-from pytest_nlam_compat.suggest.attempt import Operations, Trial, attempt
-from pytest_nlam_compat.suggest.candidates import for_loading, for_numbers
+from pytest_nlam_compat.suggest.hyper_parameter_candidates import (
+    candidates_for_building,
+)
+from pytest_nlam_compat.suggest.simplify import simplify
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
@@ -38,7 +41,7 @@ _ROUNDING = 1e-7
 
 
 @dataclass(frozen=True)
-class Budget:
+class SearchBudget:
     """How long to search, at most, for each reference.
 
     Attributes
@@ -52,50 +55,79 @@ class Budget:
 
 
 @dataclass
-class Search:
-    """What came of a search.
+class SearchResult:
+    """What a search found.
 
     Attributes
     ----------
     verified : list of Trial
-        Steps that give the golden outputs and different models, in the order
-        in which they were found.
+        They give the golden outputs and different models, in the order in
+        which they were found.
     closest : Trial or None
         The one that came furthest, where none is verified.
     tried : int
     exhausted : bool
         Whether the budget ended before the candidates did.
-    changes : list of Change
-        Why the run did not fit the model, where it did not.
     """
 
     verified: list[Trial] = field(default_factory=list)
     closest: Trial | None = None
     tried: int = 0
     exhausted: bool = False
-    changes: list[Change] = field(default_factory=list)
+
+
+@dataclass
+class Trial:
+    """Operations applied after all migrations there are.
+
+    Attributes
+    ----------
+    subject : ReferenceUnderTest
+        With them.
+    operations : tuple of Operation
+    model : torch.nn.Module or None
+        The current model, where the run fits it.
+    result : Result or None
+        Of its float64 outputs, where it runs.
+    diagnosis : Diagnosis or None
+        Why the outputs differ, where they do.
+    """
+
+    subject: ReferenceUnderTest
+    operations: Operations
+    model: nn.Module | None = None
+    result: Result | None = None
+    diagnosis: Diagnosis | None = field(default=None, repr=False)
+
+    @property
+    def verified(self) -> bool:
+        """Whether the float64 outputs are the golden ones."""
+        return self.result is not None and self.result.passed
+
+    @property
+    def depth(self) -> float:
+        """How far it came: -1 without outputs, 1 where all calls agree."""
+        return -1.0 if self.diagnosis is None else self.diagnosis.depth
 
 
 def search(
-    subject: ReferenceUnderTest, folder: Path, budget: Budget | None = None
-) -> Search:
-    """Search for operations that mend a reference, best first.
+    subject: ReferenceUnderTest,
+    folder: Path,
+    budget: SearchBudget | None = None,
+) -> SearchResult:
+    """Search for operations that fix a reference, best first.
 
     Parameters
     ----------
     subject : ReferenceUnderTest
-        That does not load, or gives other outputs than its golden.
+        It does not load, or gives other outputs than its golden.
     folder : pathlib.Path
         Empty, to work in.
-    budget : Budget, optional
-
-    Returns
-    -------
-    Search
+    budget : SearchBudget, optional
     """
-    budget = budget or Budget()
+    budget = budget or SearchBudget()
     ends = time.monotonic() + budget.seconds
-    found = Search()
+    found = SearchResult()
     count = itertools.count()
     queue: list[tuple[float, int, int, Operations]] = [(0.0, 0, 0, ())]
     seen: set[str] = {repr(())}
@@ -109,58 +141,68 @@ def search(
         trial = attempt(subject, operations, folder / str(found.tried))
         found.tried += 1
         if trial.verified:
-            if _is_new(found.verified, trial):
+            if not any(_same(trial, other) for other in found.verified):
                 found.verified.append(trial)
             continue
         # A candidate that brings nothing is no way to anything.
-        if operations and trial.module is not None and trial.depth <= -least:
+        if operations and trial.model is not None and trial.depth <= -least:
             continue
         if found.closest is None or trial.depth > found.closest.depth:
             found.closest = trial
         if found.verified:
             continue
-        for proposal in _proposals(trial, found):
-            longer = (*operations, *proposal)
+        for candidate in _candidates(trial):
+            longer = (*operations, *candidate)
             if repr(longer) not in seen:
                 seen.add(repr(longer))
                 heapq.heappush(
                     queue, (-trial.depth, len(longer), next(count), longer)
                 )
     found.verified = [
-        _ordered(
-            subject,
-            _simplified(subject, trial, folder / f"simple{i}"),
-            folder / f"ordered{i}",
-        )
-        for i, trial in enumerate(found.verified)
+        _polished(subject, trial, folder / f"polished{number}")
+        for number, trial in enumerate(found.verified)
     ]
     return found
 
 
-def _proposals(trial: Trial, found: Search) -> Iterator[Operations]:
-    if trial.error is None:
-        assert trial.module is not None
-        assert trial.finding is not None
-        yield from for_numbers(trial.subject, trial.module, trial.finding)
-        return
-    if trial.module is not None:
+def attempt(
+    subject: ReferenceUnderTest, operations: Operations, folder: Path
+) -> Trial:
+    """Apply operations, load, roll out, and trace once if the outputs differ.
+
+    The empty folder is for the files of the migrated reference.
+    """
+    trial = Trial(subject, operations)
+    # An operation that refuses is a trial that failed.
+    with suppress(CompatError):
+        if operations:
+            step = Migration("candidate", "9999", "A candidate.", operations)
+            trial.subject = subject.with_steps([step], folder)
+        trial.model = trial.subject.migrated_model(torch.float64)
+        trial.result = grade(trial.subject, torch.float64)
+        if not trial.verified:
+            trial.diagnosis = diagnose(trial.subject, trial.result)
+    return trial
+
+
+def _candidates(trial: Trial) -> Iterator[Operations]:
+    """Yield what may bring a failed trial further."""
+    if trial.model is not None:
+        if trial.diagnosis is not None:
+            yield from candidates_for_outputs(
+                trial.subject, trial.model, trial.diagnosis
+            )
         return
     try:
         wanted = trial.subject.layout()
     except CompatError as error:
-        yield from proposals_for_building(trial.subject, error)
+        yield from candidates_for_building(trial.subject, error)
         return
-    changes, proposals = for_loading(trial.subject, wanted)
-    found.changes = found.changes or changes
-    yield from proposals
-
-
-def _is_new(verified: list[Trial], trial: Trial) -> bool:
-    """Tell whether a trial leads to another model than those found."""
-    return not any(_same(trial, other) for other in verified)
+    yield from candidates_for_loading(trial.subject, wanted)
 
 
 def _same(one: Trial, other: Trial) -> bool:
+    """Tell whether two trials lead to the same model."""
     a, b = one.subject.migrated.state_dict, other.subject.migrated.state_dict
     if a.keys() != b.keys():
         return False
@@ -172,103 +214,16 @@ def _same(one: Trial, other: Trial) -> bool:
     return True
 
 
-def _simplified(
-    subject: ReferenceUnderTest, trial: Trial, folder: Path
-) -> Trial:
-    """Say the same in fewer operations, and verify that."""
-    shorter = _added(_renames(subject.migrated, trial.operations))
-    shorter = _joined(_blocks(shorter), subject.migrated)
-    if shorter == trial.operations:
-        return trial
-    again = attempt(subject, shorter, folder)
-    return again if again.verified else trial
-
-
-def _ordered(subject: ReferenceUnderTest, trial: Trial, folder: Path) -> Trial:
-    """Register in today's order, too, what came to its place by name."""
-    assert trial.module is not None
-    more = reorderings(trial.subject.migrated, trial.module)
-    if not more:
-        return trial
-    again = attempt(subject, (*trial.operations, *more), folder)
-    return again if again.verified else trial
-
-
-def _renames(run: SavedRun, operations: Operations) -> Operations:
-    """Write a chain of renames as what it comes to."""
-    if len(operations) < 2 or not all(
-        isinstance(o, Rename) for o in operations
-    ):
-        return operations
-    after = run
-    for operation in operations:
-        after = operation.apply(after)
-    pairs = follow(run.state_dict, after.state_dict)
-    described = renames(pairs, run.state_dict)
-    return tuple(o for _, _, group in described for o in group)
-
-
-def _added(operations: Operations) -> Operations:
-    """Put new columns where they belong at once, not at the end first."""
-    found = list(operations)
-    for one in operations:
-        for two in operations:
-            if (
-                isinstance(one, AddInputColumns)
-                and isinstance(two, PermuteInputColumns)
-                and one.names == two.names
-            ):
-                places = [
-                    new
-                    for new, old in enumerate(two.order)
-                    if old in one.columns
-                ]
-                found[found.index(one)] = replace(one, columns=tuple(places))
-                found.remove(two)
-    return tuple(found)
-
-
-def _blocks(operations: Operations) -> Operations:
-    """Name only the columns that move: others may be there or not."""
-    return tuple(
-        _block(o)
-        if isinstance(o, PermuteInputColumns) and o.start is None
-        else o
-        for o in operations
-    )
-
-
-def _block(operation: PermuteInputColumns) -> PermuteInputColumns:
-    order = operation.order
-    moved = [new for new, old in enumerate(order) if new != old]
-    if not moved:
-        return operation
-    first, end = moved[0], moved[-1] + 1
-    block = tuple(old - first for old in order[first:end])
-    # What stands at the end does so in inputs of any width.
-    at_the_end = end == len(order) and first > 0
-    start = first - len(order) if at_the_end else first
-    return replace(operation, order=block, start=start)
-
-
-def _joined(operations: Operations, run: SavedRun) -> Operations:
-    """Write the same operation on several tensors with patterns."""
-    groups: dict[str, list[OnTensors]] = {}
-    rest: list[Operation] = []
-    for operation in operations:
-        if (
-            isinstance(operation, OnTensors)
-            and operation.names in run.state_dict
-        ):
-            key = repr(replace(operation, names="*"))
-            groups.setdefault(key, []).append(operation)
-        else:
-            rest.append(operation)
-    if not any(len(group) > 1 for group in groups.values()):
-        return operations
-    joined = [
-        replace(group[0], names=pattern)
-        for group in groups.values()
-        for pattern in generalise([o.names for o in group], run.state_dict)
-    ]
-    return (*rest, *joined)
+def _polished(subject: ReferenceUnderTest, trial: Trial, folder: Path) -> Trial:
+    """Simplify a verified trial, and set the current order of parameters."""
+    shorter = simplify(subject.migrated, trial.operations)
+    if shorter != trial.operations:
+        again = attempt(subject, shorter, folder / "simple")
+        trial = again if again.verified else trial
+    assert trial.model is not None
+    more = reorderings(trial.subject.migrated, trial.model)
+    if more:
+        longer = (*trial.operations, *more)
+        again = attempt(subject, longer, folder / "ordered")
+        trial = again if again.verified else trial
+    return trial

@@ -1,4 +1,4 @@
-"""Steps made of operations that mend references, and their proof."""
+"""Migrations made of operations that fix references, and their proof."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_nlam_compat.diagnosis.name_patterns import Operations
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.optimizer_step import judge_resumed
 from pytest_nlam_compat.migrations import (
@@ -20,8 +21,8 @@ from pytest_nlam_compat.migrations import (
     ShiftNodes,
 )
 from pytest_nlam_compat.migrations.prefixes import PREFIX
-from pytest_nlam_compat.suggest.attempt import Operations, attempt
-from pytest_nlam_compat.suggest.widths import Using, by_width, words
+from pytest_nlam_compat.suggest.search import attempt
+from pytest_nlam_compat.suggest.widths import Use, by_width, names_in
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
@@ -36,8 +37,8 @@ _NEEDS = {
 
 
 @dataclass
-class Step:
-    """A step that is proved on some references.
+class SuggestedStep:
+    """A migration, and what it is proved on.
 
     Attributes
     ----------
@@ -45,7 +46,7 @@ class Step:
     proved : list of str
         Ids of the references that give their golden with it.
     largest : float
-        Difference among them, over the spread of its variable.
+        Largest difference among them, over the spread of its variable.
     """
 
     migration: Migration
@@ -53,7 +54,7 @@ class Step:
     largest: float = 0.0
 
     def python(self) -> str:
-        """Give the Python that builds the step."""
+        """Return the Python that builds the migration."""
         step = self.migration
         lines = [
             "Migration(",
@@ -73,40 +74,40 @@ class Step:
 
 
 def make_steps(
-    subjects: Sequence[ReferenceUnderTest], mended: Mapping[str, Operations]
-) -> list[Step]:
-    """Make one step of each thing that changed, for all that need it.
+    subjects: Sequence[ReferenceUnderTest], fixes: Mapping[str, Operations]
+) -> list[SuggestedStep]:
+    """Make one migration of each change, for all references that need it.
 
     Parameters
     ----------
     subjects : sequence of ReferenceUnderTest
-    mended : mapping of str to tuple of Operation
+    fixes : mapping of str to tuple of Operation
         What each reference needs, by its id; nothing where it passes.
 
     Returns
     -------
-    list of Step
+    list of SuggestedStep
         In the order in which they are to be applied; not proved yet.
     """
     # By what they print: not every operation can be hashed.
-    users: dict[str, Using] = {}
+    uses: dict[str, Use] = {}
     for subject in subjects:
-        for unit in units(mended[subject.reference.id]):
-            users.setdefault(repr(unit), (unit, []))[1].append(subject)
+        for unit in independent_units(fixes[subject.reference.id]):
+            uses.setdefault(repr(unit), (unit, []))[1].append(subject)
     steps = []
     taken = {step.id for s in subjects for step in s.registry.steps}
-    # An order is one of all that other steps have made.
-    in_turn = sorted(users.values(), key=lambda using: _is_order(using[0]))
+    # The order of parameters comes after all that moves or renames them.
+    in_turn = sorted(uses.values(), key=lambda use: _is_order(use[0]))
     for unit, using in by_width(in_turn):
         ids = {subject.reference.id for subject in using}
         others = [s for s in subjects if s.reference.id not in ids]
-        step = Step(_migration(unit, using, others, taken))
+        step = SuggestedStep(_migration(unit, using, others, taken))
         taken.add(step.migration.id)
         steps.append(step)
     return steps
 
 
-def units(operations: Operations) -> list[Operations]:
+def independent_units(operations: Operations) -> list[Operations]:
     """Split operations into those that have nothing to do with each other.
 
     Those that name the same module, as the three of an exchange, stay
@@ -117,28 +118,28 @@ def units(operations: Operations) -> list[Operations]:
     for operation in operations:
         if operation in orders:
             continue
-        said = set(words(operation))
-        joined = [group for group in groups if group[0] & said]
+        names = set(names_in(operation))
+        joined = [group for group in groups if group[0] & names]
         if not joined:
-            groups.append((said, [operation]))
+            groups.append((names, [operation]))
             continue
         first = joined[0]
         for group in joined[1:]:
             first[0].update(group[0])
             first[1].extend(group[1])
             groups.remove(group)
-        first[0].update(said)
+        first[0].update(names)
         first[1].append(operation)
     parts = [tuple(group) for _, group in groups]
     return [*parts, orders] if orders else parts
 
 
-def _is_order(part: Operations) -> bool:
-    return all(isinstance(operation, Reorder) for operation in part)
+def _is_order(unit: Operations) -> bool:
+    return all(isinstance(operation, Reorder) for operation in unit)
 
 
 def _migration(
-    part: Operations,
+    unit: Operations,
     using: Sequence[ReferenceUnderTest],
     others: Sequence[ReferenceUnderTest],
     taken: set[str],
@@ -147,11 +148,11 @@ def _migration(
     since = f"{release.major}.{release.minor + 1}.0"
     needs = dict.fromkeys(
         need
-        for operation in part
+        for operation in unit
         for kind, need in _NEEDS.items()
         if isinstance(operation, kind)
     )
-    kinds = dict.fromkeys(type(o).__name__ for o in part)
+    kinds = dict.fromkeys(type(o).__name__ for o in unit)
     name = f"{since}-{'-'.join(_dashed(kind) for kind in kinds)}"
     free = (name, *(f"{name}-{number}" for number in range(2, 1000)))
     return Migration(
@@ -159,22 +160,22 @@ def _migration(
         since=since,
         reason="Found and verified by nlam-compat suggest; say here what "
         "changed, with the pull request.",
-        operations=part,
-        when=_predicate(part, using, others) if others else None,
+        operations=unit,
+        when=_predicate(unit, using, others) if others else None,
         needs=tuple(needs),
     )
 
 
 def _predicate(
-    part: Operations,
+    unit: Operations,
     using: Sequence[ReferenceUnderTest],
     others: Sequence[ReferenceUnderTest],
 ) -> Holds | None:
-    """Find a module that tells the runs that need a step from the others."""
-    said = [
-        word.removeprefix(PREFIX) for o in part for word in sorted(words(o))
+    """Find a module that only the runs that need a step have."""
+    named = [
+        name.removeprefix(PREFIX) for o in unit for name in sorted(names_in(o))
     ]
-    for name in (*said, *_modules(using[0])):
+    for name in (*named, *_modules(using[0])):
         holds = Holds(name)
         if all(holds(s.float64) for s in using) and not any(
             holds(s.float64) for s in others
@@ -184,7 +185,7 @@ def _predicate(
 
 
 def _modules(subject: ReferenceUnderTest) -> Iterable[str]:
-    """Modules of a run, those furthest up first."""
+    """Yield the modules of a run, the outermost first."""
     names = [n.removeprefix(PREFIX) for n in subject.float64.state_dict]
     parts = [name.split(".") for name in names]
     for depth in range(1, max(map(len, parts))):
@@ -195,14 +196,14 @@ def _modules(subject: ReferenceUnderTest) -> Iterable[str]:
 
 @dataclass
 class Proof:
-    """What steps together do not mend.
+    """What steps together do not fix.
 
     Attributes
     ----------
     failed : list of str
         References that do not give their golden with them.
     training : dict of str to str
-        Others whose training does not go on as it did, and why.
+        Others whose training does not continue as it did, and why.
     """
 
     failed: list[str] = field(default_factory=list)
@@ -210,21 +211,11 @@ class Proof:
 
 
 def prove(
-    steps: Sequence[Step], subjects: Sequence[ReferenceUnderTest], folder: Path
+    steps: Sequence[SuggestedStep],
+    subjects: Sequence[ReferenceUnderTest],
+    folder: Path,
 ) -> Proof:
-    """Apply all steps to all references, and note what comes of it.
-
-    Parameters
-    ----------
-    steps : sequence of Step
-        Each is told which references it is proved on.
-    subjects : sequence of ReferenceUnderTest
-    folder : pathlib.Path
-
-    Returns
-    -------
-    Proof
-    """
+    """Apply all steps to all references, and note which of them pass."""
     proof = Proof()
     for number, subject in enumerate(subjects):
         concerned = [
@@ -233,19 +224,20 @@ def prove(
             if step.migration.when is None
             or step.migration.when(subject.float64)
         ]
-        part = tuple(o for s in concerned for o in s.migration.operations)
-        trial = attempt(subject, part, folder / str(number))
-        if not trial.verified:
+        operations = tuple(o for s in concerned for o in s.migration.operations)
+        trial = attempt(subject, operations, folder / str(number))
+        if trial.result is None or not trial.verified:
             proof.failed.append(subject.reference.id)
             continue
-        if part:
+        if operations:
             try:
                 judge_resumed(trial.subject)
             except CompatError as error:
                 proof.training[subject.reference.id] = str(error)
+        difference = trial.result.worst.relative
         for step in concerned:
             step.proved.append(subject.reference.id)
-            step.largest = max(step.largest, trial.difference)
+            step.largest = max(step.largest, difference)
     return proof
 
 

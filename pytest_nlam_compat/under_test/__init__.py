@@ -1,1 +1,1 @@
-"""The two ways from a saved file to outputs of the current code."""
+"""A reference in front of the current code, on both routes."""

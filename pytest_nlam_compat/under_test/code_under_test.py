@@ -1,4 +1,4 @@
-"""Where the code under test runs, and may fail in any way it likes."""
+"""Where the code under test runs, and may fail in any way."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from pytest_nlam_compat.errors import CompatError
 
 _OURS = Path(__file__).resolve().parents[1]
-# What imports a module stands between it and whoever wanted it.
+# Frames between a module that is imported and whoever imports it.
 _IMPORTING = re.compile(r"<frozen |.*[/\\](?:_pytest|pluggy|importlib)[/\\]")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -24,7 +24,8 @@ def code_under_test(doing: str) -> Iterator[None]:
     Parameters
     ----------
     doing : str
-        What it was asked to do, in a sentence that goes on with "failed".
+        What the code is to do, the beginning of a sentence that ends with
+        "failed".
 
     Raises
     ------
@@ -35,7 +36,7 @@ def code_under_test(doing: str) -> Iterator[None]:
         yield
     except CompatError:
         raise
-    # Not ours to foresee: a working tree can raise anything.
+    # A working tree can raise anything.
     except Exception as cause:
         # Messages of torch list every key; the first lines tell the kind.
         message = " ".join(_COLOUR.sub("", str(cause)).split())
@@ -45,21 +46,22 @@ def code_under_test(doing: str) -> Iterator[None]:
             f"{doing} failed.",
             facts={
                 "cause": f"{type(cause).__name__}: {message}",
-                **_place(cause),
+                **_raised_in(cause),
             },
-            remedy="If the change is wanted, add a migration for it; "
-            "otherwise mend what raised.",
+            remedy="If the change is intended, add a migration for it. If "
+            "not, fix the error above.",
         ) from cause
 
 
-def _place(cause: BaseException) -> dict[str, str]:
+def _raised_in(cause: BaseException) -> dict[str, str]:
     """Name the innermost line of the code under test, if there is one."""
     frames = traceback.extract_tb(cause.__traceback__)
-    theirs = [f for f in frames if _is_theirs(f.filename)]
+    theirs = [f for f in frames if _is_neural_lam(f.filename)]
     outside = [
         f
         for f in frames
-        if not _is_ours(f.filename) and not _IMPORTING.match(f.filename)
+        if not Path(f.filename).resolve().is_relative_to(_OURS)
+        and not _IMPORTING.match(f.filename)
     ]
     if not theirs and not outside:
         return {}
@@ -67,13 +69,9 @@ def _place(cause: BaseException) -> dict[str, str]:
     return {"raised in": f"{frame.filename}:{frame.lineno}, in {frame.name}"}
 
 
-def _is_theirs(filename: str) -> bool:
+def _is_neural_lam(filename: str) -> bool:
     package = getattr(sys.modules.get("neural_lam"), "__file__", None)
     if package is None:
         return False
-    # Not by name: a clone called neural_lam holds an environment, too.
+    # Not by name: a clone called neural_lam may contain an environment.
     return Path(filename).is_relative_to(Path(package).parent)
-
-
-def _is_ours(filename: str) -> bool:
-    return Path(filename).resolve().is_relative_to(_OURS)

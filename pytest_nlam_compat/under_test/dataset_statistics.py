@@ -1,4 +1,4 @@
-"""Statistics of a dataset, as the migrations that fold them in want them."""
+"""Statistics of a dataset, as migrations need them to fold them in."""
 
 from __future__ import annotations
 
@@ -18,17 +18,7 @@ _STORED = (
 
 
 def statistics(dataset: Dataset) -> Statistics:
-    """Collect the statistics of a dataset.
-
-    Parameters
-    ----------
-    dataset : Dataset
-
-    Returns
-    -------
-    Statistics
-        In float64.
-    """
+    """Collect the statistics of a dataset, in float64."""
     arrays = {
         name: torch.from_numpy(dataset.arrays[name]).double()
         for name in _STORED

@@ -11,14 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pytest_nlam_compat.adapters.base import Adapter, Predictor
+from pytest_nlam_compat.adapters.adapter import Adapter, Batch, Predictor
 from pytest_nlam_compat.adapters.datastore import StoredDatastore
-from pytest_nlam_compat.adapters.hyper_parameters import (
-    forcing_window,
-    revive,
+from pytest_nlam_compat.adapters.model_arguments import forcing_window, revive
+from pytest_nlam_compat.adapters.probe import (
+    UpstreamRegistry,
+    upstream_registry,
 )
-from pytest_nlam_compat.adapters.preparing import Batch
-from pytest_nlam_compat.adapters.upstream import upstream_registry
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.migrations import (
     HISTORY,
@@ -26,11 +25,13 @@ from pytest_nlam_compat.migrations import (
     Registry,
     SavedRun,
     apply,
+    refuse_newer,
     saved_run_from_checkpoint,
     to_checkpoint_dict,
 )
+from pytest_nlam_compat.migrations.stamps import UPSTREAM_STAMP
 from pytest_nlam_compat.numerics.noise import ReplayNoise
-from pytest_nlam_compat.numerics.precision import (
+from pytest_nlam_compat.numerics.torch_settings import (
     building,
     default_dtype,
     reproducible,
@@ -39,17 +40,16 @@ from pytest_nlam_compat.references.reference import (
     Reference,
     graph_format,
     read_graph,
+    write_graph,
 )
 from pytest_nlam_compat.under_test.code_under_test import code_under_test
 from pytest_nlam_compat.under_test.dataset_statistics import statistics
-from pytest_nlam_compat.under_test.graph_files import put_graph
-from pytest_nlam_compat.under_test.upstream_stamp import upstream_stamp
 
 _NUMPY = {torch.float32: "f4", torch.float64: "f8"}
 
 
 class ReferenceUnderTest:
-    """One reference, and the models that the current code makes of it.
+    """One reference, and the models that the current code makes from it.
 
     Parameters
     ----------
@@ -60,9 +60,9 @@ class ReferenceUnderTest:
     device : torch.device
         Where models are run.
     migrations : sequence of Migration
-        Steps of the repository under test, after neural-lam's history.
+        Those of the repository under test, applied after the history.
     history : sequence of Migration
-        neural-lam's.
+        Those of neural-lam.
     """
 
     def __init__(
@@ -86,10 +86,10 @@ class ReferenceUnderTest:
     def with_steps(
         self, steps: Sequence[Migration], folder: Path
     ) -> ReferenceUnderTest:
-        """Return the same reference with more migrations after those of now.
+        """Return the same reference with more migrations.
 
-        What was read and migrated so far is shared, so that trying a
-        migration costs no more than applying it.
+        They come after the present ones. What was read and migrated so far is
+        shared: trying a migration costs no more than applying it.
 
         Parameters
         ----------
@@ -134,19 +134,19 @@ class ReferenceUnderTest:
 
     @cached_property
     def predictor(self) -> Predictor | None:
-        """The model, where the checkpoint does not say it."""
+        """The model, if the checkpoint does not say which."""
         stored = self.reference.description["predictor"]
         return Predictor(**stored) if stored else None
 
     @cached_property
     def raw(self) -> SavedRun:
-        """What the file alone holds, as its release wrote it."""
+        """The saved run of the file alone, as its release wrote it."""
         with read_checkpoint(self.checkpoint) as checkpoint:
             return saved_run_from_checkpoint(checkpoint)
 
     @cached_property
     def float64(self) -> SavedRun:
-        """The saved run as recorded, in float64, so that folds are exact."""
+        """The saved run with its graph, in float64 so that folds are exact."""
         graph = self.reference.graph_folder(self.checkpoint.parent)
         run = replace(
             self.raw,
@@ -171,8 +171,8 @@ class ReferenceUnderTest:
     def hyper_parameters(self) -> dict[str, Any]:
         """Hyper-parameters as objects of the current code.
 
-        Checkpoints before v0.3.0 have no configuration; as for a user, it
-        comes from YAML then.
+        Checkpoints before v0.3.0 have no configuration: then it is read from
+        YAML, as for a user.
         """
         revived = revive(self.migrated.hyper_parameters)
         if revived.get("config") is None:
@@ -196,13 +196,13 @@ class ReferenceUnderTest:
         Raises
         ------
         CompatError
-            With the cause, where the current code can't.
+            With the cause, if the current code can't.
         """
         key = ("native", dtype)
         if key not in self._models:
             root = self._folder / "native" / _NUMPY[dtype]
             self._put_graph(self.float64, dtype, root)
-            with code_under_test("Loading it by the current code's own loader"):
+            with code_under_test("Loading it with the current code's loader"):
                 with building(dtype):
                     module = self.adapter.load_native(
                         self.checkpoint,
@@ -232,8 +232,7 @@ class ReferenceUnderTest:
         """
         key = ("migrated", dtype)
         if key not in self._models:
-            checkpoint = to_checkpoint_dict(self.migrated)
-            checkpoint |= upstream_stamp(self.float64, upstream_registry())
+            checkpoint = self.migrated_checkpoint()
             # Copies: a loader may change a tensor in place.
             checkpoint["state_dict"] = {
                 name: tensor.to(dtype, copy=True)
@@ -246,6 +245,11 @@ class ReferenceUnderTest:
                 self.adapter.load_strictly(module, checkpoint)
             self._models[key] = module.to(self.device)
         return self._models[key]
+
+    def migrated_checkpoint(self) -> dict[str, Any]:
+        """Return the migrated run as the dictionary of a checkpoint."""
+        checkpoint = to_checkpoint_dict(self.migrated)
+        return checkpoint | upstream_stamp(self.float64, upstream_registry())
 
     def _built(self, dtype: torch.dtype) -> nn.Module:
         with code_under_test("Building the model of the current code"):
@@ -274,9 +278,19 @@ class ReferenceUnderTest:
         return StoredDatastore(self.reference.dataset, root, _NUMPY[dtype])
 
     def _put_graph(self, run: SavedRun, dtype: torch.dtype, root: Path) -> None:
-        put_graph(run, dtype, root / "graph" / self.reference.graph_name)
+        """Write the graph of a run where the datastore has it, once."""
+        folder = root / "graph" / self.reference.graph_name
+        if folder.exists():
+            return
 
-    def _batch(self, dtype: torch.dtype) -> Batch:
+        def cast(tensor: Tensor) -> Tensor:
+            return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+        graph = run.map_tensors(cast).graph
+        write_graph(dict(graph), run.graph_format, folder)
+
+    def recorded_batch(self, dtype: torch.dtype) -> Batch:
+        """Return the recorded batch, standardized, on the device."""
         recorded = self.reference.batch(dtype)
         init, target, forcing, times = (t.to(self.device) for t in recorded)
         return init, target, forcing, times
@@ -289,7 +303,7 @@ class ReferenceUnderTest:
         Parameters
         ----------
         module : torch.nn.Module
-            From `native` or `migrated`.
+            From `native_model` or `migrated_model`.
         dtype : torch.dtype
 
         Returns
@@ -297,14 +311,14 @@ class ReferenceUnderTest:
         mapping of str to Tensor
             By name, as in the golden.
         """
-        init, target, forcing, _ = self._batch(dtype)
+        init, target, forcing, _ = self.recorded_batch(dtype)
         noise = ReplayNoise(self.reference.noise("rollout"))
         with code_under_test("Rolling out with the current code"):
             with reproducible(), default_dtype(dtype), noise:
                 return self.adapter.outputs(module, init, forcing, target)
 
     def loss(self) -> Tensor:
-        """Training loss of the migrated model on the recorded batch.
+        """Return the loss of the migrated model on the recorded batch.
 
         Returns
         -------
@@ -312,7 +326,7 @@ class ReferenceUnderTest:
             (1,) float64.
         """
         module = self.migrated_model(torch.float64)
-        batch = self._batch(torch.float64)
+        batch = self.recorded_batch(torch.float64)
         noise = ReplayNoise(self.reference.noise("loss"))
         with code_under_test("The training step of the current code"):
             with reproducible(), default_dtype(torch.float64), noise:
@@ -320,7 +334,7 @@ class ReferenceUnderTest:
         return loss.detach().reshape(1)
 
     def batch(self) -> Mapping[str, Tensor]:
-        """Make the batch anew from the raw series.
+        """Make the batch from the raw series, as training does.
 
         Returns
         -------
@@ -340,3 +354,34 @@ class ReferenceUnderTest:
             )
         names = ("init_states", "target_states", "forcing", "target_times")
         return dict(zip(names, batch, strict=True))
+
+
+def upstream_stamp(
+    run: SavedRun, registry: UpstreamRegistry | None
+) -> dict[str, int]:
+    """Return neural-lam's own stamp of a checkpoint file (#701).
+
+    Without it the current code's own loader would begin with its first
+    migration.
+
+    Parameters
+    ----------
+    run : SavedRun
+    registry : UpstreamRegistry or None
+        That of the current code.
+
+    Returns
+    -------
+    dict of str to int
+        One entry of a checkpoint, or none.
+
+    Raises
+    ------
+    CompatError
+        The stamp is newer than the current code, or no number.
+    """
+    if UPSTREAM_STAMP not in run.stamps:
+        return {}
+    stamp = run.stamps[UPSTREAM_STAMP]
+    refuse_newer(stamp, registry.newest if registry else None)
+    return {UPSTREAM_STAMP: stamp}

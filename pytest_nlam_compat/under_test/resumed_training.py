@@ -1,21 +1,21 @@
-"""Going on with the training of a migrated run."""
+"""Resume the training of a migrated run for one step."""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pytest_nlam_compat.adapters.resuming import resume
-from pytest_nlam_compat.adapters.upstream import upstream_registry
-from pytest_nlam_compat.migrations import to_checkpoint_dict
+from pytest_nlam_compat.adapters.training_step import optimizer_step
 from pytest_nlam_compat.numerics.noise import ReplayNoise
-from pytest_nlam_compat.numerics.precision import default_dtype, reproducible
+from pytest_nlam_compat.numerics.torch_settings import (
+    default_dtype,
+    reproducible,
+)
 from pytest_nlam_compat.under_test.code_under_test import code_under_test
-from pytest_nlam_compat.under_test.upstream_stamp import upstream_stamp
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Resumed:
-    """What one further step of training made of a migrated run.
+class ResumedStep:
+    """One more training step of a migrated run.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Resumed:
     updates: dict[str, Tensor]
 
 
-def resumed(subject: ReferenceUnderTest) -> Resumed:
+def resume(subject: ReferenceUnderTest) -> ResumedStep:
     """Restore the migrated optimizer and take one step in float64.
 
     Parameters
@@ -49,55 +49,44 @@ def resumed(subject: ReferenceUnderTest) -> Resumed:
 
     Returns
     -------
-    Resumed
+    ResumedStep
 
     Raises
     ------
     CompatError
-        Where the migrated optimizer does not belong to the current model, or
-        the current code can't train.
+        The migrated optimizer does not fit the current model, or the current
+        code can't train.
     """
-    module, checkpoint = _restored(subject)
+    module = copy.deepcopy(subject.migrated_model(torch.float64))
+    # Otherwise the current code's own loader drops the optimizer.
+    if hasattr(module, "restore_opt"):
+        module.restore_opt = True  # type: ignore[assignment]
+    # Parameters are numbered as in the file that the run would be written to:
+    # an optimizer has no names.
+    checkpoint = copy.deepcopy(subject.migrated_checkpoint())
+    with code_under_test("Loading the migrated run with its optimizer"):
+        subject.adapter.load_strictly(module, checkpoint)
     before = {
         name: parameter.detach().clone()
         for name, parameter in module.named_parameters()
     }
-    batch = subject.reference.batch(torch.float64)
-    init, target, forcing, times = (t.to(subject.device) for t in batch)
     noise = ReplayNoise(subject.reference.noise("loss"))
-    with code_under_test("A further step of training with the current code"):
+    with code_under_test("One more training step of the current code"):
         with reproducible(), default_dtype(torch.float64), noise:
-            loss, after = resume(
+            loss, after = optimizer_step(
                 subject.adapter,
                 module,
                 checkpoint["optimizer_states"][0],
-                (init, target, forcing, times),
+                subject.recorded_batch(torch.float64),
             )
     names = subject.migrated.optimizers[0].names
-    # Those that the current code's own loader has renamed: by position.
+    # What the current code's own loader has renamed is matched by position.
     pairs = zip(before, names, strict=True)
     old = {new: name for new, name in pairs if new not in names}
-    return Resumed(
+    return ResumedStep(
         loss=torch.tensor([loss], dtype=torch.float64),
         updates={
             old.get(name, name): (after[name] - before[name]).cpu()
             for name in before
         },
     )
-
-
-def _restored(subject: ReferenceUnderTest) -> tuple[nn.Module, dict[str, Any]]:
-    """Load a migrated run with its optimizer, as for going on with training.
-
-    Its parameters are numbered as in the file that it would be written to:
-    an optimizer knows nothing of names. The current code's own loader sees
-    all of it, and gives the optimizer up unless it is told to restore it.
-    """
-    module = copy.deepcopy(subject.migrated_model(torch.float64))
-    if hasattr(module, "restore_opt"):
-        module.restore_opt = True  # type: ignore[assignment]
-    checkpoint = copy.deepcopy(to_checkpoint_dict(subject.migrated))
-    checkpoint |= upstream_stamp(subject.float64, upstream_registry())
-    with code_under_test("Loading the migrated run with its optimizer"):
-        subject.adapter.load_strictly(module, checkpoint)
-    return module, checkpoint

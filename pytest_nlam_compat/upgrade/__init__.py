@@ -1,1 +1,1 @@
-"""Looking at checkpoint files and carrying them over, without torch."""
+"""Inspect, convert and stamp checkpoint files."""

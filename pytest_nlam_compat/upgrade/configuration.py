@@ -22,12 +22,7 @@ DEFAULT: Mapping[str, Any] = {
 
 
 def inert_config(config: Mapping[str, Any]) -> InertObject:
-    """Build the stand-in of a ``NeuralLAMConfig``.
-
-    Parameters
-    ----------
-    config : mapping
-        As in neural-lam's YAML file: ``datastore`` and ``training``.
+    """Build the stand-in of a ``NeuralLAMConfig`` from its YAML file's content.
 
     Raises
     ------

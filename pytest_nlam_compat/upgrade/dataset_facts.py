@@ -1,20 +1,8 @@
 """What migrations need to know about a dataset, and how to get it.
 
-As a JSON file::
-
-    {
-      "nlam_compat_statistics": 1,
-      "grid_shape": [nx, ny],
-      "static_names": ["surface_geopotential", ...],
-      "arrays": {"state_mean": [...], ...},
-      "features": {"state": [...], "forcing": [...], "static": [...]},
-      "config": {"datastore": {...}, "training": {...}}
-    }
-
-The arrays are those of `migrations.saved_run.Statistics`; ``features`` and
-``config``, as in neural-lam's own YAML file, are optional. A safetensors file
-has the arrays as F64 or F32 tensors and the rest, each as JSON, in its
-metadata.
+As a file it is JSON, or safetensors with the arrays as tensors and the rest,
+each as JSON, in its metadata; ``docs/upgrade.md`` shows one. The arrays are
+those of `migrations.saved_run.Statistics`.
 """
 
 from __future__ import annotations
@@ -24,15 +12,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.saved_run import Statistics
 from pytest_nlam_compat.upgrade.configuration import plain_config
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
 
 FORMAT = "nlam_compat_statistics"
 ARRAYS = (
@@ -110,20 +94,7 @@ class DatasetFacts:
 def load_facts(
     statistics: Path | None, datastore: Path | None
 ) -> DatasetFacts | None:
-    """Load the facts from a file or a datastore, whichever is passed.
-
-    Parameters
-    ----------
-    statistics : Path, optional
-        A file for `read_facts`.
-    datastore : Path, optional
-        A configuration for `facts_from_config`.
-
-    Raises
-    ------
-    CompatError
-        If they can't be loaded from there.
-    """
+    """Return `read_facts` or `facts_from_config`, whichever has a path."""
     if statistics is not None:
         return read_facts(statistics)
     return None if datastore is None else facts_from_config(datastore)
@@ -146,9 +117,7 @@ def read_facts(path: Path) -> DatasetFacts:
         return facts_from_table(table)
     except OSError as error:
         cause = error.strerror or str(error)
-    except KeyError as error:
-        cause = f"it lacks {error}"
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         cause = str(error)
     raise CompatError(
         f"{path.name} is not a file of dataset statistics.",
@@ -173,13 +142,16 @@ def _safetensors(path: Path) -> dict[str, Any]:
 
 
 def facts_from_table(table: Any) -> DatasetFacts:
-    """Read what `DatasetFacts.table` returned.
+    """Read what `DatasetFacts.table` returned; a ValueError if it did not."""
+    try:
+        return _facts(table)
+    except KeyError as error:
+        raise ValueError(f"it lacks {error}") from None
+    except (TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(str(error)) from None
 
-    Raises
-    ------
-    ValueError, KeyError, TypeError, AttributeError
-        If it is anything else.
-    """
+
+def _facts(table: Any) -> DatasetFacts:
     if not isinstance(table, Mapping):
         raise ValueError("it holds no table")
     if table[FORMAT] != 1:
@@ -208,12 +180,9 @@ def facts_from_table(table: Any) -> DatasetFacts:
 
 
 def facts_from_config(path: Path) -> DatasetFacts:
-    """Compute the facts of a dataset; this imports neural-lam and loads it.
+    """Compute the facts of the dataset of a neural-lam configuration.
 
-    Parameters
-    ----------
-    path : Path
-        neural-lam's ``config.yaml``.
+    This imports neural-lam and loads the dataset.
 
     Raises
     ------
@@ -251,13 +220,7 @@ def facts_from_config(path: Path) -> DatasetFacts:
 def facts_of(
     datastore: Any, config: dict[str, Any] | None = None
 ) -> DatasetFacts:
-    """Compute the facts of a dataset.
-
-    Parameters
-    ----------
-    datastore : neural_lam.datastore.base.BaseRegularGridDatastore
-    config : dict, optional
-        Its configuration, plain.
+    """Compute the facts of a ``BaseRegularGridDatastore`` of neural-lam.
 
     Raises
     ------
@@ -265,10 +228,6 @@ def facts_of(
         If it has no static features.
     """
     import numpy as np
-
-    def numbers(values: Any) -> list[float]:
-        array: npt.NDArray[np.float64] = np.asarray(values, dtype=np.float64)
-        return [float(value) for value in array]
 
     state = datastore.get_standardization_dataarray(category="state")
     static_statistics = datastore.get_standardization_dataarray("static")
@@ -278,7 +237,7 @@ def facts_of(
             "The dataset has no static features.",
             remedy="Pass the dataset that the run was trained on.",
         )
-    values = np.asarray(
+    table = np.asarray(
         static.transpose("grid_index", "static_feature"), dtype=np.float64
     )
     shape = datastore.grid_shape_state
@@ -291,12 +250,15 @@ def facts_of(
         "state_diff_std": state["state_diff_std_standardized"],
         "static_mean": static_statistics["static_mean"],
         "static_std": static_statistics["static_std"],
-        "static_min": values.min(axis=0),
-        "static_max": values.max(axis=0),
+        "static_min": table.min(axis=0),
+        "static_max": table.max(axis=0),
         EXTENT: limits.ravel(),
     }
     return DatasetFacts(
-        {name: numbers(value) for name, value in arrays.items()},
+        {
+            name: np.asarray(values, dtype=np.float64).tolist()
+            for name, values in arrays.items()
+        },
         tuple(map(str, datastore.get_vars_names(category="static"))),
         (int(shape.x), int(shape.y)),
         config,

@@ -17,15 +17,10 @@ _ABSENT = "(absent)"
 
 
 def difference(first: Checkpoint, second: Checkpoint) -> dict[str, Any]:
-    """Compare two checkpoints.
+    """Compare two open checkpoints.
 
     Tensors are compared by the checksums in the files; none is read. If only
     one file has the prefix of 0.7, the names are compared without it.
-
-    Parameters
-    ----------
-    first, second : Checkpoint
-        Open.
 
     Returns
     -------
@@ -37,7 +32,10 @@ def difference(first: Checkpoint, second: Checkpoint) -> dict[str, Any]:
         ``same_values`` (how many).
     """
     reports = (report(first), report(second))
-    prefixed = [_has_prefix(found) for found in reports]
+    prefixed = [
+        any(row["name"].startswith(PREFIX) for row in found["tensors"])
+        for found in reports
+    ]
     bare = prefixed[0] != prefixed[1]
     tensors = [_tensors(one, bare) for one in (first, second)]
     common = [name for name in tensors[0] if name in tensors[1]]
@@ -90,10 +88,6 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
         if found[key]:
             yield f"  {len(found[key])} {what}:"
             yield from (f"    {name}" for name in found[key])
-
-
-def _has_prefix(found: Mapping[str, Any]) -> bool:
-    return any(row["name"].startswith(PREFIX) for row in found["tensors"])
 
 
 def _tensors(checkpoint: Checkpoint, bare: bool) -> dict[str, TensorRef]:

@@ -27,6 +27,7 @@ from pytest_nlam_compat.migrations.values import (
 METAINFO = "metainfo.yaml"
 LEGACY = "legacy"
 _LONGEST = 4096
+_SINGLE = ("g2m_features", "g2m_edge_index", "m2g_features", "m2g_edge_index")
 
 
 @dataclass(frozen=True)
@@ -102,21 +103,10 @@ def _format(metainfo: Path) -> str:
 def write_graph(
     graph: GraphDirectory, tensors: Mapping[str, Any], target: Path
 ) -> None:
-    """Write a graph directory, whole or not at all.
+    """Write a graph directory with new tensors, whole or not at all.
 
-    Parameters
-    ----------
-    graph : GraphDirectory
-        The original. Files that did not change are copied.
-    tensors : mapping of str to (tensor or list of tensors)
-        By file stem.
-    target : Path
-        May exist only with the same content.
-
-    Raises
-    ------
-    CompatError
-        If the target exists with another content, or can't be written.
+    Files that did not change are copied from the original. The target may
+    exist only with the same content.
     """
     differing = changed(graph, tensors)
     part = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
@@ -185,13 +175,7 @@ def _layout(tensor: Lazy) -> tuple[str, tuple[int, ...]]:
 
 
 def fingerprint(tensors: Mapping[str, Any]) -> str:
-    """Return a SHA-256 of the tensors, however their files were written.
-
-    Parameters
-    ----------
-    tensors : mapping of str to (tensor or list of tensors)
-        By file stem, in the types of the files.
-    """
+    """Return a SHA-256 of the tensors, however their files were written."""
     digest = hashlib.sha256()
     for stem, content in sorted(tensors.items()):
         for level, tensor in enumerate(_parts(content)):
@@ -213,55 +197,66 @@ def refuse_mismatch(
 ) -> None:
     """Refuse a graph that a run can't have been trained with.
 
-    Parameters
-    ----------
-    graph : GraphDirectory
-    run : SavedRun
-        As its release wrote it.
-    stamp : mapping
-        The checkpoint's stamp; empty if it has none.
-
     Raises
     ------
     CompatError
         If numbers of levels, features, edges or nodes differ from each other,
         the weights or the grid, or the fingerprint from that in the stamp.
     """
-    levels = graph.tensors.get("mesh_features")
+    for compared, found, expected in _comparisons(graph, run, stamp):
+        if found != expected:
+            raise CompatError(
+                "The graph does not belong to the checkpoint.",
+                facts={
+                    "directory": graph.folder,
+                    "compared": compared,
+                    "found": found,
+                    "expected": expected,
+                },
+                remedy="Pass the graph directory that the run was trained "
+                "with.",
+            )
+
+
+def _comparisons(
+    graph: GraphDirectory, run: SavedRun, stamp: Mapping[str, Any]
+) -> Iterator[tuple[str, object, object]]:
+    """Compare what belongs together; each relies on those before it."""
+    tensors = graph.tensors
+    levels: Any = tensors.get("mesh_features")
     if not isinstance(levels, list):
-        raise _mismatch(graph, "files", "no list in mesh_features.pt", "one")
+        yield "files", "no list in mesh_features.pt", "one"
+    for stem in _SINGLE:
+        if stem not in tensors or isinstance(tensors[stem], list):
+            yield "files", f"no single tensor in {stem}.pt", "one"
     # A flat model has one embedder, mesh_embedder, and one level.
     embedders = sum(map(_embeds_level, run.state_dict)) or 1
-    _compare(graph, "mesh levels", len(levels), embedders)
+    yield "mesh levels", len(levels), embedders
     for side in ("g2m", "m2g"):
-        features = _one(graph, f"{side}_features")
-        edges = _one(graph, f"{side}_edge_index")
-        _compare(
-            graph,
+        features = tensors[f"{side}_features"]
+        edges = tensors[f"{side}_edge_index"]
+        yield (
             f"edges in {side}_features.pt and {side}_edge_index.pt",
             features.shape[0],
             edges.shape[-1],
         )
-        weight = _weight(run, f"{side}_embedder.0.weight")
+        weight = _weight(run, f".{side}_embedder.0.weight")
         if weight is not None:
-            _compare(
-                graph,
+            yield (
                 f"features in {side}_features.pt and {side}_embedder",
                 features.shape[-1],
                 weight.shape[-1],
             )
     if run.grid_shape is not None:
-        nodes = values(_one(graph, "m2g_edge_index"))[1]
-        _compare(
-            graph,
+        nodes = values(tensors["m2g_edge_index"])[1]
+        yield (
             "grid nodes in m2g_edge_index.pt and the dataset",
             int(nodes.max()) - int(nodes.min()) + 1,
             run.grid_shape[0] * run.grid_shape[1],
         )
     expected = (stamp.get("graph") or {}).get("fingerprint")
     if expected is not None:
-        found = fingerprint(graph.tensors)
-        _compare(graph, "fingerprint in the stamp", found, expected)
+        yield "fingerprint in the stamp", fingerprint(tensors), expected
 
 
 def _embeds_level(name: str) -> bool:
@@ -271,36 +266,5 @@ def _embeds_level(name: str) -> bool:
 
 
 def _weight(run: SavedRun, name: str) -> Any:
-    for known, tensor in run.state_dict.items():
-        if known == name or known.endswith(f".{name}"):
-            return tensor
-    return None
-
-
-def _one(graph: GraphDirectory, stem: str) -> Any:
-    found = graph.tensors.get(stem)
-    if found is None or isinstance(found, list):
-        raise _mismatch(graph, "files", f"no single tensor in {stem}.pt", "one")
-    return found
-
-
-def _compare(
-    graph: GraphDirectory, what: str, found: object, expected: object
-) -> None:
-    if found != expected:
-        raise _mismatch(graph, what, found, expected)
-
-
-def _mismatch(
-    graph: GraphDirectory, what: str, found: object, expected: object
-) -> CompatError:
-    return CompatError(
-        "The graph does not belong to the checkpoint.",
-        facts={
-            "directory": graph.folder,
-            "compared": what,
-            "found": found,
-            "expected": expected,
-        },
-        remedy="Pass the graph directory that the run was trained with.",
-    )
+    weights = run.state_dict
+    return next((weights[n] for n in weights if f".{n}".endswith(name)), None)

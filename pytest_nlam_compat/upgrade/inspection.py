@@ -20,24 +20,13 @@ from pytest_nlam_compat.migrations.releases import parameter_names
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 from pytest_nlam_compat.migrations.stamps import STAMP
 from pytest_nlam_compat.upgrade.plain import flat, plain
-from pytest_nlam_compat.upgrade.request import NEWEST
+from pytest_nlam_compat.upgrade.request import NEWEST, OPTIONS
 
 _LONGEST_NAME = 1000
-_UNITS = ("bytes", "kB", "MB", "GB", "TB")
-_NEEDED = {
-    "graph": "the graph directory it was trained with (--graph)",
-    "grid_shape": "the grid of its dataset (--statistics or --datastore)",
-    "statistics": "the statistics of its dataset (--statistics or --datastore)",
-}
 
 
 def report(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Describe a checkpoint.
-
-    Parameters
-    ----------
-    checkpoint : Checkpoint
-        Open; none of its tensors is read.
+    """Describe an open checkpoint; none of its tensors is read.
 
     Returns
     -------
@@ -190,10 +179,14 @@ def report_text(report: Mapping[str, Any]) -> str:
 
 
 def _size(count: int) -> str:
-    value, unit = float(count), 0
-    while value >= 1000 and unit < len(_UNITS) - 1:
-        value, unit = value / 1000, unit + 1
-    return f"{value:.{0 if unit == 0 else 1}f} {_UNITS[unit]}"
+    if count < 1000:
+        return f"{count} bytes"
+    value = float(count)
+    for unit in ("kB", "MB", "GB"):
+        value /= 1000
+        if value < 1000:
+            return f"{value:.1f} {unit}"
+    return f"{value / 1000:.1f} TB"
 
 
 def _lines(report: Mapping[str, Any]) -> Iterator[str]:
@@ -239,7 +232,7 @@ def _migration_lines(report: Mapping[str, Any]) -> Iterator[str]:
         for step in steps:
             yield f"  {step['id']}"
         for need in report["needs"]:
-            yield f"  needs {_NEEDED[need]}"
+            yield f"  needs {need}: pass {OPTIONS[need]} to upgrade"
 
 
 def _optimizer_lines(report: Mapping[str, Any]) -> Iterator[str]:

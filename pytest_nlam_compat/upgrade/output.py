@@ -18,16 +18,8 @@ BACKUP = ".bak"
 class OutputFile:
     """The file that a changed checkpoint is written to.
 
-    Parameters
-    ----------
-    file : Path
-        The old file.
-    path : Path, optional
-        The new one. Default: in the same folder, with a prefix to its name.
-    prefix : str
-    in_place : bool
-        Whether the new file replaces the old one, which is then renamed to a
-        backup.
+    By default it is in the folder of the old `file`, with a `prefix` to its
+    name. In place, the old file is kept as a backup.
 
     Raises
     ------
@@ -78,19 +70,9 @@ class OutputFile:
     def write(
         self, checkpoint: Checkpoint, progress: Progress | None
     ) -> Path | None:
-        """Write a checkpoint, whole or not at all.
+        """Write an open checkpoint, whole or not at all.
 
-        Parameters
-        ----------
-        checkpoint : Checkpoint
-            Open.
-        progress : callable, optional
-            Called with the number of bytes written, and of all bytes.
-
-        Returns
-        -------
-        Path or None
-            The backup, if the old file was replaced.
+        Returns the backup, if the old file was replaced.
 
         Raises
         ------

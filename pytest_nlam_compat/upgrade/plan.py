@@ -12,38 +12,20 @@ from pytest_nlam_compat import __version__
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
 from pytest_nlam_compat.checkpoints.weights import Weights
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.migrations import planning
+from pytest_nlam_compat.migrations import planning, prefixes, reading
 from pytest_nlam_compat.migrations.history import HISTORY
 from pytest_nlam_compat.migrations.migration import Migration
 from pytest_nlam_compat.migrations.origin import detect_origin
-from pytest_nlam_compat.migrations.prefixes import (
-    FIRST_WITH_PREFIX,
-    has_prefix,
-    without_prefix,
-)
-from pytest_nlam_compat.migrations.reading import (
-    saved_run_from_checkpoint,
-    to_checkpoint_dict,
-)
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 from pytest_nlam_compat.migrations.stamps import STAMP, stamp
+from pytest_nlam_compat.upgrade import graphs, stamping
 from pytest_nlam_compat.upgrade.configuration import DEFAULT, inert_config
 from pytest_nlam_compat.upgrade.dataset_facts import DatasetFacts
-from pytest_nlam_compat.upgrade.graphs import (
-    GraphDirectory,
-    fingerprint,
-    refuse_mismatch,
-)
-from pytest_nlam_compat.upgrade.request import UpgradeRequest
-from pytest_nlam_compat.upgrade.stamping import ENTRY, facts_in
+from pytest_nlam_compat.upgrade.request import OPTIONS, UpgradeRequest
+from pytest_nlam_compat.upgrade.stamping import facts_in, record_in, stamp_in
 from pytest_nlam_compat.upgrade.trust import refuse_malformed
 
 _FIRST_WITH_CONFIG = Version("0.3.0")
-_OPTIONS = {
-    "graph": "--graph DIR (with --graph-out DIR)",
-    "grid_shape": "--statistics FILE or --datastore CONFIG",
-    "statistics": "--statistics FILE or --datastore CONFIG",
-}
 _DEFAULT_CONFIG_NOTE = (
     "The checkpoint has no configuration, like all before v0.3.0. The new one "
     "has one with equal weights of all variables, which matters only for "
@@ -64,7 +46,6 @@ class UpgradePlan:
     run : SavedRun
         The content of the file; no tensor has been read.
     steps : list of Migration
-        In order.
     facts : DatasetFacts, optional
         Passed by the user, or from the file's own stamp.
     notes : list of str
@@ -89,17 +70,9 @@ class _Content:
 def plan_upgrade(
     checkpoint: Checkpoint,
     request: UpgradeRequest,
-    graph: GraphDirectory | None,
+    graph: graphs.GraphDirectory | None,
 ) -> UpgradePlan:
-    """Find the steps that a checkpoint needs.
-
-    Parameters
-    ----------
-    checkpoint : Checkpoint
-        Open.
-    request : UpgradeRequest
-    graph : GraphDirectory, optional
-        Open.
+    """Find the steps that an open checkpoint needs.
 
     Raises
     ------
@@ -110,7 +83,7 @@ def plan_upgrade(
     checkpoint.state_dict()
     refuse_malformed(checkpoint)
     data = dict(checkpoint.data)
-    known = _stamp(data)
+    known = stamp_in(data)
     facts = request.facts or facts_in(known)
     origin, evidence = _origin(data, request.origin)
     between = [
@@ -131,7 +104,7 @@ def plan_upgrade(
         if "optimizer_states" in data:
             # Without the key, Lightning would not resume the training.
             data["optimizer_states"] = []
-    run = saved_run_from_checkpoint(
+    run = reading.saved_run_from_checkpoint(
         _Content(data),
         graph=graph.tensors if graph else None,
         graph_format=graph.format if graph else "legacy",
@@ -139,7 +112,7 @@ def plan_upgrade(
         grid_shape=facts.grid_shape if facts else None,
         lazy=True,
     )
-    done = set(_record(data).get("migrations", ()))
+    done = set(record_in(data).get("migrations", ()))
     steps = [
         step
         for step in _steps(run, origin, request.target)
@@ -147,10 +120,14 @@ def plan_upgrade(
         and not (only_weights and step.on_hyper_parameters_only)
     ]
     if graph is not None and steps:
-        refuse_mismatch(graph, run, known)
+        graphs.refuse_mismatch(graph, run, known)
     names = list(run.state_dict)
-    if names and Version(origin) >= FIRST_WITH_PREFIX and not has_prefix(names):
-        raise without_prefix(names[0])
+    if (
+        names
+        and Version(origin) >= prefixes.FIRST_WITH_PREFIX
+        and not prefixes.has_prefix(names)
+    ):
+        raise prefixes.without_prefix(names[0])
     return UpgradePlan(origin, evidence, run, steps, facts, notes)
 
 
@@ -162,7 +139,7 @@ def _steps(run: SavedRun, origin: str, target: str) -> list[Migration]:
         missing = error.facts.get("missing")
         if missing is None:
             raise
-        options = {_OPTIONS[need]: None for need in str(missing).split(", ")}
+        options = {OPTIONS[need]: None for need in str(missing).split(", ")}
         raise CompatError(
             error.what,
             facts=error.facts,
@@ -206,14 +183,7 @@ def _unchanged_hyper_parameters(
 def migrate(
     checkpoint: Checkpoint, plan: UpgradePlan, request: UpgradeRequest
 ) -> tuple[dict[str, Any], SavedRun, list[str]]:
-    """Apply the steps of a plan.
-
-    Parameters
-    ----------
-    checkpoint : Checkpoint
-        Open; its tree is not changed.
-    plan : UpgradePlan
-    request : UpgradeRequest
+    """Apply the steps of a plan; the checkpoint itself is not changed.
 
     Returns
     -------
@@ -231,7 +201,7 @@ def migrate(
     """
     # Steps compute in float64; rounded once, at the end.
     run = planning.apply(plan.run, plan.steps).cast_back()
-    parts = to_checkpoint_dict(run)
+    parts = reading.to_checkpoint_dict(run)
     parameters = parts["hyper_parameters"]
     notes = list(plan.notes)
     if (
@@ -253,13 +223,13 @@ def migrate(
     # of modules that have changed: torch takes a missing one for the oldest,
     # and no module of neural-lam has a second.
     tree["state_dict"] = type(data["state_dict"])(parts["state_dict"])
-    tree[STAMP] = _new_record(data, plan, run, request, reset)
+    tree[STAMP] = _new_record(data, plan, run, request.target, reset)
     return tree, run, notes
 
 
 def _origin(data: Mapping[str, Any], said: str | None) -> tuple[str, list[str]]:
     """Return the release of the layout, and how it was detected."""
-    if said is not None and _record(data).get("layout") is None:
+    if said is not None and record_in(data).get("layout") is None:
         return said, ["--from"]
     found = detect_origin(data)
     if said not in (None, found.release):
@@ -272,34 +242,24 @@ def _origin(data: Mapping[str, Any], said: str | None) -> tuple[str, list[str]]:
     return found.release, [str(each) for each in found.evidence]
 
 
-def _record(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    record = data.get(STAMP)
-    return record if isinstance(record, dict) else {}
-
-
-def _stamp(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = _record(data).get(ENTRY)
-    return found if isinstance(found, dict) else {}
-
-
 def _new_record(
     data: Mapping[str, Any],
     plan: UpgradePlan,
     run: SavedRun,
-    request: UpgradeRequest,
+    target: str,
     reset: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return the record of what was done, with that of earlier upgrades."""
-    before = _record(data)
+    before = record_in(data)
     ids = [*before.get("migrations", ()), *run.applied]
-    known = _stamp(data)
+    known = stamp_in(data)
     if known.get("graph") and run.graph:
-        new = fingerprint(run.graph)
+        new = graphs.fingerprint(run.graph)
         graph = {**known["graph"], "fingerprint": new}
-        before = {**before, ENTRY: {**known, "graph": graph}}
+        before = {**before, stamping.ENTRY: {**known, "graph": graph}}
     return {
         **before,
-        **stamp(Version(request.target), ids)[STAMP],
+        **stamp(Version(target), ids)[STAMP],
         "origin": before.get("origin", plan.origin),
         "evidence": list(before.get("evidence", plan.evidence)),
         "tool": f"pytest-nlam-compat {__version__}",

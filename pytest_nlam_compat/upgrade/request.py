@@ -1,8 +1,7 @@
-"""What a user asks of an upgrade, and its result."""
+"""What to do with a checkpoint file, and what was done."""
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,12 @@ if TYPE_CHECKING:
     from pytest_nlam_compat.upgrade.dataset_facts import DatasetFacts
 
 NEWEST = RELEASES[-1]
+OPTIONS = {
+    "graph": "--graph DIR (with --graph-out DIR)",
+    "grid_shape": "--statistics FILE or --datastore CONFIG",
+    "statistics": "--statistics FILE or --datastore CONFIG",
+}
+"""What to pass for each need of a migration."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +39,8 @@ class UpgradeRequest:
         Classes that the pickle may name besides the known ones.
     in_place : bool
         Whether the new file replaces the old one.
-    dry_run : bool
-        Whether to write nothing.
     verify : bool
         Whether to check also the tensors that no step reads.
-    drop_optimizer : bool
-        Whether to leave the optimizer state out of the new file.
     """
 
     origin: str | None = None
@@ -73,20 +74,16 @@ class UpgradeResult:
 
     Attributes
     ----------
-    file : Path
-    origin, target : str
-        Releases.
     evidence : list of str
         How the origin was detected.
     steps : list of str
         Ids of the migrations, in order.
     output, backup, graph_out : Path, optional
-        What was written.
+        What was written; nothing if there are no steps.
     before : Path, optional
-        The output of an earlier upgrade, if there is one.
+        The output of an earlier upgrade.
     notes : list of str
         Further things to tell the user.
-    dry_run : bool
     """
 
     file: Path
@@ -124,36 +121,3 @@ class UpgradeResult:
             name: str(value) if isinstance(value, Path) else value
             for name, value in vars(self).items()
         }
-
-
-def add_origin_arguments(
-    parser: argparse.ArgumentParser, *, dataset_required: bool = False
-) -> None:
-    """Add ``--from``, ``--graph``, ``--statistics`` and ``--datastore``."""
-    parser.add_argument(
-        "--from",
-        dest="origin",
-        metavar="R",
-        help="the release that wrote it, if that can't be detected",
-    )
-    parser.add_argument(
-        "--graph",
-        metavar="DIR",
-        type=Path,
-        help="the graph directory that it was trained with",
-    )
-    dataset = parser.add_mutually_exclusive_group(required=dataset_required)
-    dataset.add_argument(
-        "--statistics",
-        metavar="FILE",
-        type=Path,
-        help="statistics of the dataset that it was trained on, from"
-        " nlam-compat statistics",
-    )
-    dataset.add_argument(
-        "--datastore",
-        metavar="CONFIG",
-        type=Path,
-        help="neural-lam's config.yaml of that dataset, to compute the"
-        " statistics from",
-    )

@@ -16,11 +16,7 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Mapping
-from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +37,6 @@ from pytest_nlam_compat.upgrade.trust import refuse_unknown
 ENTRY = "stamp"
 PREFIX = "stamped_"
 _WINDOW = ("args.num_past_forcing_steps", "args.num_future_forcing_steps")
-_GIT_TIMEOUT_S = 20
 
 
 def stamp_of(
@@ -53,17 +48,8 @@ def stamp_of(
 ) -> dict[str, Any]:
     """Build a stamp.
 
-    Parameters
-    ----------
-    neural_lam : mapping
-        ``version``, ``commit`` and ``dirty``.
-    versions : mapping
-        ``torch`` and ``lightning``.
-    hyper_parameters : mapping
-        Plain values by path: ``args.graph`` and so on.
-    graph : Path, optional
-        The graph directory.
-    facts : DatasetFacts
+    `hyper_parameters` are plain values by path, such as ``args.graph``; `graph`
+    is the graph directory.
     """
     window = [hyper_parameters.get(path) for path in _WINDOW]
     return {
@@ -85,25 +71,9 @@ def stamp_file(
     facts: DatasetFacts,
     allowed: tuple[str, ...],
 ) -> dict[str, Any]:
-    """Stamp a file that was written without a stamp.
+    """Stamp a file that was written without a stamp, and return the stamp.
 
-    Parameters
-    ----------
-    output : OutputFile
-        The file, and where to write the new one.
-    origin : str, optional
-        Release that wrote it; detected by default.
-    graph : Path, optional
-        Its graph directory.
-    facts : DatasetFacts
-        About its dataset.
-    allowed : tuple of str
-        Classes that it may name besides the known ones.
-
-    Returns
-    -------
-    dict
-        The stamp.
+    The parameters are those of an `UpgradeRequest`.
 
     Raises
     ------
@@ -115,8 +85,7 @@ def stamp_file(
         refuse_unknown(checkpoint, allowed)
         checkpoint.state_dict()
         data = dict(checkpoint.data)
-        record = data.get(STAMP)
-        record = dict(record) if isinstance(record, dict) else {}
+        record = record_in(data)
         if ENTRY in record:
             raise CompatError(
                 f"{file.name} has a stamp already.",
@@ -140,6 +109,18 @@ def stamp_file(
     return stamp
 
 
+def record_in(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return this package's record in a checkpoint; empty if it has none."""
+    record = data.get(STAMP)
+    return record if isinstance(record, dict) else {}
+
+
+def stamp_in(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the stamp in a checkpoint; empty if it has none."""
+    stamp = record_in(data).get(ENTRY)
+    return stamp if isinstance(stamp, dict) else {}
+
+
 def facts_in(stamp: Mapping[str, Any]) -> DatasetFacts | None:
     """Read the facts about the dataset from a stamp, None if it has none."""
     table = stamp.get("dataset")
@@ -147,34 +128,9 @@ def facts_in(stamp: Mapping[str, Any]) -> DatasetFacts | None:
         return None
     try:
         return facts_from_table(table)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except ValueError:
         # Of another version of this package, or changed by hand.
         return None
-
-
-def installed_neural_lam() -> dict[str, Any]:
-    """Describe the neural-lam that would be imported, without importing it.
-
-    Returns
-    -------
-    dict
-        ``version`` (not reliable for a development install), ``commit`` and
-        ``dirty`` (whether files were changed since), None if unknown.
-    """
-    spec = find_spec("neural_lam")
-    origin = spec.origin if spec else None
-    commit, dirty = _git_state(Path(origin).parent) if origin else (None, None)
-    if commit is None:
-        commit = _installed_commit()
-    return {"version": _version("neural-lam"), "commit": commit, "dirty": dirty}
-
-
-def versions() -> dict[str, str | None]:
-    """Return the versions of torch and Lightning."""
-    return {
-        "torch": _version("torch"),
-        "lightning": _version("pytorch-lightning") or _version("lightning"),
-    }
 
 
 def _graph(folder: Path | None, name: Any) -> dict[str, Any] | None:
@@ -186,43 +142,3 @@ def _graph(folder: Path | None, name: Any) -> dict[str, Any] | None:
             "format": graph.format,
             "fingerprint": fingerprint(graph.tensors),
         }
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _git_state(folder: Path) -> tuple[str | None, bool | None]:
-    """Return commit and whether files changed, None if git tracks none."""
-    if not _git(folder, "ls-files", "__init__.py"):
-        return None, None
-    commit = _git(folder, "rev-parse", "HEAD")
-    changes = _git(folder, "status", "--porcelain", "--", ".")
-    return commit or None, None if changes is None else bool(changes)
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=_GIT_TIMEOUT_S,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
-
-
-def _installed_commit() -> str | None:
-    """Read what pip stores about an installation from git (PEP 610)."""
-    try:
-        text = metadata.distribution("neural-lam").read_text("direct_url.json")
-        commit = json.loads(text or "{}")["vcs_info"]["commit_id"]
-    except (metadata.PackageNotFoundError, ValueError, KeyError, TypeError):
-        return None
-    return str(commit)

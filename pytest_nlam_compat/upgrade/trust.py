@@ -23,13 +23,7 @@ _MOST_SHOWN = 20
 
 
 def refuse_unknown(checkpoint: Checkpoint, allowed: Collection[str]) -> None:
-    """Refuse a file that names unknown classes.
-
-    Parameters
-    ----------
-    checkpoint : Checkpoint
-    allowed : collection of str
-        Module and name of further classes to accept.
+    """Refuse a file that names classes neither known nor ``allowed``.
 
     Raises
     ------
@@ -66,55 +60,50 @@ def refuse_malformed(checkpoint: Checkpoint) -> None:
     CompatError
         With the part, and what it should be.
     """
-    for part, expected in _malformed(checkpoint.data):
-        raise refusal(
-            checkpoint.path,
-            f"is not a Lightning checkpoint: its {part} is not a {expected}",
-            DISTRUST,
-        )
+    for fits, part, expected in _checks(checkpoint.data):
+        if not fits:
+            raise refusal(
+                checkpoint.path,
+                f"is not a Lightning checkpoint: its {part} is not a"
+                f" {expected}",
+                DISTRUST,
+            )
 
 
-def _malformed(data: dict[Any, Any]) -> Iterator[tuple[str, str]]:
+def _checks(data: dict[Any, Any]) -> Iterator[tuple[bool, str, str]]:
+    """Check part after part; each relies on those before it."""
+    table = "table of names"
     hyper_parameters = data.get("hyper_parameters", {})
-    if not _is_table(hyper_parameters, str):
-        yield "hyper_parameters", "table of names"
-    states = data.get("optimizer_states", [])
-    if not isinstance(states, list):
-        yield "optimizer_states", "list"
-    else:
-        for state in states:
-            yield from _malformed_optimizer(state)
+    yield _is_table(hyper_parameters, str), "hyper_parameters", table
+    states, name = data.get("optimizer_states", []), "optimizer_states"
+    yield isinstance(states, list), name, "list"
+    for state in states:
+        yield _is_table(state, str), f"{name} entry", table
+        fits = _is_groups(state.get("param_groups"))
+        yield fits, f"{name}.param_groups", "list of tables with params"
+        fits = _is_moments(state.get("state"))
+        yield fits, f"{name}.state", "table of tensors by number and name"
     record = data.get(STAMP, {})
-    if not _is_table(record, str):
-        yield STAMP, "table of names"
-    else:
-        for name, fits in _RECORD.items():
-            if name in record and not fits(record[name]):
-                yield f"{STAMP}.{name}", "value that this package writes"
+    yield _is_table(record, str), STAMP, table
+    for name, check in _RECORD.items():
+        fits = name not in record or check(record[name])
+        yield fits, f"{STAMP}.{name}", "value that this package writes"
 
 
-def _malformed_optimizer(state: Any) -> Iterator[tuple[str, str]]:
-    part = "optimizer_states"
-    if not _is_table(state, str):
-        yield f"{part} entry", "table of names"
-        return
-    groups = state.get("param_groups")
-    if not isinstance(groups, list) or not all(
+def _is_groups(value: Any) -> bool:
+    return isinstance(value, list) and all(
         _is_table(group, str) and _is_list(group.get("params"), int)
-        for group in groups
-    ):
-        yield f"{part}.param_groups", "list of tables with params"
-    moments = state.get("state")
-    if not _is_table(moments, int) or not all(
+        for group in value
+    )
+
+
+def _is_moments(value: Any) -> bool:
+    # torch wrote the step as a number up to 1.11.
+    return _is_table(value, int) and all(
         _is_table(kinds, str)
-        # torch wrote the step as a number up to 1.11.
-        and all(
-            isinstance(moment, (TensorRef, int, float))
-            for moment in kinds.values()
-        )
-        for kinds in moments.values()
-    ):
-        yield f"{part}.state", "table of tensors by number and name"
+        and all(isinstance(m, (TensorRef, int, float)) for m in kinds.values())
+        for kinds in value.values()
+    )
 
 
 def _is_table(value: Any, keys: type) -> bool:

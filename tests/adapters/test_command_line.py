@@ -58,8 +58,8 @@ def test_a_main_that_reads_its_arguments_otherwise(
         current_adapter.parse_arguments([])
     assert str(raised.value) == (
         "neural_lam.train_model.main went on without loading its datastore.\n"
-        "Implement the hook pytest_nlam_compat_adapter: the way by which the "
-        "arguments are read has changed."
+        "The current code reads its arguments in another way: implement the "
+        "hook pytest_nlam_compat_adapter."
     )
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.numerics.precision import building, default_dtype
+from pytest_nlam_compat.numerics.torch_settings import building, default_dtype
 
 pytestmark = pytest.mark.neural_lam
 
@@ -24,7 +24,7 @@ class Ready:
     """What is needed to build the model of a real reference."""
 
     def __init__(self, reference, adapter, folder):
-        from pytest_nlam_compat.adapters.base import Predictor
+        from pytest_nlam_compat.adapters.adapter import Predictor
         from pytest_nlam_compat.adapters.datastore import StoredDatastore
 
         self.reference = reference
@@ -269,10 +269,10 @@ def test_a_run_that_does_not_fit(ready):
         "The migrated checkpoint does not fit the current model.\n"
         f"  missing: {prefix}grid_embedder.0.bias\n"
         f"  unexpected: {prefix}grid_embed.0.bias\n"
-        f"  of another shape: {prefix}grid_embedder.0.weight (4, 16) instead "
+        f"  shape differs: {prefix}grid_embedder.0.weight (4, 16) instead "
         "of (4, 17)\n"
-        "If the change is wanted, add a migration: a step in neural-lam's "
-        "own loader, or one that is registered with this plugin."
+        "If the change is intended, add a migration: in neural-lam's own "
+        "loader, or one of the repository for this plugin."
     )
 
 

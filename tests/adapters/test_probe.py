@@ -167,8 +167,8 @@ def broken(path, cause):
         "neural_lam is installed but its import fails.\n"
         f"  path: {path}\n"
         f"  cause: {cause}\n"
-        "`python -c 'import neural_lam.train_model'` shows the whole story; "
-        "mend that first.\n"
+        "`python -c 'import neural_lam.train_model'` shows the full traceback. "
+        "Fix that first.\n"
     )
 
 

@@ -31,12 +31,12 @@ def test_cuda_that_is_not_there_is_an_error(project):
     result = project.run(*ONE, "--nlam-compat-device=cuda", **NO_CUDA)
 
     what, version, built, devices, remedy = refused(result)
-    assert what == "ERROR: CUDA was asked for, and there is none."
+    assert what == "ERROR: CUDA is not available."
     assert version.startswith("  torch: ")
     assert built.startswith("  built for CUDA: ")
     assert devices == "  devices: 0"
     assert remedy == (
-        "Use --nlam-compat-device=cpu, or run it where torch sees a GPU."
+        "Use --nlam-compat-device=cpu, or run it where torch finds a GPU."
     )
 
 

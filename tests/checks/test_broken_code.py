@@ -38,8 +38,8 @@ def test_import_that_fails_shows_its_cause(project):
         "ERROR: neural_lam is installed but its import fails.",
         f"  path: {copy}",
         "  cause: ModuleNotFoundError: No module named 'nowhere_to_be_found'",
-        "`python -c 'import neural_lam.train_model'` shows the whole story; "
-        "mend that first.",
+        "`python -c 'import neural_lam.train_model'` shows the full traceback. "
+        "Fix that first.",
     ]
 
 
@@ -89,8 +89,8 @@ def test_unknown_api_names_what_was_probed_and_the_hook(project):
         "neural_lam.models.ar_model.ARModel",
         "  found: neither",
         "Implement the hook pytest_nlam_compat_adapter in the conftest.py of "
-        "neural-lam: it returns an object with the methods of "
-        "pytest_nlam_compat.adapters.base.Adapter.",
+        "neural-lam: it returns an instance of a subclass of "
+        "pytest_nlam_compat.adapters.adapter.Adapter.",
     ]
 
 
@@ -103,7 +103,7 @@ def test_what_the_checks_need_and_do_not_find_is_one_error(project):
         "  cause: ImportError: cannot import name 'CartesianGridShape' from "
         "'neural_lam.datastore.base'"
     )
-    assert remedy.startswith("If the change is wanted, ")
+    assert remedy.startswith("If the change is intended, ")
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_hook_that_raises_is_shown_with_its_line(project):
     assert place == (
         f"  raised in: {conftest}:2, in pytest_nlam_compat_adapter"
     )
-    assert remedy.startswith("If the change is wanted, ")
+    assert remedy.startswith("If the change is intended, ")
 
 
 def test_hook_that_gives_something_else_is_told_what_to_give(project):
@@ -174,7 +174,7 @@ def test_hook_that_gives_something_else_is_told_what_to_give(project):
     assert refused(project.run(*ONE)) == [
         "ERROR: The hook pytest_nlam_compat_adapter returned no adapter.",
         "  expected: an instance of a subclass of "
-        "pytest_nlam_compat.adapters.base.Adapter, or None",
+        "pytest_nlam_compat.adapters.adapter.Adapter, or None",
         "  found: 'forecaster'",
         "Correct the hook in the conftest.py that implements it.",
     ]

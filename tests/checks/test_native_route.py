@@ -15,7 +15,7 @@ def test_loader_that_fails_shows_in_the_native_route_alone(project):
     result.stdout.fnmatch_lines(
         [
             "*_ test_native[[]0.7.0-graph_lam[]] _*",
-            "Loading it by the current code's own loader failed.",
+            "Loading it with the current code's loader failed.",
             "  cause: UnpicklingError: Weights only load failed. *",
         ]
     )

@@ -98,12 +98,11 @@ def test_hyper_parameter_that_would_be_lost_shows(
     result.stdout.fnmatch_lines(
         [
             f"*_ test_loads[[]{release}-graph_lam[]] _*",
-            "ForecasterModule of the current code loses hyper-parameters of "
-            "the run: its defaults would stand in for them.",
-            f"  neither taken nor read from args: {lost}",
-            "  it takes: *restore_opt, n_example_pred, create_gif, *",
-            "Take them as before, or add a migration that says what has "
-            "become of each: RenameHyperParameter or DropHyperParameter.",
+            "ForecasterModule of the current code does not use all "
+            "hyper-parameters of the run: defaults would replace them.",
+            f"  neither accepted by the class nor read from args: {lost}",
+            "  the class accepts: *restore_opt, n_example_pred, create_gif, *",
+            "Accept them as before, or add a migration for each: *",
         ]
     )
 

@@ -45,7 +45,7 @@ def test_renamed_submodule_fails_all_that_needs_the_model(project):
     result.stdout.fnmatch_lines(
         block(
             "test_native",
-            "Loading it by the current code's own loader failed.",
+            "Loading it with the current code's loader failed.",
             "  cause: RuntimeError: Error(s) in loading state_dict for "
             'ForecasterModule: Missing key(s) in state_dict: "forecaster.'
             'predictor.grid_encoder.0.weight"*',
@@ -67,8 +67,8 @@ def test_renamed_submodule_is_named_as_missing_and_unexpected(project):
             f"{prefix}grid_encoder.0.weight, *",
             f"  unexpected: {prefix}encoding_grid_mlp.0.bias, "
             f"{prefix}encoding_grid_mlp.0.weight, *",
-            "If the change is wanted, add a migration: a step in neural-lam's "
-            "own loader, or one that is registered with this plugin.",
+            "If the change is intended, add a migration: in neural-lam's own "
+            "loader, or one of the repository for this plugin.",
         )
     )
     assert matrix(result)[1] == "0.7.0  - / FAILED"
@@ -258,8 +258,8 @@ def test_forward_that_raises_shows_cause_and_line(project):
             "Rolling out with the current code failed.",
             "  cause: RuntimeError: not today",
             f"  raised in: {project.folder}*base.py:*, in forward",
-            "If the change is wanted, add a migration for it; otherwise mend "
-            "what raised.",
+            "If the change is intended, add a migration for it. If not, fix "
+            "the error above.",
         )
     )
     result.stdout.fnmatch_lines(

@@ -208,10 +208,10 @@ def test_the_commit_that_changed_the_meaning_is_named(story):
         "outputs_float32, loss, resumes)\n"
         "\n"
         "1 cause\n"
-        "  5 failures: LayerNorm gives something else for the same input\n"
+        "  5 failures: LayerNorm gives different outputs for the same input\n"
         "    at neural_lam/models/step_predictors/graph/base.py:228\n"
         "    in 0.7.0-graph_lam\n"
-        "  nlam-compat suggest looks for a migration that mends it\n"
+        "  nlam-compat suggest searches for a migration that fixes it\n"
         "\n"
         "Tried: 3 commits besides --good and --bad, 1 skipped.\n",
         "",

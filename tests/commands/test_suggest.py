@@ -125,7 +125,7 @@ def test_the_steps_there_are_come_first(project, suggested):
     lines = done.stdout.splitlines()
     assert lines[:2] == [
         "1 reference",
-        "1 step of this repository applied already",
+        "1 migration of this repository applied",
     ]
     assert PERMUTED in lines
     assert "Rename(" not in done.stdout
@@ -134,7 +134,7 @@ def test_the_steps_there_are_come_first(project, suggested):
     # And there is nothing left to suggest.
     again = suggested("--write").stdout.splitlines()
     assert again[1:] == [
-        "2 steps of this repository applied already",
+        "2 migrations of this repository applied",
         "Nothing fails.",
     ]
 
@@ -146,7 +146,7 @@ def test_steps_of_the_hook_come_first(project, suggested):
     done = suggested()
     assert done.stdout.splitlines() == [
         "1 reference",
-        "1 step of this repository applied already",
+        "1 migration of this repository applied",
         "Nothing fails.",
     ]
     assert done.returncode == 0
@@ -171,9 +171,7 @@ def test_options_of_the_ini_file_hold(project, suggested):
     )
     done = suggested()
     assert done.returncode == 1
-    assert done.stderr.splitlines()[0] == (
-        "CUDA was asked for, and there is none."
-    )
+    assert done.stderr.splitlines()[0] == "CUDA is not available."
     # What is given comes after them.
     assert suggested("--device=cpu").stdout.splitlines() == [
         "1 reference",

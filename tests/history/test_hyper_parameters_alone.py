@@ -12,7 +12,7 @@ from taking_out import ELSEWHERE, step_of, without
 from verdicts import first_failure
 
 from pytest_nlam_compat.checkpoints.stand_ins import InertObject
-from pytest_nlam_compat.numerics.precision import building
+from pytest_nlam_compat.numerics.torch_settings import building
 
 pytestmark = [
     pytest.mark.neural_lam,

@@ -9,7 +9,7 @@ import torch
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.optimizer_step import judge_resumed
 from pytest_nlam_compat.migrations import CallFunction, Migration, Rename
-from pytest_nlam_compat.under_test.resumed_training import resumed
+from pytest_nlam_compat.under_test.resumed_training import resume
 
 pytestmark = [
     pytest.mark.neural_lam,
@@ -118,9 +118,9 @@ def test_what_the_loader_of_the_code_renames_stays_by_position(
         "forecaster.predictor.encoding_grid_mlp",
         "forecaster.predictor.old_name",
     )
-    expected = resumed(subject_of("0.7.0-graph_lam")).updates
+    expected = resume(subject_of("0.7.0-graph_lam")).updates
     subject.migrated = rename.apply(subject.float64)
-    updates = resumed(subject).updates
+    updates = resume(subject).updates
     assert list(updates) == subject.migrated.optimizers[0].names
     assert "forecaster.predictor.old_name.0.weight" in updates
     for update, other in zip(updates.values(), expected.values(), strict=True):

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from preloading import preload
-from runner import mended, right, timed
+from runner import right, timed, wrong_fix
 from tables import ALL
 
 
@@ -52,13 +52,13 @@ def tally(mutant, outcome, took, counts):
     """Count one outcome in, and print its line."""
     red = bool(outcome.failed)
     wrong = right(mutant, outcome)
-    note = mended(mutant, outcome) if red else ""
+    note = wrong_fix(mutant, outcome) if red else ""
     counts["verdict"][0] += red == bool(mutant.kind)
     counts["verdict"][1] += 1
     if mutant.kind:
         counts["cause"][0] += not wrong
         counts["cause"][1] += 1
-    if mutant.mends:
+    if mutant.fixable:
         counts["step"][0] += not note
         counts["step"][1] += 1
     what = f"{outcome.kind}: {outcome.cause}" if red else "green"

@@ -1,4 +1,4 @@
-"""Edits under references before 0.4.0, which recorded outputs alone."""
+"""Edits under references before 0.4.0, which hold no trace."""
 
 from dataclasses import replace
 
@@ -16,14 +16,14 @@ _KNOWN = {
 
 
 def early(name, *cases, **other):
-    """Take an edit again; the same is expected, or what is said here."""
+    """Take an edit again; the same is expected, or what is passed here."""
     return replace(
         _KNOWN[name], name=f"{name}, {cases[0]}", cases=cases, **other
     )
 
 
 EARLY = (
-    # What a layer computes shows where its weights give the recorded output.
+    # Newer references show what a layer computes,
     early("layer norm of another epsilon", "0.1.0-graph_lam"),
     early("gelu", "0.2.0-hi_lam"),
     early("activation at the end", "0.3.0-graph_lam"),
@@ -31,8 +31,7 @@ EARLY = (
     early("mean instead of sum", "0.2.0-hi_lam"),
     early("layer of another class", "0.1.0-hi_lam_parallel"),
     early("weights through half precision", "0.3.0-hi_lam"),
-    # What embedders were fed is stored.
-    # Of 17 variables, of 5 and of 4.
+    # what an embedder receives: of 17 variables, of 5 and of 4,
     early(
         "states exchanged",
         "0.1.0-graph_lam",
@@ -44,28 +43,18 @@ EARLY = (
     early("edge features of the other sign", "0.3.0-hi_lam"),
     early("edge features not scaled", "0.2.0-hi_lam_parallel", kind=""),
     early("up edges of the other sign", "0.1.0-hi_lam"),
-    # What graph layers gather is made anew.
+    # what a graph layer gathers,
     early("message to node before from node", "0.2.0-graph_lam"),
     early("update from aggregate and node", "0.3.0-graph_lam"),
     early("edges of the mesh reversed", "0.2.0-graph_lam"),
-    # After the last layer.
+    # and what comes after the last layer.
     early("scaled twice", "0.2.0-graph_lam"),
     early("boundary left alone", "0.3.0-hi_lam_parallel"),
     early("forcing of the first step", "0.1.0-hi_lam"),
     early("noise", "0.2.0-hi_lam"),
-    # No more is known than where it begins.
-    early(
-        "no residual on the grid",
-        "0.1.0-graph_lam",
-        kind="module",
-        says="m2g_gnn.edge_mlp puts out something else",
-    ),
-    early(
-        "processor once more",
-        "0.3.0-graph_lam",
-        kind="module",
-        says="m2g_gnn.edge_mlp puts out something else",
-    ),
+    early("no residual on the grid", "0.1.0-graph_lam"),
+    early("processor once more", "0.3.0-graph_lam"),
+    # Here it is seen in float32 only.
     early(
         "embedding in float32",
         "0.3.0-graph_lam",

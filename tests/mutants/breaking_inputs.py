@@ -1,4 +1,4 @@
-"""Edits of what modules are fed, and of the order of modules."""
+"""Edits of what modules receive, and of the order of modules."""
 
 from mutants import BASE, FLAT, GRAPH, HI_LAM, LEVELS, Mutant
 

@@ -135,7 +135,7 @@ COMPUTED = (
         ((NETWORKS, "nn.SiLU()", "nn.GELU()"),),
         "activation",
         "grid_embedder.1",
-        says="SiLU has become GELU",
+        says="SiLU was replaced by GELU",
     ),
     Mutant(
         "leaky relu",
@@ -189,7 +189,7 @@ COMPUTED = (
         ),
         "class",
         "g2m_gnn",
-        says="InteractionNet has become PropagationNet",
+        says="InteractionNet was replaced by PropagationNet",
     ),
     Mutant(
         "linear layers of another class",
@@ -204,6 +204,6 @@ COMPUTED = (
         ),
         "layer",
         "grid_embedder.0",
-        says="Linear has become _Linear",
+        says="Linear was replaced by _Linear",
     ),
 )

@@ -34,7 +34,7 @@ RUNS = (
         "embedders registered in another order",
         ((GRAPH, "".join(EMBEDDERS), "".join(EMBEDDERS[::-1])),),
         "order",
-        mends=True,
+        fixable=True,
     ),
     Mutant(
         "aggregation of the mesh not passed on",
@@ -69,7 +69,7 @@ RUNS = (
         "hyper-parameter",
         cases=("0.7.0-hi_lam-propagation",),
         says="mesh_up_gnn_type",
-        mends=True,
+        fixable=True,
     ),
     Mutant(
         "learning rate renamed",
@@ -87,8 +87,8 @@ RUNS = (
             (MODULE, "self.hparams.lr ", "self.hparams.learning_rate "),
         ),
         "building",
-        says="loses hyper-parameters",
-        mends=True,
+        says="does not use all hyper-parameters",
+        fixable=True,
     ),
     Mutant(
         "weights through half precision",
@@ -195,7 +195,7 @@ RUNS = (
             ),
         ),
         "loss",
-        says="another function of the same outputs",
+        says="same outputs give a different loss",
     ),
     Mutant(
         "forcing window stacked by time",
@@ -207,7 +207,7 @@ RUNS = (
             ),
         ),
         "batch",
-        says="another batch",
+        says="different batch",
     ),
     Mutant(
         "past and future exchanged by the data module",
@@ -224,7 +224,7 @@ RUNS = (
         ),
         "batch",
         cases=("0.7.0-graph_lam-window21",),
-        says="another batch",
+        says="different batch",
     ),
     Mutant(
         "forcing standardised to half precision",
@@ -237,6 +237,6 @@ RUNS = (
             ),
         ),
         "batch",
-        says="another batch",
+        says="different batch",
     ),
 )

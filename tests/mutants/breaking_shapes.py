@@ -67,7 +67,7 @@ SHAPES = (
             ),
         ),
         "loading",
-        mends=True,
+        fixable=True,
         says="split",
     ),
     Mutant(
@@ -83,7 +83,7 @@ SHAPES = (
             ),
         ),
         "loading",
-        mends=True,
+        fixable=True,
         says="fused",
     ),
     Mutant(
@@ -94,7 +94,7 @@ SHAPES = (
             (NETWORKS, "nn.Linear(dim1, dim2)", "InOut(dim1, dim2)"),
         ),
         "loading",
-        mends=True,
+        fixable=True,
         says="transposed",
     ),
     Mutant(
@@ -108,7 +108,7 @@ SHAPES = (
             (GRAPH, "[self.grid_input_dim] +", "[self.grid_input_dim + 1] +"),
         ),
         "loading",
-        mends=True,
+        fixable=True,
         says="columns added",
     ),
     Mutant(
@@ -122,7 +122,7 @@ SHAPES = (
             (GRAPH, "[self.grid_input_dim] +", "[self.grid_input_dim + 1] +"),
         ),
         "loading",
-        mends=True,
+        fixable=True,
         says="columns added",
     ),
     Mutant(
@@ -150,7 +150,7 @@ SHAPES = (
             ),
         ),
         "loading",
-        mends=True,
+        fixable=True,
         says="added",
     ),
     Mutant(
@@ -169,7 +169,7 @@ SHAPES = (
             ),
         ),
         "loading",
-        mends=True,
+        fixable=True,
         says="added",
     ),
     Mutant(
@@ -187,7 +187,7 @@ SHAPES = (
             ),
         ),
         "loading",
-        mends=True,
+        fixable=True,
         says="dropped",
     ),
     Mutant(
@@ -207,7 +207,7 @@ SHAPES = (
         "argument asked for by another name",
         ((TRAIN, "args.mesh_aggr,", "args.mesh_aggregation,"),),
         "building",
-        mends=True,
+        fixable=True,
         says="mesh_aggregation",
     ),
     Mutant(
@@ -225,7 +225,7 @@ SHAPES = (
             ),
         ),
         "building",
-        mends=True,
+        fixable=True,
         says="",
     ),
     Mutant(

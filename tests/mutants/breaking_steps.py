@@ -78,7 +78,7 @@ STEPS = (
         ),
         "output",
         cases=STD,
-        mends=True,
+        fixable=True,
     ),
     Mutant(
         "boundary and interior exchanged",

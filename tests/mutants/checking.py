@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
@@ -17,12 +18,11 @@ def check(mutant, folder: Path, fixtures: Path, *, suggest: bool):
     from loguru import logger
     from runner import Outcome
 
-    from pytest_nlam_compat.adapters.probe import probe
-    from pytest_nlam_compat.adapters.select import select
-    from pytest_nlam_compat.diagnosis.explain import why
+    from pytest_nlam_compat.adapters.probe import probe, select_adapter
+    from pytest_nlam_compat.diagnosis.explain import explain
 
     logger.remove()
-    adapter = select(probe())
+    adapter = select_adapter(probe())
     subjects = []
     for number, name in enumerate(mutant.cases):
         place = folder / f"reference{number}"
@@ -32,25 +32,32 @@ def check(mutant, folder: Path, fixtures: Path, *, suggest: bool):
         outcome.failed |= failures(subject)
     if not outcome.failed:
         return outcome
+
+    def find_newer(subject):
+        return newer_subject(subject, folder, fixtures)
+
     begin = time.perf_counter()
-    finding = why(subjects[0], next(iter(outcome.failed)).split()[1])
+    check = next(iter(outcome.failed)).split()[1]
+    found = explain(
+        subjects[0], check, lambda: explain(find_newer(subjects[0]), check)
+    )
     outcome.seconds = time.perf_counter() - begin
-    outcome.kind, outcome.cause = finding.kind, finding.cause
-    outcome.module = finding.module
-    print(finding.facts())
+    outcome.kind, outcome.cause = found.kind, found.cause
+    outcome.module = found.module
+    print(found.facts())
     if suggest:
-        mend(mutant, subjects, folder, fixtures, outcome)
+        fix(mutant, subjects, folder, fixtures, find_newer, outcome)
     return outcome
 
 
-def mend(mutant, subjects, folder, fixtures, outcome):
+def fix(mutant, subjects, folder, fixtures, find_newer, outcome):
     """Search for steps, write them, and check everything with what is read."""
     from pytest_nlam_compat.migrations.repository import read_steps
     from pytest_nlam_compat.migrations.writing import add_to
-    from pytest_nlam_compat.suggest.suggest import suggest_steps
+    from pytest_nlam_compat.suggest.suggestions import suggest_steps
 
     begin = time.perf_counter()
-    found = suggest_steps(subjects, folder / "search")
+    found = suggest_steps(subjects, folder / "search", find_newer=find_newer)
     print(f"suggesting took {time.perf_counter() - begin:.1f} s")
     print(found.report())
     outcome.verified = found.verified
@@ -61,7 +68,7 @@ def mend(mutant, subjects, folder, fixtures, outcome):
     add_to(file, [step.python() for step in found.steps])
     steps = read_steps(file)
     for number, name in enumerate(mutant.cases):
-        place = folder / f"mended{number}"
+        place = folder / f"fixed{number}"
         subject = subject_of(name, subjects[0].adapter, place, fixtures, steps)
         outcome.after |= failures(subject) | failures_of_steps(subject)
 
@@ -84,6 +91,15 @@ def subject_of(name, adapter, folder, fixtures, migrations=()):
         torch.device("cpu"),
         migrations,
     )
+
+
+def newer_subject(subject, folder, fixtures):
+    """Put the newest reference of the same case before the current code."""
+    name = f"{NEWEST}-{subject.reference.case}"
+    place = folder / f"newer-{name}"
+    if place.exists():
+        shutil.rmtree(place)
+    return subject_of(name, subject.adapter, place, fixtures)
 
 
 def failures(subject) -> dict[str, str]:

@@ -34,8 +34,8 @@ class Mutant:
         What the diagnosis must call it; empty for a harmless one.
     module : str
         What the name of the first diverging module must contain.
-    mends : bool
-        Whether a migration can mend it.
+    fixable : bool
+        Whether a migration can fix it.
     cases : tuple of str
         References to run.
     says : str
@@ -46,6 +46,6 @@ class Mutant:
     edits: tuple[Edit, ...]
     kind: str = ""
     module: str = ""
-    mends: bool = False
+    fixable: bool = False
     cases: tuple[str, ...] = ("0.7.0-graph_lam",)
     says: str = ""

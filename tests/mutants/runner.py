@@ -70,7 +70,7 @@ def edited(mutant: Mutant, folder: Path) -> Path:
 
 
 def run(mutant: Mutant, folder: Path, *, suggest: bool = True) -> Outcome:
-    """Check, diagnose and mend one mutant in a process of its own."""
+    """Check, diagnose and fix one mutant in a process of its own."""
     context = multiprocessing.get_context("fork")
     path = edited(mutant, folder)
     answer = folder / "outcome.json"
@@ -122,9 +122,9 @@ def right(mutant: Mutant, outcome: Outcome) -> str:
     return ""
 
 
-def mended(mutant: Mutant, outcome: Outcome) -> str:
+def wrong_fix(mutant: Mutant, outcome: Outcome) -> str:
     """Say what is wrong with the step; empty where nothing is."""
-    if not mutant.mends:
+    if not mutant.fixable:
         return f"verified: {outcome.step}" if outcome.verified else ""
     if not outcome.verified:
         return "no verified step"

@@ -46,16 +46,16 @@ import torch
 from checking import subject_of
 from loguru import logger
 from pytest_nlam_compat.adapters.probe import probe
-from pytest_nlam_compat.adapters.select import select
-from pytest_nlam_compat.suggest.suggest import suggest_steps
-from pytest_nlam_compat.suggest.search import Budget
+from pytest_nlam_compat.adapters.probe import select_adapter
+from pytest_nlam_compat.suggest.suggestions import suggest_steps
+from pytest_nlam_compat.suggest.search import SearchBudget
 logger.remove()
 torch.set_num_threads(1)
 folder = Path({folder!r})
-adapter = select(probe())
+adapter = select_adapter(probe())
 place, fixtures = folder / "r", Path({fixtures!r})
 subject = subject_of("0.7.0-graph_lam", adapter, place, fixtures)
-found = suggest_steps([subject], folder / "s", Budget(trials={trials}))
+found = suggest_steps([subject], folder / "s", SearchBudget(trials={trials}))
 print(json.dumps([found.verified, found.report()]))
 """
 
@@ -101,7 +101,7 @@ def test_a_budget_that_ends_too_early_leaves_a_guess(tmp_path):
     verified, report = suggested(EXCHANGEABLE, tmp_path, trials=2)
     assert not verified
     assert "0.7.0-graph_lam: none verified, 2 tried." in report
-    assert "The budget ended before the candidates did." in report
+    assert "The search reached its limit before it had tried all" in report
     assert "A guess only, NOT verified:" in report
     assert "Verified on" not in report
 
@@ -110,14 +110,14 @@ def test_several_steps_that_all_give_the_golden(tmp_path):
     verified, report = suggested(UNUSED, tmp_path)
     assert not verified
     assert (
-        "0.7.0-graph_lam: 2 different steps give its golden, so that none is "
+        "0.7.0-graph_lam: 2 different steps give its golden outputs, so none is "
         "suggested:" in report
     )
     assert "fill=1.0" in report
     assert "Verified on" not in report
 
 
-def test_what_no_step_mends(tmp_path):
+def test_what_no_step_fixes(tmp_path):
     verified, report = suggested(LOST, tmp_path)
     assert not verified
     assert "0.7.0-graph_lam: none verified" in report

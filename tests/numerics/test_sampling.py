@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_nlam_compat.numerics.sampling import ENTRIES, sample
+from pytest_nlam_compat.numerics.comparison import SAMPLE_SIZE, sample
 
 
 @pytest.mark.parametrize(
@@ -36,5 +36,5 @@ def test_strides_and_gradients_do_not_matter():
 @given(st.integers(1, 5000))
 def test_both_ends_are_in_it_and_nothing_twice(size):
     found = sample(torch.arange(size)).tolist()
-    assert len(set(found)) == len(found) == min(size, ENTRIES)
+    assert len(set(found)) == len(found) == min(size, SAMPLE_SIZE)
     assert (found[0], found[-1]) == (0, size - 1)

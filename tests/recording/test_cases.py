@@ -24,7 +24,7 @@ def test_names_are_unique():
     assert len({case.name for case in CASES}) == len(CASES)
 
 
-def test_releases_know_what_they_have():
+def test_each_release_has_its_cases():
     assert names("0.4.0") == names("0.5.0") == names("0.6.0")
     assert names("0.7.0") - names("0.6.0") == {
         "graph_efm",
@@ -67,7 +67,7 @@ def test_a_model_is_named_in_one_way(case):
         assert case.model in ("graph_lam", "hi_lam", "hi_lam_parallel")
 
 
-def test_what_issue_2_asks_for():
+def test_cases_cover_what_they_are_named_for():
     by_name = {case.name: case for case in CASES}
 
     def argument(case, name):

@@ -67,6 +67,7 @@ def state(fixtures):
     assert everything() == before, "a refusal leaves everything as it was"
 
 
+@pytest.mark.slow
 def test_a_release_is_recorded(record, fixtures, capfd):
     path, lines = record()
     assert path == fixtures / "0.7.0.zip"
@@ -167,7 +168,7 @@ def test_a_weak_case_leaves_no_archive(record, monkeypatch):
     assert error_of(record) == "Too weak.\nMake it stronger."
 
 
-def test_neural_lam_may_speak_again_afterwards():
+def test_neural_lam_may_log_again_afterwards():
     from loguru import logger
 
     from pytest_nlam_compat.recording.release import _quietly

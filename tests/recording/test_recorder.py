@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.numerics.precision import reproducible
+from pytest_nlam_compat.numerics.torch_settings import reproducible
 from pytest_nlam_compat.recording.cases import CASES
 from pytest_nlam_compat.references.reference import Reference
 from pytest_nlam_compat.references.release_archive import (
@@ -200,7 +200,7 @@ def blind(monkeypatch, scale):
     monkeypatch.setattr(runs, "strengthen", weaken)
 
 
-def test_a_blind_model_is_refused(record, monkeypatch):
+def test_a_model_that_hides_changes_is_refused(record, monkeypatch):
     from pytest_nlam_compat.recording import recorder
 
     blind(monkeypatch, 1e-3)

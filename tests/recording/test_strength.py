@@ -141,7 +141,7 @@ def test_what_does_not_show_is_weak():
     assert 0 < weak < 1e-6
 
 
-def test_more_noise_wants_more():
+def test_more_noise_requires_a_larger_effect():
     model = Model(blind=1.0).double()
     least = min(measured(model).parameters.values())
     assert measured(model, noise=least / 20 / 1.01).weak == {}
@@ -165,7 +165,7 @@ def test_a_weak_column_is_weak():
     assert measured(model).weak == {"grid_embedder.0.weight[:, 2]": 0.0}
 
 
-def test_a_model_that_gives_nan_does_not_pass():
+def test_a_model_that_returns_nan_does_not_pass():
     model = Model(blind=1.0).double()
     with torch.no_grad():
         model.head.bias[0] = math.nan

@@ -54,8 +54,8 @@ class ArchiveServer:
                 pass
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        # A shutdown first would turn the reset into an orderly end, and that a
-        # client gives up is no news here.
+        # A shutdown first would turn the reset into an orderly end. That a
+        # client gives up is no error here.
         self.http.shutdown_request = self.http.close_request
         self.http.handle_error = lambda *_: None
         self.url = f"http://127.0.0.1:{self.http.server_port}/fixtures/"

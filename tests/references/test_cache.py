@@ -69,7 +69,7 @@ def test_an_archive_is_downloaded_once(locate, server, path, cache):
 @pytest.mark.parametrize(
     ("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)]
 )
-def test_the_umask_alone_says_who_may_read(locate, path, umask, mask, mode):
+def test_the_umask_decides_who_may_read(locate, path, umask, mask, mode):
     umask(mask)
     locate().archive(R6)
     assert stat.S_IMODE(path.stat().st_mode) == mode
@@ -96,7 +96,7 @@ def test_the_server_of_the_environment(locate, server, cache, monkeypatch):
 
 
 @pytest.mark.parametrize("end", ["", "/"])
-def test_an_address_may_end_in_a_slash(installed, server, cache, end):
+def test_a_url_may_end_in_a_slash(installed, server, cache, end):
     installed.publish("0.6.0.zip", ARCHIVE)
     server.files["0.6.0.zip"] = ARCHIVE
     Store.locate(url=server.url.rstrip("/") + end, cache=cache).archive(R6)
@@ -106,7 +106,7 @@ def test_an_address_may_end_in_a_slash(installed, server, cache, end):
 @pytest.mark.parametrize(
     "url", ["ftp://example.org/", "/srv/fixtures", "http:///x", "http://[", ""]
 )
-def test_an_address_must_be_one_of_the_web(installed, url):
+def test_a_url_must_be_http(installed, url):
     with pytest.raises(CompatError) as error:
         Store.locate(url=url)
     assert "URL" in error.value.what
@@ -118,7 +118,7 @@ def test_an_address_must_be_one_of_the_web(installed, url):
     assert store_module.DEFAULT_URL in error.value.remedy
 
 
-def test_an_address_of_the_environment_is_checked_too(installed, monkeypatch):
+def test_a_url_from_the_environment_is_checked_too(installed, monkeypatch):
     monkeypatch.setenv("NLAM_COMPAT_URL", "example.org")
     with pytest.raises(CompatError, match=r"  from: \$NLAM_COMPAT_URL\n"):
         Store.locate()
@@ -132,7 +132,7 @@ def test_a_password_is_kept_out_of_reports(installed, cache):
     )
 
 
-def test_a_damaged_archive_is_replaced_and_told(locate, server, path):
+def test_a_damaged_archive_is_replaced_with_a_notice(locate, server, path):
     path.parent.mkdir(parents=True)
     path.write_bytes(b"damaged")
     archives = locate()
@@ -202,7 +202,7 @@ def test_six_processes_download_once(installed, server, cache, tmp_path):
     )
 
 
-def test_a_lock_that_is_not_to_be_had_stops_nobody(locate, server, path):
+def test_a_lock_that_cannot_be_made_stops_nobody(locate, server, path):
     Path(f"{path}.lock").mkdir(parents=True)
     assert locate().obtain(R6).how == "downloaded"
 
@@ -270,7 +270,7 @@ def fetch_read_only(installed, server, common):
     return fetch
 
 
-def test_an_archive_that_is_there_needs_no_right_to_write(
+def test_a_cached_archive_needs_no_write_permission(
     fetch_read_only, server, common
 ):
     assert fetch_read_only(ARCHIVE) == (
@@ -282,9 +282,7 @@ def test_an_archive_that_is_there_needs_no_right_to_write(
 
 
 @pytest.mark.parametrize("content", [None, b"damaged"])
-def test_a_cache_that_can_not_be_written_is_told(
-    fetch_read_only, common, content
-):
+def test_a_read_only_cache_is_reported(fetch_read_only, common, content):
     code, stdout, stderr = fetch_read_only(content)
     assert (code, stdout) == (1, "")
     assert stderr.startswith(

@@ -76,7 +76,7 @@ def test_members_that_are_missing_or_too_many(path):
         ({"a/x": b""}, [], "  missing: nothing\n  extra: a/x\n"),
     ],
 )
-def test_one_of_both_is_enough(path, members, listed, told):
+def test_either_is_enough(path, members, listed, told):
     zipped(path, members, index_of(listed))
     assert told in error_of(path)
 
@@ -114,7 +114,7 @@ def test_no_index(path):
     assert error_of(path) == unreadable(path, cause)
 
 
-def test_an_index_that_is_no_json(path):
+def test_an_index_that_is_not_json(path):
     zipped(path, {}, "{")
     assert error_of(path).startswith(
         "The archive 0.6.0.zip can't be read.\n"
@@ -155,7 +155,7 @@ def test_a_damaged_member(written):
     damaged.close()
 
 
-def test_a_member_that_is_no_deflate_stream(written):
+def test_a_member_that_is_not_a_deflate_stream(written):
     content = bytearray(written.read_bytes())
     content[offset_of(written, "a/checkpoint.ckpt")] = 0xFF
     written.write_bytes(content)
@@ -191,7 +191,7 @@ def test_a_member_of_another_kind(written, field, value, cause):
     assert str(raised.value.facts["cause"]).startswith(cause)
 
 
-def test_a_member_that_would_begin_at_the_very_end(written):
+def test_a_member_that_begins_at_the_end(written):
     content = bytearray(written.read_bytes())
     with zipfile.ZipFile(written) as file:
         offset = file.getinfo("a/checkpoint.ckpt").header_offset
@@ -216,7 +216,7 @@ def test_a_member_that_was_never_there(written):
 
 @settings(deadline=None, max_examples=400)
 @given(st.data())
-def test_whatever_the_damage_it_is_whole_or_told(tmp_path_factory, data):
+def test_any_damage_is_reported_or_harmless(tmp_path_factory, data):
     path = whole(tmp_path_factory)
     content = bytearray(path.read_bytes())
     if data.draw(st.booleans()):

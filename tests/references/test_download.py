@@ -80,7 +80,7 @@ def test_an_overloaded_server_is_tried_again(archives, server, cache, code):
         (503, "503 Service Unavailable", 4),
     ],
 )
-def test_an_archive_that_is_not_given_out(
+def test_a_server_without_the_archive(
     archives, server, cache, code, found, requests
 ):
     server.answer = server.status(code)
@@ -97,7 +97,7 @@ def test_an_archive_that_is_not_given_out(
     assert files_in(cache) == []
 
 
-def test_another_archive_is_thrown_away(archives, server, cache):
+def test_another_file_is_discarded(archives, server, cache):
     server.answer = server.other(b"<html>Log in</html>")
     wrong = hashlib.sha256(b"<html>Log in</html>").hexdigest()
     error = failure(archives)
@@ -113,7 +113,7 @@ def test_another_archive_is_thrown_away(archives, server, cache):
     assert files_in(cache) == []
 
 
-def test_a_damaged_archive_stays_until_there_is_a_better_one(
+def test_a_damaged_archive_stays_until_it_can_be_replaced(
     archives, server, cache
 ):
     path = cache / SHA[:16] / "0.6.0.zip"
@@ -175,7 +175,7 @@ def test_a_server_that_falls_silent(archives, server, cache, monkeypatch):
     assert len(server.requests) == 4
 
 
-def test_a_host_that_can_not_be_is_an_error(installed, server, cache):
+def test_an_impossible_host_is_an_error(installed, server, cache):
     installed.publish("0.6.0.zip", ARCHIVE)
     url = f"http://{'a' * 70}.invalid"
     archives = Store.locate(url=url, cache=cache)
@@ -252,7 +252,9 @@ def test_progress_is_shown_on_a_terminal(
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_progress_is_for_a_terminal_that_asked(archives, monkeypatch, terminal):
+def test_progress_needs_a_terminal_and_a_request(
+    archives, monkeypatch, terminal
+):
     stream = Terminal() if terminal else io.StringIO()
     monkeypatch.setattr("sys.stderr", stream)
     archives.obtain(R6, progress=not terminal)

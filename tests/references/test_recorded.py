@@ -11,7 +11,7 @@ import pytest
 import torch
 from packaging.version import Version
 
-from pytest_nlam_compat.numerics.sampling import ENTRIES
+from pytest_nlam_compat.numerics.comparison import SAMPLE_SIZE
 from pytest_nlam_compat.numerics.tolerances import FLOAT64, noise32
 from pytest_nlam_compat.recording.strength import required
 from pytest_nlam_compat.references import registry
@@ -82,7 +82,7 @@ def embedders(reference):
     }
 
 
-def test_every_archive_is_listed_and_the_other_way_round():
+def test_archives_and_registry_agree():
     files = {path.name for path in FIXTURES.glob("*.zip")}
     assert files == {f"{release}.zip" for release in LISTED}
     assert set(ARCHIVES) == set(CASES)
@@ -156,7 +156,7 @@ def test_provenance(release):
 
 
 @each
-def test_everything_in_it_shows(reference):
+def test_every_recorded_change_shows(reference):
     """The strength gate: what is perturbed by 10 % moves the golden."""
     strength = reference.description["strength"]
     noise = reference.description["noise32"]
@@ -221,7 +221,9 @@ def test_it_can_be_resumed(reference):
     if str(reference.release) in OURS:
         found = parameters(reference)
         assert sorted(reference.description["resume"]) == sorted(found)
-        sampled = [min(ENTRIES, tensor.numel()) for tensor in found.values()]
+        sampled = [
+            min(SAMPLE_SIZE, tensor.numel()) for tensor in found.values()
+        ]
         assert resume["parameters"].shape == (sum(sampled),)
         assert resume["parameters"].dtype is torch.float64
 
@@ -253,7 +255,7 @@ def test_clamping_and_weights_are_in_effect(release, reference_of):
 
 @pytest.mark.parametrize("release", ["0.4.0", "0.5.0"])
 @pytest.mark.parametrize("case", ["graph_lam-square", "hi_lam-square"])
-def test_the_off_by_one_bites_on_square_domains(
+def test_the_off_by_one_matters_on_square_domains(
     reference_of, tmp_path, release, case
 ):
     """Grid node 0 sends nothing, so that all senders were shifted."""

@@ -190,7 +190,7 @@ def test_the_checkpoint_is_that_of_the_trainer(reference, tree_of):
 
 
 @each
-def test_args_are_those_of_the_release_s_own_parser(reference, tree_of):
+def test_args_are_those_of_the_parser_of_the_release(reference, tree_of):
     release = str(reference.release)
     found = checkpoint_of(reference, tree_of)["hyper_parameters"]
     assert set(found) == HYPER_PARAMETERS.get(release, {"args", "config"})

@@ -1,4 +1,4 @@
-"""What a reference gives out, of the real ones."""
+"""The content of real references."""
 
 import datetime
 

@@ -33,7 +33,7 @@ def test_releases_come_in_the_order_of_versions(listed):
     ]
 
 
-def test_upper_case_and_foreign_line_breaks_are_understood(listed):
+def test_upper_case_and_crlf_are_read(listed):
     listed.write_bytes(f"0.6.0.zip {A.upper()}\r\n".encode())
     assert registry.read(listed) == {Version("0.6.0"): A}
 
@@ -79,7 +79,7 @@ def test_pooch_reads_the_same(listed):
         (f"0.5.zip {A}", "0.5.zip is listed a second time"),
     ],
 )
-def test_a_line_that_can_not_be_used_is_named(listed, line, reason):
+def test_an_invalid_line_is_named(listed, line, reason):
     listed.write_text(f"# Archives.\n0.5.0.zip {B}\n{line}\n")
     with pytest.raises(CompatError) as error:
         registry.read(listed)
@@ -103,7 +103,7 @@ def test_a_line_that_can_not_be_used_is_named(listed, line, reason):
         ),
     ],
 )
-def test_a_file_that_can_not_be_read_is_named(tmp_path, content, found):
+def test_an_unreadable_file_is_named(tmp_path, content, found):
     path = tmp_path / "registry.txt"
     if content is not None:
         path.write_bytes(content)
@@ -141,7 +141,7 @@ def test_a_release_is_never_added_twice(listed):
     assert listed.read_text() == before
 
 
-def test_what_could_not_be_read_again_is_not_added(listed):
+def test_an_invalid_name_is_not_added(listed):
     before = listed.read_text()
     with pytest.raises(CompatError) as error:
         registry.add(listed, "main.zip", A)

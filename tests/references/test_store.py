@@ -55,12 +55,12 @@ def test_a_checkout_uses_its_archives_in_place(checkout):
     assert archives.notices == []
 
 
-def test_this_checkout_is_one():
+def test_this_package_is_in_a_checkout():
     root = store.PACKAGE.parent
     assert Store.locate().description == f"fixtures/ of the checkout {root}"
 
 
-def test_a_folder_that_is_named_is_used_in_place(folder, installed):
+def test_a_passed_folder_is_used_in_place(folder, installed):
     archives = Store.locate(directory=folder, offline=True)
     assert archives.archive(R5) == folder / "0.5.0.zip"
     assert archives.description == f"the folder {folder}"
@@ -111,7 +111,7 @@ def test_a_changed_archive_in_place_is_refused_and_left_alone(checkout):
     assert path.read_bytes() == b"changed"
 
 
-def test_an_archive_that_vanishes_is_missed(checkout):
+def test_an_archive_that_vanishes_is_reported(checkout):
     archives = Store.locate()
     (checkout / "0.6.0.zip").unlink()
     with pytest.raises(CompatError, match="  found: no file\n"):
@@ -141,7 +141,7 @@ def test_an_archive_that_is_there_must_be_listed(checkout):
     assert "Add a line for each to the registry" in error.value.remedy
 
 
-def test_an_archive_that_is_a_folder_can_not_be_read(checkout):
+def test_a_folder_in_place_of_an_archive_is_reported(checkout):
     path = checkout / "0.6.0.zip"
     path.unlink()
     path.mkdir()

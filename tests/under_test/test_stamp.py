@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from pytest_nlam_compat.adapters.upstream import (
+from pytest_nlam_compat.adapters.probe import (
     UpstreamRegistry,
     upstream_registry,
 )
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import saved_run_from_checkpoint
-from pytest_nlam_compat.under_test.upstream_stamp import upstream_stamp
+from pytest_nlam_compat.under_test.reference_under_test import upstream_stamp
 
 STAMP = "neural_lam_checkpoint_version"
 

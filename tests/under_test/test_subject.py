@@ -111,7 +111,7 @@ def test_the_native_route_of_0_4_fails_with_its_cause(subject_of):
     with pytest.raises(CompatError) as raised:
         subject_of(SHIFTED).native_model(F64)
     what, cause, place, remedy = str(raised.value).split("\n")
-    assert what == "Loading it by the current code's own loader failed."
+    assert what == "Loading it with the current code's loader failed."
     assert cause.startswith(
         "  cause: AttributeError: Can't get attribute 'DatastoreKindStr' on "
     )
@@ -119,8 +119,8 @@ def test_the_native_route_of_0_4_fails_with_its_cause(subject_of):
     assert "train_model.py:" in place
     assert place.endswith(", in load_forecaster_module_from_checkpoint")
     assert remedy == (
-        "If the change is wanted, add a migration for it; otherwise mend "
-        "what raised."
+        "If the change is intended, add a migration for it. If not, fix the "
+        "error above."
     )
 
 
@@ -131,7 +131,7 @@ def test_a_configuration_that_cannot_be_read_is_the_route_s_failure(make):
     with pytest.raises(CompatError) as raised:
         subject.native_model(F64)
     assert raised.value.what == (
-        "Loading it by the current code's own loader failed."
+        "Loading it with the current code's loader failed."
     )
     assert "Datastore kind gone is not implemented" in str(raised.value)
 

@@ -12,8 +12,8 @@ from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.under_test.code_under_test import code_under_test
 
 REMEDY = (
-    "If the change is wanted, add a migration for it; otherwise mend what "
-    "raised."
+    "If the change is intended, add a migration for it. If not, fix the error "
+    "above."
 )
 
 
@@ -118,7 +118,7 @@ def test_an_import_that_fails_is_told_where_it_stands(tmp_path, monkeypatch):
 
 
 def test_an_error_that_is_clear_already_is_left_alone():
-    clear = CompatError("It broke.", remedy="Mend it.")
+    clear = CompatError("It broke.", remedy="Fix it.")
 
     def fail():
         raise clear

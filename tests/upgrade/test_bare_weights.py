@@ -56,7 +56,7 @@ def of_kind(kind):
         "0.6.0-graph_lam",
     ],
 )
-def test_they_become_those_of_the_whole_checkpoint(name, owned, tmp_path):
+def test_they_equal_those_of_the_upgraded_checkpoint(name, owned, tmp_path):
     case = owned(name)
     whole, bare = tmp_path / "whole", tmp_path / "bare"
     whole.mkdir()

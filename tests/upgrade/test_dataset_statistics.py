@@ -131,6 +131,10 @@ GOOD = {
             {"grid_shape": [3]},
             "not enough values to unpack (expected 2, got 1)",
         ),
+        (
+            {"grid_shape": [1e999, 2]},
+            "cannot convert float infinity to integer",
+        ),
         ({"arrays": {}}, "it lacks 'state_mean'"),
         (
             {"arrays": {**GOOD["arrays"], "static_max": numbers(3)}},
@@ -159,7 +163,11 @@ def test_an_invalid_file_of_statistics(change, cause, owned, tmp_path, capsys):
     )
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe", b"PK\3\4"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"{", b"\xff\xfe", b"PK\3\4", b"[" * 100_000],
+    ids=["empty", "list", "cut", "no text", "zip", "deep"],
+)
 def test_a_file_that_is_not_of_statistics(content, tmp_path, capsys):
     file = tmp_path / "statistics.json"
     file.write_bytes(content)

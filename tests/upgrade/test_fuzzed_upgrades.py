@@ -18,6 +18,8 @@ from test_bare_weights import export
 from pytest_nlam_compat.checkpoints.opcodes import Op
 from pytest_nlam_compat.cli import main
 
+pytestmark = pytest.mark.slow
+
 FUZZ = settings(
     max_examples=60,
     deadline=4000,
@@ -168,7 +170,7 @@ TREES = st.recursive(
     )
 )
 @FUZZ
-def test_parts_of_other_kinds(release, owned, tmp_path, parts):
+def test_parts_of_other_types(release, owned, tmp_path, parts):
     """A whole checkpoint whose parts have other types than usual."""
     from pytest_nlam_compat.checkpoints.reader import read_checkpoint
     from pytest_nlam_compat.checkpoints.writer import write_checkpoint

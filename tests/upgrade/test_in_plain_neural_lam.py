@@ -14,7 +14,7 @@ from pytest_nlam_compat.cli import main
 from pytest_nlam_compat.numerics.comparison import compare
 from pytest_nlam_compat.numerics.tolerances import FLOAT32, allowed
 
-pytestmark = pytest.mark.neural_lam
+pytestmark = [pytest.mark.neural_lam, pytest.mark.slow]
 
 SCRIPT = Path(__file__).with_name("plain_neural_lam.py")
 

@@ -2,6 +2,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from pytest_nlam_compat.upgrade.output import UPGRADED, OutputFile
@@ -12,6 +13,7 @@ SCRIPT = Path(__file__).with_name("killed_upgrades.py")
 MOMENTS = 50
 
 
+@pytest.mark.slow
 def test_a_killed_upgrade_leaves_the_old_or_the_new_file(tmp_path):
     file = tmp_path / "model.ckpt"
     # 32 tensors of 512 kB: long enough in the writing to be met there.

@@ -47,9 +47,7 @@ class TestAStampOfNeuralLam:
         assert os.listdir(file.parent) == [file.name]
         assert file.read_bytes() == before
 
-    def test_inspect_shows_what_is_there_all_the_same(
-        self, file, what, fact, capsys
-    ):
+    def test_inspect_shows_the_content_anyway(self, file, what, fact, capsys):
         assert main(["inspect", str(file)]) == 0
         out = capsys.readouterr().out
         assert f"written by: neural-lam unknown\n  {what}\n{fact}" in out

@@ -68,21 +68,22 @@ def hostile(tmp_path):
     return path
 
 
-# One of each way through the history, and of each kind of pickled class.
-WAYS = [
+# One of each release, and of each kind of pickled class.
+FILES = [
     name
     for name in IDS
     if name.endswith(("-graph_lam", "-hi_lam_parallel-clamp"))
 ]
 
 
-@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize("name", FILES)
 def test_inspecting_a_file_imports_nothing_of_it(name, owned):
     done = watched("inspect", owned(name).checkpoint)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FILES)
 def test_upgrading_a_file_imports_nothing_of_it(name, owned, tmp_path):
     case = owned(name)
     done = watched(
@@ -95,7 +96,7 @@ def test_upgrading_a_file_imports_nothing_of_it(name, owned, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("name", [n for n in WAYS if n.startswith("0.6")])
+@pytest.mark.parametrize("name", [n for n in FILES if n.startswith("0.6")])
 def test_renaming_imports_no_torch(name, owned, tmp_path):
     case = owned(name)
     done = watched("upgrade", case.checkpoint, "-o", tmp_path / "new.ckpt")

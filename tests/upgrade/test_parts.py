@@ -32,7 +32,7 @@ def cut(weights, prefix):
     }
 
 
-def test_a_predictor_alone_is_told_apart_once_it_has_its_prefix(
+def test_a_predictor_alone_is_detected_once_it_has_its_prefix(
     today, tmp_path, capsys
 ):
     weights = today()["state_dict"]

@@ -259,7 +259,7 @@ class TestTheCallback:
         assert stamp(case, again, "--graph", case.graph) == 0
         assert stamp_of(again)["graph"] == stamp_of(file)["graph"]
 
-    def test_a_model_of_somebody_else(self):
+    def test_a_model_without_a_datastore(self):
         import pytorch_lightning as pl
 
         from pytest_nlam_compat.errors import CompatError

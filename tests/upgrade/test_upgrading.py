@@ -149,7 +149,7 @@ def test_twice_does_nothing(old, capsys):
     assert new.read_bytes() == before
 
 
-def test_in_two_goes_each_step_is_done_once(owned, tmp_path):
+def test_in_two_upgrades_each_step_is_applied_once(owned, tmp_path):
     case = owned("0.1.0-graph_lam")
     upgrade(*everything(case, tmp_path), "--to", "0.4.0")
     assert record_of(tmp_path / "new.ckpt")["layout"] == "0.4.0"
@@ -272,7 +272,7 @@ def test_an_optimizer_that_does_not_fit_can_be_left_out(old, tmp_path, capsys):
     assert set(loaded) - {"nlam_compat"} == set(content)
 
 
-def test_an_ensemble_model_of_today_needs_nothing(owned, tmp_path, capsys):
+def test_an_ensemble_model_of_today_needs_no_upgrade(owned, tmp_path, capsys):
     case = owned("0.7.0-graph_efm")
     assert main(["inspect", str(case.checkpoint), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)

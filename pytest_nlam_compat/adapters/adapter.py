@@ -1,0 +1,413 @@
+"""The functions by which we build, load and run models of neural-lam."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from abc import ABC, abstractmethod
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from pytest_nlam_compat.adapters.probe import CurrentCode
+from pytest_nlam_compat.adapters.training_step import trainer_attached
+from pytest_nlam_compat.errors import CompatError
+
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model that `args` of the checkpoint can't describe.
+
+    GraphEFM is in neural-lam 0.7 but not in its ``MODELS``.
+
+    Attributes
+    ----------
+    name : str
+        Class in ``neural_lam.models``.
+    arguments : mapping of str to Any
+        Keyword arguments besides the datastore.
+    """
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+class _ArgumentsParsed(BaseException):
+    """Leaves ``train_model.main`` once its arguments are complete.
+
+    Not an Exception: `main` is wrapped in a ``logger.catch`` that would
+    swallow one.
+    """
+
+
+class Adapter(ABC):
+    """Builds, loads and runs models of one API era of neural-lam.
+
+    Parameters
+    ----------
+    current : CurrentCode
+    """
+
+    def __init__(self, current: CurrentCode) -> None:
+        self.current = current
+
+    @abstractmethod
+    def build(
+        self,
+        hyper_parameters: Mapping[str, Any],
+        datastore: Any,
+        predictor: Predictor | None = None,
+    ) -> nn.Module:
+        """Build the untrained model that a run describes.
+
+        Parameters
+        ----------
+        hyper_parameters : mapping of str to Any
+            As `model_arguments.revive` returns them.
+        datastore : StoredDatastore
+        predictor : Predictor, optional
+            If ``args`` can't say which model it is.
+
+        Returns
+        -------
+        torch.nn.Module
+            The LightningModule of the current code.
+        """
+
+    @abstractmethod
+    def load_native(
+        self,
+        path: Path,
+        config: Any,
+        model: str,
+        datastore: Any,
+        predictor: Predictor | None = None,
+    ) -> nn.Module:
+        """Load a raw file with the current code's own loader.
+
+        It unpickles without limits: only ever call it on a file whose hash
+        is in the registry.
+
+        Parameters
+        ----------
+        path : pathlib.Path
+        config : NeuralLAMConfig
+            Read from YAML, as a user would.
+        model : str
+            Name in ``MODELS``.
+        datastore : StoredDatastore
+        predictor : Predictor, optional
+        """
+
+    @abstractmethod
+    def unroll(
+        self,
+        module: nn.Module,
+        init_states: Tensor,
+        forcing: Tensor,
+        boundary_states: Tensor,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Roll out autoregressively.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+        init_states : Tensor
+            (B, 2, N, d), standardized.
+        forcing : Tensor
+            (B, T, N, f * window), standardized.
+        boundary_states : Tensor
+            (B, T, N, d), standardized; only boundary nodes are used.
+
+        Returns
+        -------
+        prediction : Tensor
+            (B, T, N, d).
+        pred_std : Tensor or None
+            (B, T, N, d) if the model predicts it.
+        """
+
+    @abstractmethod
+    def step_predictor(self, module: nn.Module) -> nn.Module:
+        """Return the module whose submodules a trace names."""
+
+    def cannot_run(self, model: str) -> str | None:
+        """Return why the current code can't run a model that it can load.
+
+        Parameters
+        ----------
+        model : str
+            ``graph_lam``, ``hi_lam``, ``hi_lam_parallel``.
+
+        Returns
+        -------
+        str or None
+            A known defect of a release, with its issue upstream.
+        """
+        return None
+
+    def load_strictly(
+        self, module: nn.Module, checkpoint: dict[str, Any]
+    ) -> None:
+        """Load a migrated checkpoint as the current code would, strictly.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+            As built.
+        checkpoint : dict
+            With ``state_dict`` and ``optimizer_states``; the current code's
+            ``on_load_checkpoint`` may change it.
+
+        Raises
+        ------
+        CompatError
+            Naming missing and unexpected tensors, and other shapes.
+        """
+        on_load = getattr(module, "on_load_checkpoint", None)
+        if on_load is not None:
+            on_load(checkpoint)
+        state_dict = checkpoint["state_dict"]
+        wanted = module.state_dict()
+        facts = {
+            "missing": sorted(wanted.keys() - state_dict.keys()),
+            "unexpected": sorted(state_dict.keys() - wanted.keys()),
+            "shape differs": [
+                f"{name} {tuple(state_dict[name].shape)} instead of "
+                f"{tuple(wanted[name].shape)}"
+                for name in wanted
+                if name in state_dict
+                and state_dict[name].shape != wanted[name].shape
+            ],
+        }
+        if any(facts.values()):
+            raise CompatError(
+                "The migrated checkpoint does not fit the current model.",
+                facts={
+                    label: _some(names)
+                    for label, names in facts.items()
+                    if names
+                },
+                remedy="If the change is intended, add a migration: in "
+                "neural-lam's own loader, or one of the repository for this "
+                "plugin.",
+            )
+        module.load_state_dict(state_dict, strict=True)
+
+    def outputs(
+        self,
+        module: nn.Module,
+        init_states: Tensor,
+        forcing: Tensor,
+        boundary_states: Tensor,
+    ) -> dict[str, Tensor]:
+        """Return everything that a reference compares, by name.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+        init_states, forcing, boundary_states : Tensor
+            As for `unroll`.
+
+        Returns
+        -------
+        dict of str to Tensor
+            ``prediction``, ``pred_std`` if predicted, and for models with a
+            variational encoder ``posterior_mean`` and ``posterior_std``
+            (B, mesh nodes, latent) of the first step.
+        """
+        module.eval()
+        with torch.no_grad():
+            prediction, pred_std = self.unroll(
+                module, init_states, forcing, boundary_states
+            )
+            outputs = {"prediction": prediction}
+            if pred_std is not None:
+                outputs["pred_std"] = pred_std
+            predictor = self.step_predictor(module)
+            if hasattr(predictor, "embedd_grid_with_target"):
+                outputs |= _posterior(
+                    predictor,
+                    (init_states[:, 1], init_states[:, 0], forcing[:, 0]),
+                    boundary_states[:, 0],
+                )
+        return outputs
+
+    def training_loss(self, module: nn.Module, batch: Batch) -> Tensor:
+        """Return the loss of the current code's own training step, a scalar.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+        batch : tuple of Tensor
+            Standardized.
+        """
+        module.train()
+        with trainer_attached(module), warnings.catch_warnings():
+            # The trainer does not log, which Lightning points out.
+            warnings.filterwarnings("ignore", message=".*self.log.*")
+            step: Any = module.training_step
+            # Lightning passes the number of the batch to steps that take it.
+            numbered = len(inspect.signature(step).parameters) > 1
+            loss = step(batch, 0) if numbered else step(batch)
+        # Both are a loss to Lightning.
+        if isinstance(loss, Mapping):
+            loss = loss["loss"]
+        assert isinstance(loss, Tensor)
+        return loss
+
+    def config(self, yaml_file: Path) -> Any:
+        """Read a ``NeuralLAMConfig`` from YAML with the current code."""
+        from neural_lam.config import NeuralLAMConfig
+
+        return NeuralLAMConfig.from_yaml_file(str(yaml_file))
+
+    def parse_arguments(self, argv: Sequence[str]) -> Namespace:
+        """Parse a command line with ``train_model``'s own parser.
+
+        Returns
+        -------
+        argparse.Namespace
+            As it is when ``main`` begins to work with it.
+        """
+        from neural_lam import train_model
+
+        parsed: list[Namespace] = []
+        parse = ArgumentParser.parse_args
+
+        def remember(parser: Any, *args: Any, **kwargs: Any) -> Any:
+            parsed.append(parse(parser, *args, **kwargs))
+            return parsed[-1]
+
+        def stop(*args: Any, **kwargs: Any) -> None:
+            raise _ArgumentsParsed
+
+        with (
+            mock.patch.object(ArgumentParser, "parse_args", remember),
+            mock.patch.object(train_model, "load_config_and_datastore", stop),
+            _expected(_ArgumentsParsed),
+        ):
+            train_model.main(list(argv))
+        return parsed[0]
+
+    def create_graph(
+        self,
+        datastore: Any,
+        directory: Path,
+        *,
+        levels: int | None,
+        hierarchical: bool,
+    ) -> None:
+        """Create a graph directory with the current code's own creation."""
+        from neural_lam.create_graph import create_graph_from_datastore
+
+        create_graph_from_datastore(
+            datastore=datastore,
+            output_root_path=str(directory),
+            n_max_levels=levels,
+            hierarchical=hierarchical,
+            create_plot=False,
+        )
+
+    def batch(
+        self,
+        module: nn.Module,
+        datastore: Any,
+        args: Namespace,
+        samples: Sequence[int],
+        ar_steps: int,
+    ) -> Batch:
+        """Make a batch as training would: dataset, collation, transfer hooks.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+            Whose ``on_after_batch_transfer`` standardizes from 0.7 on.
+        datastore : StoredDatastore
+        args : argparse.Namespace
+            ``num_past_forcing_steps`` and ``num_future_forcing_steps``.
+        samples : sequence of int
+            Indices into the dataset.
+        ar_steps : int
+
+        Returns
+        -------
+        tuple of Tensor
+            init_states (B, 2, N, d), target_states (B, T, N, d), forcing
+            (B, T, N, f * window), standardized, and target times (B, T).
+        """
+        loader = self._loader(datastore, args, ar_steps)
+        batch = loader.collate_fn([loader.dataset[index] for index in samples])
+        device = next(module.parameters()).device
+        hooks: Any = module  # each LightningModule has all of them
+        batch = hooks.on_before_batch_transfer(tuple(batch), 0)
+        batch = hooks.transfer_batch_to_device(batch, device, 0)
+        return tuple(hooks.on_after_batch_transfer(batch, 0))
+
+    def dataset(self, datastore: Any, args: Namespace, ar_steps: int) -> Any:
+        """Return the ``WeatherDataset`` that training has, over a datastore."""
+        return self._loader(datastore, args, ar_steps).dataset
+
+    def _loader(
+        self, datastore: Any, args: Namespace, ar_steps: int
+    ) -> DataLoader[Any]:
+        """Load data as ``train_model`` does: by its ``WeatherDataModule``."""
+        from neural_lam.weather_dataset import WeatherDataModule
+
+        data = WeatherDataModule(
+            datastore=datastore,
+            ar_steps_train=ar_steps,
+            ar_steps_eval=ar_steps,
+            num_past_forcing_steps=args.num_past_forcing_steps,
+            num_future_forcing_steps=args.num_future_forcing_steps,
+            # None is started before samples are drawn. Up to 0.6 there has
+            # to be one.
+            num_workers=1,
+        )
+        data.setup("fit")
+        loader: DataLoader[Any] = data.train_dataloader()
+        return loader
+
+
+@contextmanager
+def _expected(exception: type[BaseException]) -> Iterator[None]:
+    """Raise unless ``exception`` ends the block."""
+    try:
+        yield
+    except exception:
+        return
+    raise CompatError(
+        "neural_lam.train_model.main went on without loading its datastore.",
+        remedy="The current code reads its arguments in another way: "
+        "implement the hook pytest_nlam_compat_adapter.",
+    )
+
+
+def _posterior(
+    predictor: Any, inputs: tuple[Tensor, Tensor, Tensor], target: Tensor
+) -> dict[str, Tensor]:
+    """Distribution of the variational encoder, which no forward pass calls."""
+    _, graph_emb = predictor.embedd_grid_and_graph(*inputs)
+    grid_emb = predictor.embedd_grid_with_target(*inputs, target)
+    distribution = predictor.encoder(grid_emb, graph_emb=graph_emb)
+    return {
+        "posterior_mean": distribution.mean,
+        "posterior_std": distribution.stddev,
+    }
+
+
+def _some(names: list[str], limit: int = 8) -> str:
+    """Join names for a message, the first few and how many more."""
+    shown = ", ".join(names[:limit])
+    rest = len(names) - limit
+    return f"{shown} and {rest} more" if rest > 0 else shown

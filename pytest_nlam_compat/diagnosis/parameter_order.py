@@ -1,0 +1,124 @@
+"""Which modules a model registers in another order than a run has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from pytest_nlam_compat.diagnosis.name_patterns import generalise, one_pattern
+from pytest_nlam_compat.migrations import Operation, Reorder
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from pytest_nlam_compat.migrations import SavedRun
+
+
+def reorderings(run: SavedRun, model: nn.Module) -> tuple[Operation, ...]:
+    """Find operations that give a run the parameter order of a model.
+
+    None where the order is right, where there is no optimizer, and where the
+    model does not name the same parameters: its loader renames them.
+    """
+    wanted = [name for name, _ in model.named_parameters()]
+    names = run.optimizers[0].names if run.optimizers else wanted
+    if names == wanted or set(names) != set(wanted):
+        return ()
+    found = _with_patterns(_moves("", names, wanted), wanted)
+    if _names_after(found, run) == wanted:
+        return found
+    return tuple(Reorder(*move) for move in _fewest_moves(names, wanted))
+
+
+def _moves(
+    parent: str, names: Sequence[str], wanted: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Move children before siblings, in this module and within it."""
+    then, now = _children(names), _children(wanted)
+    dot = f"{parent}." if parent else ""
+    found = [
+        (f"{dot}{child}", f"{dot}{before}")
+        for child, before in _fewest_moves(list(then), list(now))
+    ]
+    for child, inside in now.items():
+        if inside != [""]:
+            found += _moves(f"{dot}{child}", then[child], inside)
+    return found
+
+
+def _children(names: Sequence[str]) -> dict[str, list[str]]:
+    """Group names by their first segment, in order."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        child, _, rest = name.partition(".")
+        found.setdefault(child, []).append(rest)
+    return found
+
+
+def _fewest_moves(
+    names: Sequence[str], wanted: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Say which to move before which, as few as possible.
+
+    The last one stays, so that each of the others has one to be moved before.
+    """
+    place = {name: index for index, name in enumerate(wanted)}
+    last = wanted[-1]
+    before_last = names[: names.index(last)]
+    stay = {
+        *_longest_rising([place[name] for name in before_last]),
+        place[last],
+    }
+    # From the end: what one is moved before has its place already.
+    return [
+        (wanted[index], wanted[index + 1])
+        for index in range(len(wanted) - 2, -1, -1)
+        if index not in stay
+    ]
+
+
+def _longest_rising(numbers: Sequence[int]) -> list[int]:
+    """Return a longest rising subsequence.
+
+    Of several it is the one of the largest numbers: what comes earlier now is
+    what is moved.
+    """
+
+    def longest(found: Iterable[list[int]]) -> list[int]:
+        return max(found, key=lambda one: (len(one), one), default=[])
+
+    starting_with: dict[int, list[int]] = {}
+    for number in reversed(numbers):
+        later = (f for first, f in starting_with.items() if first > number)
+        starting_with[number] = [number, *longest(later)]
+    return longest(starting_with.values())
+
+
+def _with_patterns(
+    moves: Sequence[tuple[str, str]], everything: Sequence[str]
+) -> tuple[Operation, ...]:
+    """Write the same move within many modules with patterns."""
+    alike: dict[tuple[str, str, int], list[str]] = {}
+    for name, before in moves:
+        sibling = before.rpartition(".")[2]
+        key = name.rpartition(".")[2], sibling, name.count(".")
+        alike.setdefault(key, []).append(name)
+    places = {
+        ".".join(name.split(".")[:depth])
+        for name in everything
+        for depth in range(1, name.count(".") + 2)
+    }
+    found: list[Operation] = []
+    for (_, before, _), names in alike.items():
+        together = one_pattern(names, places)
+        patterns = [together] if together else generalise(names, places)
+        for pattern in patterns:
+            parent, dot, _ = pattern.rpartition(".")
+            found.append(Reorder(pattern, before=f"{parent}{dot}{before}"))
+    return tuple(found)
+
+
+def _names_after(operations: Sequence[Operation], run: SavedRun) -> list[str]:
+    for operation in operations:
+        run = operation.apply(run)
+    return run.optimizers[0].names

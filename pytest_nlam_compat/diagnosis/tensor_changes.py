@@ -1,0 +1,381 @@
+"""How a tensor has changed: order and units of its columns, rounding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import permutations, product
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pytest_nlam_compat.diagnosis.trace_diff import agrees, row_difference
+from pytest_nlam_compat.references.reference import Reference
+from pytest_nlam_compat.under_test.tracing import column_moments, fingerprint
+
+# Moments are over at least as many entries as a mesh has nodes; equal columns
+# agree to rounding, and others that agree by chance to this were never met.
+_SAME = 1e-10
+# Rounding of a factor of two moments; no number is so short by chance.
+_SHORT = 1e-13
+# Of the mean square: as much as rounding to bfloat16 can change it.
+_ROUNDED = 2e-2
+# Each of them doubles what there is to try.
+_MOST_HIDDEN = 8
+# Of columns with equal moments: 120 orders.
+_MOST_TWINS = 5
+# Blocks that code concatenates: sender, receiver and edge, or node and
+# aggregate. Their columns can have equal moments, and then only trying helps.
+_BLOCKS = (2, 3)
+# Coarsest first: what fits bfloat16 fits float32.
+_LOWER = (torch.bfloat16, torch.float16, torch.float32)
+# Rounding to the coarsest of them; a larger difference has another cause.
+_LARGEST = 0.02
+# Entries that fit by chance, such as zeros, are not counted below this many.
+_FEWEST = 8
+# Rounding that went through a few layers, in units of the last place.
+_ULPS = 256
+
+
+@dataclass(frozen=True)
+class ColumnChange:
+    """How the columns of an input differ from the recorded ones.
+
+    Attributes
+    ----------
+    kind : str
+        ``scaled`` includes changes of sign, ``shifted`` is scaled plus an
+        offset.
+    order : tuple of int
+        Recorded column that each column is now; -1 for a new one.
+    scale, shift : tuple of float
+        Column now = scale * recorded column + shift, after reordering.
+    confirmed : bool
+        Whether undoing the change gives the recorded input again.
+    others : tuple of tuple of int
+        Other orders that are confirmed as well.
+    """
+
+    kind: Literal[
+        "same", "reordered", "scaled", "shifted", "added", "removed", "other"
+    ]
+    order: tuple[int, ...] = ()
+    scale: tuple[float, ...] = ()
+    shift: tuple[float, ...] = ()
+    confirmed: bool = False
+    others: tuple[tuple[int, ...], ...] = ()
+
+    def __str__(self) -> str:
+        if self.kind == "reordered":
+            if self.others:
+                return (
+                    "the recorded columns in another order, one of "
+                    f"{1 + len(self.others)} that fit"
+                )
+            return f"the recorded columns in the order {_short(self.order)}"
+        if self.kind in ("scaled", "shifted"):
+            return "; ".join(self._units())
+        if self.kind == "added":
+            new = [i for i, old in enumerate(self.order) if old < 0]
+            return f"columns added: {_short(new)}"
+        if self.kind == "removed":
+            return f"recorded columns that are left: {_short(self.order)}"
+        return "none of the recorded columns"
+
+    def _units(self) -> list[str]:
+        changed: dict[str, list[int]] = {}
+        for column, (factor, offset) in enumerate(
+            zip(self.scale, self.shift, strict=True)
+        ):
+            if factor == 1 and offset == 0:
+                continue
+            text = "changed sign" if factor == -1 else f"times {factor:.6g}"
+            if offset:
+                text += f" plus {offset:.6g}"
+            changed.setdefault(text, []).append(column)
+        return [f"columns {_short(c)} {text}" for text, c in changed.items()]
+
+    def changed_columns(self) -> list[int]:
+        """List the recorded columns whose place or unit has changed."""
+        changed = {
+            old
+            for order in (self.order, *self.others)
+            for new, old in enumerate(order)
+            if new != old
+            or (self.scale and self.scale[new] != 1)
+            or (self.shift and self.shift[new] != 0)
+        }
+        return sorted(old for old in changed if old >= 0)
+
+
+def _short(columns: Sequence[int], limit: int = 24) -> str:
+    shown = ", ".join(map(str, columns[:limit]))
+    return shown + (", ..." if len(columns) > limit else "")
+
+
+def explain_columns(then: Tensor, row: Tensor, tensor: Tensor) -> ColumnChange:
+    """Find the change of columns that turns a recorded input into this one.
+
+    Parameters
+    ----------
+    then : Tensor
+        (2, C) recorded mean and mean square of each column.
+    row : Tensor
+        Recorded fingerprint.
+    tensor : Tensor
+        (..., C) the input now.
+
+    Returns
+    -------
+    ColumnChange
+        Confirmed by the fingerprint where that is possible.
+    """
+    moments = column_moments(tensor)
+    found = _compare(then, moments)
+
+    def confirmed(change: ColumnChange) -> bool:
+        before = _undo(change, tensor, then.shape[1])
+        return before is not None and agrees(
+            row_difference(fingerprint(before), row)
+        )
+
+    for change in (found, *_block_orders(tensor.shape[-1], then.shape[1])):
+        if confirmed(change):
+            return replace(change, confirmed=True)
+    fit = [c for c in _orders_of_twins(found, then) if confirmed(c)]
+    if fit:
+        others = tuple(change.order for change in fit[1:])
+        return replace(fit[0], confirmed=True, others=others)
+    for change in _hidden_signs(found, moments):
+        if confirmed(change):
+            return replace(change, confirmed=True)
+    return found
+
+
+def rounded_columns(then: Tensor, tensor: Tensor) -> str:
+    """Name the precision to which the columns that differ were rounded."""
+    now = column_moments(tensor)
+    if now.shape != then.shape:
+        return ""
+    differ = ~_equal(then, now).diagonal()
+    close = (now[1] - then[1]).abs() <= _ROUNDED * then[1]
+    if not bool(differ.any()) or not bool(close.all()):
+        return ""
+    return lower_precision(tensor[..., differ])
+
+
+def lower_precision(tensor: Tensor) -> str:
+    """Name the lower precision that holds a tensor exactly, as ``float32``.
+
+    Empty where it needs float64, or has too few entries to tell.
+    """
+    if tensor.dtype is not torch.float64:
+        return str(tensor.dtype).removeprefix("torch.")
+    values = tensor[tensor != tensor.round()]
+    if values.numel() < _FEWEST:
+        return ""
+    for dtype in _LOWER:
+        if torch.equal(values.to(dtype).double(), values):
+            return str(dtype).removeprefix("torch.")
+    return ""
+
+
+def lost_precision(
+    outputs: Sequence[Tensor], inputs: Sequence[Tensor], difference: float
+) -> str:
+    """Name the precision to which a call rounds its outputs, if it does.
+
+    `difference` is that of the outputs from the recorded ones.
+    """
+    if difference > _LARGEST or any(lower_precision(t) for t in inputs):
+        return ""
+    found = [lower_precision(tensor) for tensor in outputs]
+    return found[0] if found and all(found) else ""
+
+
+def like_rounding(obtained: Tensor, expected: Tensor) -> bool:
+    """Tell whether a difference is as small as float32 rounding makes it."""
+    scale = expected.abs().max()
+    eps = torch.finfo(torch.float32).eps
+    return bool((obtained - expected).abs().max() <= _ULPS * eps * scale)
+
+
+def input_labels(reference: Reference, width: int) -> list[str]:
+    """Name the columns that are concatenated for the grid embedder.
+
+    Empty where the width is not that of the grid's input.
+    """
+    names = reference.dataset.names
+    forcing = reference.group("batch")["forcing"].shape[-1]
+    window = forcing // max(1, len(names["forcing"]))
+    labels = [
+        *(f"{name} now" for name in names["state"]),
+        *(f"{name} before" for name in names["state"]),
+        *(
+            f"{name} (window {index})"
+            for name in names["forcing"]
+            for index in range(window)
+        ),
+        *(f"static {name}" for name in names["static"]),
+    ]
+    return labels if len(labels) == width else []
+
+
+def _undo(change: ColumnChange, tensor: Tensor, width: int) -> Tensor | None:
+    """Turn an input back into the recorded one, if a change says how."""
+    if change.kind not in ("reordered", "scaled", "shifted", "added"):
+        return None
+    if sorted(o for o in change.order if o >= 0) != list(range(width)):
+        return None
+    units = tensor
+    if change.scale:
+        # Not by way of the default type: rounded to float32 it fits nothing.
+        shift, scale = tensor.new_tensor([change.shift, change.scale])
+        units = (tensor - shift) / scale
+    places = [change.order.index(old) for old in range(width)]
+    return units[..., places]
+
+
+def _block_orders(width: int, recorded: int) -> Iterator[ColumnChange]:
+    """Yield every other order of the blocks that code concatenates."""
+    if width != recorded:
+        return
+    for count in _BLOCKS:
+        size, rest = divmod(width, count)
+        if rest:
+            continue
+        for blocks in permutations(range(count)):
+            order = tuple(b * size + i for b in blocks for i in range(size))
+            if order != tuple(range(width)):
+                yield ColumnChange("reordered", order)
+
+
+def _orders_of_twins(
+    found: ColumnChange, then: Tensor
+) -> Iterator[ColumnChange]:
+    """Yield other orders of a few columns that have equal moments.
+
+    Static features that are standardised all have a mean of zero and a mean
+    square of one, so that moments don't show their order.
+    """
+    if found.kind not in ("same", "reordered"):
+        return
+    same = _equal(then, then)
+    groups = {tuple(row.nonzero().flatten().tolist()) for row in same}
+    for group in sorted(groups):
+        if not 2 <= len(group) <= _MOST_TWINS:
+            continue
+        for other in permutations(group):
+            moved = dict(zip(group, other, strict=True))
+            order = tuple(moved.get(old, old) for old in found.order)
+            if other != group:
+                yield ColumnChange("reordered", order)
+
+
+def _hidden_signs(found: ColumnChange, now: Tensor) -> Iterator[ColumnChange]:
+    """Yield changes of sign of columns whose mean of zero hides them."""
+    if found.kind not in ("same", "scaled"):
+        return
+    size = now[1].sqrt()
+    hidden = ((now[0].abs() <= _SAME * size) & (size > 0)).nonzero().flatten()
+    columns = hidden.tolist()[:_MOST_HIDDEN]
+    scale = list(found.scale) or [1.0] * now.shape[1]
+    for signs in product((1.0, -1.0), repeat=len(columns)):
+        flipped = list(scale)
+        for column, sign in zip(columns, signs, strict=True):
+            flipped[column] *= sign
+        if flipped != scale:
+            none = (0.0,) * len(flipped)
+            yield ColumnChange("scaled", found.order, tuple(flipped), none)
+
+
+def _compare(then: Tensor, now: Tensor) -> ColumnChange:
+    """Compare the moments of columns, (2, C) each; they prove nothing."""
+    same = _equal(then, now)
+    order = _assign(same)
+    width = now.shape[1]
+    if width != then.shape[1]:
+        known = [old for old in order if old >= 0]
+        if len(known) < min(width, then.shape[1]):
+            return ColumnChange("other")
+        if width > then.shape[1]:
+            return ColumnChange("added", tuple(order))
+        return ColumnChange("removed", tuple(order))
+    if list(order) == list(range(width)):
+        return ColumnChange("same", tuple(order))
+    if all(old >= 0 for old in order):
+        return ColumnChange("reordered", tuple(order))
+    return _units(then, now, same)
+
+
+def _equal(then: Tensor, now: Tensor) -> Tensor:
+    """(C now, C then): whether moments are equal."""
+    size = then[1].sqrt().clamp(min=torch.finfo(torch.float64).tiny)
+    mean = (now[0][:, None] - then[0][None]).abs() <= _SAME * size
+    square = (now[1][:, None] - then[1][None]).abs() <= _SAME * size.square()
+    return mean & square
+
+
+def _assign(same: Tensor) -> list[int]:
+    """Assign a recorded column to each column; its own place first."""
+    width, recorded = same.shape
+    order = [-1] * width
+    free = set(range(recorded))
+    for column in range(min(width, recorded)):
+        if same[column, column]:
+            order[column] = column
+            free.discard(column)
+    for column in range(width):
+        if order[column] < 0:
+            fits = [old for old in sorted(free) if same[column, old]]
+            if fits:
+                order[column] = fits[0]
+                free.discard(fits[0])
+    return order
+
+
+def _units(then: Tensor, now: Tensor, same: Tensor) -> ColumnChange:
+    """Read columns that changed, each in its place, as other units."""
+    scales, shifts = [], []
+    for column in range(now.shape[1]):
+        unit: tuple[float, float] | None = (1.0, 0.0)
+        if not same[column, column]:
+            unit = _unit(then[:, column].tolist(), now[:, column].tolist())
+        if unit is None:
+            return ColumnChange("other")
+        scales.append(unit[0])
+        shifts.append(unit[1])
+    return ColumnChange(
+        "shifted" if any(shifts) else "scaled",
+        tuple(range(now.shape[1])),
+        tuple(scales),
+        tuple(shifts),
+    )
+
+
+def _unit(
+    then: Sequence[float], now: Sequence[float]
+) -> tuple[float, float] | None:
+    """Return scale and shift between two columns, by mean and mean square.
+
+    The shift is 0 where a factor alone will do; None for constant columns.
+    """
+    (mean, square), (mean_now, square_now) = then, now
+    if square > 0 and square_now > 0:
+        size = math.sqrt(square_now / square)
+        for factor in (size, -size):
+            if abs(mean_now - factor * mean) <= _SAME * math.sqrt(square_now):
+                return _exact(factor), 0.0
+    variance, variance_now = square - mean**2, square_now - mean_now**2
+    if variance <= _SAME * square or variance_now <= _SAME * square_now:
+        return None
+    factor = _exact(math.sqrt(variance_now / variance))
+    return factor, mean_now - factor * mean
+
+
+def _exact(factor: float) -> float:
+    """Remove the rounding of a factor that is a short number."""
+    short = float(f"{factor:.9g}")
+    return short if abs(factor - short) <= _SHORT * abs(factor) else factor
