@@ -30,7 +30,6 @@ from pytest_nlam_compat.migrations.origin import KIND
 from pytest_nlam_compat.migrations.predicates import (
     HasHyperParameter,
     HoldsInstance,
-    HyperParameterIs,
     RegeneratedGraph,
 )
 from pytest_nlam_compat.migrations.prefixes import PREFIX
@@ -190,7 +189,7 @@ HISTORY: tuple[Migration, ...] = (
         reason="The mdp datastore gives the statistics of differences of "
         "standardised states, it gave those of raw ones (#122). Silent.",
         operations=(FoldDifferenceStatistics("output_map"),),
-        when=HyperParameterIs("config.datastore.kind", "mdp"),
+        when=HasHyperParameter("config.datastore.kind", "mdp"),
     ),
     Migration(
         id="0.4.0-logger",
