@@ -42,13 +42,7 @@ _ROUNDING = 1e-7
 
 @dataclass(frozen=True)
 class SearchBudget:
-    """How long to search, at most, for each reference.
-
-    Attributes
-    ----------
-    trials : int
-    seconds : float
-    """
+    """How long to search, at most, for each reference."""
 
     trials: int = 60
     seconds: float = 20.0
