@@ -18,12 +18,7 @@ if TYPE_CHECKING:
 
 
 class HeaderAndSummary:
-    """Shows what is checked against which code, and the results.
-
-    Parameters
-    ----------
-    selection : Selection
-    """
+    """Shows what is checked against which code, and the results."""
 
     def __init__(self, selection: Selection) -> None:
         self._selection = selection

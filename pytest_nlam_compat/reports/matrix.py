@@ -14,26 +14,24 @@ _LEAST_SHOWN = 1e-4
 _NATIVE_CHECK = "test_native"
 _NATIVE = {"equal": "ok", "differs": "wrong", "fails": "no"}
 _LEGEND = (
-    "native / migrated, largest share of a tolerance that was used",
-    "native: ok the same numbers, wrong other numbers without an error,",
-    "no it does not load or run; in capitals where that is a failure",
+    "native / migrated, with the largest share of a tolerance that is used",
+    "native: ok = same outputs, wrong = other outputs without an error,",
+    "no = does not load or run; in capitals if that is a failure",
 )
 
 
 @dataclass
 class Cell:
-    """What came of one reference.
+    """The result of one reference.
 
     Attributes
     ----------
     void : str
-        Why there is nothing to check; empty where there is.
+        Why there is nothing to check; empty otherwise.
     native : str
-        ``equal``, ``differs``, ``fails``, or empty where it was not tried.
-    failed : set of str
-        Names of the checks that failed.
-    checked : set of str
-        Names of the checks that ran.
+        ``equal``, ``differs``, ``fails``, or empty if it was not tried.
+    failed, checked : set of str
+        Names of the checks that failed, and of those that ran.
     share : float or None
         Largest share of a tolerance, of the migrated route.
     """
@@ -52,7 +50,7 @@ class Cell:
         *,
         setup: bool,
     ) -> None:
-        """Count one report of a check in.
+        """Add the report of a check.
 
         Parameters
         ----------
@@ -103,7 +101,9 @@ def _percent(share: float) -> str:
 def render(
     cells: Mapping[tuple[Version, str], Cell], width: int
 ) -> Iterator[str]:
-    """Lay the matrix out, in as many blocks of columns as it takes.
+    """Print the matrix, in as many blocks of columns as it takes.
+
+    The legend and the reasons of void cases follow.
 
     Parameters
     ----------
@@ -111,11 +111,6 @@ def render(
         By release and case.
     width : int
         Characters in a line.
-
-    Yields
-    ------
-    str
-        Lines, with the legend and the reasons of void cases at the end.
     """
     releases = sorted({release for release, _ in cells})
     cases = list(dict.fromkeys(case for _, case in cells))

@@ -89,7 +89,7 @@ def make_steps(
     list of SuggestedStep
         In the order in which they are to be applied; not proved yet.
     """
-    # By what they print: not every operation can be hashed.
+    # Compared as text: not every operation can be hashed.
     uses: dict[str, Use] = {}
     for subject in subjects:
         for unit in independent_units(fixes[subject.reference.id]):
@@ -108,7 +108,7 @@ def make_steps(
 
 
 def independent_units(operations: Operations) -> list[Operations]:
-    """Split operations into those that have nothing to do with each other.
+    """Split operations into independent groups.
 
     Those that name the same module, as the three of an exchange, stay
     together; and so do all that set an order.

@@ -43,14 +43,6 @@ class ResumedStep:
 def resume(subject: ReferenceUnderTest) -> ResumedStep:
     """Restore the migrated optimizer and take one step in float64.
 
-    Parameters
-    ----------
-    subject : ReferenceUnderTest
-
-    Returns
-    -------
-    ResumedStep
-
     Raises
     ------
     CompatError

@@ -52,7 +52,7 @@ def test_a_step_in_a_folder_mends_what_the_code_has_renamed(project):
     )
     assert green.ret == 0
     assert registries(green) == {"history": "PASSED", "repository": "PASSED"}
-    # No loader mends it: by the native route it does not load, and need not.
+    # No loader fixes it: by the native route it does not load, and need not.
     [header, *rows] = matrix(green)
     assert header.split() == ["graph_efm", "graph_lam"]
     assert [row.split()[0] for row in rows] == [
