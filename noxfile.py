@@ -153,6 +153,15 @@ def mutants(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none", default=False)
+def fuzz(session: nox.Session) -> None:
+    """Compare our reader with torch.load (posargs: how many, first seed)."""
+    python = environment(session)
+    arguments = session.posargs or ("100000",)
+    script = "tests/checkpoints/differential.py"
+    session.run(python, script, *arguments, external=True)
+
+
+@nox.session(venv_backend="none", default=False)
 def bench(session: nox.Session) -> None:
     """Compare with their bounds: overhead and upgrade (posargs: which)."""
     python = environment(session)

@@ -28,14 +28,8 @@ Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 class Predictor:
     """A model that `args` of the checkpoint can't describe.
 
-    GraphEFM is in neural-lam 0.7 but not in its ``MODELS``.
-
-    Attributes
-    ----------
-    name : str
-        Class in ``neural_lam.models``.
-    arguments : mapping of str to Any
-        Keyword arguments besides the datastore.
+    GraphEFM is in neural-lam 0.7 but not in its ``MODELS``: this is the name
+    of its class in ``neural_lam.models``, with keyword arguments.
     """
 
     name: str
@@ -86,17 +80,8 @@ class Adapter(ABC):
         """Load a raw file with the current code's own loader.
 
         It unpickles without limits: only ever call it on a file whose hash
-        is in the registry.
-
-        Parameters
-        ----------
-        path : pathlib.Path
-        config : NeuralLAMConfig
-            Read from YAML, as a user would.
-        model : str
-            Name in ``MODELS``.
-        datastore : StoredDatastore
-        predictor : Predictor, optional
+        is in the registry. `config` is read from YAML, as a user would, and
+        `model` a name in ``MODELS``.
         """
 
     @abstractmethod

@@ -61,7 +61,7 @@ class CurrentCode:
     release : Version
         Newest release whose checkpoints it claims to load.
     evidence : str
-        Why that release.
+        How that release was detected.
     """
 
     version: str

@@ -58,8 +58,7 @@ class HeaderAndSummary:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Shorten the message of a failure to its first line.
 
-        In CI pytest cuts no line of its summary: each failure would be shown
-        in full twice. So would JUnit, which has the same message.
+        Otherwise the summary of pytest in CI, and JUnit, repeat all of it.
         """
         report = yield
         failure = call.excinfo and call.excinfo.value

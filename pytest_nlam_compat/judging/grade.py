@@ -43,7 +43,6 @@ class Result:
     differences : tuple of Difference
         The largest of each output, the worst output first.
     outputs : mapping of str to Tensor
-        What was compared.
     """
 
     reference: Reference

@@ -20,7 +20,6 @@ class Tolerance:
     Attributes
     ----------
     name : str
-        As reports show it.
     relative : float
         Allowed difference over the spread of each variable.
     noise : float

@@ -18,12 +18,7 @@ _EXACT_DTYPE = frozenset({torch.empty, torch.Tensor.set_})
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device to run models on.
-
-    Parameters
-    ----------
-    name : str
-        ``cpu``, ``cuda`` or ``auto`` (CUDA if there is a GPU).
+    """Return the device ``cpu``, ``cuda`` or ``auto`` (CUDA if there is a GPU).
 
     Raises
     ------

@@ -113,14 +113,15 @@ def render(
         Characters in a line.
     """
     releases = sorted({release for release, _ in cells})
-    cases = list(dict.fromkeys(case for _, case in cells))
-    cases.sort()
+    cases = sorted({case for _, case in cells})
+    texts = {
+        (release, case): str(cells.get((release, case), ""))
+        for release in releases
+        for case in cases
+    }
     head = max(len(str(release)) for release in releases)
     widths = {
-        case: max(
-            len(case),
-            *(len(_text(cells, release, case)) for release in releases),
-        )
+        case: max(len(case), *(len(texts[r, case]) for r in releases))
         for case in cases
     }
     for block in _blocks(cases, widths, width - head):
@@ -128,20 +129,12 @@ def render(
         yield f"{'':<{head}}{titles}".rstrip()
         for release in releases:
             row = "".join(
-                f"  {_text(cells, release, case):<{widths[case]}}"
-                for case in block
+                f"  {texts[release, case]:<{widths[case]}}" for case in block
             )
             yield f"{release!s:<{head}}{row}".rstrip()
         yield ""
     yield from _LEGEND
     yield from _reasons(cells)
-
-
-def _text(
-    cells: Mapping[tuple[Version, str], Cell], release: Version, case: str
-) -> str:
-    cell = cells.get((release, case))
-    return "" if cell is None else str(cell)
 
 
 def _blocks(
@@ -161,9 +154,7 @@ def _blocks(
         yield block
 
 
-def _reasons(
-    cells: Mapping[tuple[Version, str], Cell],
-) -> Iterator[str]:
+def _reasons(cells: Mapping[tuple[Version, str], Cell]) -> Iterator[str]:
     """Say why cells are void, each reason once."""
     reasons: dict[str, list[str]] = {}
     for (release, case), cell in cells.items():
