@@ -81,7 +81,7 @@ def _object(value: InertObject) -> Any:
     named = value.cls
     if isinstance(named, GlobalRef) and named.path == "argparse.Namespace":
         return Namespace(**fields)
-    cls = _config_class(named)
+    cls = config_class(named)
     if cls is None:
         raise CompatError(
             "The hyper-parameters name a class that the current code lacks.",
@@ -100,7 +100,7 @@ def _object(value: InertObject) -> Any:
         ) from cause
 
 
-def _config_class(named: Any) -> Any:
+def config_class(named: Any) -> Any:
     """Return the class of the current code's configuration, if it is one.
 
     Whatever else its module holds, such as the functions that it imports, a
