@@ -21,9 +21,9 @@ from pytest_nlam_compat.migrations import (
     RenameHyperParameter,
 )
 from pytest_nlam_compat.migrations.operations.hyper_parameters import (
+    attributes,
     hyper_parameter,
 )
-from pytest_nlam_compat.migrations.operations.trees import attributes
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (

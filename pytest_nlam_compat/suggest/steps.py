@@ -20,7 +20,7 @@ from pytest_nlam_compat.migrations import (
     ReverseEdges,
     ShiftNodes,
 )
-from pytest_nlam_compat.migrations.prefixes import PREFIX
+from pytest_nlam_compat.migrations.releases import PREFIX
 from pytest_nlam_compat.suggest.search import attempt
 from pytest_nlam_compat.suggest.widths import Use, by_width, names_in
 

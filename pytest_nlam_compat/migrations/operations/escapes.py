@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.operations.base import Operation
-from pytest_nlam_compat.migrations.saved_run import SavedRun
-from pytest_nlam_compat.migrations.values import values
+from pytest_nlam_compat.migrations.saved_run import SavedRun, values
 
 
 @dataclass(frozen=True, repr=False)

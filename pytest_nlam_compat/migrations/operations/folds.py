@@ -33,8 +33,7 @@ from pytest_nlam_compat.migrations.operations.columns import (
     width_of,
 )
 from pytest_nlam_compat.migrations.operations.tensors import POWERS, times
-from pytest_nlam_compat.migrations.saved_run import Optimizer, SavedRun
-from pytest_nlam_compat.migrations.values import values
+from pytest_nlam_compat.migrations.saved_run import Optimizer, SavedRun, values
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,8 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from pytest_nlam_compat.migrations.operations.base import NotOnWeights
-from pytest_nlam_compat.migrations.saved_run import GraphTensor, SavedRun
-from pytest_nlam_compat.migrations.values import values
+from pytest_nlam_compat.migrations.saved_run import (
+    GraphTensor,
+    SavedRun,
+    values,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -22,8 +22,12 @@ from pytest_nlam_compat.migrations.operations.segments import (
     check_pattern,
     match,
 )
-from pytest_nlam_compat.migrations.saved_run import Optimizer, SavedRun
-from pytest_nlam_compat.migrations.values import dtype_named, values
+from pytest_nlam_compat.migrations.saved_run import (
+    Optimizer,
+    SavedRun,
+    dtype_named,
+    values,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
