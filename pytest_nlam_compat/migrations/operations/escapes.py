@@ -12,15 +12,7 @@ from pytest_nlam_compat.migrations.saved_run import SavedRun, values
 
 @dataclass(frozen=True, repr=False)
 class HardBreak(Operation):
-    """Refuse a run that can't be migrated.
-
-    Attributes
-    ----------
-    why : str
-        One sentence.
-    remedy : str
-        What the owner of the run can do.
-    """
+    """Refuse a run that can't be migrated, and say what its owner can do."""
 
     why: str
     remedy: str
