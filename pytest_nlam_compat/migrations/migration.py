@@ -30,12 +30,8 @@ from pytest_nlam_compat.migrations.saved_run import SavedRun
 class Holds:
     """Whether a run has a module or tensor of some name.
 
-    Attributes
-    ----------
-    name : str
-        Pattern of whole segments, with wildcards as in `Rename`. It may be
-        below any parent, so that it matches with and without
-        ``forecaster.predictor``.
+    The name is a pattern as in `Rename`. It may be below any parent, so that
+    it matches with and without ``forecaster.predictor``.
 
     Examples
     --------
@@ -57,15 +53,9 @@ class Holds:
 
 @dataclass(frozen=True)
 class HasHyperParameter:
-    """Whether a run has a hyper-parameter, or one of some value.
+    """Whether a run has a hyper-parameter ``"config.x.y"``, or one of a value.
 
-    Attributes
-    ----------
-    path : str
-        Such as ``"config.datastore.kind"``.
-    value : str, optional
-        Equal to the value, or to what an object such as a ``str`` subclass
-        was built from. By default any will do.
+    An object such as a ``str`` subclass has the value it was built from.
     """
 
     path: str
@@ -111,12 +101,8 @@ class RegeneratedGraph:
         )
 
 
-# What a migration may need besides the checkpoint: whether a run has it.
-DATA: dict[str, Callable[[SavedRun], bool]] = {
-    "graph": lambda run: bool(run.graph),
-    "grid_shape": lambda run: run.grid_shape is not None,
-    "statistics": lambda run: run.statistics is not None,
-}
+DATA = ("graph", "grid_shape", "statistics")
+"""Parts of a saved run that come with no checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -140,8 +126,8 @@ class Migration:
         Tells of a saved run, as its release wrote it, whether it needs the
         migration.
     needs : tuple of str
-        Keys of `DATA`: what the run must come with. What the operations need
-        is added.
+        Of `DATA`: what the run must come with. What the operations need is
+        added.
     """
 
     id: str
@@ -192,16 +178,10 @@ class Migration:
 
     def missing(self, run: SavedRun) -> list[str]:
         """List the data that the migration needs and `run` lacks."""
-        return [need for need in self.needs if not DATA[need](run)]
+        return [need for need in self.needs if not getattr(run, need)]
 
     def apply(self, run: SavedRun) -> SavedRun:
-        """Apply the operations in order and note the id.
-
-        Raises
-        ------
-        CompatError
-            The error of an operation, with the id of this migration.
-        """
+        """Apply the operations in order, and note the id, also in errors."""
         for operation in self.operations:
             try:
                 run = operation.apply(run)

@@ -92,9 +92,8 @@ def detect_origin(data: Mapping[str, Any]) -> Origin:
     Raises
     ------
     CompatError
-        There are no weights under ``state_dict``; the evidence leaves several
-        releases, or none; the weights have a prefix that no release has; or a
-        stamp names a release, or a version of this package, that is unknown.
+        The evidence leaves several releases, or none; there are no weights, or
+        under a prefix that no release has; or a stamp is unknown.
     """
     raise_without_weights(data)
     names = [str(name) for name in data["state_dict"]]

@@ -53,14 +53,8 @@ def saved_run_from_checkpoint(
     ----------
     checkpoint : Checkpoint
         An open file.
-    graph : mapping of str to (Tensor or list of Tensor), optional
-        Contents of the graph directory by file stem.
-    graph_format : str
-        ``"legacy"`` or the ``spec_version`` of ``metainfo.yaml``.
-    statistics : Statistics, optional
-        Of the dataset that the run was trained on.
-    grid_shape : tuple of (int, int), optional
-        Grid nodes along x and y.
+    graph, graph_format, statistics, grid_shape
+        Parts of the `SavedRun` that come with no checkpoint.
     lazy : bool
         Keep each tensor as a `TensorRef` until a migration needs its values;
         the file must stay open meanwhile. By default all are loaded here.

@@ -38,14 +38,8 @@ _MISSING = "The migrations of the repository don't exist."
 class RepositorySetup:
     """Where a repository keeps its migrations, by pytest's configuration.
 
-    Attributes
-    ----------
-    root : pathlib.Path
-        Root of the repository; relative paths in ini keys start there.
-    source : str
-        Value of `INI_KEY`; empty if it is not set.
-    ini_file : pathlib.Path, optional
-        The configuration file.
+    `source` is the value of `INI_KEY`, relative to the root of the repository,
+    or empty if it is not set in the configuration file, `ini_file`.
     """
 
     root: Path = Path()
@@ -95,8 +89,7 @@ def read_steps(source: str | Path, root: Path | None = None) -> list[Migration]:
     Returns
     -------
     list of Migration
-        As listed. Those of a folder by release, and within one by the names
-        of the files.
+        As listed; of a folder by release, then by the names of the files.
 
     Raises
     ------
@@ -174,21 +167,19 @@ def raise_on_duplicates(
 
 def checked(found: object, source: str) -> list[Migration]:
     """Return what a source provides as a list; refuse all but migrations."""
-    if not isinstance(found, Iterable) or isinstance(found, str | bytes):
-        raise _no_migrations(source, type(found).__name__)
-    steps = list(found)
-    for step in steps:
-        if not isinstance(step, Migration):
-            raise _no_migrations(source, f"{type(step).__name__} {step!r}")
-    return steps
-
-
-def _no_migrations(source: str, found: str) -> CompatError:
-    return CompatError(
+    if isinstance(found, Iterable) and not isinstance(found, str | bytes):
+        steps = list(found)
+        others = [step for step in steps if not isinstance(step, Migration)]
+        if not others:
+            return steps
+        wrong = f"{type(others[0]).__name__} {others[0]!r}"
+    else:
+        wrong = type(found).__name__
+    raise CompatError(
         f"{source} provides something other than migrations.",
         facts={
             "expected": "a list of pytest_nlam_compat.migrations.Migration",
-            "found": found,
+            "found": wrong,
         },
         remedy="List Migration objects there, and nothing else.",
     )

@@ -47,16 +47,6 @@ def as_callables(steps: Iterable[Migration]) -> list[UpstreamStep]:
     ------
     CompatError
         A migration changes weights by what a state_dict doesn't hold.
-
-    Examples
-    --------
-    >>> from pytest_nlam_compat.migrations import Rename
-    >>> step = Migration(
-    ...     "gnn-names", "0.8.0", "Shorter names (#800).",
-    ...     (Rename("mesh_up_gnns", "up"),),
-    ... )
-    >>> [upstream.description for upstream in as_callables([step])]
-    ['gnn-names: Shorter names (#800).']
     """
     found = []
     for step in steps:

@@ -23,12 +23,9 @@ def hyper_parameter(run: SavedRun, path: str) -> Any:
 
 @dataclass(frozen=True, repr=False)
 class OnHyperParameter(OnHyperParameters):
-    """An operation on one hyper-parameter.
+    """An operation on one hyper-parameter, such as ``"args.loss"``.
 
-    Attributes
-    ----------
-    path : str
-        ``"args.loss"``; everything but the last name must exist.
+    Everything but the last name of the path must exist.
     """
 
     path: str
@@ -67,12 +64,7 @@ class OnHyperParameter(OnHyperParameters):
 class New:
     """An object to put into hyper-parameters, for `SetHyperParameter`.
 
-    Attributes
-    ----------
-    name : str
-        Module and class, ``"neural_lam.config.OutputClamping"``.
-    attributes : mapping of str to object
-        Plain data, or further `New`.
+    `name` is of module and class; `attributes` are plain data or further `New`.
     """
 
     name: str
@@ -90,14 +82,9 @@ class New:
 
 @dataclass(frozen=True, repr=False)
 class SetHyperParameter(OnHyperParameter):
-    """Set a hyper-parameter.
+    """Set a hyper-parameter to plain data or `New`.
 
-    Attributes
-    ----------
-    value : object
-        Plain data or `New`.
-    replace : bool
-        Whether it may have a value already. By default that is an error.
+    That it has a value already is an error, unless `replace` is set.
     """
 
     value: Any
@@ -123,10 +110,7 @@ class SetHyperParameter(OnHyperParameter):
 class RenameHyperParameter(OnHyperParameter):
     """Rename a hyper-parameter within the object that holds it.
 
-    Attributes
-    ----------
-    name : str
-        Its new last name: ``"num_workers"`` for ``"args.n_workers"``.
+    `name` is its new last name: ``"num_workers"`` for ``"args.n_workers"``.
     """
 
     name: str
@@ -156,12 +140,9 @@ class DropHyperParameter(OnHyperParameter):
 
 @dataclass(frozen=True, repr=False)
 class MapHyperParameter(OnHyperParameter):
-    """Replace the value of a hyper-parameter by a table.
+    """Replace the value of a hyper-parameter by a table, old to new.
 
-    Attributes
-    ----------
-    values : mapping
-        Old value to new value. A value that isn't listed stays as it is.
+    A value that isn't listed stays as it is.
     """
 
     values: Mapping[Any, Any]
@@ -180,21 +161,15 @@ class UnwrapClass(OnHyperParameters):
 
     For a class that wraps a plain value, such as a ``str`` subclass, and is
     gone from the newer code, so that a file that pickled it can't be opened.
-
-    Attributes
-    ----------
-    name : str
-        Module and class, ``"neural_lam.config.DatastoreKindStr"``.
+    `name` is of module and class, ``"neural_lam.config.DatastoreKindStr"``.
     """
 
     name: str
 
     def apply(self, run: SavedRun) -> SavedRun:
         """Replace the objects in all hyper-parameters."""
-        found = 0
 
         def unwrap(value: Any) -> Any:
-            nonlocal found
             if not is_instance_of(value, self.name):
                 return value
             if len(value.args) != 1 or value.kwargs or value.state:
@@ -203,11 +178,10 @@ class UnwrapClass(OnHyperParameters):
                     "Write a migration that keeps one of them.",
                     found=value,
                 )
-            found += 1
             return value.args[0]
 
         hyper_parameters = rebuild(run.hyper_parameters, unwrap)
-        if not found:
+        if hyper_parameters is run.hyper_parameters:
             raise self.refuse(
                 f"No hyper-parameter is a {self.name}.",
                 "Correct the name, or the predicate of its migration.",
@@ -226,15 +200,14 @@ def is_instance_of(value: object, name: str) -> bool:
 
 def contains_instance_of(tree: Any, name: str) -> bool:
     """Tell whether any node of a tree is an object of the class `name`."""
-    found = False
+    nodes: list[Any] = []
 
-    def look(value: Any) -> Any:
-        nonlocal found
-        found = found or is_instance_of(value, name)
+    def note(value: Any) -> Any:
+        nodes.append(value)
         return value
 
-    rebuild(tree, look)
-    return found
+    rebuild(tree, note)
+    return any(is_instance_of(value, name) for value in nodes)
 
 
 def attributes(value: Any) -> dict[str, Any] | None:
