@@ -64,14 +64,11 @@ class Diagnosis:
 
     Attributes
     ----------
-    kind : Kind
     cause : str
         One sentence, the same for all references that fail for one cause.
-    module : str
+    module, cls : str
         Submodule that differs first, by its current name below the step
-        predictor; empty where all agree.
-    cls : str
-        Its class.
+        predictor, and its class; empty where all agree.
     source : str
         File and line in the current code.
     here : float or None
@@ -81,9 +78,8 @@ class Diagnosis:
     layer : str
         Linear whose input differs, by its full current name.
     columns : ColumnChange or None
+        How that input differs.
     edges : EdgeChange or None
-    file : str
-        Stem of the graph file that the edges or features come from.
     other : str
         Submodule whose input the first one receives now.
     end : float or None
@@ -104,7 +100,6 @@ class Diagnosis:
     layer: str = ""
     columns: ColumnChange | None = None
     edges: EdgeChange | None = None
-    file: str = ""
     other: str = ""
     end: float | None = None
     depth: float = 0.0

@@ -15,21 +15,14 @@ from pytest_nlam_compat.diagnosis.diagnosis import (
     owner,
     source_of,
 )
-from pytest_nlam_compat.diagnosis.edge_changes import edge_file, explain_edges
+from pytest_nlam_compat.diagnosis.edge_changes import explain_edges
 from pytest_nlam_compat.diagnosis.tensor_changes import (
     explain_columns,
     input_labels,
     lower_precision,
     rounded_columns,
 )
-from pytest_nlam_compat.diagnosis.trace_diff import (
-    CallPair,
-    TraceDiff,
-    agrees,
-    row_difference,
-)
-from pytest_nlam_compat.references.reference import kind_of
-from pytest_nlam_compat.under_test.tracing import fingerprint
+from pytest_nlam_compat.diagnosis.trace_diff import CallPair, TraceDiff
 
 # Over the size of the input: what float32 rounding changes at most, and less
 # than any other change that was ever met.
@@ -42,45 +35,30 @@ def explain_input(diff: TraceDiff, pair: CallPair) -> Diagnosis:
     """Explain a call whose inputs differ while all before it agrees."""
     outer = diff.enclosing(pair)
     if outer is not None:
-        was = outer.recorded.kind
-        cls = kind_of(type(diff.submodule(outer)).__name__)
+        was, cls = outer.recorded.kind, diff.class_name(outer.module)
         if cls != was:
             text = f"{was} was replaced by {cls}"
             return _diagnosis(diff, pair, "class", text)
-    which = _first_input(diff, pair)
-    if which is None:
+    rows = pair.recorded.inputs
+    if len(pair.inputs) != len(rows):
         text = f"{_role(pair.module)} receives a different number of inputs"
         return _diagnosis(diff, pair, "inputs", text)
+    tensor, row = next(
+        (tensor, row)
+        for tensor, row in zip(pair.inputs, rows, strict=True)
+        if not diff.is_row(tensor, row)
+    )
     return (
         _edges(diff, pair, outer)
-        or _rounded(diff, pair, which)
-        or _columns(diff, pair, which)
-        or _sum(diff, pair, which)
+        or _rounded(diff, pair, tensor)
+        or _columns(diff, pair, tensor, row)
+        or _other_input(diff, pair, tensor, row)
     )
 
 
 def _role(module: str) -> str:
     """Name a module without the numbers that only some references have."""
     return ".".join(s for s in module.split(".") if not s.isdigit())
-
-
-def _first_input(diff: TraceDiff, pair: CallPair) -> int | None:
-    """Return which input differs first, None where their number does."""
-    rows = pair.recorded.inputs
-    inputs = pair.inputs
-    if len(inputs) != len(rows):
-        return None
-    for which, (tensor, row) in enumerate(zip(inputs, rows, strict=True)):
-        if not _is_row(diff, tensor, row):
-            return which
-    return None
-
-
-def _is_row(diff: TraceDiff, tensor: Tensor, row: int) -> bool:
-    """Tell whether a tensor is the one that a row of the trace records."""
-    return tuple(tensor.shape) == diff.then.shapes[row] and agrees(
-        row_difference(fingerprint(tensor), diff.then.rows[row])
-    )
 
 
 def _diagnosis(
@@ -93,15 +71,14 @@ def _diagnosis(
     outer = diff.enclosing(pair)
     path = outer.module if outer else ""
     name, cls = owner(diff.predictor, path, diff.package)
+    known = pair.input_difference < float("inf")
     return Diagnosis(
         kind=kind,
         cause=cause,
         module=pair.module,
-        cls=kind_of(type(diff.submodule(pair)).__name__),
+        cls=diff.class_name(pair.module),
         source=source_of(defining(cls)),
-        here=pair.input_difference
-        if pair.input_difference < float("inf")
-        else None,
+        here=pair.input_difference if known else None,
         details={"called by": f"{name} ({cls.__name__})", **(details or {})},
         layer=_first_linear(diff, pair),
     )
@@ -124,18 +101,19 @@ def _edges(
         return None
     layer = diff.submodule(outer)
     recorded = diff.then.rows[pair.recorded.inputs[0]]
-    change = explain_edges(layer, outer.inputs, recorded)
+    run = diff.subject.migrated
+    change = explain_edges(layer, outer.inputs, recorded, run)
     if change is None:
         return None
-    file = edge_file(layer, diff.subject.migrated)
-    text = f"{change.text} of {file}" if file else change.text
-    found = _diagnosis(diff, pair, "edges", text)
-    return replace(found, edges=change, file=file)
+    text = f"{change.text} of {change.file}" if change.file else change.text
+    return replace(_diagnosis(diff, pair, "edges", text), edges=change)
 
 
-def _rounded(diff: TraceDiff, pair: CallPair, which: int) -> Diagnosis | None:
+def _rounded(
+    diff: TraceDiff, pair: CallPair, tensor: Tensor
+) -> Diagnosis | None:
     """Explain an input that was rounded as a whole."""
-    lost = lower_precision(pair.inputs[which])
+    lost = lower_precision(tensor)
     if not lost or pair.input_difference >= _ROUNDING:
         return None
     return _rounded_to(diff, pair, lost)
@@ -146,13 +124,13 @@ def _rounded_to(diff: TraceDiff, pair: CallPair, precision: str) -> Diagnosis:
     return _diagnosis(diff, pair, "precision", text)
 
 
-def _columns(diff: TraceDiff, pair: CallPair, which: int) -> Diagnosis | None:
+def _columns(
+    diff: TraceDiff, pair: CallPair, tensor: Tensor, row: int
+) -> Diagnosis | None:
     """Explain an input by columns that moved, or changed their units."""
-    row = pair.recorded.inputs[which]
     then = diff.then.columns.get(row)
     if then is None:
         return None
-    tensor = pair.inputs[which]
     change = explain_columns(then, diff.then.rows[row], tensor)
     if not change.confirmed and change.kind != "removed":
         lost = rounded_columns(then, tensor)
@@ -173,57 +151,51 @@ def _columns(diff: TraceDiff, pair: CallPair, which: int) -> Diagnosis | None:
     }[change.kind]
     what = f"the input of {_role(pair.module)}"
     cause = f"{what}, {stem}, {has}" if stem else f"{what} {has}"
-    kind: Kind = "features" if stem else "inputs"
-    return replace(
-        _diagnosis(diff, pair, kind, cause, details),
-        columns=change,
-        file=stem,
+    found = _diagnosis(
+        diff, pair, "features" if stem else "inputs", cause, details
     )
+    return replace(found, columns=change)
 
 
 def _graph_file(diff: TraceDiff, tensor: Tensor) -> str:
     """Return the graph file that an input is read from, if it is one."""
     for name, buffer in diff.predictor.named_buffers():
-        if buffer.shape == tensor.shape and torch.equal(buffer, tensor):
+        if torch.equal(buffer, tensor):
             stem = name.partition(".")[0]
             return "mesh_features" if stem == "mesh_static_features" else stem
     return ""
 
 
-def _sum(diff: TraceDiff, pair: CallPair, which: int) -> Diagnosis:
-    """Explain an input by the outputs that the release added up for it."""
-    row = pair.recorded.inputs[which]
-    tensor = pair.inputs[which]
-    module = _role(pair.module)
+def _other_input(
+    diff: TraceDiff, pair: CallPair, tensor: Tensor, row: int
+) -> Diagnosis:
+    """Explain an input by what other modules received or returned."""
     other = _received_by_another(diff, pair, tensor)
     if other is not None:
         text = f"{pair.module} receives the input of {other}"
         return replace(_diagnosis(diff, pair, "inputs", text), other=other)
+    module = _role(pair.module)
     outputs = {
         earlier.module: earlier.outputs[0]
         for earlier in diff.pairs
-        if earlier.called
-        and earlier.then < pair.then
+        if earlier.then < pair.then
         and earlier.outputs
         and earlier.outputs[0].shape == tensor.shape
         and "." not in earlier.module
     }
     details = {}
-    for name, output in outputs.items():
-        if torch.equal(output, tensor):
-            details["it receives"] = f"the output of {name}"
     missing = diff.missing(pair)
     if missing:
         details["no longer called"] = missing[-1].module
     for (one, a), (two, b) in combinations(outputs.items(), 2):
-        if _is_row(diff, a + b, row):
+        if diff.is_row(a + b, row):
             details["it received"] = (
                 f"the sum of the outputs of {one} and {two}"
             )
             text = f"the residual connection before {module} has changed"
             return _diagnosis(diff, pair, "residual", text, details)
     for name, output in outputs.items():
-        if _is_row(diff, output, row):
+        if diff.is_row(output, row):
             details["it received"] = f"the output of {name}"
     text = f"{module} receives a different input"
     return _diagnosis(diff, pair, "inputs", text, details)
@@ -240,7 +212,7 @@ def _received_by_another(
             other.module != pair.module
             and other.module.count(".") == depth
             and len(inputs) == 1
-            and _is_row(diff, tensor, inputs[0])
+            and diff.is_row(tensor, inputs[0])
         ):
             return other.module
     return None

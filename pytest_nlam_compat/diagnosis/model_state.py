@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis, source_of
 from pytest_nlam_compat.judging.grade import Result
@@ -27,7 +27,10 @@ def find_randomness(
 ) -> Diagnosis | None:
     """Roll out again with the same noise, and compare."""
     again = subject.outputs(model, torch.float64)
-    if all(torch.equal(t, again[name]) for name, t in result.outputs.items()):
+    if all(
+        torch.allclose(tensor, again[name], rtol=0, atol=0, equal_nan=True)
+        for name, tensor in result.outputs.items()
+    ):
         return None
     return Diagnosis(
         "randomness",
@@ -44,9 +47,7 @@ def find_lost_hyper_parameter(
     predictor = subject.adapter.step_predictor(model)
     for name, value in _stored(subject).items():
         found = _attribute(predictor, _OTHER_NAMES.get(name, name))
-        if found is None or found == value:
-            continue
-        if type(found) is not type(value):
+        if type(found) is not type(value) or found == value:
             continue
         parameter = inspect.signature(type(predictor)).parameters.get(name)
         is_default = parameter is not None and parameter.default == found
@@ -79,15 +80,22 @@ def _attribute(predictor: nn.Module, name: str) -> Any:
     return None
 
 
-def weights_changed_by_loading(
+def find_changed_weights(
     subject: ReferenceUnderTest, model: nn.Module, prefix: str = ""
-) -> dict[str, str]:
-    """Return facts on weights below a prefix that loading changed."""
-    changed = differing_weights(subject, model)
-    here = [name for name in changed if name.startswith(prefix)]
-    more = ", ..." if len(here) > _SHOWN else ""
-    return (
-        {"changed by loading": ", ".join(here[:_SHOWN]) + more} if here else {}
+) -> Diagnosis | None:
+    """Find weights below a prefix that loading changed."""
+    names = [
+        name
+        for name in differing_weights(subject, model)
+        if name.startswith(prefix)
+    ]
+    if not names:
+        return None
+    more = ", ..." if len(names) > _SHOWN else ""
+    return Diagnosis(
+        "weights",
+        "loading changes weights",
+        details={"changed by loading": ", ".join(names[:_SHOWN]) + more},
     )
 
 
@@ -99,11 +107,6 @@ def differing_weights(
     return [
         name
         for name, tensor in model.state_dict().items()
-        if name in given and not _equal(tensor, given[name])
+        # Cast as the model was: a run may keep float32 buffers that were added.
+        if name in given and not torch.equal(tensor, given[name].to(tensor))
     ]
-
-
-def _equal(loaded: Tensor, given: Tensor) -> bool:
-    # Cast as the model was: a run may keep float32 buffers that were added.
-    given = given.to(loaded.device, loaded.dtype)
-    return loaded.shape == given.shape and torch.equal(loaded, given)

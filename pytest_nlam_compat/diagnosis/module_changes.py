@@ -11,10 +11,9 @@ from pytest_nlam_compat.diagnosis.diagnosis import (
     owner,
     source_of,
 )
-from pytest_nlam_compat.diagnosis.model_state import weights_changed_by_loading
+from pytest_nlam_compat.diagnosis.model_state import find_changed_weights
 from pytest_nlam_compat.diagnosis.tensor_changes import lost_precision
 from pytest_nlam_compat.diagnosis.trace_diff import CallPair, TraceDiff
-from pytest_nlam_compat.references.reference import kind_of
 
 _ACTIVATIONS = frozenset(
     name
@@ -26,7 +25,7 @@ _ACTIVATIONS = frozenset(
 def explain_module(diff: TraceDiff, pair: CallPair) -> Diagnosis:
     """Explain a call whose inputs agree and whose outputs don't."""
     module = diff.submodule(pair)
-    cls, was = kind_of(type(module).__name__), pair.recorded.kind
+    cls, was = diff.class_name(pair.module), pair.recorded.kind
     lost = lost_precision(pair.outputs, pair.inputs, pair.output_difference)
     if lost:
         # Whatever its class: the first call of a model in that precision.
@@ -36,12 +35,12 @@ def explain_module(diff: TraceDiff, pair: CallPair) -> Diagnosis:
         kind = _kind(was) if _kind(was) == _kind(cls) else "class"
         text = f"{was} was replaced by {cls}"
         return _diagnosis(diff, pair, kind, text)
-    weights = weights_changed_by_loading(
+    weights = find_changed_weights(
         diff.subject, diff.model, f"{diff.prefix}{pair.module}."
     )
-    if weights:
+    if weights is not None:
         return _diagnosis(
-            diff, pair, "weights", "loading changes weights", weights
+            diff, pair, weights.kind, weights.cause, weights.details
         )
     if not list(module.named_children()):
         text = f"{cls} gives different outputs for the same input"
@@ -51,7 +50,8 @@ def explain_module(diff: TraceDiff, pair: CallPair) -> Diagnosis:
     if other_calls is not None:
         return other_calls
     if hasattr(module, "edge_index"):
-        return _residual(diff, pair, type(module).__name__)
+        text = f"the residual connection in {type(module).__name__} has changed"
+        return _diagnosis(diff, pair, "residual", text)
     text = f"{cls} combines its submodules differently"
     return _diagnosis(diff, pair, "layer", text)
 
@@ -81,7 +81,7 @@ def _diagnosis(
         kind=kind,
         cause=cause,
         module=pair.module,
-        cls=kind_of(direct.__name__),
+        cls=diff.class_name(pair.module),
         source=source_of(defining(cls)),
         here=pair.output_difference,
         details=part | (details or {}),
@@ -99,31 +99,7 @@ def _other_calls(diff: TraceDiff, pair: CallPair) -> Diagnosis | None:
         return _diagnosis(diff, pair, _kind(cls), text, details)
     added = [name for name in diff.added if name.startswith(start)]
     if added:
-        cls = kind_of(type(diff.predictor.get_submodule(added[0])).__name__)
+        cls = diff.class_name(added[0])
         text = f"a new {cls} is called"
         return _diagnosis(diff, pair, _kind(cls), text, {"new": added[0]})
     return None
-
-
-def _residual(diff: TraceDiff, pair: CallPair, cls: str) -> Diagnosis:
-    """Explain a graph layer whose submodules all agree."""
-    details = {}
-    updates = [
-        earlier.outputs[0]
-        for earlier in diff.pairs
-        if earlier.module == f"{pair.module}.aggr_mlp"
-        and earlier.then < pair.then
-        and earlier.outputs
-    ]
-    if len(pair.inputs) == 3 and pair.outputs and updates:
-        receivers, update, now = pair.inputs[1], updates[-1], pair.outputs[0]
-        for text, tensor in (
-            ("the update alone, without the receivers", update),
-            ("receivers minus update", receivers - update),
-            ("the receivers alone, without an update", receivers),
-            ("twice the receivers plus update", 2 * receivers + update),
-        ):
-            if tensor.shape == now.shape and torch.equal(tensor, now):
-                details["its nodes are now"] = text
-    text = f"the residual connection in {cls} has changed"
-    return _diagnosis(diff, pair, "residual", text, details)

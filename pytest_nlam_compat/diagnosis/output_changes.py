@@ -28,22 +28,16 @@ _FIT = 1e-8
 
 def explain_outputs(
     subject: ReferenceUnderTest, model: nn.Module, result: Result
-) -> Diagnosis | None:
+) -> Diagnosis:
     """Explain outputs that differ although all submodules agree."""
     golden = subject.reference.group("golden64")["prediction"]
     now, then = result.outputs["prediction"][:, 0].cpu(), golden[:, 0]
-    wrong = (now - then).abs() > allowed(FLOAT64, golden)
+    # NaN is wrong, too.
+    wrong = ~((now - then).abs() <= allowed(FLOAT64, golden))
     if bool(wrong.any()):
         return _first_step(subject, model, now, then, wrong)
     predictor = subject.adapter.step_predictor(model)
     names = [one.output for one in result.differences if one.share > 1]
-    if not names:
-        return None
-    if names == ["pred_std"]:
-        text = "the predicted standard deviation is computed differently"
-        return Diagnosis(
-            "std", text, source=source_of(defining(type(predictor)))
-        )
     if "prediction" in names:
         return Diagnosis(
             "rollout",
@@ -51,23 +45,12 @@ def explain_outputs(
             "passes other inputs from step to step",
             source=_rollout_source(model, predictor),
         )
+    source = source_of(defining(type(predictor)))
+    if names == ["pred_std"]:
+        text = "the predicted standard deviation is computed differently"
+        return Diagnosis("std", text, source=source)
     text = f"{', '.join(names)} differ, the prediction does not"
-    return Diagnosis(
-        "output", text, source=source_of(defining(type(predictor)))
-    )
-
-
-def explain_by_outputs_alone(
-    subject: ReferenceUnderTest, model: nn.Module, result: Result
-) -> Diagnosis | None:
-    """Explain outputs of a reference without a trace, where they suffice.
-
-    That the submodules agree is not known then, so that most causes are no
-    more than a guess, and not given.
-    """
-    found = explain_outputs(subject, model, result)
-    certain = ("boundary", "rollout", "std")
-    return found if found is not None and found.kind in certain else None
+    return Diagnosis("output", text, source=source)
 
 
 def _rollout_source(model: nn.Module, predictor: nn.Module) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pytest_nlam_compat.diagnosis.trace_diff import agrees, row_difference
+from pytest_nlam_compat.judging.grade import dtype_name
 from pytest_nlam_compat.references.reference import Reference
 from pytest_nlam_compat.under_test.tracing import column_moments, fingerprint
 
@@ -126,11 +127,6 @@ def explain_columns(then: Tensor, row: Tensor, tensor: Tensor) -> ColumnChange:
         Recorded fingerprint.
     tensor : Tensor
         (..., C) the input now.
-
-    Returns
-    -------
-    ColumnChange
-        Confirmed by the fingerprint where that is possible.
     """
     moments = column_moments(tensor)
     found = _compare(then, moments)
@@ -172,13 +168,13 @@ def lower_precision(tensor: Tensor) -> str:
     Empty where it needs float64, or has too few entries to tell.
     """
     if tensor.dtype is not torch.float64:
-        return str(tensor.dtype).removeprefix("torch.")
+        return dtype_name(tensor.dtype)
     values = tensor[tensor != tensor.round()]
     if values.numel() < _FEWEST:
         return ""
     for dtype in _LOWER:
         if torch.equal(values.to(dtype).double(), values):
-            return str(dtype).removeprefix("torch.")
+            return dtype_name(dtype)
     return ""
 
 
@@ -225,8 +221,6 @@ def input_labels(reference: Reference, width: int) -> list[str]:
 
 def _undo(change: ColumnChange, tensor: Tensor, width: int) -> Tensor | None:
     """Turn an input back into the recorded one, if a change says how."""
-    if change.kind not in ("reordered", "scaled", "shifted", "added"):
-        return None
     if sorted(o for o in change.order if o >= 0) != list(range(width)):
         return None
     units = tensor
@@ -338,21 +332,16 @@ def _assign(same: Tensor) -> list[int]:
 
 def _units(then: Tensor, now: Tensor, same: Tensor) -> ColumnChange:
     """Read columns that changed, each in its place, as other units."""
-    scales, shifts = [], []
-    for column in range(now.shape[1]):
-        unit: tuple[float, float] | None = (1.0, 0.0)
+    width = now.shape[1]
+    scale, shift = [1.0] * width, [0.0] * width
+    for column in range(width):
         if not same[column, column]:
             unit = _unit(then[:, column].tolist(), now[:, column].tolist())
-        if unit is None:
-            return ColumnChange("other")
-        scales.append(unit[0])
-        shifts.append(unit[1])
-    return ColumnChange(
-        "shifted" if any(shifts) else "scaled",
-        tuple(range(now.shape[1])),
-        tuple(scales),
-        tuple(shifts),
-    )
+            if unit is None:
+                return ColumnChange("other")
+            scale[column], shift[column] = unit
+    kind: Literal["shifted", "scaled"] = "shifted" if any(shift) else "scaled"
+    return ColumnChange(kind, tuple(range(width)), tuple(scale), tuple(shift))
 
 
 def _unit(

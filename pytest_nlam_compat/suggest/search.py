@@ -22,11 +22,9 @@ from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.grade import Result, grade
 from pytest_nlam_compat.migrations import Migration
 from pytest_nlam_compat.suggest.candidates import (
+    candidates_for_building,
     candidates_for_loading,
     candidates_for_outputs,
-)
-from pytest_nlam_compat.suggest.hyper_parameter_candidates import (
-    candidates_for_building,
 )
 from pytest_nlam_compat.suggest.simplify import simplify
 
