@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 # Names that a line of a message shows.
 _SHOWN = 4
-# Arguments that the model names differently from ``args``.
-_OTHER_NAMES = {"graph": "graph_name"}
 
 
 def find_randomness(
@@ -46,7 +44,7 @@ def find_lost_hyper_parameter(
     """Find a hyper-parameter of the run that the model was not built with."""
     predictor = subject.adapter.step_predictor(model)
     for name, value in _stored(subject).items():
-        found = _attribute(predictor, _OTHER_NAMES.get(name, name))
+        found = vars(predictor).get(name)
         if type(found) is not type(value) or found == value:
             continue
         parameter = inspect.signature(type(predictor)).parameters.get(name)
@@ -67,17 +65,6 @@ def _stored(subject: ReferenceUnderTest) -> dict[str, Any]:
     if args is not None:
         return dict(vars(args))
     return dict(subject.predictor.arguments) if subject.predictor else {}
-
-
-def _attribute(predictor: nn.Module, name: str) -> Any:
-    value = vars(predictor).get(name)
-    if value is not None or name != "mesh_aggr":
-        return value
-    # The model does not keep it, but the layers of its processor do.
-    for path, module in predictor.named_modules():
-        if path.startswith("processor.") and hasattr(module, "aggr"):
-            return module.aggr
-    return None
 
 
 def find_changed_weights(

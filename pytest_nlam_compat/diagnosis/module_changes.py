@@ -12,7 +12,6 @@ from pytest_nlam_compat.diagnosis.diagnosis import (
     source_of,
 )
 from pytest_nlam_compat.diagnosis.model_state import find_changed_weights
-from pytest_nlam_compat.diagnosis.tensor_changes import lost_precision
 from pytest_nlam_compat.diagnosis.trace_diff import CallPair, TraceDiff
 
 _ACTIVATIONS = frozenset(
@@ -26,11 +25,6 @@ def explain_module(diff: TraceDiff, pair: CallPair) -> Diagnosis:
     """Explain a call whose inputs agree and whose outputs don't."""
     module = diff.submodule(pair)
     cls, was = diff.class_name(pair.module), pair.recorded.kind
-    lost = lost_precision(pair.outputs, pair.inputs, pair.output_difference)
-    if lost:
-        # Whatever its class: the first call of a model in that precision.
-        text = f"{cls} computes in {lost}, not in float64"
-        return _diagnosis(diff, pair, "precision", text)
     if cls != was:
         kind = _kind(was) if _kind(was) == _kind(cls) else "class"
         text = f"{was} was replaced by {cls}"

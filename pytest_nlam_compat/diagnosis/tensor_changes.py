@@ -32,8 +32,6 @@ _MOST_TWINS = 5
 _BLOCKS = (2, 3)
 # Coarsest first: what fits bfloat16 fits float32.
 _LOWER = (torch.bfloat16, torch.float16, torch.float32)
-# Rounding to the coarsest of them; a larger difference has another cause.
-_LARGEST = 0.02
 # Entries that fit by chance, such as zeros, are not counted below this many.
 _FEWEST = 8
 # Rounding that went through a few layers, in units of the last place.
@@ -47,8 +45,7 @@ class ColumnChange:
     Attributes
     ----------
     kind : str
-        ``scaled`` includes changes of sign, ``shifted`` is scaled plus an
-        offset.
+        ``scaled`` includes changes of sign; ``shifted`` has an offset, too.
     order : tuple of int
         Recorded column that each column is now; -1 for a new one.
     scale, shift : tuple of float
@@ -81,9 +78,7 @@ class ColumnChange:
         if self.kind == "added":
             new = [i for i, old in enumerate(self.order) if old < 0]
             return f"columns added: {_short(new)}"
-        if self.kind == "removed":
-            return f"recorded columns that are left: {_short(self.order)}"
-        return "none of the recorded columns"
+        return f"recorded columns that are left: {_short(self.order)}"
 
     def _units(self) -> list[str]:
         changed: dict[str, list[int]] = {}
@@ -137,7 +132,7 @@ def explain_columns(then: Tensor, row: Tensor, tensor: Tensor) -> ColumnChange:
             row_difference(fingerprint(before), row)
         )
 
-    for change in (found, *_block_orders(tensor.shape[-1], then.shape[1])):
+    for change in (found, *_block_orders(tensor.shape[-1])):
         if confirmed(change):
             return replace(change, confirmed=True)
     fit = [c for c in _orders_of_twins(found, then) if confirmed(c)]
@@ -176,19 +171,6 @@ def lower_precision(tensor: Tensor) -> str:
         if torch.equal(values.to(dtype).double(), values):
             return dtype_name(dtype)
     return ""
-
-
-def lost_precision(
-    outputs: Sequence[Tensor], inputs: Sequence[Tensor], difference: float
-) -> str:
-    """Name the precision to which a call rounds its outputs, if it does.
-
-    `difference` is that of the outputs from the recorded ones.
-    """
-    if difference > _LARGEST or any(lower_precision(t) for t in inputs):
-        return ""
-    found = [lower_precision(tensor) for tensor in outputs]
-    return found[0] if found and all(found) else ""
 
 
 def like_rounding(obtained: Tensor, expected: Tensor) -> bool:
@@ -232,10 +214,8 @@ def _undo(change: ColumnChange, tensor: Tensor, width: int) -> Tensor | None:
     return units[..., places]
 
 
-def _block_orders(width: int, recorded: int) -> Iterator[ColumnChange]:
+def _block_orders(width: int) -> Iterator[ColumnChange]:
     """Yield every other order of the blocks that code concatenates."""
-    if width != recorded:
-        return
     for count in _BLOCKS:
         size, rest = divmod(width, count)
         if rest:

@@ -42,7 +42,6 @@ class SuggestedStep:
 
     Attributes
     ----------
-    migration : Migration
     proved : list of str
         Ids of the references that give their golden with it.
     largest : float
@@ -78,16 +77,8 @@ def make_steps(
 ) -> list[SuggestedStep]:
     """Make one migration of each change, for all references that need it.
 
-    Parameters
-    ----------
-    subjects : sequence of ReferenceUnderTest
-    fixes : mapping of str to tuple of Operation
-        What each reference needs, by its id; nothing where it passes.
-
-    Returns
-    -------
-    list of SuggestedStep
-        To be applied in this order; not proved yet.
+    `fixes` is what each reference needs, by its id; nothing where it passes.
+    The steps are to be applied in their order, and not proved yet.
     """
     # Compared as text: not every operation can be hashed.
     uses: dict[str, Use] = {}
@@ -201,12 +192,8 @@ def prove(
 ) -> tuple[list[str], dict[str, str]]:
     """Apply all steps to all references, and note in them which pass.
 
-    Returns
-    -------
-    failed : list of str
-        References that do not give their golden with the steps.
-    training : dict of str to str
-        Others whose training does not continue as it did, and why.
+    Returns the references that do not give their golden with the steps, and
+    others whose training does not continue as it did, with the reason.
     """
     failed: list[str] = []
     training: dict[str, str] = {}
