@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from pytest_nlam_compat.diagnosis.call_changes import explain_call
 from pytest_nlam_compat.diagnosis.diagnosis import (
     OF_ONE_CHECK,
     Diagnosis,
@@ -16,13 +17,11 @@ from pytest_nlam_compat.diagnosis.diagnosis import (
     owner,
     source_of,
 )
-from pytest_nlam_compat.diagnosis.input_changes import explain_input
 from pytest_nlam_compat.diagnosis.model_state import (
     find_changed_weights,
     find_lost_hyper_parameter,
     find_randomness,
 )
-from pytest_nlam_compat.diagnosis.module_changes import explain_module
 from pytest_nlam_compat.diagnosis.output_changes import explain_outputs
 from pytest_nlam_compat.diagnosis.parameter_matching import (
     facts_by_kind,
@@ -31,7 +30,6 @@ from pytest_nlam_compat.diagnosis.parameter_matching import (
 from pytest_nlam_compat.diagnosis.parameter_order import reorderings
 from pytest_nlam_compat.diagnosis.tensor_changes import lower_precision
 from pytest_nlam_compat.diagnosis.trace_diff import (
-    agrees,
     compare_traces,
     trace_step,
 )
@@ -130,8 +128,6 @@ def _by_trace(
     diff = compare_traces(subject, model)
     pair = diff.first()
     if found is None and pair is not None:
-        same_inputs = agrees(pair.input_difference)
-        explain_call = explain_module if same_inputs else explain_input
         found = explain_call(diff, pair)
     found = found or explain_outputs(subject, model, result)
     depth = 1.0 if pair is None else pair.then / len(diff.then.calls)

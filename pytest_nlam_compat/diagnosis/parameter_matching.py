@@ -43,7 +43,6 @@ class ParameterChange:
         ``renamed``, ``moved``, ``exchanged``, ``split``, ``fused``,
         ``transposed``, ``columns added``, ``columns removed``, ``added``,
         ``dropped``.
-    text : str
     choices : tuple of tuple of Operation
         Ways to migrate a run, the likeliest first; empty where there is none.
     """
@@ -122,7 +121,7 @@ def _exchanges(
             continue
         modules = _outermost_modules(one, other)
         swapped = _swapped(*modules, given, wanted)
-        if modules == (one, other) or not swapped:
+        if not swapped:
             continue
         taken |= swapped
         choices = (exchange(*modules), exchange(one, other))
@@ -146,9 +145,8 @@ def _swapped(one: str, other: str, given: Shapes, wanted: Shapes) -> set[str]:
         for name in given
         if name.startswith(f"{module}.")
     }
-    if all(wanted.get(pairs[name]) == given[name] for name in pairs):
-        return set(pairs)
-    return set()
+    fits = all(wanted.get(pairs[name]) == given[name] for name in pairs)
+    return set(pairs) if fits else set()
 
 
 def _added(

@@ -34,6 +34,8 @@ _BLOCKS = (2, 3)
 _LOWER = (torch.bfloat16, torch.float16, torch.float32)
 # Entries that fit by chance, such as zeros, are not counted below this many.
 _FEWEST = 8
+# Columns that a line of a message names.
+_SHOWN = 24
 # Rounding that went through a few layers, in units of the last place.
 _ULPS = 256
 
@@ -106,9 +108,9 @@ class ColumnChange:
         return sorted(old for old in changed if old >= 0)
 
 
-def _short(columns: Sequence[int], limit: int = 24) -> str:
-    shown = ", ".join(map(str, columns[:limit]))
-    return shown + (", ..." if len(columns) > limit else "")
+def _short(columns: Sequence[int]) -> str:
+    shown = ", ".join(map(str, columns[:_SHOWN]))
+    return shown + (", ..." if len(columns) > _SHOWN else "")
 
 
 def explain_columns(then: Tensor, row: Tensor, tensor: Tensor) -> ColumnChange:
@@ -277,7 +279,7 @@ def _compare(then: Tensor, now: Tensor) -> ColumnChange:
         if width > then.shape[1]:
             return ColumnChange("added", tuple(order))
         return ColumnChange("removed", tuple(order))
-    if list(order) == list(range(width)):
+    if order == list(range(width)):
         return ColumnChange("same", tuple(order))
     if all(old >= 0 for old in order):
         return ColumnChange("reordered", tuple(order))
@@ -295,18 +297,14 @@ def _equal(then: Tensor, now: Tensor) -> Tensor:
 def _assign(same: Tensor) -> list[int]:
     """Assign a recorded column to each column; its own place first."""
     width, recorded = same.shape
-    order = [-1] * width
-    free = set(range(recorded))
-    for column in range(min(width, recorded)):
-        if same[column, column]:
-            order[column] = column
-            free.discard(column)
+    kept = {i for i in range(min(width, recorded)) if same[i, i]}
+    free = set(range(recorded)) - kept
+    order = []
     for column in range(width):
-        if order[column] < 0:
-            fits = [old for old in sorted(free) if same[column, old]]
-            if fits:
-                order[column] = fits[0]
-                free.discard(fits[0])
+        fits = [old for old in sorted(free) if same[column, old]]
+        old = column if column in kept else next(iter(fits), -1)
+        free.discard(old)
+        order.append(old)
     return order
 
 

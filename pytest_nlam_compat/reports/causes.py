@@ -18,15 +18,10 @@ class Cause:
     references: dict[str, None] = field(default_factory=dict)
 
 
-def group(
-    failed: Iterable[tuple[str, dict[str, object]]],
-) -> list[Cause]:
+def group(failed: Iterable[tuple[str, dict[str, object]]]) -> list[Cause]:
     """Group failed checks by their cause, that of most failures first.
 
-    Parameters
-    ----------
-    failed : iterable of (str, dict of str to object)
-        Id of the reference, and the properties of the report.
+    Of each: the id of its reference, and the properties of its report.
     """
     causes: dict[str, Cause] = {}
     for reference, properties in failed:

@@ -108,9 +108,7 @@ def candidates_for_loading(
     changes = match_parameters(given, wanted)
     if not all(change.choices for change in changes):
         return []
-    found = [_chosen(changes, 0)]
-    if any(len(change.choices) > 1 for change in changes):
-        found.append(_chosen(changes, 1))
+    found = [_chosen(changes, 0), _chosen(changes, 1)]
     if any(change.kind == "transposed" for change in changes):
         # A square weight has the same shape either way.
         square = [
@@ -119,7 +117,7 @@ def candidates_for_loading(
             if len(shape) == 2 and shape[0] == shape[1]
         ]
         found.append((*found[0], *square))
-    return [operations for operations in found if operations]
+    return found
 
 
 def _chosen(changes: list[ParameterChange], choice: int) -> Operations:

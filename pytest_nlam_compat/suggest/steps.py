@@ -12,13 +12,10 @@ from pytest_nlam_compat.diagnosis.name_patterns import Operations
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.optimizer_step import judge_resumed
 from pytest_nlam_compat.migrations import (
-    FoldStaticFeatures,
     Holds,
     Migration,
     Operation,
     Reorder,
-    ReverseEdges,
-    ShiftNodes,
 )
 from pytest_nlam_compat.migrations.prefixes import PREFIX
 from pytest_nlam_compat.suggest.search import attempt
@@ -28,12 +25,6 @@ if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,
     )
-
-_NEEDS = {
-    FoldStaticFeatures: "statistics",
-    ReverseEdges: "graph",
-    ShiftNodes: "graph",
-}
 
 
 @dataclass
@@ -57,18 +48,15 @@ class SuggestedStep:
         step = self.migration
         lines = [
             "Migration(",
-            f"    id={_quoted(step.id)},",
-            f"    since={_quoted(step.since)},",
-            f"    reason={_quoted(step.reason)},",
+            f'    id="{step.id}",',
+            f'    since="{step.since}",',
+            f'    reason="{step.reason}",',
             "    operations=(",
             *(f"        {o.python()}," for o in step.operations),
             "    ),",
         ]
         if isinstance(step.when, Holds):
-            lines.append(f"    when=Holds({_quoted(step.when.name)}),")
-        if step.needs:
-            needs = "".join(f"{_quoted(need)}, " for need in step.needs).strip()
-            lines.append(f"    needs=({needs}),")
+            lines.append(f'    when=Holds("{step.when.name}"),')
         return "\n".join([*lines, ")"])
 
 
@@ -137,12 +125,6 @@ def _migration(
 ) -> Migration:
     release = using[0].adapter.current.release
     since = f"{release.major}.{release.minor + 1}.0"
-    needs = dict.fromkeys(
-        need
-        for operation in unit
-        for kind, need in _NEEDS.items()
-        if isinstance(operation, kind)
-    )
     kinds = dict.fromkeys(type(o).__name__ for o in unit)
     name = f"{since}-{'-'.join(_dashed(kind) for kind in kinds)}"
     free = (name, *(f"{name}-{number}" for number in range(2, 1000)))
@@ -153,7 +135,6 @@ def _migration(
         "changed, with the pull request.",
         operations=unit,
         when=_predicate(unit, using, others) if others else None,
-        needs=tuple(needs),
     )
 
 
@@ -223,7 +204,3 @@ def prove(
 
 def _dashed(name: str) -> str:
     return re.sub(r"(?<=.)([A-Z])", r"-\1", name).lower()
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

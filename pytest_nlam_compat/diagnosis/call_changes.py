@@ -1,4 +1,4 @@
-"""A module that receives something else, though all before it agrees."""
+"""Why the first call that differs does so: its inputs, or its module."""
 
 from __future__ import annotations
 
@@ -16,22 +16,125 @@ from pytest_nlam_compat.diagnosis.diagnosis import (
     source_of,
 )
 from pytest_nlam_compat.diagnosis.edge_changes import explain_edges
+from pytest_nlam_compat.diagnosis.model_state import find_changed_weights
 from pytest_nlam_compat.diagnosis.tensor_changes import (
     explain_columns,
     input_labels,
     lower_precision,
     rounded_columns,
 )
-from pytest_nlam_compat.diagnosis.trace_diff import CallPair, TraceDiff
+from pytest_nlam_compat.diagnosis.trace_diff import (
+    CallPair,
+    TraceDiff,
+    agrees,
+)
 
 # Over the size of the input: what float32 rounding changes at most, and less
 # than any other change that was ever met.
 _ROUNDING = 1e-5
 # Columns that a line of a message names.
 _SHOWN = 8
+_ACTIVATIONS = frozenset(
+    name
+    for name in torch.nn.modules.activation.__all__
+    if "Attention" not in name
+)
 
 
-def explain_input(diff: TraceDiff, pair: CallPair) -> Diagnosis:
+def explain_call(diff: TraceDiff, pair: CallPair) -> Diagnosis:
+    """Explain a call that differs while all before it agrees."""
+    if agrees(pair.input_difference):
+        return _explain_module(diff, pair)
+    return _explain_input(diff, pair)
+
+
+def _diagnosis(
+    diff: TraceDiff,
+    pair: CallPair,
+    kind: Kind,
+    cause: str,
+    details: dict[str, str] | None = None,
+) -> Diagnosis:
+    """Point to the module, or to what calls it where its inputs differ."""
+    if agrees(pair.input_difference):
+        label, path, here = "part of", pair.module, pair.output_difference
+    else:
+        outer = diff.enclosing(pair)
+        label, path = "called by", outer.module if outer else ""
+        here = pair.input_difference
+    name, cls = owner(diff.predictor, path, diff.package)
+    direct = type(diff.submodule(pair)) is cls
+    holder = {} if direct else {label: f"{name} ({cls.__name__})"}
+    return Diagnosis(
+        kind=kind,
+        cause=cause,
+        module=pair.module,
+        cls=diff.class_name(pair.module),
+        source=source_of(defining(cls)),
+        here=here if here < float("inf") else None,
+        details=holder | (details or {}),
+        layer=_first_linear(diff, pair),
+    )
+
+
+def _explain_module(diff: TraceDiff, pair: CallPair) -> Diagnosis:
+    """Explain a call whose inputs agree and whose outputs don't."""
+    module = diff.submodule(pair)
+    cls, was = diff.class_name(pair.module), pair.recorded.kind
+    if cls != was:
+        kind = _kind(was) if _kind(was) == _kind(cls) else "class"
+        text = f"{was} was replaced by {cls}"
+        return _diagnosis(diff, pair, kind, text)
+    weights = find_changed_weights(
+        diff.subject, diff.model, f"{diff.prefix}{pair.module}."
+    )
+    if weights is not None:
+        return _diagnosis(
+            diff, pair, weights.kind, weights.cause, weights.details
+        )
+    if not list(module.named_children()):
+        text = f"{cls} gives different outputs for the same input"
+        details = {"now": repr(module)}
+        return _diagnosis(diff, pair, _kind(cls), text, details)
+    other_calls = _other_calls(diff, pair)
+    if other_calls is not None:
+        return other_calls
+    if hasattr(module, "edge_index"):
+        text = f"the residual connection in {type(module).__name__} has changed"
+        return _diagnosis(diff, pair, "residual", text)
+    text = f"{cls} combines its submodules differently"
+    return _diagnosis(diff, pair, "layer", text)
+
+
+def _kind(cls: str) -> Kind:
+    """Return the kind of cause that a changed class of module is."""
+    if cls in _ACTIVATIONS:
+        return "activation"
+    if "Norm" in cls:
+        return "normalisation"
+    if cls.endswith("Aggregation"):
+        return "aggregation"
+    return "layer"
+
+
+def _other_calls(diff: TraceDiff, pair: CallPair) -> Diagnosis | None:
+    """Find a submodule that is no longer called, or a new one."""
+    start = f"{pair.module}."
+    missing = [p for p in diff.missing(pair) if p.module.startswith(start)]
+    if missing:
+        cls = missing[0].recorded.kind
+        text = f"{cls} is no longer called"
+        details = {"not called": missing[0].module}
+        return _diagnosis(diff, pair, _kind(cls), text, details)
+    added = [name for name in diff.added if name.startswith(start)]
+    if added:
+        cls = diff.class_name(added[0])
+        text = f"a new {cls} is called"
+        return _diagnosis(diff, pair, _kind(cls), text, {"new": added[0]})
+    return None
+
+
+def _explain_input(diff: TraceDiff, pair: CallPair) -> Diagnosis:
     """Explain a call whose inputs differ while all before it agrees."""
     outer = diff.enclosing(pair)
     if outer is not None:
@@ -59,29 +162,6 @@ def explain_input(diff: TraceDiff, pair: CallPair) -> Diagnosis:
 def _role(module: str) -> str:
     """Name a module without the numbers that only some references have."""
     return ".".join(s for s in module.split(".") if not s.isdigit())
-
-
-def _diagnosis(
-    diff: TraceDiff,
-    pair: CallPair,
-    kind: Kind,
-    cause: str,
-    details: dict[str, str] | None = None,
-) -> Diagnosis:
-    outer = diff.enclosing(pair)
-    path = outer.module if outer else ""
-    name, cls = owner(diff.predictor, path, diff.package)
-    known = pair.input_difference < float("inf")
-    return Diagnosis(
-        kind=kind,
-        cause=cause,
-        module=pair.module,
-        cls=diff.class_name(pair.module),
-        source=source_of(defining(cls)),
-        here=pair.input_difference if known else None,
-        details={"called by": f"{name} ({cls.__name__})", **(details or {})},
-        layer=_first_linear(diff, pair),
-    )
 
 
 def _first_linear(diff: TraceDiff, pair: CallPair) -> str:
