@@ -11,7 +11,6 @@ from torch import Tensor
 from pytest_nlam_compat.diagnosis.diagnosis import (
     Diagnosis,
     Kind,
-    defining,
     owner,
     source_of,
 )
@@ -70,7 +69,7 @@ def _diagnosis(
         cause=cause,
         module=pair.module,
         cls=diff.class_name(pair.module),
-        source=source_of(defining(cls)),
+        source=source_of(cls),
         here=here if here < float("inf") else None,
         details=holder | (details or {}),
         layer=_first_linear(diff, pair),
@@ -257,9 +256,8 @@ def _other_input(
     module = _role(pair.module)
     outputs = {
         earlier.module: earlier.outputs[0]
-        for earlier in diff.pairs
-        if earlier.then < pair.then
-        and earlier.outputs
+        for earlier in diff.pairs[: pair.then]
+        if earlier.outputs
         and earlier.outputs[0].shape == tensor.shape
         and "." not in earlier.module
     }

@@ -120,18 +120,18 @@ class Diagnosis:
         return lines | self.details
 
 
-def source_of(cls: type) -> str:
-    """Return where a class, or its ``forward``, is: ``neural_lam/a.py:97``.
+def source_of(cls: type, method: str = "forward") -> str:
+    """Return where a method, or else its class, is: ``neural_lam/a.py:97``.
 
     The name of its module where there is no source.
     """
-    target = vars(cls).get("forward", cls)
+    target = getattr(cls, method, cls)
     try:
         file = Path(inspect.getsourcefile(target) or "")
         line = inspect.getsourcelines(target)[1]
     except (OSError, TypeError):
         return cls.__module__
-    package = cls.__module__.partition(".")[0]
+    package = target.__module__.partition(".")[0]
     parts = file.parts
     if package in parts:
         last = len(parts) - 1 - parts[::-1].index(package)
@@ -151,11 +151,3 @@ def owner(predictor: nn.Module, name: str, package: str) -> tuple[str, type]:
         if type(module).__module__.partition(".")[0] == package:
             return path, type(module)
     return "the step predictor", type(predictor)
-
-
-def defining(cls: type, method: str = "forward") -> type:
-    """Return the class in the method resolution order that has a method."""
-    for candidate in cls.__mro__:
-        if method in vars(candidate):
-            return candidate
-    return cls

@@ -54,7 +54,7 @@ def find_lost_hyper_parameter(
             "hyper-parameter",
             f"the model was built with {name}={found!r}{default}, not with the "
             "value in the checkpoint",
-            source=source_of(type(predictor)),
+            source=source_of(type(predictor), "__init__"),
             details={"in the checkpoint": f"{name}={value!r}"},
         )
     return None

@@ -7,11 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from pytest_nlam_compat.diagnosis.diagnosis import (
-    Diagnosis,
-    defining,
-    source_of,
-)
+from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis, source_of
 from pytest_nlam_compat.diagnosis.tensor_changes import like_rounding
 from pytest_nlam_compat.judging.grade import Result
 from pytest_nlam_compat.numerics.tolerances import FLOAT64, allowed
@@ -45,7 +41,7 @@ def explain_outputs(
             "passes other inputs from step to step",
             source=_rollout_source(model, predictor),
         )
-    source = source_of(defining(type(predictor)))
+    source = source_of(type(predictor))
     if names == ["pred_std"]:
         text = "the predicted standard deviation is computed differently"
         return Diagnosis("std", text, source=source)
@@ -57,8 +53,8 @@ def _rollout_source(model: nn.Module, predictor: nn.Module) -> str:
     """Return where steps follow one another: in what holds the predictor."""
     for holder in model.modules():
         if any(child is predictor for child in holder.children()):
-            return source_of(defining(type(holder)))
-    return source_of(defining(type(predictor), "unroll_prediction"))
+            return source_of(type(holder))
+    return source_of(type(predictor), "unroll_prediction")
 
 
 def _first_step(
@@ -71,7 +67,7 @@ def _first_step(
     """Explain the prediction of the first step, (B, N, d) each."""
     reference = subject.reference
     predictor = subject.adapter.step_predictor(model)
-    source = source_of(defining(type(predictor)))
+    source = source_of(type(predictor))
     boundary = torch.from_numpy(reference.dataset.arrays["boundary_mask"]) > 0
     if like_rounding(now, then):
         text = "the prediction is rounded to float32 after the last submodule"
@@ -87,11 +83,10 @@ def _first_step(
     details = {"variables": ", ".join(names[index] for index in changed)}
     clamped = _clamped(subject)
     if clamped and set(changed) <= clamped:
-        clamping = defining(type(predictor), "get_clamped_new_state")
         return Diagnosis(
             "clamping",
             "only clamped variables differ: clamping has changed",
-            source=source_of(clamping),
+            source=source_of(type(predictor), "get_clamped_new_state"),
             details=details,
         )
     previous = reference.batch()[0][:, 1]

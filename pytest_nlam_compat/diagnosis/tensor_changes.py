@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pytest_nlam_compat.diagnosis.trace_diff import agrees, row_difference
+from pytest_nlam_compat.judging.batch_and_loss import forcing_columns
 from pytest_nlam_compat.judging.grade import dtype_name
 from pytest_nlam_compat.references.reference import Reference
 from pytest_nlam_compat.under_test.tracing import column_moments, fingerprint
@@ -188,16 +189,10 @@ def input_labels(reference: Reference, width: int) -> list[str]:
     Empty where the width is not that of the grid's input.
     """
     names = reference.dataset.names
-    forcing = reference.group("batch")["forcing"].shape[-1]
-    window = forcing // max(1, len(names["forcing"]))
     labels = [
         *(f"{name} now" for name in names["state"]),
         *(f"{name} before" for name in names["state"]),
-        *(
-            f"{name} (window {index})"
-            for name in names["forcing"]
-            for index in range(window)
-        ),
+        *forcing_columns(reference),
         *(f"static {name}" for name in names["static"]),
     ]
     return labels if len(labels) == width else []

@@ -118,12 +118,8 @@ class TraceDiff:
         name = pair.module
         while "." in name:
             name = name.rpartition(".")[0]
-            for candidate in self.pairs:
-                if (
-                    candidate.module == name
-                    and candidate.then > pair.then
-                    and candidate.called
-                ):
+            for candidate in self.pairs[pair.then + 1 :]:
+                if candidate.module == name and candidate.called:
                     return candidate
         return None
 
@@ -147,11 +143,7 @@ class TraceDiff:
 
     def missing(self, before: CallPair) -> list[CallPair]:
         """List earlier calls that the current code no longer makes."""
-        return [
-            pair
-            for pair in self.pairs
-            if not pair.called and pair.then < before.then
-        ]
+        return [pair for pair in self.pairs[: before.then] if not pair.called]
 
 
 def compare_traces(subject: ReferenceUnderTest, model: nn.Module) -> TraceDiff:

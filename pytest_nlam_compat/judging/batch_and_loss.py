@@ -51,7 +51,7 @@ def judge_batch(subject: ReferenceUnderTest) -> float:
             expected,
             allowed(BATCH, expected),
             output=name,
-            variables=_columns(reference, name, expected.shape[-1]),
+            variables=_columns(reference, name),
         )
         differences.append(difference)
     most = worst(differences)
@@ -70,18 +70,21 @@ def _batch_error(reference: Reference, facts: dict[str, object]) -> CompatError:
     )
 
 
-def _columns(reference: Reference, name: str, width: int) -> list[str] | None:
+def _columns(reference: Reference, name: str) -> list[str] | None:
     """Name the columns of a part of the batch."""
     if name in ("init_states", "target_states"):
         return list(reference.dataset.names["state"])
-    if name != "forcing":
-        return None
+    return forcing_columns(reference) if name == "forcing" else None
+
+
+def forcing_columns(reference: Reference) -> list[str]:
+    """Name the columns of the forcing, window by window of each feature."""
     features = reference.dataset.names["forcing"]
-    window = width // len(features)
+    width = reference.group("batch")["forcing"].shape[-1]
     return [
         f"{feature} (window {index})"
         for feature in features
-        for index in range(window)
+        for index in range(width // len(features))
     ]
 
 
