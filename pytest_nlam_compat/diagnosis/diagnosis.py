@@ -5,36 +5,41 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import nn
 
 from pytest_nlam_compat.diagnosis.edge_changes import EdgeChange
 from pytest_nlam_compat.diagnosis.tensor_changes import ColumnChange
 
+KindOfOneCheck = Literal[
+    "batch",
+    "error in float32",
+    "loss",
+    "none",
+    "order",
+    "precision in float32",
+]
+"""Causes that explain one check, not all checks of a reference."""
+
 Kind = Literal[
+    KindOfOneCheck,
     "activation",
     "aggregation",
-    "batch",
     "boundary",
     "building",
     "clamping",
     "class",
     "edges",
     "error",
-    "error in float32",
     "features",
     "hyper-parameter",
     "inputs",
     "layer",
     "loading",
-    "loss",
-    "none",
     "normalisation",
-    "order",
     "output",
     "precision",
-    "precision in float32",
     "randomness",
     "rescaling",
     "residual",
@@ -45,17 +50,7 @@ Kind = Literal[
 ]
 """Every kind of cause."""
 
-OF_ONE_CHECK: frozenset[Kind] = frozenset(
-    {
-        "batch",
-        "error in float32",
-        "loss",
-        "none",
-        "order",
-        "precision in float32",
-    }
-)
-"""Kinds of causes that explain one check, not all checks of a reference."""
+OF_ONE_CHECK = frozenset(get_args(KindOfOneCheck))
 
 
 @dataclass(frozen=True)

@@ -91,10 +91,10 @@ def match_parameters(given: Shapes, wanted: Shapes) -> list[ParameterChange]:
         for name in lost
         if name not in pairs
     ]
-    here = set(pairs.values())
-    order = list(wanted)
-    for name in [n for n in new if n not in here]:
-        changes.append(_added(name, new[name], order, given, here))
+    here = {*given, *pairs.values()}
+    changes += [
+        _added(name, wanted, here) for name in new if name not in pairs.values()
+    ]
     return changes
 
 
@@ -149,11 +149,10 @@ def _swapped(one: str, other: str, given: Shapes, wanted: Shapes) -> set[str]:
     return set(pairs) if fits else set()
 
 
-def _added(
-    name: str, shape: Shape, order: list[str], given: Shapes, here: set[str]
-) -> ParameterChange:
+def _added(name: str, wanted: Shapes, here: set[str]) -> ParameterChange:
+    order, shape = list(wanted), wanted[name]
     after = order[order.index(name) + 1 :]
-    before = next((n for n in after if n in given or n in here), None)
+    before = next((n for n in after if n in here), None)
     choices = tuple(
         (Add(name, shape, fill=fill, before=before),) for fill in (1.0, 0.0)
     )

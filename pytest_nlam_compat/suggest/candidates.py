@@ -32,21 +32,8 @@ from pytest_nlam_compat.diagnosis.parameter_matching import (
 )
 from pytest_nlam_compat.diagnosis.tensor_changes import ColumnChange
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.migrations import (
-    Concatenate,
-    DropHyperParameter,
-    FoldInputs,
-    FoldStaticFeatures,
-    Operation,
-    PermuteInputColumns,
-    RenameHyperParameter,
-    ReverseEdges,
-    SavedRun,
-    Scale,
-    ShiftNodes,
-    Split,
-    Transpose,
-)
+from pytest_nlam_compat.migrations import SavedRun
+from pytest_nlam_compat.migrations import operations as op
 from pytest_nlam_compat.migrations.operations.hyper_parameters import (
     hyper_parameter,
 )
@@ -84,14 +71,14 @@ def candidates_for_outputs(
     edges = found.edges
     if edges is not None and edges.file:
         if edges.row is None:
-            yield (ReverseEdges(edges.file),)
+            yield (op.ReverseEdges(edges.file),)
         else:
-            yield (ShiftNodes(edges.file, edges.row, -edges.shift),)
+            yield (op.ShiftNodes(edges.file, edges.row, -edges.shift),)
     if found.kind in ("class", "layer"):
         name = f"{prefix}{found.module}.weight"
         weight = subject.migrated.state_dict.get(name)
         if weight is not None and weight.dim() == 2:
-            yield (Transpose(name),)
+            yield (op.Transpose(name),)
     if found.kind == "weights":
         yield from _for_changed_weights(subject, model)
     if found.kind == "hyper-parameter":
@@ -112,7 +99,7 @@ def candidates_for_loading(
     if any(change.kind == "transposed" for change in changes):
         # A square weight has the same shape either way.
         square = [
-            Transpose(name)
+            op.Transpose(name)
             for name, shape in wanted.items()
             if len(shape) == 2 and shape[0] == shape[1]
         ]
@@ -133,12 +120,12 @@ def _for_columns(change: ColumnChange, layer: str) -> Iterator[Operations]:
     name = f"{layer}.weight"
     if change.kind == "reordered":
         for order in (change.order, *change.others):
-            yield (PermuteInputColumns(name, order),)
+            yield (op.PermuteInputColumns(name, order),)
     elif change.kind == "added":
         # Loading needed as many columns: zeros stand at the end already.
         spare = iter(range(max(change.order) + 1, len(change.order)))
         order = tuple(o if o >= 0 else next(spare) for o in change.order)
-        yield (PermuteInputColumns(name, order),)
+        yield (op.PermuteInputColumns(name, order),)
     elif change.kind == "scaled":
         groups: dict[float, list[int]] = {}
         for column, factor in enumerate(change.scale):
@@ -146,7 +133,7 @@ def _for_columns(change: ColumnChange, layer: str) -> Iterator[Operations]:
                 groups.setdefault(factor, []).append(column)
         width = len(change.scale)
         yield tuple(
-            Scale(
+            op.Scale(
                 name,
                 1 / factor,
                 columns=None if len(columns) == width else tuple(columns),
@@ -155,11 +142,11 @@ def _for_columns(change: ColumnChange, layer: str) -> Iterator[Operations]:
         )
     elif change.kind == "shifted":
         # The dataset's own statistics first: numbers fit one dataset only.
-        yield (FoldStaticFeatures(layer, "standardised", "raw"),)
+        yield (op.FoldStaticFeatures(layer, "standardised", "raw"),)
         yield (_fold(change, layer),)
 
 
-def _fold(change: ColumnChange, layer: str) -> FoldInputs:
+def _fold(change: ColumnChange, layer: str) -> op.FoldInputs:
     """Fold the columns that changed, and no others."""
     changed = [
         i
@@ -170,7 +157,7 @@ def _fold(change: ColumnChange, layer: str) -> FoldInputs:
     ]
     block = slice(changed[0], changed[-1] + 1)
     scale, shift = change.scale[block], change.shift[block]
-    return FoldInputs(
+    return op.FoldInputs(
         layer,
         tuple(1 / factor for factor in scale),
         tuple(-b / a for a, b in zip(scale, shift, strict=True)),
@@ -212,14 +199,14 @@ def _for_changed_weights(
         yield operations
 
 
-def _undo(name: str, loaded: Tensor, given: Tensor) -> Operation | None:
+def _undo(name: str, loaded: Tensor, given: Tensor) -> op.Operation | None:
     if loaded.dim() == 2 and torch.equal(loaded, given.T):
-        return Transpose(name)
+        return op.Transpose(name)
     ratio = (loaded / given)[given != 0]
     if ratio.numel() and bool((ratio == ratio[0]).all()):
         factor = float(ratio[0])
         if factor and math.isfinite(factor):
-            return Scale(name, 1 / factor)
+            return op.Scale(name, 1 / factor)
     return None
 
 
@@ -229,13 +216,13 @@ def _for_exchanged_outputs(run: SavedRun, prefix: str) -> Iterator[Operations]:
     biases = [n for n in last if n.endswith(".bias")]
     if not biases or run.state_dict[biases[-1]].shape[0] % 2:
         return
-    operations: list[Operation] = []
+    operations: list[op.Operation] = []
     for name in (biases[-1].removesuffix("bias") + "weight", biases[-1]):
         half = run.state_dict[name].shape[0] // 2
         one, two = f"{name}_first", f"{name}_second"
         operations += [
-            Split(name, {one: half, two: half}),
-            Concatenate((two, one), name),
+            op.Split(name, {one: half, two: half}),
+            op.Concatenate((two, one), name),
         ]
     yield tuple(operations)
 
@@ -250,7 +237,7 @@ def candidates_for_building(
         new = missing.group(1)
         args = hyper_parameter(subject.migrated, "args")
         for old in _similar(new, attributes(args) or {}):
-            yield (RenameHyperParameter(f"args.{old}", new),)
+            yield (op.RenameHyperParameter(f"args.{old}", new),)
     unexpected = _UNEXPECTED.search(text)
     if unexpected:
         cls, old = unexpected.groups()
@@ -274,7 +261,7 @@ def _for_arguments(
         shared = {old: words & set(old.split("_")) for old in known - read}
         for old in sorted(shared, key=lambda name: -len(shared[name])):
             if len(shared[old]) > 1:
-                yield (RenameHyperParameter(f"args.{old}", new),)
+                yield (op.RenameHyperParameter(f"args.{old}", new),)
 
 
 def _for_unused(
@@ -292,9 +279,9 @@ def _for_unused(
         inside = attributes(given[parent]) if parent else given
         new = [name for name in accepted if name not in (inside or {})]
         for name in _similar(old, new) or new:
-            yield (RenameHyperParameter(path, name),)
+            yield (op.RenameHyperParameter(path, name),)
         if not new:
-            yield (DropHyperParameter(path),)
+            yield (op.DropHyperParameter(path),)
 
 
 def _for_config_field(
@@ -308,8 +295,8 @@ def _for_config_field(
     names = [field.name for field in fields(found)]
     inside = attributes(hyper_parameter(subject.migrated, path)) or {}
     for new in _similar(old, [name for name in names if name not in inside]):
-        yield (RenameHyperParameter(f"{path}.{old}", new),)
-    yield (DropHyperParameter(f"{path}.{old}"),)
+        yield (op.RenameHyperParameter(f"{path}.{old}", new),)
+    yield (op.DropHyperParameter(f"{path}.{old}"),)
 
 
 def _path_of_object(
