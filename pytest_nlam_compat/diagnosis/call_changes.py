@@ -11,7 +11,6 @@ from torch import Tensor
 from pytest_nlam_compat.diagnosis.diagnosis import (
     Diagnosis,
     Kind,
-    owner,
     source_of,
 )
 from pytest_nlam_compat.diagnosis.edge_changes import explain_edges
@@ -26,6 +25,7 @@ from pytest_nlam_compat.diagnosis.trace_diff import (
     CallPair,
     TraceDiff,
     agrees,
+    owner,
 )
 
 # Over the size of the input: what float32 rounding changes at most, and less
@@ -61,7 +61,7 @@ def _diagnosis(
         outer = diff.enclosing(pair)
         label, path = "called by", outer.module if outer else ""
         here = pair.input_difference
-    name, cls = owner(diff.predictor, path, diff.package)
+    name, cls = owner(diff.subject, diff.model, path)
     direct = type(diff.submodule(pair)) is cls
     holder = {} if direct else {label: f"{name} ({cls.__name__})"}
     return Diagnosis(

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from torch import nn
-
 from pytest_nlam_compat.diagnosis.edge_changes import EdgeChange
 from pytest_nlam_compat.diagnosis.tensor_changes import ColumnChange
 
@@ -132,17 +130,3 @@ def source_of(cls: type, method: str = "forward") -> str:
         last = len(parts) - 1 - parts[::-1].index(package)
         file = Path(*parts[last:])
     return f"{file.as_posix()}:{line}"
-
-
-def owner(predictor: nn.Module, name: str, package: str) -> tuple[str, type]:
-    """Find the innermost module from the package that holds a submodule.
-
-    Returns its name, made readable for the predictor itself, and its class.
-    """
-    segments = name.split(".") if name else []
-    for length in range(len(segments), 0, -1):
-        path = ".".join(segments[:length])
-        module = predictor.get_submodule(path)
-        if type(module).__module__.partition(".")[0] == package:
-            return path, type(module)
-    return "the step predictor", type(predictor)

@@ -14,7 +14,6 @@ from pytest_nlam_compat.diagnosis.diagnosis import (
     OF_ONE_CHECK,
     Diagnosis,
     Kind,
-    owner,
     source_of,
 )
 from pytest_nlam_compat.diagnosis.model_state import (
@@ -31,6 +30,7 @@ from pytest_nlam_compat.diagnosis.parameter_order import reorderings
 from pytest_nlam_compat.diagnosis.tensor_changes import lower_precision
 from pytest_nlam_compat.diagnosis.trace_diff import (
     compare_traces,
+    owner,
     trace_step,
 )
 from pytest_nlam_compat.errors import CompatError
@@ -198,9 +198,7 @@ def _in_float32(subject: ReferenceUnderTest) -> Diagnosis:
             lost = lower_precision(tensor.double())
             if tensor.dtype is torch.float32 and lost in ("", "float32"):
                 continue
-            predictor = subject.adapter.step_predictor(model)
-            package = subject.adapter.current.path.name
-            name, cls = owner(predictor, call.module, package)
+            name, cls = owner(subject, model, call.module)
             return Diagnosis(
                 "precision in float32",
                 f"in float32 a {call.kind} {verb} "

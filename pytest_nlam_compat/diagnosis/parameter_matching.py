@@ -8,15 +8,7 @@ from difflib import SequenceMatcher
 from itertools import combinations
 
 from pytest_nlam_compat.diagnosis.name_patterns import exchange, renames
-from pytest_nlam_compat.migrations import (
-    Add,
-    AddInputColumns,
-    Concatenate,
-    Drop,
-    Operation,
-    Split,
-    Transpose,
-)
+from pytest_nlam_compat.migrations import operations as op
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
@@ -49,7 +41,7 @@ class ParameterChange:
 
     kind: str
     text: str
-    choices: tuple[tuple[Operation, ...], ...] = ()
+    choices: tuple[tuple[op.Operation, ...], ...] = ()
 
 
 def match_parameters(given: Shapes, wanted: Shapes) -> list[ParameterChange]:
@@ -87,7 +79,7 @@ def match_parameters(given: Shapes, wanted: Shapes) -> list[ParameterChange]:
     for before, after in pairs.items():
         changes += _shapes(after, lost[before], new[after])
     changes += [
-        ParameterChange("dropped", name, ((Drop(name),),))
+        ParameterChange("dropped", name, ((op.Drop(name),),))
         for name in lost
         if name not in pairs
     ]
@@ -154,7 +146,7 @@ def _added(name: str, wanted: Shapes, here: set[str]) -> ParameterChange:
     after = order[order.index(name) + 1 :]
     before = next((n for n in after if n in here), None)
     choices = tuple(
-        (Add(name, shape, fill=fill, before=before),) for fill in (1.0, 0.0)
+        (op.Add(name, shape, fill=fill, before=before),) for fill in (1.0, 0.0)
     )
     return ParameterChange("added", f"{name} {shape}", choices)
 
@@ -234,12 +226,12 @@ def _shapes(
         return
     if shape == wanted[::-1]:
         text = f"{name} {shape}"
-        yield ParameterChange("transposed", text, ((Transpose(name),),))
+        yield ParameterChange("transposed", text, ((op.Transpose(name),),))
         return
     text = f"{name} has {wanted[1]} columns instead of {shape[1]}"
     if wanted[1] > shape[1]:
         added = tuple(range(shape[1], wanted[1]))
-        choices = ((AddInputColumns(name, added),),)
+        choices = ((op.AddInputColumns(name, added),),)
         yield ParameterChange("columns added", text, choices)
     else:
         yield ParameterChange("columns removed", text)
@@ -252,11 +244,11 @@ def _cuts(
     taken: set[str] = set()
     for whole, names, dim in _splits(lost, new, taken):
         text = f"{whole} into {', '.join(names)}"
-        split = Split(whole, {n: new[n][dim] for n in names}, dim=dim)
+        split = op.Split(whole, {n: new[n][dim] for n in names}, dim=dim)
         yield ParameterChange("split", text, ((split,),)), {whole}, set(names)
     for whole, names, dim in _splits(new, lost, taken):
         text = f"{', '.join(names)} into {whole}"
-        fused = Concatenate(tuple(names), whole, dim=dim)
+        fused = op.Concatenate(tuple(names), whole, dim=dim)
         yield ParameterChange("fused", text, ((fused,),)), set(names), {whole}
 
 

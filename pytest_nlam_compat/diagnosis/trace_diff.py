@@ -83,11 +83,6 @@ class TraceDiff:
         return self.subject.adapter.step_predictor(self.model)
 
     @property
-    def package(self) -> str:
-        """Name of the package under test."""
-        return self.subject.adapter.current.path.name
-
-    @property
     def prefix(self) -> str:
         """Prefix of the parameters of the step predictor."""
         return predictor_prefix(self.subject, self.model)
@@ -173,6 +168,23 @@ def trace_step(
         with reproducible(), default_dtype(dtype), ReplayNoise(first):
             predictor = subject.adapter.step_predictor(model)
             return record_trace(predictor, run, tensors), tensors
+
+
+def owner(
+    subject: ReferenceUnderTest, model: nn.Module, name: str
+) -> tuple[str, type]:
+    """Find the innermost module of the package under test around another.
+
+    Returns its name, made readable for the step predictor, and its class.
+    """
+    package = subject.adapter.current.path.name
+    predictor = subject.adapter.step_predictor(model)
+    while name:
+        cls = type(predictor.get_submodule(name))
+        if cls.__module__.partition(".")[0] == package:
+            return name, cls
+        name = name.rpartition(".")[0]
+    return "the step predictor", type(predictor)
 
 
 def agrees(difference: float) -> bool:
