@@ -8,11 +8,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from pytest_nlam_compat.diagnosis.diagnosis import (
-    Diagnosis,
-    Kind,
-    source_of,
-)
+from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis, Kind, source_of
 from pytest_nlam_compat.diagnosis.edge_changes import explain_edges
 from pytest_nlam_compat.diagnosis.model_state import find_changed_weights
 from pytest_nlam_compat.diagnosis.tensor_changes import (

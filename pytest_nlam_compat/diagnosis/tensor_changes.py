@@ -85,11 +85,8 @@ class ColumnChange:
 
     def _units(self) -> list[str]:
         changed: dict[str, list[int]] = {}
-        for column, (factor, offset) in enumerate(
-            zip(self.scale, self.shift, strict=True)
-        ):
-            if factor == 1 and offset == 0:
-                continue
+        for column in self.changed_columns():
+            factor, offset = self.scale[column], self.shift[column]
             text = "changed sign" if factor == -1 else f"times {factor:.6g}"
             if offset:
                 text += f" plus {offset:.6g}"

@@ -15,10 +15,7 @@ from pytest_nlam_compat.migrations.lint import (
     check_registry,
 )
 from pytest_nlam_compat.migrations.stamps import UPSTREAM_STAMP
-from pytest_nlam_compat.migrations.upstream import (
-    check_numbers,
-    check_on_file,
-)
+from pytest_nlam_compat.migrations.upstream import check_numbers, check_on_file
 from pytest_nlam_compat.under_test.code_under_test import code_under_test
 
 if TYPE_CHECKING:

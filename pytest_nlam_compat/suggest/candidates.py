@@ -148,13 +148,7 @@ def _for_columns(change: ColumnChange, layer: str) -> Iterator[Operations]:
 
 def _fold(change: ColumnChange, layer: str) -> op.FoldInputs:
     """Fold the columns that changed, and no others."""
-    changed = [
-        i
-        for i, (factor, offset) in enumerate(
-            zip(change.scale, change.shift, strict=True)
-        )
-        if factor != 1 or offset != 0
-    ]
+    changed = change.changed_columns()
     block = slice(changed[0], changed[-1] + 1)
     scale, shift = change.scale[block], change.shift[block]
     return op.FoldInputs(
@@ -246,9 +240,7 @@ def candidates_for_building(
         yield from _for_unused(subject, error)
 
 
-def _for_arguments(
-    subject: ReferenceUnderTest,
-) -> Iterator[Operations]:
+def _for_arguments(subject: ReferenceUnderTest) -> Iterator[Operations]:
     """Yield renames of arguments to those that the current code reads."""
     args = subject.hyper_parameters.get("args")
     if args is None:

@@ -41,7 +41,7 @@ class Suggestions:
     Attributes
     ----------
     steps : list of SuggestedStep
-        Verified, in the order in which they are to be applied.
+        In the order in which they are to be applied.
     undecided : dict of str to SearchResult
         References for which no step, or more than one, was verified, by id.
     unproved : list of str
@@ -195,11 +195,7 @@ def _by_known_fix(
             tried.setdefault(repr(other), other)
     for number, operations in enumerate(tried.values()):
         trial = attempt(subject, operations, folder / str(number))
-        if (
-            trial.verified
-            and trial.model is not None
-            and not reorderings(trial.subject.migrated, trial.model)
-        ):
+        if trial.verified and _in_order(trial.subject):
             return operations
     return None
 
@@ -232,8 +228,13 @@ def _cause(subject: ReferenceUnderTest, find_newer: FindNewer | None) -> str:
 
 def _passes(subject: ReferenceUnderTest) -> bool:
     try:
-        result = grade(subject, torch.float64)
+        passed = grade(subject, torch.float64).passed
     except CompatError:
         return False
+    return passed and _in_order(subject)
+
+
+def _in_order(subject: ReferenceUnderTest) -> bool:
+    """Tell whether the optimizer has the parameters in the model's order."""
     model = subject.migrated_model(torch.float64)
-    return result.passed and not reorderings(subject.migrated, model)
+    return not reorderings(subject.migrated, model)
