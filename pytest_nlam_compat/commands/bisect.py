@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from pytest_nlam_compat.bisect.clone import Clone
     from pytest_nlam_compat.bisect.state_dir import Asked
 
-NAME = "bisect"
 HELP = "Find the first commit of neural-lam at which references fail."
 
 
