@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.checkpoints.writer import write_checkpoint
@@ -58,7 +58,7 @@ def facts_of(reference: Reference) -> DatasetFacts:
 
 def grow(data: dict[str, Any], count: int) -> None:
     """Add parameters at the end, each with its moments."""
-    random = np.random.default_rng(0)
+    random = torch.Generator().manual_seed(0)
     (optimizer,) = data["optimizer_states"]
     positions = optimizer["param_groups"][0]["params"]
     (step, *_) = (kinds["step"] for kinds in optimizer["state"].values())
@@ -73,9 +73,9 @@ def grow(data: dict[str, Any], count: int) -> None:
         positions.append(len(positions))
 
 
-def matrix(random: np.random.Generator) -> Any:
+def matrix(random: torch.Generator) -> torch.Tensor:
     """Draw a weight."""
-    return random.random((SIDE, SIDE), dtype=np.float32)
+    return torch.rand((SIDE, SIDE), generator=random)
 
 
 if __name__ == "__main__":

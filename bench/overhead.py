@@ -29,7 +29,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 CORES = 2
 
-MAX_RATIO = 1.25
+MAX_RATIO = 1.2
 MAX_SECONDS = 90.0
 MAX_MODULES = 5
 HEAVY = frozenset({"neural_lam", "numpy", "pooch", "safetensors", "torch"})

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 def nlam_reference(request: pytest.FixtureRequest) -> Reference:
     """One frozen case of one neural-lam release, for each that is selected.
 
-    A test that asks for it runs once for every reference that the options
+    A test that uses it runs once for each reference that the options
     ``--nlam-compat-release`` and ``--nlam-compat-case`` select::
 
         def test_has_an_optimizer(nlam_reference):
             assert nlam_reference.description["optimizer_steps"] == 2
 
-    ``batch()`` gives its inputs, ``group("golden64")`` what the release
+    ``batch()`` returns its inputs, ``group("golden64")`` what the release
     computed from them, ``state_dict`` its weights.
     """
     reference: Reference = request.param
@@ -39,10 +39,10 @@ def nlam_subject(
     nlam_reference: Reference,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> ReferenceUnderTest:
-    """Give the reference in front of the current code.
+    """Return the reference in front of the current code.
 
-    Its ``native_model(dtype)`` and ``migrated_model(dtype)`` give the models
-    that the current code makes of it; shared by all tests, so don't change
+    Its ``native_model(dtype)`` and ``migrated_model(dtype)`` are the models
+    that the current code makes from it. All tests share them: don't change
     them.
     """
     from pytest_nlam_compat.checks.failures import fail_without_traceback
@@ -57,10 +57,10 @@ def nlam_subject(
 
 @pytest.fixture
 def nlam_model(nlam_subject: ReferenceUnderTest) -> nn.Module:
-    """Give the model of the current code with the weights of the reference.
+    """Return the model of the current code with the reference's weights.
 
     The migrated checkpoint, loaded strictly, in float64, in which outputs are
-    judged. Each test has a copy of its own::
+    judged. Each test has its own copy::
 
         def test_rollout(nlam_reference, nlam_model, nlam_check):
             init_states, target_states, forcing, _ = nlam_reference.batch()

@@ -1,4 +1,4 @@
-"""Hooks by which a repository tells this plugin about itself."""
+"""Hooks that a repository can implement."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 @pytest.hookspec(firstresult=True)
 def pytest_nlam_compat_adapter(current: CurrentCode) -> Adapter | None:
-    """Say how models of the code under test are built, loaded and run.
+    """Return an adapter: how models are built, loaded and run.
 
-    Needed only where the API of neural-lam has changed so much that none of
-    the adapters of this plugin fits. Return None to let them.
+    Needed only if the API of neural-lam has changed so much that none of the
+    adapters of this plugin fits. Return None to use those.
 
     Parameters
     ----------
     current : CurrentCode
-        The importable neural_lam: path, version and what was probed.
+        The importable neural_lam: path, version and detected release.
 
     Returns
     -------
@@ -49,17 +49,16 @@ def pytest_nlam_compat_adapter(current: CurrentCode) -> Adapter | None:
 
 @pytest.hookspec
 def pytest_nlam_compat_migrations() -> Iterable[Migration] | None:
-    """Give the migrations that the repository under test brings along.
+    """Return migrations of the repository under test.
 
-    For steps that are made rather than written down; what is written down is
-    found by the ini key ``nlam_compat_migrations``, which comes first. Every
-    implementation is asked.
+    For migrations that are computed; those in files are found by the ini key
+    ``nlam_compat_migrations``, and come first. All implementations are called.
 
     Returns
     -------
     iterable of Migration, or None
-        Applied after neural-lam's own history, to each saved run that is
-        older than the step's ``since``.
+        Applied after neural-lam's own history, to each saved run older than
+        the migration's ``since``.
 
     Examples
     --------

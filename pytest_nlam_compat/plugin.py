@@ -1,7 +1,7 @@
 """The pytest plugin: options, ini keys and hooks.
 
-It is loaded in every pytest run of whoever has it installed. Nothing heavy is
-imported before ``--nlam-compat`` or a fixture of ours asks for it.
+It is loaded in every pytest run where it is installed. Nothing heavy is
+imported before ``--nlam-compat`` or one of our fixtures needs it.
 """
 
 from __future__ import annotations

@@ -94,8 +94,8 @@ def test_fixtures_are_documented_with_an_example(project):
             "selected.",
             "        def test_has_an_optimizer(nlam_reference):",
             "nlam_model -- *fixtures.py:*",
-            "    Give the model of the current code with the weights of the "
-            "reference.",
+            "    Return the model of the current code with the reference's "
+            "weights.",
             "            nlam_check(prediction=prediction)",
             "nlam_check -- *fixtures.py:*",
             "    Compare named tensors with the golden of the reference.",

@@ -28,14 +28,8 @@ Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 class Predictor:
     """A model that `args` of the checkpoint can't describe.
 
-    GraphEFM is in neural-lam 0.7 but not in its ``MODELS``.
-
-    Attributes
-    ----------
-    name : str
-        Class in ``neural_lam.models``.
-    arguments : mapping of str to Any
-        Keyword arguments besides the datastore.
+    GraphEFM is in neural-lam 0.7 but not in its ``MODELS``: this is the name
+    of its class in ``neural_lam.models``, with keyword arguments.
     """
 
     name: str
@@ -51,12 +45,7 @@ class _ArgumentsParsed(BaseException):
 
 
 class Adapter(ABC):
-    """Builds, loads and runs models of one API era of neural-lam.
-
-    Parameters
-    ----------
-    current : CurrentCode
-    """
+    """Builds, loads and runs models of one API era of neural-lam."""
 
     def __init__(self, current: CurrentCode) -> None:
         self.current = current
@@ -68,7 +57,7 @@ class Adapter(ABC):
         datastore: Any,
         predictor: Predictor | None = None,
     ) -> nn.Module:
-        """Build the untrained model that a run describes.
+        """Build the untrained LightningModule that a run describes.
 
         Parameters
         ----------
@@ -77,11 +66,6 @@ class Adapter(ABC):
         datastore : StoredDatastore
         predictor : Predictor, optional
             If ``args`` can't say which model it is.
-
-        Returns
-        -------
-        torch.nn.Module
-            The LightningModule of the current code.
         """
 
     @abstractmethod
@@ -96,17 +80,8 @@ class Adapter(ABC):
         """Load a raw file with the current code's own loader.
 
         It unpickles without limits: only ever call it on a file whose hash
-        is in the registry.
-
-        Parameters
-        ----------
-        path : pathlib.Path
-        config : NeuralLAMConfig
-            Read from YAML, as a user would.
-        model : str
-            Name in ``MODELS``.
-        datastore : StoredDatastore
-        predictor : Predictor, optional
+        is in the registry. `config` is read from YAML, as a user would, and
+        `model` a name in ``MODELS``.
         """
 
     @abstractmethod
@@ -142,7 +117,7 @@ class Adapter(ABC):
         """Return the module whose submodules a trace names."""
 
     def cannot_run(self, model: str) -> str | None:
-        """Return why the current code can't run a model that it can load.
+        """Return the known defect by which the current code can't run a model.
 
         Parameters
         ----------
@@ -152,7 +127,7 @@ class Adapter(ABC):
         Returns
         -------
         str or None
-            A known defect of a release, with its issue upstream.
+            The defect, with its issue upstream.
         """
         return None
 
@@ -213,11 +188,7 @@ class Adapter(ABC):
     ) -> dict[str, Tensor]:
         """Return everything that a reference compares, by name.
 
-        Parameters
-        ----------
-        module : torch.nn.Module
-        init_states, forcing, boundary_states : Tensor
-            As for `unroll`.
+        For arguments see `unroll`.
 
         Returns
         -------
@@ -244,14 +215,7 @@ class Adapter(ABC):
         return outputs
 
     def training_loss(self, module: nn.Module, batch: Batch) -> Tensor:
-        """Return the loss of the current code's own training step, a scalar.
-
-        Parameters
-        ----------
-        module : torch.nn.Module
-        batch : tuple of Tensor
-            Standardized.
-        """
+        """Return the loss of the current code's own training step, a scalar."""
         module.train()
         with trainer_attached(module), warnings.catch_warnings():
             # The trainer does not log, which Lightning points out.
@@ -275,10 +239,7 @@ class Adapter(ABC):
     def parse_arguments(self, argv: Sequence[str]) -> Namespace:
         """Parse a command line with ``train_model``'s own parser.
 
-        Returns
-        -------
-        argparse.Namespace
-            As it is when ``main`` begins to work with it.
+        The result is what ``main`` begins to work with.
         """
         from neural_lam import train_model
 

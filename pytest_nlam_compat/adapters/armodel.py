@@ -41,13 +41,7 @@ class ARModelAdapter(Adapter):
     ) -> nn.Module:
         """See `Adapter.load_native`."""
         cls = train_model.MODELS[model]
-        arguments: dict[str, Any] = {"datastore": datastore}
-        arguments |= unpickle_everything(cls.load_from_checkpoint)
-        loaded = cls.load_from_checkpoint(
-            str(path), map_location="cpu", **arguments
-        )
-        assert isinstance(loaded, nn.Module)
-        return loaded
+        return load_with_lightning(cls, path, datastore=datastore)
 
     def unroll(
         self,
@@ -72,15 +66,18 @@ class ARModelAdapter(Adapter):
         return hierarchical_defect(model)
 
 
-def unpickle_everything(loader: Any) -> dict[str, Any]:
-    """Return the argument that lets a Lightning loader unpickle ``args``.
+def load_with_lightning(cls: Any, path: Path, **arguments: Any) -> nn.Module:
+    """Load a checkpoint with Lightning, which may unpickle all of it.
 
-    From torch 2.6 on loaders refuse every neural-lam checkpoint otherwise;
-    Lightning before 2.6 has no such argument.
+    From torch 2.6 on it refuses every neural-lam checkpoint otherwise, for its
+    ``args``; Lightning before 2.6 has no such argument.
     """
+    loader = cls.load_from_checkpoint
     if "weights_only" in inspect.signature(loader).parameters:
-        return {"weights_only": False}
-    return {}
+        arguments["weights_only"] = False
+    loaded = loader(str(path), map_location="cpu", **arguments)
+    assert isinstance(loaded, nn.Module)
+    return loaded
 
 
 def hierarchical_defect(model: str) -> str | None:

@@ -29,8 +29,8 @@ class StoredDatastore(BaseRegularGridDatastore):  # type: ignore[misc]
     root_path : pathlib.Path
         Folder that holds ``graph/<name>``.
     dtype : numpy dtype
-        Of everything that is served; float64 where outputs are judged, so
-        that statics are standardised without rounding.
+        Of everything; float64 for judging outputs, so that statics are
+        standardized without rounding.
     """
 
     SHORT_NAME = "stored"
@@ -52,7 +52,7 @@ class StoredDatastore(BaseRegularGridDatastore):  # type: ignore[misc]
 
     @property
     def config(self) -> dict[str, Any]:
-        """No configuration file stands behind stored arrays."""
+        """Return nothing: stored arrays have no configuration file."""
         return {}
 
     @property

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pytest_nlam_compat.adapters.adapter import Adapter, Predictor
 from pytest_nlam_compat.adapters.armodel import (
     hierarchical_defect,
-    unpickle_everything,
+    load_with_lightning,
 )
 from pytest_nlam_compat.adapters.model_arguments import raise_on_unused
 from pytest_nlam_compat.adapters.probe import has
@@ -70,20 +70,18 @@ class ForecasterAdapter(Adapter):
         predictor: Predictor | None = None,
     ) -> nn.Module:
         """See `Adapter.load_native`."""
-        if predictor is None:
-            loaded = train_model.load_forecaster_module_from_checkpoint(
-                str(path), config, datastore
-            )
-        else:
+        if predictor is not None:
             step = self._step_predictor(None, config, datastore, predictor)
-            loader = models.ForecasterModule.load_from_checkpoint
-            loaded = loader(
-                str(path),
-                map_location="cpu",
-                forecaster=models.ARForecaster(step, datastore),
+            forecaster = models.ARForecaster(step, datastore)
+            return load_with_lightning(
+                models.ForecasterModule,
+                path,
+                forecaster=forecaster,
                 datastore=datastore,
-                **unpickle_everything(loader),
             )
+        loaded = train_model.load_forecaster_module_from_checkpoint(
+            str(path), config, datastore
+        )
         assert isinstance(loaded, nn.Module)
         return loaded
 

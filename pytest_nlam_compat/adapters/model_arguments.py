@@ -40,12 +40,6 @@ def revive(hyper_parameters: Mapping[str, Any]) -> dict[str, Any]:
     hyper_parameters : mapping of str to Any
         From `SavedRun.hyper_parameters`, migrated.
 
-    Returns
-    -------
-    dict of str to Any
-        ``args`` an `argparse.Namespace` (or None), ``config`` a
-        ``NeuralLAMConfig``, and the other hyper-parameters.
-
     Raises
     ------
     CompatError
@@ -60,17 +54,8 @@ def forcing_window(
 ) -> Namespace:
     """Return how many steps of forcing a model takes.
 
-    Parameters
-    ----------
-    hyper_parameters : mapping of str to Any
-        Revived.
-    predictor : Predictor or None
-        Used if there are no ``args``.
-
-    Returns
-    -------
-    argparse.Namespace
-        With ``num_past_forcing_steps`` and ``num_future_forcing_steps``.
+    The result has ``num_past_forcing_steps`` and ``num_future_forcing_steps``;
+    it comes from the predictor if there are no ``args``.
     """
     args = hyper_parameters.get("args")
     if args is not None:
@@ -96,7 +81,7 @@ def _object(value: InertObject) -> Any:
     named = value.cls
     if isinstance(named, GlobalRef) and named.path == "argparse.Namespace":
         return Namespace(**fields)
-    cls = _config_class(named)
+    cls = config_class(named)
     if cls is None:
         raise CompatError(
             "The hyper-parameters name a class that the current code lacks.",
@@ -115,7 +100,7 @@ def _object(value: InertObject) -> Any:
         ) from cause
 
 
-def _config_class(named: Any) -> Any:
+def config_class(named: Any) -> Any:
     """Return the class of the current code's configuration, if it is one.
 
     Whatever else its module holds, such as the functions that it imports, a

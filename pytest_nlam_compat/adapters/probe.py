@@ -61,7 +61,7 @@ class CurrentCode:
     release : Version
         Newest release whose checkpoints it claims to load.
     evidence : str
-        Why that release.
+        How that release was detected.
     """
 
     version: str
@@ -83,10 +83,6 @@ def has(module: str, name: str) -> bool:
 
 def probe() -> CurrentCode:
     """Import neural_lam and detect its release.
-
-    Returns
-    -------
-    CurrentCode
 
     Raises
     ------
@@ -165,14 +161,6 @@ def _release(version: str) -> tuple[Version, str]:
 
 def select_adapter(current: CurrentCode) -> Adapter:
     """Return the adapter that fits the current code.
-
-    Parameters
-    ----------
-    current : CurrentCode
-
-    Returns
-    -------
-    Adapter
 
     Raises
     ------

@@ -1,1 +1,1 @@
-"""Which commit changed the meaning: git bisect, in a worktree of its own."""
+"""Find the commit that broke references: git bisect in a private worktree."""

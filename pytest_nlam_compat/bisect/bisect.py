@@ -1,180 +1,232 @@
-"""A whole bisect, from the two commits to the one that is to blame."""
+"""Find the first commit that broke references."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
 
-from pytest_nlam_compat.bisect.clone import Clone
-from pytest_nlam_compat.bisect.endpoints import (
-    RefusedError,
-    compare_endpoints,
+from pytest_nlam_compat.bisect.classify import (
+    CommitGrader,
+    CommitGrades,
+    classify,
 )
-from pytest_nlam_compat.bisect.judging import Examined, Verdict
-from pytest_nlam_compat.bisect.searching import search
-from pytest_nlam_compat.bisect.state_dir import Asked, Place
-from pytest_nlam_compat.bisect.verdicts import Verdicts
-from pytest_nlam_compat.bisect.wording import count, summary
-from pytest_nlam_compat.bisect.worktree import remove, worktree
+from pytest_nlam_compat.bisect.git import Clone
+from pytest_nlam_compat.bisect.report import BisectOutcome, summary, tell
+from pytest_nlam_compat.bisect.state_dir import (
+    BisectOptions,
+    BisectState,
+    StateDir,
+)
 from pytest_nlam_compat.errors import CompatError
 
-
-@dataclass(frozen=True)
-class Found:
-    """What a bisect came to.
-
-    Attributes
-    ----------
-    first : str or None
-        Hash of the first commit that changed the meaning.
-    possible : tuple of str
-        Without it: those that can be it, the newest first.
-    examined : Examined or None
-        What the checks said at the first.
-    judged : dict of str to Verdict
-        Commits that were tried besides the two, by hash.
-    unsure : tuple of str
-        Parents of the first that could not be judged.
-    """
-
-    first: str | None
-    possible: tuple[str, ...]
-    examined: Examined | None
-    judged: dict[str, Verdict]
-    unsure: tuple[str, ...] = ()
+_VERDICT = re.compile(r"^# (good|bad|skip): \[(\w+)\]", re.MULTILINE)
+_FIRST = re.compile(r"^# first bad commit: \[(\w+)\]", re.MULTILINE)
+_POSSIBLE = re.compile(r"^# possible first bad commit: \[(\w+)\]", re.MULTILINE)
 
 
-def find(clone: Clone, asked: Asked, tell: Callable[[str], None]) -> Found:
-    """Search for the first commit that changed the meaning.
+class InconclusiveError(CompatError):
+    """Nothing can be found between these commits."""
 
-    An interrupt leaves the verdicts, and nothing else; the next search for
-    the same goes on with them.
+
+def find_first_bad(clone: Clone, options: BisectOptions) -> BisectOutcome:
+    """Search for the first commit that broke references; print the progress.
+
+    An interrupted search is resumed by the next call with equal options.
 
     Parameters
     ----------
     clone : Clone
-    asked : Asked
-    tell : callable
-        Gets lines for the user, one at a time.
+    options : BisectOptions
 
     Returns
     -------
-    Found
+    BisectOutcome
 
     Raises
     ------
     CompatError
-        Another bisect is under way, or there is nothing to search for.
+        Another bisect is under way, or these commits can't be bisected.
     """
-    place = Place.of(clone.repository)
-    with place.held():
-        if place.asked is None:
-            place.discard()
-            place.begin(asked)
-        elif place.asked != asked:
-            raise _another(clone, place.asked)
+    state_dir = StateDir.of(clone)
+    with state_dir.locked():
+        state = state_dir.read()
+        if state is None:
+            state_dir.discard()
+            state = BisectState(options)
+            state_dir.write(state)
+        elif state.options == options:
+            tell("Resuming the interrupted bisect.")
         else:
-            tell("Going on with the bisect that was interrupted.")
+            raise CompatError(
+                "A bisect of this clone with other options was interrupted.",
+                facts=asdict(state.options),
+                remedy="Resume it with these options, or discard it: "
+                "nlam-compat bisect --reset",
+            )
         try:
-            found = _find(clone, place, asked, tell)
-        except RefusedError:
-            place.discard()
+            outcome = _Search(clone, state_dir, state).run()
+        except InconclusiveError:
+            state_dir.discard()
             raise
-        place.discard()
-        return found
+        state_dir.discard()
+        return outcome
 
 
-def reset(clone: Clone) -> bool:
-    """Throw away what an interrupted bisect has left.
+class _Search:
+    def __init__(
+        self, clone: Clone, state_dir: StateDir, state: BisectState
+    ) -> None:
+        self.git = state_dir.worktree(clone, state.options.bad)
+        self.grade = CommitGrader(clone, self.git, state.options).grade
+        self.clone, self.state_dir, self.state = clone, state_dir, state
+        self.good, self.bad = state.options.good, state.options.bad
 
-    Parameters
-    ----------
-    clone : Clone
+    def run(self) -> BisectOutcome:
+        """Compare the endpoints, bisect, and explain the first bad commit."""
+        checks = self._checks_that_tell_apart()
+        number = int(
+            self.git("rev-list", "--count", f"{self.good}..{self.bad}")
+        )
+        if number > 1:
+            steps = number.bit_length() - 1
+            tell(f"Searching {number} commits, number of steps: about {steps}")
+        if not self.git.ask("bisect", "log"):
+            self.git("bisect", "start", "--no-checkout", self.bad, self.good)
+        elif not self._candidates():
+            # It may have been killed between a verdict and the next commit.
+            self.git("bisect", "next")
+        while not (candidates := self._candidates()):
+            self._classify(self.git("rev-parse", "BISECT_HEAD"), checks)
+        grades = CommitGrades()
+        if len(candidates) == 1:
+            self._check_parents(candidates[0], checks)
+            grades = self._explain(candidates[0], checks)
+        reasons = self.state.skip_reasons
+        return BisectOutcome(candidates, self._verdicts(), reasons, grades)
 
-    Returns
-    -------
-    bool
-        Whether there was one.
-    """
-    place = Place.of(clone.repository)
-    with place.held():
-        there = place.folder.exists()
-        if there:
-            remove(clone, place.tree)
-            place.discard()
-        return there
-
-
-def _find(
-    clone: Clone, place: Place, asked: Asked, tell: Callable[[str], None]
-) -> Found:
-    with worktree(clone, place.tree, asked.bad) as tree:
-        verdicts = Verdicts(clone, place, asked, tree, tell)
-        wanted = compare_endpoints(verdicts)
-        module = "pytest_nlam_compat.bisect"
-        judge = [sys.executable, "-m", module, str(place.folder)]
-        number = int(tree("rev-list", "--count", f"{asked.good}..{asked.bad}"))
-        steps = number.bit_length() - 1
-        if steps:
-            tell(f"Searching {number} commits, about {count(steps, 'step')}")
-        outcome = search(tree, asked.good, asked.bad, judge, tell)
-        if outcome.first is None:
-            return Found(None, outcome.possible, None, verdicts.all())
-        unsure = _judge_parents(verdicts, outcome.first)
-        tell(f"Looking for the cause at {clone.title(outcome.first)}")
-        examined = verdicts.examined(outcome.first, wanted, diagnose=True)
-        if not examined.failed:
-            raise RefusedError(
-                "A commit that was judged bad is not when it is checked again.",
+    def _checks_that_tell_apart(self) -> list[str]:
+        """Return the checks that fail at --bad and pass at --good."""
+        bad = self._endpoint("bad", self.bad, None)
+        total = len(bad.failed) + len(bad.passed)
+        if not bad.failed:
+            raise InconclusiveError(
+                "Nothing fails at --bad.",
                 facts={
-                    "commit": clone.title(outcome.first),
-                    "checks": summary(wanted),
-                    "cause": examined.broken or "none of them failed",
+                    "commit": self.clone.title(self.bad),
+                    "checks that passed": total,
                 },
-                remedy="Run it again; if it comes back, the checks of this "
-                "commit depend on more than its code.",
+                remedy="Name a commit at which `pytest --nlam-compat` fails; "
+                "uncommitted files are not checked.",
             )
-        return Found(outcome.first, (), examined, verdicts.all(), unsure)
+        good = self._endpoint("good", self.good, list(bad.failed))
+        made = {*good.passed, *good.failed}
+        missing = [name for name in bad.failed if name not in made]
+        facts = {
+            "failed at --bad": f"{len(bad.failed)} of {total} checks",
+            "passed at --good": f"{len(good.passed)} of these",
+        }
+        if good.failed:
+            facts["failed at both"] = summary(good.failed)
+        if missing:
+            facts["can't be checked at --good"] = (
+                f"{summary(missing)}; detected as {good.detected_as}"
+            )
+        if not good.passed:
+            raise InconclusiveError(
+                "Nothing that fails at --bad passes at --good.",
+                facts={"commit": self.clone.title(self.good), **facts},
+                remedy="Name a commit at which it passed: an older one if it "
+                "fails there, a newer one if it can't be checked.",
+            )
+        for label, fact in facts.items():
+            tell(f"  {label}: {fact}")
+        return good.passed
 
+    def _endpoint(
+        self, name: str, commit: str, checks: Sequence[str] | None
+    ) -> CommitGrades:
+        """Grade --good or --bad, unless that was done before an interrupt."""
+        if name not in self.state.endpoints:
+            title = self.clone.title(commit)
+            tell(f"Checking --{name}, {title}")
+            grades = self.grade(commit, checks)
+            if grades.broken:
+                raise InconclusiveError(
+                    f"The code at --{name} can't be checked.",
+                    facts={"commit": title, "cause": grades.broken},
+                    remedy="Name another commit, or make this one run in this "
+                    "environment.",
+                )
+            self.state.endpoints[name] = asdict(grades)
+            self.state_dir.write(self.state)
+        return CommitGrades(**self.state.endpoints[name])
 
-def _judge_parents(verdicts: Verdicts, first: str) -> tuple[str, ...]:
-    """Insist that no parent of the first bad commit is bad itself.
+    def _classify(self, commit: str, checks: Sequence[str]) -> str:
+        """Return the verdict, once git has it and has chosen what is next."""
+        started = time.monotonic()
+        grades = self.grade(commit, checks, stop_at_first=True)
+        verdict, reason = classify(grades, checks)
+        took = f"{time.monotonic() - started:.0f} s"
+        name, _, subject = self.clone.title(commit).partition(" ")
+        tell(f"{name} {verdict:4} {took:>5}  {subject}")
+        if reason:
+            tell(f"    because {reason}")
+            self.state.skip_reasons[commit] = reason
+            self.state_dir.write(self.state)
+        # It fails, too, when only skipped commits are left.
+        done = self.git.ask("bisect", verdict, commit) is not None
+        if not done and not self._candidates():
+            self.git("bisect", "next")
+        return verdict
 
-    git takes whatever is older than the good commit for good. A branch that
-    left before it can lack what was mended until then.
-    """
-    unsure = []
-    for parent in verdicts.clone.parents(first):
-        if parent == verdicts.asked.good:
-            continue
-        word = verdicts.of(parent).word
-        if word == "bad":
-            raise RefusedError(
-                "The search ended at a commit whose parent fails as well.",
+    def _candidates(self) -> tuple[str, ...]:
+        """Return what can be the first bad commit, once git has finished."""
+        log = self.git("bisect", "log")
+        found = _FIRST.findall(log) or _POSSIBLE.findall(log)
+        return tuple(dict.fromkeys(found))
+
+    def _verdicts(self) -> dict[str, str]:
+        """Return git's verdicts by commit, besides those of the endpoints."""
+        found = _VERDICT.findall(self.git("bisect", "log"))
+        ends = (self.good, self.bad)
+        return {commit: word for word, commit in found if commit not in ends}
+
+    def _check_parents(self, first: str, checks: Sequence[str]) -> None:
+        """Make sure that no parent of the first bad commit is bad itself.
+
+        git assumes that whatever is older than the good commit is good. A
+        branch that was started before it can lack a later fix.
+        """
+        known = {self.good, *self._verdicts()}
+        for parent in self.clone.parents(first):
+            if parent in known or self._classify(parent, checks) != "bad":
+                continue
+            raise InconclusiveError(
+                "The search ended at a commit whose parent fails too.",
                 facts={
-                    "commit": verdicts.clone.title(first),
-                    "parent": verdicts.clone.title(parent),
-                    "--good": verdicts.clone.title(verdicts.asked.good),
+                    "commit": self.clone.title(first),
+                    "parent": self.clone.title(parent),
+                    "--good": self.clone.title(self.good),
                 },
-                remedy="That branch was begun before --good, and lacks what "
-                "was mended until then. Name an older --good, from which both "
-                "come.",
+                remedy="That branch was started before --good and lacks a fix. "
+                "Name an older --good, from which both come.",
             )
-        if word == "skip":
-            unsure.append(parent)
-    return tuple(unsure)
 
-
-def _another(clone: Clone, there: Asked) -> CompatError:
-    return CompatError(
-        "An interrupted bisect of something else is there.",
-        facts={
-            "--good": clone.title(there.good),
-            "--bad": clone.title(there.bad),
-            "--release": there.release or "any",
-            "--case": there.case,
-        },
-        remedy="Give these options again to go on with it, or throw it away: "
-        "nlam-compat bisect --reset",
-    )
+    def _explain(self, first: str, checks: Sequence[str]) -> CommitGrades:
+        title = self.clone.title(first)
+        tell(f"Looking for the cause at {title}")
+        grades = self.grade(first, checks, explain=True)
+        if not grades.failed:
+            raise InconclusiveError(
+                "The first bad commit does not fail when it is checked again.",
+                facts={
+                    "commit": title,
+                    "checks": summary(checks),
+                    "cause": grades.broken or "all of them passed",
+                },
+                remedy="Run it again. If this recurs, the checks depend on "
+                "more than the code of the commit.",
+            )
+        return grades

@@ -1,128 +1,136 @@
-"""Asking git, and only what leaves the user's own working tree alone."""
+"""git, without hooks, and the user's clone, which is only read."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_nlam_compat.errors import CompatError
 
-# Set within a hook or an alias, they would lead git to another repository.
-_PLACES = (
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_COMMON_DIR",
-    "GIT_DIR",
-    "GIT_INDEX_FILE",
-    "GIT_NAMESPACE",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_PREFIX",
-    "GIT_WORK_TREE",
+PACKAGE = "neural_lam/__init__.py"
+
+# Hooks may do anything. `git bisect` of git 2.39 runs those of a repository
+# nevertheless: bisects need a repository that has none.
+_CONFIGURATION = (
+    *("-c", f"core.hooksPath={os.devnull}"),
+    *("-c", "core.fsmonitor=false"),
+    *("-c", "gc.auto=0"),
+    *("-c", "log.showSignature=false"),
 )
-# Hooks are the user's: they may do anything at a checkout.
-_SETTINGS = (
-    "-c",
-    f"core.hooksPath={os.devnull}",
-    "-c",
-    "gc.auto=0",
-)
+_NAME_A_CLONE = "Run it in a clone of neural-lam, or name one with --clone."
 
 
 @dataclass(frozen=True)
 class Git:
-    """git in one folder.
-
-    Attributes
-    ----------
-    folder : pathlib.Path
-    alone : bool
-        Whether the folder itself is to be the working tree: if it is none,
-        then git fails, and does not take one that lies around it.
-    """
+    """git in a folder."""
 
     folder: Path
-    alone: bool = False
+    # Whether git must not look for a repository that encloses the folder.
+    private: bool = False
 
     def __call__(self, *arguments: str) -> str:
-        """Return what git prints.
-
-        Raises
-        ------
-        CompatError
-            With git's own words, if it fails.
-        """
-        done = self._run(*arguments)
+        """Return what git prints; raise CompatError if it fails."""
+        done = self._run(arguments)
         if done.returncode:
-            raise failed(arguments[0], done.returncode, done.stderr)
+            raise CompatError(
+                f"git {arguments[0]} failed.",
+                facts={"git says": " ".join(done.stderr.split()) or "nothing"},
+                remedy="Fix this and run the command again: verdicts are "
+                "kept. `nlam-compat bisect --reset` discards them.",
+            )
         return done.stdout.strip()
 
     def ask(self, *arguments: str) -> str | None:
-        """Return what git prints, None where it answers no."""
-        done = self._run(*arguments)
+        """Return what git prints, None if it fails."""
+        done = self._run(arguments)
         return None if done.returncode else done.stdout.strip()
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Begin what takes long; its output and errors are one stream."""
-        return subprocess.Popen(
-            self._command(arguments),
-            env=self._environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+    def _run(
+        self, arguments: tuple[str, ...]
+    ) -> subprocess.CompletedProcess[str]:
+        # Those of a hook or an alias would lead to another repository.
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("GIT_") or name.startswith("GIT_CONFIG_")
+        }
+        if self.private:
+            kept["GIT_CEILING_DIRECTORIES"] = str(self.folder.parent)
+        return subprocess.run(
+            ["git", *_CONFIGURATION, "-C", str(self.folder), *arguments],
+            # What git prints is parsed, so it must be in one language.
+            env=kept | {"LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
             encoding="utf-8",
             errors="replace",
         )
 
-    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        try:
-            return subprocess.run(
-                self._command(arguments),
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                check=False,
-                encoding="utf-8",
-                errors="replace",
-            )
-        except FileNotFoundError:
+
+@dataclass(frozen=True)
+class Clone:
+    """The user's clone of neural-lam."""
+
+    git: Git
+    # The .git folder that all worktrees of the clone share.
+    repository: Path
+
+    @classmethod
+    def at(cls, folder: Path) -> Clone:
+        """Find the repository of a folder; CompatError if there is none."""
+        if shutil.which("git") is None:
             raise CompatError(
                 "git is not installed.",
-                facts={"expected": "a program git on the PATH"},
-                remedy="Install it.",
-            ) from None
+                remedy="Install it, or add it to the PATH.",
+            )
+        git = Git(folder)
+        shared = git.ask("rev-parse", "--git-common-dir")
+        if shared is None:
+            raise CompatError(
+                "There is no git repository.",
+                facts={"looked in": folder.absolute()},
+                remedy=_NAME_A_CLONE,
+            )
+        return cls(git, (folder / shared).resolve())
 
-    def _environment(self) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if k not in _PLACES}
-        if self.alone:
-            kept["GIT_CEILING_DIRECTORIES"] = str(self.folder.parent)
-        # Its words are read here, so they must be in one language.
-        return kept | {"LC_ALL": "C"}
+    def commit(self, option: str, revision: str) -> str:
+        """Return the hash of a commit of neural-lam that an option names."""
+        commit = f"{revision}^{{commit}}"
+        found = self.git.ask(
+            "rev-parse", "--verify", "--quiet", "--end-of-options", commit
+        )
+        if not found:
+            raise CompatError(
+                f"There is no commit {revision!r}.",
+                facts={"option": option, "repository": self.repository},
+                remedy="Name a commit, branch or tag of this clone; "
+                "`git fetch --tags` gets those of its origin.",
+            )
+        if self.git.ask("rev-parse", "--verify", f"{found}:{PACKAGE}") is None:
+            raise CompatError(
+                f"{option} is not a commit of neural-lam.",
+                facts={
+                    "commit": self.title(found),
+                    "expected": f"{PACKAGE} at the root of {self.repository}",
+                },
+                remedy=_NAME_A_CLONE,
+            )
+        return found
 
-    def _command(self, arguments: tuple[str, ...]) -> list[str]:
-        return ["git", *_SETTINGS, "-C", str(self.folder), *arguments]
+    def parents(self, commit: str) -> list[str]:
+        """Return the hashes of the parents of a commit."""
+        return self.git("log", "-1", "--format=%P", commit).split()
 
+    def title(self, commit: str) -> str:
+        """Return the short hash and the subject of a commit."""
+        return self.git("log", "-1", "--format=%h %s", commit)
 
-def failed(what: str, status: int, said: str) -> CompatError:
-    """Make an error of what git said.
-
-    Parameters
-    ----------
-    what : str
-        The subcommand.
-    status : int
-        Its exit status.
-    said : str
-        Its last lines.
-
-    Returns
-    -------
-    CompatError
-    """
-    return CompatError(
-        f"git {what} failed.",
-        facts={"status": status, "git says": " ".join(said.split()) or "-"},
-        remedy="Mend that and run it again; commits that were judged are not "
-        "judged again.",
-    )
+    def version(self, commit: str) -> str:
+        """Return the newest release in a commit's history, by the tags."""
+        options = ("--tags", "--abbrev=0", "--match=v[0-9]*")
+        tag = self.git.ask("describe", *options, commit)
+        return (tag or "v0").removeprefix("v")

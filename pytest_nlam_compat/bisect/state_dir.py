@@ -1,85 +1,89 @@
-"""Where a bisect keeps what it must not lose, in the user's cache."""
+"""What resumes an interrupted bisect, in the user's cache.
+
+That is a private repository, with git's own bisect state, and beside it what
+git has no place for.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pytest_nlam_compat import __version__
+from pytest_nlam_compat.bisect.git import Clone, Git
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.references.store import CACHE_VARIABLE
 
 
+def _versions() -> str:
+    return (
+        f"pytest-nlam-compat {__version__}, torch {version('torch')}, "
+        f"Python {platform.python_version()}"
+    )
+
+
 @dataclass(frozen=True)
-class Asked:
-    """What is to be found.
+class BisectOptions:
+    """What to find, and what verdicts depend on.
 
     Attributes
     ----------
     good, bad : str
         Hashes of commits.
-    release : str
-        Specifier of the releases whose references are checked.
-    case : str
-        Pattern of the cases.
+    release, case : str
+        Specifier of releases and pattern of cases.
+    timeout : float
+        Limit for the checks of one commit, in seconds.
+    versions : str
     """
 
     good: str
     bad: str
     release: str
     case: str
+    timeout: float
+    versions: str = field(default_factory=_versions)
+
+
+@dataclass
+class BisectState:
+    """What git's own bisect state does not hold."""
+
+    options: BisectOptions
+    # Fields of the CommitGrades at "good" and "bad", once they are known.
+    endpoints: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # By the hash of the commit.
+    skip_reasons: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Place:
-    """The folder of one clone's bisect.
-
-    Attributes
-    ----------
-    folder : pathlib.Path
-    """
+class StateDir:
+    """The folder of one clone's bisect."""
 
     folder: Path
 
     @classmethod
-    def of(cls, repository: Path) -> Place:
-        """Return the place of a clone; nothing is made yet.
-
-        Parameters
-        ----------
-        repository : pathlib.Path
-
-        Returns
-        -------
-        Place
-        """
+    def of(cls, clone: Clone) -> StateDir:
+        """Return the one of a clone; nothing is made yet."""
         import pooch
 
         cache = os.environ.get(CACHE_VARIABLE)
         root = Path(cache or pooch.os_cache("pytest-nlam-compat")).absolute()
-        name = hashlib.sha256(os.fsencode(repository)).hexdigest()[:16]
-        return cls(root / "bisect" / name)
-
-    @property
-    def tree(self) -> Path:
-        """The worktree; git names it after its last part."""
-        return self.folder / "nlam-compat-bisect"
+        digest = hashlib.sha256(os.fsencode(clone.repository)).hexdigest()
+        return cls(root / "bisect" / digest[:16])
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep other processes out.
-
-        Raises
-        ------
-        CompatError
-            One is in, or nothing can be kept there.
-        """
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out; raise CompatError if one is in."""
         import filelock
 
         lock = filelock.FileLock(f"{self.folder}.lock", timeout=0)
@@ -89,68 +93,68 @@ class Place:
         except filelock.Timeout:
             raise CompatError(
                 "Another nlam-compat bisect of this clone is running.",
-                facts={"lock": f"{self.folder}.lock"},
-                remedy="Wait for it, or end it.",
+                facts={"lock": lock.lock_file},
+                remedy="Wait for it, or stop it.",
             ) from None
         except OSError as error:
             raise CompatError(
-                "What a bisect finds out can't be kept.",
+                "The state of the bisect can't be stored.",
                 facts={"folder": self.folder.parent, "cause": error},
-                remedy=f"Set {CACHE_VARIABLE} to a folder that can be written.",
+                remedy=f"Set {CACHE_VARIABLE} to a writable folder.",
             ) from None
         try:
             yield
         finally:
             lock.release()
 
-    @property
-    def asked(self) -> Asked | None:
-        """What an interrupted bisect was to find, None if there is none."""
-        found = self.read("asked")
-        return None if found is None else Asked(**found)
-
-    def begin(self, asked: Asked) -> None:
-        """Remember what is to be found.
-
-        Parameters
-        ----------
-        asked : Asked
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.write("asked", asdict(asked))
-
-    def read(self, name: str) -> Any:
-        """Return what was written under a name, None if nothing was.
-
-        Parameters
-        ----------
-        name : str
-        """
+    def read(self) -> BisectState | None:
+        """Return the state of an interrupted bisect, None without one."""
         try:
-            text = self._file(name).read_text(encoding="utf-8")
-        except FileNotFoundError:
+            found = json.loads((self.folder / "state.json").read_text())
+            return BisectState(BisectOptions(**found.pop("options")), **found)
+        # The latter two if another version of this module wrote it.
+        except (FileNotFoundError, KeyError, TypeError):
             return None
-        return json.loads(text)
 
-    def names(self) -> list[str]:
-        """List the names under which something was written."""
-        return sorted(file.stem for file in self.folder.glob("*.json"))
+    def write(self, state: BisectState) -> None:
+        """Store the state: all of it or, if killed on the way, nothing."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = self.folder / "state.part"
+        part.write_text(json.dumps(asdict(state)))
+        part.replace(self.folder / "state.json")
 
-    def write(self, name: str, content: Mapping[str, object]) -> None:
-        """Keep something: all of it or, if killed on the way, nothing.
-
-        Parameters
-        ----------
-        name : str
-        content : mapping
-        """
-        part = self.folder / f"{name}.part"
-        part.write_text(json.dumps(content), encoding="utf-8")
-        part.replace(self._file(name))
-
-    def _file(self, name: str) -> Path:
-        return self.folder / f"{name}.json"
-
-    def discard(self) -> None:
-        """Throw all of it away."""
+    def discard(self) -> bool:
+        """Delete the folder; return whether there was one."""
+        found = self.folder.exists()
         shutil.rmtree(self.folder, ignore_errors=True)
+        return found
+
+    def worktree(self, clone: Clone, commit: str) -> Git:
+        """Return the private repository, with `commit` checked out if new.
+
+        It borrows the clone's objects, and has none of its hooks.
+        """
+        tree = Git(self.folder / "worktree", private=True)
+        if tree.ask("bisect", "log"):
+            # Left by a git that was killed.
+            for lock in tree.folder.glob(".git/**/*.lock"):
+                lock.unlink()
+            return tree
+        shutil.rmtree(tree.folder, ignore_errors=True)
+        tree.folder.mkdir(parents=True)
+        hashes = clone.git("rev-parse", "--show-object-format")
+        tree("init", "--quiet", "--template=", f"--object-format={hashes}")
+        repository = tree.folder / ".git"
+        (repository / "objects" / "info").mkdir(exist_ok=True)
+        borrowed = os.fsencode(clone.repository / "objects") + b"\n"
+        (repository / "objects" / "info" / "alternates").write_bytes(borrowed)
+        if (clone.repository / "shallow").exists():
+            shutil.copy(clone.repository / "shallow", repository)
+        # What a partial clone lacks is fetched from where it came from.
+        promisor = r"^remote\..*\.(promisor|partialclonefilter)$"
+        if found := clone.git.ask("config", "--get-regexp", promisor):
+            urls = clone.git("config", "--get-regexp", r"^remote\..*\.url$")
+            for line in [*found.splitlines(), *urls.splitlines()]:
+                tree("config", *line.split(" ", 1))
+        tree("checkout", "--quiet", "--detach", commit)
+        return tree

@@ -3,71 +3,52 @@
 from __future__ import annotations
 
 import os
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from pytest_nlam_compat.checkpoints.limits import Budget
 from pytest_nlam_compat.checkpoints.refusals import (
     COPY_AGAIN,
     DISTRUST,
-    SAVE_AGAIN,
+    Budget,
+    open_regular,
     printable,
     refusal,
-    torch_script,
+    refuse_foreign,
 )
-from pytest_nlam_compat.checkpoints.sniff import open_regular, refuse_foreign
-from pytest_nlam_compat.checkpoints.zipformat import Record, read_directory
+from pytest_nlam_compat.checkpoints.zipformat import DirectoryReader, Record
 from pytest_nlam_compat.errors import CompatError
 
 _CHUNK = 1024 * 1024
+_TENSOR_COST = 2500
 
-#: What one record costs in memory: its object, its name and its numbers.
-_RECORD_COST = 500
+#: What torch writes into its small records.
+_CONTENTS = {
+    "version": re.compile(rb"([1-9]|10)\n?"),
+    "byteorder": re.compile(rb"little|big"),
+    ".format_version": re.compile(rb"[1-9]"),
+    ".storage_alignment": re.compile(rb"[1-9][0-9]{0,8}"),
+    ".data/serialization_id": re.compile(rb"[0-9]{1,64}"),
+}
 
 
 class Archive:
-    """An open archive; nothing but its list of records has been read.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Attributes
-    ----------
-    path : Path
-        The file.
-    size : int
-        Its size in bytes.
-    folder : str
-        The folder that all records are in; torch takes the file's stem.
-    records : dict of str to Record
-        By name without the folder, in the order of the file.
-    byteorder : str
-        ``little`` or ``big``.
-    budget : Budget
-        What reading the file may still cost.
-
-    Raises
-    ------
-    CompatError
-        If the file is not a whole archive of torch.save.
-    """
+    """An open archive; only its list of records has been read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.byteorder = "little"
+        self.folder = ""
+        self.records: dict[str, Record] = {}
         self._stream = open_regular(path)
+        self._verified: set[str] = set()
         try:
-            self.size = os.fstat(self._stream.fileno()).st_size
-            refuse_foreign(self._stream, self.size, path)
+            status = os.fstat(self._stream.fileno())
+            self.size = status.st_size
+            self._modified = status.st_mtime_ns
             self.budget = Budget(path, self.size)
-            found = read_directory(
-                self._stream, self.size, path, self._charge_records
-            )
-            self.folder, self.records = _below_one_folder(found, path)
-            self._refuse_other_archives()
-            self.byteorder = self._read_byteorder()
+            self._read_records()
         except BaseException:
             self._stream.close()
             raise
@@ -77,176 +58,103 @@ class Archive:
         self._stream.close()
 
     def fileno(self) -> int:
-        """Return the descriptor of the open file.
-
-        Raises
-        ------
-        CompatError
-            If it has been closed.
-        """
+        """Return the descriptor of the open file."""
         if self._stream.closed:
             raise CompatError(
                 f"{printable(self.path.name)} has been closed already.",
-                remedy="Read its tensors inside of its with block.",
+                remedy="Read its tensors inside its with block.",
             )
         return self._stream.fileno()
 
-    def read(self, name: str) -> bytearray:
-        """Read one record and check it.
-
-        Parameters
-        ----------
-        name : str
-            Its name without the folder.
-
-        Returns
-        -------
-        bytearray
-            Its bytes, the caller's own.
-
-        Raises
-        ------
-        CompatError
-            If the bytes do not have the checksum of the record.
-        """
-        record = self.records[name]
-        content = bytearray(record.size)
-        view = memoryview(content)
-        self.fileno()
-        self._stream.seek(record.start)
-        filled = 0
-        while filled < record.size:
-            # readinto of an unbuffered file may stop early (at 2 GiB).
-            got = self._stream.readinto(view[filled:])  # type: ignore[attr-defined]
-            if not got:
-                raise self.changed(name)
-            filled += got
-        if zlib.crc32(content) != record.crc:
-            raise self._flipped(name)
-        return content
-
     def read_at(self, start: int, size: int) -> bytes:
-        """Read bytes from a place of the file; fewer at its end.
-
-        Several threads may, where the system reads without moving a position.
-        """
+        """Read bytes from a place in the file; fewer at its end."""
         if hasattr(os, "pread"):
             return os.pread(self.fileno(), size, start)
         self.fileno()
         self._stream.seek(start)
         return self._stream.read(size)
 
-    def verify(self) -> None:
-        """Read all records once, and check them.
+    def read(self, name: str) -> bytearray:
+        """Read one record and check it."""
+        return self.read_part(name, 0, self.records[name].size)
 
-        Raises
-        ------
-        CompatError
-            For the first record that does not have its checksum.
-        """
+    def read_part(self, name: str, start: int, end: int) -> bytearray:
+        """Read a part of a record; check the whole record the first time."""
+        if name not in self._verified and end - start < self.records[name].size:
+            self._verify(name)
+        content = bytearray().join(self._chunks(name, start, end))
+        if name not in self._verified:
+            self._check(name, zlib.crc32(content))
+        return content
+
+    def verify(self) -> None:
+        """Read all records once, and check them."""
         for name in self.records:
-            crc = 0
-            for chunk in self.chunks(name):
-                crc = zlib.crc32(chunk, crc)
-            if crc != self.records[name].crc:
-                raise self._flipped(name)
+            self._verify(name)
 
     def checksum(self, name: str) -> int:
-        """Return the checksum that a record is to have, without reading it."""
+        """Return the checksum that a record should have, without reading it."""
         return self.records[name].crc
 
-    def chunks(self, name: str) -> Iterator[bytes]:
-        """Read one record piece by piece, unchecked.
+    def refuse_changed(self) -> None:
+        """Refuse the file if it was written to since it was opened."""
+        status = os.fstat(self.fileno())
+        if (status.st_size, status.st_mtime_ns) != (self.size, self._modified):
+            raise self.changed("changed")
 
-        Parameters
-        ----------
-        name : str
-            Its name without the folder.
-
-        Yields
-        ------
-        bytes
-            The next piece of it.
-
-        Raises
-        ------
-        CompatError
-            If the file ends before it.
-        """
-        record = self.records[name]
-        self.fileno()
-        at, end = record.start, record.start + record.size
-        while at < end:
-            # Sought each time: others may read in between.
-            self._stream.seek(at)
-            chunk = self._stream.read(min(end - at, _CHUNK))
-            if not chunk:
-                raise self.changed(name)
-            at += len(chunk)
-            yield chunk
-
-    def changed(self, name: str) -> CompatError:
-        """Make the error for a record that is no longer all there."""
+    def changed(self, how: str = "became shorter") -> CompatError:
+        """Make the error for a file that changes while it is read."""
         return refusal(
             self.path,
-            "became shorter while it was read",
+            f"{how} while it was read",
             "Wait until nothing writes to it any more, and try again.",
-            record=printable(name),
         )
 
-    def _charge_records(self, count: int) -> None:
-        self.budget.charge(count * _RECORD_COST)
+    def _read_records(self) -> None:
+        refuse_foreign(self.read_at(0, 512), self.size, self.path)
+        self.folder, self.records = DirectoryReader(
+            self.read_at, self.size, self.path, self.budget.charge
+        ).read()
+        # A tensor needs as much in the pickle, however small it is.
+        self.budget.grant(len(self.records) * _TENSOR_COST)
+        for name, contents in _CONTENTS.items():
+            if name not in self.records:
+                continue
+            content = b""
+            if self.records[name].size <= 64:
+                content = bytes(self.read(name))
+            if not contents.fullmatch(content):
+                raise refusal(
+                    self.path,
+                    f"holds a record {name} as torch.save does not write it",
+                    DISTRUST,
+                    content=printable(content.decode("latin-1")),
+                )
+            if name == "byteorder":
+                self.byteorder = content.decode()
 
-    def _refuse_other_archives(self) -> None:
-        names = self.records
-        if "constants.pkl" in names or any(
-            name.startswith("code/") for name in names
-        ):
-            raise torch_script(self.path)
-        if "data.pkl" not in names:
+    def _verify(self, name: str) -> None:
+        crc = 0
+        for chunk in self._chunks(name, 0, self.records[name].size):
+            crc = zlib.crc32(chunk, crc)
+        self._check(name, crc)
+
+    def _check(self, name: str, crc: int) -> None:
+        if crc != self.records[name].crc:
             raise refusal(
                 self.path,
-                "is a zip archive, but not one of torch.save: it has no "
-                "data.pkl",
+                "is damaged: a record does not have its checksum",
                 COPY_AGAIN,
+                record=printable(name),
             )
+        self._verified.add(name)
 
-    def _read_byteorder(self) -> str:
-        """Return the byte order; torch before 2.0 wrote no record of it."""
-        if "byteorder" not in self.records:
-            return "little"
-        if self.records["byteorder"].size <= len("little"):
-            order = self.read("byteorder").decode("ascii", "replace")
-            if order in ("little", "big"):
-                return order
-        raise refusal(
-            self.path, "names a byte order that does not exist", DISTRUST
-        )
-
-    def _flipped(self, name: str) -> CompatError:
-        return refusal(
-            self.path,
-            "is damaged: a record does not have its checksum",
-            COPY_AGAIN,
-            record=printable(name),
-        )
-
-
-def _below_one_folder(
-    found: list[Record], path: Path
-) -> tuple[str, dict[str, Record]]:
-    """Take the folder off the names."""
-    folder = found[0].name.split("/")[0] if found else ""
-    records = {}
-    for record in found:
-        top, slash, rest = record.name.partition("/")
-        if not slash or top != folder:
-            raise refusal(
-                path,
-                "is a zip archive, but not one of torch.save: its records "
-                "are not all in one folder",
-                SAVE_AGAIN,
-                record=printable(record.name),
-            )
-        records[rest] = record
-    return folder, records
+    def _chunks(self, name: str, start: int, end: int) -> Iterator[bytes]:
+        at = self.records[name].start + start
+        end += self.records[name].start
+        while at < end:
+            chunk = self.read_at(at, min(end - at, _CHUNK))
+            if not chunk:
+                raise self.changed()
+            at += len(chunk)
+            yield chunk

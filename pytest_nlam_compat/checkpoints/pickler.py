@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import struct
+import io
+import pickle
+import sys
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from types import NoneType
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pytest_nlam_compat.checkpoints.fresh import (
-    FreshStorage,
-    FreshTensor,
-    FreshTensors,
-)
-from pytest_nlam_compat.checkpoints.names import python3_name
-from pytest_nlam_compat.checkpoints.opcodes import Op
 from pytest_nlam_compat.checkpoints.stand_ins import (
+    ITEMSIZES,
+    QUANTIZED,
     GlobalRef,
     How,
     InertObject,
@@ -23,278 +22,281 @@ from pytest_nlam_compat.checkpoints.stand_ins import (
 )
 from pytest_nlam_compat.errors import CompatError
 
-_PROTOCOL = 2
+if TYPE_CHECKING:
+    import torch
+
 _ORDERED_DICT = GlobalRef("collections", "OrderedDict")
-_TUPLES = {1: Op.TUPLE1, 2: Op.TUPLE2, 3: Op.TUPLE3}
+_GETATTR = GlobalRef("builtins", "getattr")
+_PARAMETER = GlobalRef("torch._utils", "_rebuild_parameter")
+_TYPED = GlobalRef("torch._utils", "_rebuild_tensor_v2")
+_UNTYPED = GlobalRef("torch._utils", "_rebuild_tensor_v3")
 
-
-class Pickler:
-    """Writes one tree.
-
-    Attributes
-    ----------
-    storages : list of StorageRef or FreshStorage
-        What the tensors look at. The pickle calls each by its index, in the
-        order in which it is first needed, as torch does.
-    """
-
-    def __init__(self) -> None:
-        self.storages: list[StorageRef | FreshStorage] = []
-        self._storage_keys: dict[StorageRef | FreshStorage, int] = {}
-        self._out = bytearray()
-        self._memo: dict[object, int] = {}
-        self._kept: list[object] = []
-        self._fresh = FreshTensors()
-        self._protocol = _PROTOCOL
-
-    def dump(self, tree: Any) -> bytes:
-        """Write a tree.
-
-        Parameters
-        ----------
-        tree : object
-            As `Unpickler` builds them, with new tensors at will. What is
-            shared in it stays shared.
-
-        Returns
-        -------
-        bytes
-            The pickle.
-
-        Raises
-        ------
-        CompatError
-            If something in it is neither plain nor a stand-in.
-        """
-        self._save(tree)
-        self._out.append(Op.STOP)
-        return bytes([Op.PROTO, self._protocol]) + bytes(self._out)
-
-    def _save(self, value: Any) -> None:
-        kind = type(value)
-        # Text and names by what they say, all else by what it is.
-        same = value if kind in (str, GlobalRef) else id(value)
-        if (kind, same) in self._memo:
-            self._get(self._memo[kind, same])
-            return
-        if value is None or kind is bool:
-            self._out.append(_CONSTANTS[value])
-        elif kind in (int, float):
-            self._save_number(value)
-        elif kind is tuple:
-            self._save_tuple(value)
-            self._put(value)
-        elif kind is list:
-            self._out.append(Op.EMPTY_LIST)
-            self._put(value)
-            self._items(value, Op.APPENDS)
-        elif kind is dict:
-            self._out.append(Op.EMPTY_DICT)
-            self._put(value)
-            self._pairs(value)
-        elif kind is StorageRef:
-            # Not memorised: a storage is called by its key each time.
-            self._save_storage(value)
-        else:
-            self._save_other(value)
-
-    def _save_other(self, value: Any) -> None:
-        kind = type(value)
-        if kind is str:
-            encoded = value.encode("utf-8", "surrogatepass")
-            self._out += bytes([Op.BINUNICODE]) + struct.pack(
-                "<I", len(encoded)
-            )
-            self._out += encoded
-            self._put(value)
-        elif kind is GlobalRef:
-            self._save_global(value)
-            self._put(value)
-        elif kind is OrderedDict:
-            self._call(_ORDERED_DICT)
-            self._put(value)
-            self._pairs(value)
-            if vars(value):
-                self._save(vars(value))
-                self._out.append(Op.BUILD)
-        elif kind is InertObject:
-            self._save_instance(value)
-        elif kind is TensorRef:
-            self._save_tensor(value)
-            self._put(value)
-        elif kind in _AS_CALLS:
-            self._call(*_AS_CALLS[kind](value))
-            self._put(value)
-        else:
-            fresh = self._fresh.describe(value)
-            if fresh is None:
-                raise CompatError(
-                    f"A {kind.__module__}.{kind.__qualname__} can't be "
-                    "written to a checkpoint.",
-                    remedy="Use plain containers, numbers and text, tensors, "
-                    "or an InertObject for any other class.",
-                )
-            self._save_tensor(fresh)
-            self._put(value)
-
-    # The memo.
-
-    def _put(self, value: object) -> None:
-        index = len(self._kept)
-        kind = type(value)
-        same = value if kind in (str, GlobalRef) else id(value)
-        self._memo[kind, same] = index
-        # As long as it lives nothing else can have its id.
-        self._kept.append(value)
-        if index < 256:
-            self._out += bytes([Op.BINPUT, index])
-        else:
-            self._out += bytes([Op.LONG_BINPUT]) + struct.pack("<I", index)
-
-    def _get(self, index: int) -> None:
-        if index < 256:
-            self._out += bytes([Op.BINGET, index])
-        else:
-            self._out += bytes([Op.LONG_BINGET]) + struct.pack("<I", index)
-
-    # Numbers and containers.
-
-    def _save_number(self, value: int | float) -> None:
-        if isinstance(value, float):
-            self._out += bytes([Op.BINFLOAT]) + struct.pack(">d", value)
-        elif 0 <= value < 2**8:
-            self._out += bytes([Op.BININT1, value])
-        elif 0 <= value < 2**16:
-            self._out += bytes([Op.BININT2]) + struct.pack("<H", value)
-        elif -(2**31) <= value < 2**31:
-            self._out += bytes([Op.BININT]) + struct.pack("<i", value)
-        else:
-            length = value.bit_length() // 8 + 1
-            if length < 256:
-                self._out += bytes([Op.LONG1, length])
-            else:
-                self._out += bytes([Op.LONG4]) + struct.pack("<i", length)
-            self._out += value.to_bytes(length, "little", signed=True)
-
-    def _save_tuple(self, value: tuple[Any, ...]) -> None:
-        if not value:
-            self._out.append(Op.EMPTY_TUPLE)
-        elif len(value) in _TUPLES:
-            for part in value:
-                self._save(part)
-            self._out.append(_TUPLES[len(value)])
-        else:
-            self._items(value, Op.TUPLE)
-
-    def _items(self, values: Iterable[Any], then: Op) -> None:
-        self._out.append(Op.MARK)
-        for value in values:
-            self._save(value)
-        self._out.append(then)
-
-    def _pairs(self, table: dict[Any, Any]) -> None:
-        if table:
-            flat = (part for pair in table.items() for part in pair)
-            self._items(flat, Op.SETITEMS)
-
-    # Names and calls.
-
-    def _save_global(self, value: GlobalRef) -> None:
-        outer, dot, inner = value.name.rpartition(".")
-        if dot:
-            # Protocol 2 has no dotted names.
-            self._call(
-                GlobalRef("builtins", "getattr"),
-                GlobalRef(value.module, outer),
-                inner,
-            )
-            return
-        if python3_name(value.module, value.name) != (value.module, value.name):
-            # In protocol 2 it would be taken for a name of Python 2.
-            self._protocol = 4
-        self._out.append(Op.GLOBAL)
-        self._out += f"{value.module}\n{value.name}\n".encode()
-
-    def _call(self, called: GlobalRef, *args: Any) -> None:
-        self._save(called)
-        self._save_tuple(args)
-        self._out.append(Op.REDUCE)
-
-    def _save_instance(self, value: InertObject) -> None:
-        if value.how is How.OBJ:
-            self._items((value.cls, *value.args), Op.OBJ)
-        else:
-            self._save(value.cls)
-            self._save(value.args)
-            if value.how is How.NEWOBJ_EX:
-                self._protocol = 4
-                self._save(value.kwargs)
-            self._out.append(_HOW[value.how])
-        self._put(value)
-        if value.list_items:
-            self._items(value.list_items, Op.APPENDS)
-        self._pairs(value.dict_items)
-        if value.state is not None:
-            self._save(value.state)
-            self._out.append(Op.BUILD)
-
-    # Tensors.
-
-    def _save_storage(self, storage: StorageRef | FreshStorage) -> None:
-        if storage not in self._storage_keys:
-            self._storage_keys[storage] = len(self.storages)
-            self.storages.append(storage)
-        key = str(self._storage_keys[storage])
-        parts = ("storage", storage.cls, key, storage.device, storage.numel)
-        self._items(parts, Op.TUPLE)
-        self._out.append(Op.BINPERSID)
-
-    def _save_tensor(self, tensor: TensorRef | FreshTensor) -> None:
-        if tensor.is_parameter:
-            self._save(GlobalRef("torch._utils", "_rebuild_parameter"))
-            self._out.append(Op.MARK)
-        version = "v3" if tensor.storage.untyped else "v2"
-        self._save(GlobalRef("torch._utils", f"_rebuild_tensor_{version}"))
-        self._out.append(Op.MARK)
-        self._save_storage(tensor.storage)
-        self._save(tensor.offset)
-        self._save_tuple(tensor.shape)
-        self._save_tuple(tensor.stride)
-        # A parameter is a leaf around a tensor without gradient.
-        self._save(tensor.requires_grad and not tensor.is_parameter)
-        self._call(_ORDERED_DICT)
-        if tensor.storage.untyped:
-            self._save(GlobalRef("torch", tensor.dtype))
-        if tensor.metadata:
-            self._save(tensor.metadata)
-        self._out += bytes([Op.TUPLE, Op.REDUCE])
-        if tensor.is_parameter:
-            self._save(tensor.requires_grad)
-            self._call(_ORDERED_DICT)
-            self._out += bytes([Op.TUPLE, Op.REDUCE])
-
-
-_CONSTANTS = {None: Op.NONE, True: Op.NEWTRUE, False: Op.NEWFALSE}
-
-_HOW = {
-    How.REDUCE: Op.REDUCE,
-    How.NEWOBJ: Op.NEWOBJ,
-    How.NEWOBJ_EX: Op.NEWOBJ_EX,
+_OPCODES = {
+    How.REDUCE: pickle.REDUCE,
+    How.NEWOBJ: pickle.NEWOBJ,
+    How.NEWOBJ_EX: pickle.NEWOBJ_EX,
 }
 
 #: Plain values that protocol 2 has no opcode for: the call for each.
-_AS_CALLS: dict[type, Any] = {
-    set: lambda value: (GlobalRef("builtins", "set"), list(value)),
-    frozenset: lambda value: (GlobalRef("builtins", "frozenset"), list(value)),
+_AS_CALLS: dict[type, Callable[[Any], tuple[GlobalRef, tuple[Any, ...]]]] = {
+    set: lambda value: (GlobalRef("builtins", "set"), (list(value),)),
+    frozenset: lambda value: (
+        GlobalRef("builtins", "frozenset"),
+        (list(value),),
+    ),
     complex: lambda value: (
         GlobalRef("builtins", "complex"),
-        value.real,
-        value.imag,
+        (value.real, value.imag),
     ),
     bytes: lambda value: (
         GlobalRef("_codecs", "encode"),
-        value.decode("latin-1"),
-        "latin1",
+        (value.decode("latin-1"), "latin1"),
     ),
-    bytearray: lambda value: (GlobalRef("builtins", "bytearray"), bytes(value)),
+    bytearray: lambda value: (
+        GlobalRef("builtins", "bytearray"),
+        (bytes(value),),
+    ),
 }
+
+
+class _BeyondProtocol2Error(Exception):
+    """Something in the tree can't be written in protocol 2."""
+
+
+def dump(tree: Any) -> tuple[bytes, list[StorageRef | torch.UntypedStorage]]:
+    """Write a tree.
+
+    Parameters
+    ----------
+    tree : object
+        As `CheckpointUnpickler` builds them, with ``torch.Tensor`` too. What
+        is shared in it stays shared.
+
+    Returns
+    -------
+    pickle : bytes
+        In the protocol of torch.save, if it can express the tree.
+    storages : list of StorageRef or torch.UntypedStorage
+        The bytes of the tensors. The pickle refers to each by its index.
+
+    Raises
+    ------
+    CompatError
+        If something in it is neither plain nor a stand-in.
+    """
+    for protocol in (2, 4):
+        out = io.BytesIO()
+        pickler = CheckpointPickler(out, protocol)
+        try:
+            pickler.dump(tree)
+        except _BeyondProtocol2Error:
+            continue
+        return out.getvalue(), pickler.storages
+    raise AssertionError("protocol 4 has no limits")
+
+
+class CheckpointPickler(pickle._Pickler):
+    """The standard library's pickler, for stand-ins."""
+
+    # What the standard library has besides, and typeshed does not know.
+    proto: int
+    memo: dict[int, Any]
+    write: Callable[[bytes], object]
+    memoize: Callable[[object], None]
+
+    def __init__(self, out: io.BytesIO, protocol: int) -> None:
+        super().__init__(out, protocol)
+        self.storages: list[StorageRef | torch.UntypedStorage] = []
+        self._keys: dict[int, str] = {}
+        self._dtypes: dict[int, torch.dtype] = {}
+        self._globals: dict[GlobalRef, GlobalRef] = {}
+
+    def save(self, value: Any, save_persistent_id: bool = True) -> None:
+        """Write a value, if it is of a kind that checkpoints have."""
+        kind = type(value)
+        if kind in _AS_CALLS and id(value) not in self.memo:
+            self._save_call(*_AS_CALLS[kind](value), value)
+        elif kind in self.dispatch or id(value) in self.memo:
+            super().save(value, False)  # type: ignore[misc]
+        else:
+            self._save_of_torch(value)
+
+    def _save_call(
+        self, function: GlobalRef, args: tuple[Any, ...], made: object
+    ) -> None:
+        self.save(function)
+        self.save(args)
+        self.write(pickle.REDUCE)
+        self.memoize(made)
+
+    def _save_items(self, values: Iterable[Any], then: bytes) -> None:
+        self.write(pickle.MARK)
+        for value in values:
+            self.save(value)
+        self.write(then)
+
+    def _save_pairs(self, table: dict[Any, Any]) -> None:
+        if table:
+            flat = (part for pair in table.items() for part in pair)
+            self._save_items(flat, pickle.SETITEMS)
+
+    def _save_global(self, value: GlobalRef) -> None:
+        known = self._globals.setdefault(value, value)
+        if id(known) in self.memo:
+            self.save(known)
+            return
+        module, name = value.module, value.name
+        outer, dot, inner = name.rpartition(".")
+        if self.proto >= 4:
+            self.save(module)
+            self.save(name)
+            self.write(pickle.STACK_GLOBAL)
+            self.memoize(value)
+        elif module in IMPORT_MAPPING or (module, name) in NAME_MAPPING:
+            # It would be read as a name of Python 2.
+            raise _BeyondProtocol2Error
+        elif dot:
+            args = (GlobalRef(module, outer), inner)
+            self._save_call(_GETATTR, args, value)
+        else:
+            self.write(pickle.GLOBAL + f"{module}\n{name}\n".encode())
+            self.memoize(value)
+
+    def _save_object(self, value: InertObject) -> None:
+        self.save(value.cls)
+        self.save(value.args)
+        if value.how is How.NEWOBJ_EX:
+            if self.proto < 4:
+                raise _BeyondProtocol2Error
+            self.save(value.kwargs)
+        self.write(_OPCODES[value.how])
+        self.memoize(value)
+        if value.list_items:
+            self._save_items(value.list_items, pickle.APPENDS)
+        self._save_pairs(value.dict_items)
+        if value.state is not None:
+            self.save(value.state)
+            self.write(pickle.BUILD)
+
+    def _save_ordered_dict(self, value: OrderedDict[Any, Any]) -> None:
+        self._save_call(_ORDERED_DICT, (), value)
+        self._save_pairs(value)
+        if vars(value):
+            self.save(vars(value))
+            self.write(pickle.BUILD)
+
+    # Tensors.
+
+    def _save_tensor(self, value: TensorRef) -> None:
+        untyped = value.storage.untyped
+        # A parameter is a leaf around a tensor without gradient.
+        requires_grad = value.requires_grad and not value.is_parameter
+        function, args = (
+            _UNTYPED if untyped else _TYPED,
+            (
+                *(value.storage, value.offset, value.shape, value.stride),
+                *(requires_grad, OrderedDict()),
+                *([GlobalRef("torch", value.dtype)] if untyped else []),
+                *([dict(value.metadata)] if value.metadata else []),
+            ),
+        )
+        if not value.is_parameter:
+            self._save_call(function, args, value)
+            return
+        self.save(_PARAMETER)
+        self.write(pickle.MARK)
+        self._save_call(function, args, object())
+        self.save(value.requires_grad)
+        self.save(OrderedDict())
+        self.write(pickle.TUPLE + pickle.REDUCE)
+        self.memoize(value)
+
+    def _save_storage(self, value: StorageRef) -> None:
+        key = self._key(id(value), value)
+        self._save_pid(value.cls, key, value.device, value.numel)
+
+    def _key(
+        self, same: int, storage: StorageRef | torch.UntypedStorage
+    ) -> str:
+        if same not in self._keys:
+            self._keys[same] = str(len(self.storages))
+            self.storages.append(storage)
+        return self._keys[same]
+
+    def _save_pid(self, *parts: Any) -> None:
+        self.save(("storage", *parts))
+        self.write(pickle.BINPERSID)
+
+    def _save_of_torch(self, value: Any) -> None:
+        """Write a tensor that is in memory, or what torch makes of one."""
+        # Whoever has a tensor has imported torch; we need not.
+        torch = sys.modules.get("torch")
+        if torch is None:
+            raise _unwritable(value)
+        if isinstance(value, torch.dtype):
+            self.save(GlobalRef("torch", str(value).removeprefix("torch.")))
+        elif isinstance(value, torch.storage.TypedStorage):
+            memory = value._untyped_storage
+            if (
+                self._dtypes.setdefault(memory._cdata, value.dtype)
+                != value.dtype
+            ):
+                raise _unwritable(value, f"{value.dtype} view of another type")
+            cls = GlobalRef("torch", value._pickle_storage_type())
+            key = self._key(memory._cdata, memory)
+            self._save_pid(cls, key, "cpu", value._size())
+        elif isinstance(value, torch.UntypedStorage):
+            cls = GlobalRef("torch.storage", "UntypedStorage")
+            key = self._key(value._cdata, value)
+            self._save_pid(cls, key, "cpu", value.nbytes())
+        elif isinstance(value, torch.Tensor):
+            function, args = _plain(value).__reduce_ex__(2)  # type: ignore[no-untyped-call]
+            name = GlobalRef(function.__module__, function.__name__)
+            if name not in (_TYPED, _UNTYPED, _PARAMETER):
+                raise _unwritable(value)
+            self._save_call(name, args, value)
+        else:
+            raise _unwritable(value)
+
+    dispatch: ClassVar[dict[type, Callable[..., None]]] = {
+        **{
+            kind: pickle._Pickler.dispatch[kind]
+            for kind in (NoneType, bool, int, float, str, tuple, list, dict)
+        },
+        GlobalRef: _save_global,
+        InertObject: _save_object,
+        OrderedDict: _save_ordered_dict,
+        TensorRef: _save_tensor,
+        StorageRef: _save_storage,
+    }
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor on the CPU; refuse the kinds that are no plain memory."""
+    import torch
+
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if (
+        type(tensor) not in (torch.Tensor, torch.nn.Parameter)
+        or tensor.layout is not torch.strided
+        or tensor.device.type == "meta"
+        or dtype in QUANTIZED
+        or dtype not in ITEMSIZES
+    ):
+        raise _unwritable(tensor, f"{type(tensor).__name__} of type {dtype}")
+    if tensor.device.type == "cpu":
+        return tensor
+    moved = tensor.detach().cpu().requires_grad_(tensor.requires_grad)
+    if isinstance(tensor, torch.nn.Parameter):
+        return torch.nn.Parameter(moved, tensor.requires_grad)
+    return moved
+
+
+def _unwritable(value: object, what: str = "") -> CompatError:
+    kind = type(value)
+    what = what or f"{kind.__module__}.{kind.__qualname__}"
+    return CompatError(
+        f"A {what} can't be written to a checkpoint.",
+        remedy="Use plain containers, numbers and text, dense tensors, or an "
+        "InertObject for any other class.",
+    )

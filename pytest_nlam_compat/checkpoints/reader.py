@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pytest_nlam_compat.checkpoints import walk
 from pytest_nlam_compat.checkpoints.archive import Archive
-from pytest_nlam_compat.checkpoints.loading import Loader
 from pytest_nlam_compat.checkpoints.refusals import refusal
 from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, TensorRef
-from pytest_nlam_compat.checkpoints.unpickler import Unpickler
+from pytest_nlam_compat.checkpoints.unpickler import CheckpointUnpickler
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +43,7 @@ class Checkpoint:
     """
 
     def __init__(self, archive: Archive) -> None:
-        unpickler = Unpickler(archive)
+        unpickler = CheckpointUnpickler(archive)
         self.path = archive.path
         self.archive = archive
         self.data: Any = unpickler.load()
@@ -77,48 +75,8 @@ class Checkpoint:
         return dict(walk.tensors(self.data))
 
     def load(self, ref: TensorRef) -> torch.Tensor:
-        """Load one tensor.
-
-        Parameters
-        ----------
-        ref : TensorRef
-            Where it is.
-
-        Returns
-        -------
-        torch.Tensor
-            In memory of its own, on the CPU.
-
-        Raises
-        ------
-        CompatError
-            If its record is damaged, its file was closed, or its type has no
-            tensors here.
-        """
-        return Loader().load(ref)
-
-    def load_all(
-        self, refs: Mapping[str, TensorRef]
-    ) -> dict[str, torch.Tensor]:
-        """Load several tensors.
-
-        Parameters
-        ----------
-        refs : mapping of str to TensorRef
-            Where they are.
-
-        Returns
-        -------
-        dict of str to torch.Tensor
-            By the same names. Those that shared a storage share it again.
-
-        Raises
-        ------
-        CompatError
-            As for `load`.
-        """
-        loader = Loader()
-        return {name: loader.load(ref) for name, ref in refs.items()}
+        """Load one tensor; as ``ref.load()``."""
+        return ref.load()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the weights, still in the file.
@@ -126,8 +84,8 @@ class Checkpoint:
         Returns
         -------
         dict of str to TensorRef
-            The part of the tree itself, not a copy: a change of it is one of
-            the checkpoint. A module's extra state is there as it is.
+            The part of the tree itself, not a copy: changing it changes the
+            checkpoint. A module's extra state is there as it is.
 
         Raises
         ------
@@ -140,8 +98,8 @@ class Checkpoint:
         if not isinstance(weights, dict):
             raise refusal(
                 self.path,
-                "is no checkpoint of Lightning: it has no state_dict",
-                "Give a file that Trainer.save_checkpoint wrote.",
+                "is not a checkpoint of Lightning: it has no state_dict",
+                "Pass a file that Trainer.save_checkpoint wrote.",
             )
         return weights
 
@@ -156,22 +114,20 @@ class Checkpoint:
         Raises
         ------
         CompatError
-            If there are none, or as for `load`.
+            If there are none, or as for `TensorRef.load`.
         """
-        return self.load_all(
-            {
-                name: ref
-                for name, ref in self.state_dict().items()
-                if isinstance(ref, TensorRef)
-            }
-        )
+        return {
+            name: ref.load()
+            for name, ref in self.state_dict().items()
+            if isinstance(ref, TensorRef)
+        }
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Open a checkpoint and read all of it but its tensors.
 
-    Nothing that its pickle names is imported or called, so that a file may be
-    read that nobody trusts.
+    Nothing that its pickle names is imported or called, so that an untrusted
+    file may be read.
 
     Parameters
     ----------

@@ -1,23 +1,72 @@
-"""How a file is refused: what is wrong, where, and a way out."""
+"""How a file is refused: what is wrong, where, and what to do.
+
+Also what a file is, if it is no checkpoint, and the memory that reading one
+may take before anybody trusts it.
+"""
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from pytest_nlam_compat.errors import CompatError
 
 COPY_AGAIN = (
-    "Copy it again from where it came from and compare the sizes; if it is as "
-    "bad there, the run that wrote it was cut short: take an older one."
+    "Copy it again from its source and compare the sizes. If the source is "
+    "damaged too, the run that wrote it was interrupted: use an older "
+    "checkpoint."
 )
 SAVE_AGAIN = (
-    "Load it with torch.load in the environment that wrote it, and write it "
+    "Load it with torch.load in the environment that wrote it, and save it "
     "again with torch.save(..., path)."
 )
 DISTRUST = (
-    "torch.save writes no such file. Do not give it to torch.load unless you "
+    "torch.save writes no such file. Do not pass it to torch.load unless you "
     "know who made it and how."
 )
+
+#: Every file may take this much memory; a pickle of 75 kB takes 4 MB.
+FLOOR = 64 * 1024 * 1024
+
+#: A file may take this many times its own size, if that is more.
+FACTOR = 3
+
+#: The longest text that may be a key or the name of a class, in characters.
+KEY_LENGTH = 4096
+
+_ZIP = b"PK\x03\x04"
+_HEAD = 512
+_TAR_MAGIC_AT = 257
+
+
+class Budget:
+    """The memory that reading one file may still take, estimated.
+
+    One byte of a pickle can ask for a hundred bytes of memory (an empty
+    dict), and a tensor of stride 0 for any amount.
+    """
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._path = path
+        self._allowed = max(FLOOR, FACTOR * size)
+        self._left = self._allowed
+
+    def grant(self, amount: int) -> None:
+        """Allow some bytes more."""
+        self._allowed += amount
+        self._left += amount
+
+    def charge(self, amount: int) -> None:
+        """Use up some bytes; raise a CompatError if less than that is left."""
+        self._left -= amount
+        if self._left < 0:
+            raise refusal(
+                self._path,
+                "asks for far more memory than its size",
+                DISTRUST,
+                allowed=f"{self._allowed // (1024 * 1024)} MiB",
+            )
 
 
 def refusal(path: Path, what: str, remedy: str, **facts: object) -> CompatError:
@@ -30,14 +79,9 @@ def refusal(path: Path, what: str, remedy: str, **facts: object) -> CompatError:
     what : str
         What is wrong with it, to follow its name: "is empty".
     remedy : str
-        The way out.
+        What to do.
     **facts : object
         Labelled facts, after the file.
-
-    Returns
-    -------
-    CompatError
-        To be raised.
     """
     return CompatError(
         f"{printable(path.name)} {what}.",
@@ -46,19 +90,86 @@ def refusal(path: Path, what: str, remedy: str, **facts: object) -> CompatError:
     )
 
 
-def torch_script(path: Path) -> CompatError:
-    """Make the error for an archive of torch.jit.save."""
-    return refusal(
-        path,
-        "is a TorchScript archive: a program, and no checkpoint",
-        "Give the checkpoint that it was made from; or load it with "
-        "torch.jit.load and save its state_dict() with torch.save.",
-    )
-
-
 def printable(text: str, limit: int = 80) -> str:
-    """Return text from a file that nobody trusts, fit for a terminal."""
+    """Return text from an untrusted file, safe for a terminal."""
     short = text if len(text) <= limit else text[:limit] + "..."
     if short.isprintable():
         return short
     return short.encode("unicode_escape").decode("ascii")
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file, unbuffered."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            return path.open("rb", buffering=0)
+    except OSError as error:
+        raise refusal(
+            path,
+            "can't be opened",
+            "Check the path and its permissions.",
+            cause=error.strerror or error,
+        ) from None
+    if stat.S_ISDIR(mode):
+        raise refusal(
+            path,
+            "is a directory, as distributed checkpoints are",
+            "Convert it to one file where it was written: for torch, python "
+            "-m torch.distributed.checkpoint.format_utils dcp_to_torch; for "
+            "DeepSpeed, its own zero_to_fp32.py.",
+        )
+    raise refusal(path, "is not a regular file", "Pass the path of a file.")
+
+
+def is_safetensors(path: Path) -> bool:
+    """Tell whether a file starts like safetensors; False if unreadable."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False
+        with path.open("rb") as stream:
+            head = stream.read(_HEAD)
+            size = stream.seek(0, 2)
+    except OSError:
+        return False
+    return _starts_as_safetensors(head, size)
+
+
+def refuse_foreign(head: bytes, size: int, path: Path) -> None:
+    """Refuse a file that does not start like an archive of torch.save."""
+    if size == 0:
+        raise refusal(path, "is empty", COPY_AGAIN)
+    if not head.startswith(_ZIP):
+        what, remedy = _name(head, size)
+        raise refusal(path, what, remedy)
+
+
+def _name(head: bytes, size: int) -> tuple[str, str]:
+    if _starts_as_safetensors(head, size):
+        return (
+            "is a safetensors file, not a checkpoint",
+            "It has tensors but no hyper-parameters. Pass the checkpoint that "
+            "it was exported from.",
+        )
+    if head[_TAR_MAGIC_AT : _TAR_MAGIC_AT + 5] == b"ustar":
+        return "is a tar archive, as torch before 0.2 wrote", SAVE_AGAIN
+    if head[:1] == b"\x80" and head[1:2] <= b"\x05":
+        return (
+            "is a bare pickle, as torch before 1.6 and other tools write; "
+            "loading it may run any code",
+            "If you trust its author: load it with torch.load in the "
+            "environment that wrote it, and save it again with "
+            "torch.save(..., path).",
+        )
+    if head.startswith(b"\x89HDF"):
+        return "is an HDF5 file, as Keras writes", SAVE_AGAIN
+    if head.startswith(b"\x1f\x8b"):
+        return "is compressed with gzip", "Unpack it with gunzip."
+    if head.startswith(b"version https://git-lfs"):
+        return "is only the pointer of a Git LFS file", "Run git lfs pull."
+    return "is not a checkpoint of torch.save", COPY_AGAIN
+
+
+def _starts_as_safetensors(head: bytes, size: int) -> bool:
+    length = int.from_bytes(head[:8], "little")
+    return head[8:9] == b"{" and length <= size - 8

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pytest_nlam_compat.checkpoints.limits import DEPTH, PATH_LENGTH
 from pytest_nlam_compat.checkpoints.refusals import (
     DISTRUST,
     printable,
@@ -15,26 +14,24 @@ from pytest_nlam_compat.checkpoints.refusals import (
 from pytest_nlam_compat.checkpoints.stand_ins import InertObject, TensorRef
 from pytest_nlam_compat.errors import CompatError
 
+#: How deep lists, dicts and objects may be nested. Lightning needs about 10.
+DEPTH = 100
+
+#: The longest path to a part of the tree, in characters.
+PATH_LENGTH = 8192
+
+#: The parts of a tree, counting each as often as there are paths to it.
+PARTS = 1_000_000
+
 _CONTAINERS = (dict, list, tuple, set, frozenset, InertObject)
 
 
 def children(node: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what a node holds, each with its step in a path.
-
-    Parameters
-    ----------
-    node : object
-        Any part of a checkpoint's tree; one that is no container holds
-        nothing.
-
-    Yields
-    ------
-    tuple of str and object
-        The step (a key, an index, an attribute) and what is there.
-    """
+    """Yield what a node holds, each with its step in a path."""
     if isinstance(node, dict):
         for key, value in node.items():
-            yield "<key>", key
+            if not isinstance(key, (str, int)):
+                yield "<key>", key
             yield str(key), value
         # The metadata of a state_dict is an attribute of an OrderedDict.
         yield from getattr(node, "__dict__", {}).items()
@@ -55,107 +52,63 @@ def children(node: Any) -> Iterator[tuple[str, Any]]:
             yield "<state>", node.state
 
 
-def refuse_endless(root: Any, path: Path) -> None:
-    """Refuse a tree that holds itself somewhere, or is very deep.
-
-    Without this, whatever walks through the tree later might never return.
-
-    Parameters
-    ----------
-    root : object
-        The tree.
-    path : Path
-        The file that it was read from, for messages.
-
-    Raises
-    ------
-    CompatError
-        If there is a way in it that has no end, or has more than
-        `DEPTH` steps or `PATH_LENGTH` characters.
-    """
-    heights: dict[int, int] = {}
-    on_the_way: set[int] = set()
+def refuse_endless(root: Any, path: Path, size: int = 0) -> None:
+    """Refuse a tree that nobody could walk through."""
+    #: Container -> its height, and the number of its parts.
+    measured: dict[int, tuple[int, int]] = {}
+    open_containers: set[int] = set()
 
     def refuse(what: str, at: str) -> CompatError:
         return refusal(path, what, DISTRUST, at=printable(at, 200))
 
-    def measure(node: Any, at: str, depth: int) -> int:
-        if not isinstance(node, _CONTAINERS):
-            return 0
-        if id(node) in on_the_way:
+    def measure(node: Any, at: str, depth: int) -> tuple[int, int]:
+        known = measured.get(id(node), (1, 1))
+        if id(node) in open_containers:
             raise refuse("holds an object that holds itself", at)
-        if depth + heights.get(id(node), 1) > DEPTH:
+        if depth + known[0] > DEPTH:
             raise refuse(f"is nested more than {DEPTH} levels deep", at)
         if len(at) > PATH_LENGTH:
             raise refuse("has very long names inside of each other", at)
-        if id(node) not in heights:
-            on_the_way.add(id(node))
-            heights[id(node)] = 1 + max(
-                (
-                    measure(child, _join(at, step), depth + 1)
-                    for step, child in children(node)
-                ),
-                default=0,
-            )
-            on_the_way.remove(id(node))
-        return heights[id(node)]
+        if id(node) in measured:
+            return known
+        open_containers.add(id(node))
+        height, parts = 1, 1
+        for step, child in children(node):
+            parts += 1
+            if isinstance(child, _CONTAINERS):
+                below, more = measure(child, _join(at, step), depth + 1)
+                height, parts = max(height, below + 1), parts + more
+        if parts > PARTS + size:
+            raise refuse("shares its parts so often that it has no end", at)
+        open_containers.remove(id(node))
+        measured[id(node)] = height, parts
+        return height, parts
 
-    measure(root, "", 0)
+    if isinstance(root, _CONTAINERS):
+        measure(root, "", 0)
 
 
-def tensors(root: Any) -> Iterator[tuple[str, TensorRef]]:
-    """Yield every tensor of a tree with its path.
-
-    Parameters
-    ----------
-    root : object
-        A tree that `refuse_endless` let pass. A container that it holds
-        twice is gone through once.
-
-    Yields
-    ------
-    tuple of str and TensorRef
-        The path, with dots, and the tensor.
-    """
+def nodes(root: Any) -> Iterator[tuple[str, Any]]:
+    """Yield every part of a tree with its path, each container once."""
     seen: set[int] = set()
 
-    def search(node: Any, at: str) -> Iterator[tuple[str, TensorRef]]:
-        if isinstance(node, TensorRef):
+    def search(node: Any, at: str) -> Iterator[tuple[str, Any]]:
+        if not isinstance(node, _CONTAINERS):
             yield at, node
-        elif isinstance(node, _CONTAINERS) and id(node) not in seen:
+        elif id(node) not in seen:
             seen.add(id(node))
+            yield at, node
             for step, child in children(node):
                 yield from search(child, _join(at, step))
 
     return search(root, "")
 
 
-def mentions(root: Any, wanted: object) -> bool:
-    """Tell whether an object is anywhere in a tree.
-
-    Parameters
-    ----------
-    root : object
-        A tree that `refuse_endless` let pass.
-    wanted : object
-        What to look for; anything equal to it counts.
-
-    Returns
-    -------
-    bool
-        Whether it is there.
-    """
-    seen: set[int] = set()
-
-    def search(node: Any) -> bool:
-        if not isinstance(node, _CONTAINERS):
-            return bool(node == wanted)
-        if id(node) in seen:
-            return False
-        seen.add(id(node))
-        return any(search(child) for _, child in children(node))
-
-    return search(root)
+def tensors(root: Any) -> Iterator[tuple[str, TensorRef]]:
+    """Yield every tensor of a tree with its path; parameters as for `nodes`."""
+    return (
+        (at, node) for at, node in nodes(root) if isinstance(node, TensorRef)
+    )
 
 
 def _join(path: str, step: str) -> str:

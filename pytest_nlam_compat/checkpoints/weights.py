@@ -1,153 +1,171 @@
 """Weights without a checkpoint around them: files of safetensors.
 
-They are given as what `reader` gives of a checkpoint that has a state_dict and
-nothing else, so that all that goes by names goes the same way.
+They are presented as `reader` presents a checkpoint that has a state_dict and
+nothing else. The library reads and writes whole files in memory, and takes a
+minute for some headers of a megabyte; what is needed here is the header.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
+import math
 import sys
-from collections.abc import Mapping
+import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_nlam_compat.checkpoints.archive import Archive
-from pytest_nlam_compat.checkpoints.copying import Copies, Progress, write_at
-from pytest_nlam_compat.checkpoints.draft import (
-    Draft,
-    refuse_existing,
-    unwritable,
-)
-from pytest_nlam_compat.checkpoints.limits import KEY_LENGTH, Budget
+from pytest_nlam_compat.checkpoints.draft import draft
 from pytest_nlam_compat.checkpoints.reader import Checkpoint, read_checkpoint
 from pytest_nlam_compat.checkpoints.refusals import (
     COPY_AGAIN,
+    KEY_LENGTH,
     SAVE_AGAIN,
+    is_safetensors,
     printable,
     refusal,
 )
-from pytest_nlam_compat.checkpoints.safetensors import (
-    LENGTH,
-    LONGEST_HEADER,
-    header,
-    parse_header,
-)
-from pytest_nlam_compat.checkpoints.sniff import is_safetensors, open_regular
 from pytest_nlam_compat.checkpoints.stand_ins import (
+    ITEMSIZES,
     GlobalRef,
     StorageRef,
     TensorRef,
 )
 from pytest_nlam_compat.checkpoints.zipformat import Record
+from pytest_nlam_compat.checkpoints.zipwriter import (
+    Progress,
+    copy_bytes,
+    write_all,
+)
 from pytest_nlam_compat.errors import CompatError
 
 if TYPE_CHECKING:
     import torch
 
+_METADATA = "__metadata__"
+_LENGTH = 8
+_ALIGNMENT = 8
+_LONGEST_HEADER = 100_000_000
+_LARGEST = 2**48
+_MOST_DIMENSIONS = 64
 # About what a byte of JSON costs in memory as objects.
 _OBJECTS = 12
 _STORAGE = GlobalRef("torch.storage", "UntypedStorage")
+_DTYPES = {
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E8M0": "float8_e8m0fnu",
+    "BF16": "bfloat16",
+    "BOOL": "bool",
+    **{f"F{bits}": f"float{bits}" for bits in (16, 32, 64)},
+    **{f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
+    "C64": "complex64",
+}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
 class WeightsFile(Archive):
-    """An open file of safetensors; nothing but its header has been read.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
+    """An open file of safetensors; only its header has been read.
 
     Attributes
     ----------
     records : dict of str to Record
         By name with ``data/`` in front.
     tensors : dict of str to TensorRef
-        By name.
+        By name, in the order of the header.
     metadata : dict of str to str
-
-    Raises
-    ------
-    CompatError
-        If the file is damaged.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.folder = ""
-        self.byteorder = "little"
-        self._stream = open_regular(path)
-        try:
-            self.size = os.fstat(self.fileno()).st_size
-            self.budget = Budget(path, self.size)
-            self._read_header()
-        except BaseException:
-            self._stream.close()
-            raise
-
-    def _read_header(self) -> None:
-        length = int.from_bytes(self.read_at(0, LENGTH), "little")
-        behind = self.size - LENGTH - length
-        if length > LONGEST_HEADER or behind < 0:
-            raise _damaged(self.path, "its header is cut short")
+    def _read_records(self) -> None:
+        length = int.from_bytes(self.read_at(0, _LENGTH), "little")
+        self._begin = _LENGTH + length
+        if length > _LONGEST_HEADER or self._begin > self.size:
+            raise self._damaged("its header is cut short")
         self.budget.charge(length * _OBJECTS)
-        try:
-            entries, self.metadata = parse_header(
-                self.read_at(LENGTH, length), behind
-            )
-        except ValueError as error:
-            raise _damaged(self.path, str(error)) from None
-        self.records: dict[str, Record] = {}
         self.tensors: dict[str, TensorRef] = {}
-        for name, entry in entries.items():
-            if len(name) > KEY_LENGTH:
-                raise _damaged(
-                    self.path, f"it has a name of {len(name)} characters"
-                )
-            record = f"data/{name}"
-            self.records[record] = Record(
-                record,
-                LENGTH + length + entry.start,
-                entry.end - entry.start,
-                0,
+        try:
+            header = json.loads(
+                self.read_at(_LENGTH, length), object_pairs_hook=_table
             )
-            storage = StorageRef(
-                self, name, _STORAGE, "uint8", entry.end - entry.start, "cpu"
-            )
-            stride: list[int] = []
-            step = 1
-            for size in reversed(entry.shape):
-                stride.insert(0, step)
-                step *= max(size, 1)
-            self.tensors[name] = TensorRef(
-                storage, entry.dtype, 0, entry.shape, tuple(stride)
-            )
+            if not isinstance(header, dict):
+                raise ValueError("its header is no table")
+            self.metadata = header.pop(_METADATA, {})
+            if not isinstance(self.metadata, dict) or not all(
+                isinstance(value, str) for value in self.metadata.values()
+            ):
+                raise ValueError("its metadata is no table of texts")
+            for name, raw in header.items():
+                self._add(name, raw)
+        except RecursionError:
+            raise self._damaged("its header is nested too deep") from None
+        except ValueError as error:
+            raise self._damaged(str(error)) from None
+        self._refuse_gaps()
 
-    def read(self, name: str) -> bytearray:
-        """Read the bytes of a tensor; there is no checksum of them."""
-        content = bytearray()
-        for chunk in self.chunks(name):
-            content += chunk
-        return content
+    def _add(self, name: str, raw: Any) -> None:
+        """Add the tensor that an entry of the header describes."""
+        try:
+            dtype = _DTYPES[raw["dtype"]]
+            start, end = raw["data_offsets"]
+            shape = tuple(raw["shape"])
+        except (KeyError, TypeError, ValueError):
+            raise ValueError(f"the entry of {name} makes no sense") from None
+        if len(shape) > _MOST_DIMENSIONS or not all(
+            type(number) is int and 0 <= number <= _LARGEST
+            for number in (*shape, start, end)
+        ):
+            raise ValueError(f"the numbers of {name} make no sense")
+        if end - start != ITEMSIZES[dtype] * math.prod(shape):
+            raise ValueError(f"{name} has not as many bytes as its shape says")
+        if len(name) > KEY_LENGTH:
+            raise ValueError(f"it has a name of {len(name)} characters")
+        record = f"data/{name}"
+        self.records[record] = Record(
+            record, self._begin + start, end - start, 0
+        )
+        storage = StorageRef(self, name, _STORAGE, "uint8", end - start)
+        strides = [1]
+        for size in reversed(shape[1:]):
+            strides.insert(0, strides[0] * max(1, size))
+        stride = tuple(strides[len(strides) - len(shape) :])
+        self.tensors[name] = TensorRef(storage, dtype, 0, shape, stride)
+
+    def _refuse_gaps(self) -> None:
+        at = self._begin
+        for record in sorted(
+            self.records.values(), key=lambda each: (each.start, each.size)
+        ):
+            if record.start != at:
+                raise self._damaged(
+                    f"{record.name} is not where the one before it ends"
+                )
+            at += record.size
+        if at != self.size:
+            raise self._damaged("its tensors do not end where the file ends")
 
     def checksum(self, name: str) -> int:
-        """Compute a checksum of a tensor, by reading it."""
-        import zlib
-
-        crc = 0
-        for chunk in self.chunks(name):
-            crc = zlib.crc32(chunk, crc)
-        return crc
+        """Compute a checksum of a tensor, by reading it; the file has none."""
+        return zlib.crc32(self.read(name))
 
     def verify(self) -> None:
         """Refuse: the format has no checksums."""
         raise refusal(
             self.path,
             "is a safetensors file, and these have no checksums",
-            "Leave --verify out, or compare the file with one that is known "
-            "to be whole.",
+            "Omit --verify, or compare the file with one that is known to be "
+            "whole.",
+        )
+
+    def _check(self, name: str, crc: int) -> None:
+        self._verified.add(name)
+
+    def _damaged(self, what: str) -> CompatError:
+        return refusal(
+            self.path,
+            f"is a damaged safetensors file: {printable(what, 300)}",
+            COPY_AGAIN,
         )
 
 
@@ -199,12 +217,7 @@ def read_run(path: Path, key: str) -> Checkpoint:
     """
     if not is_safetensors(path):
         return read_checkpoint(path)
-    file = WeightsFile(path)
-    try:
-        return Weights(file, key)
-    except BaseException:
-        file.close()
-        raise
+    return Weights(WeightsFile(path), key)
 
 
 def write_weights(
@@ -232,75 +245,66 @@ def write_weights(
     CompatError
         If there is a file already, or it can't be written.
     """
-    table: Mapping[str, TensorRef | torch.Tensor] = weights.data["state_dict"]
-    _refuse_byteorder(weights.path)
+    if sys.byteorder != "little":
+        raise refusal(
+            weights.path,
+            "is of the other byte order than this machine",
+            SAVE_AGAIN,
+        )
     metadata = dict(weights.file.metadata)
     if weights.key in weights.data:
         metadata[weights.key] = json.dumps(weights.data[weights.key])
-    fresh = {
-        name: _content(tensor)
-        for name, tensor in table.items()
-        if not isinstance(tensor, TensorRef)
-    }
-    try:
-        head = header(
-            {
-                name: (
-                    str(tensor.dtype).removeprefix("torch."),
-                    tensor.shape,
-                    len(fresh[name]) if name in fresh else tensor.nbytes,
+    header: dict[str, Any] = {_METADATA: metadata} if metadata else {}
+    whole = 0
+    for name, tensor in weights.data["state_dict"].items():
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        if dtype not in _NAMES:
+            raise CompatError(
+                f"{printable(path.name)} can't be written.",
+                facts={"cause": f"safetensors has no {dtype} for {name}"},
+                remedy="Pass the checkpoint that the weights are from.",
+            )
+        header[name] = {
+            "dtype": _NAMES[dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [whole, whole + tensor.nbytes],
+        }
+        whole += tensor.nbytes
+    encoded = json.dumps(header, separators=(",", ":")).encode()
+    encoded += b" " * (-len(encoded) % _ALIGNMENT)
+    done = 0
+
+    def advance(size: int) -> None:
+        nonlocal done
+        done += size
+        if progress:
+            progress(done, whole)
+
+    with draft(path, overwrite) as stream:
+        write_all(stream, len(encoded).to_bytes(_LENGTH, "little") + encoded)
+        for tensor in weights.data["state_dict"].values():
+            if isinstance(tensor, TensorRef):
+                record = weights.file.records[tensor.storage.record]
+                copy_bytes(
+                    *(weights.file, record.start, record.size),
+                    *(stream, advance),
                 )
-                for name, tensor in table.items()
-            },
-            metadata,
-        )
-    except ValueError as error:
-        raise CompatError(
-            f"{printable(path.name)} can't be written.",
-            facts={"cause": error},
-            remedy="Give the checkpoint that the weights are from.",
-        ) from None
-    if not overwrite:
-        refuse_existing(path)
-    draft = None
-    try:
-        draft = Draft(path)
-        copies = Copies(draft.stream)
-        write_at(draft.stream, head, 0)
-        at = len(head)
-        for name, tensor in table.items():
-            if not isinstance(tensor, TensorRef):
-                write_at(draft.stream, fresh[name], at)
-                at += len(fresh[name])
             else:
-                copies.add(weights.archive, tensor.storage.record, at)
-                at += tensor.nbytes
-        copies.run(progress=progress)
-        draft.place(overwrite)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    finally:
-        if draft:
-            draft.close()
+                write_all(stream, _content(tensor))
+                advance(tensor.nbytes)
+        weights.file.refuse_changed()
 
 
 def _content(tensor: torch.Tensor) -> bytes:
+    """Return the elements of a tensor in order."""
     import torch
 
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().tobytes()
+    flat = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+    return flat.reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
-def _refuse_byteorder(path: Path) -> None:
-    if sys.byteorder != "little":
-        raise refusal(
-            path, "is of the other byte order than this machine", SAVE_AGAIN
-        )
-
-
-def _damaged(path: Path, what: str) -> CompatError:
-    return refusal(
-        path,
-        f"is a damaged safetensors file: {printable(what, 300)}",
-        COPY_AGAIN,
-    )
+def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        raise ValueError("its header has a name twice")
+    return table

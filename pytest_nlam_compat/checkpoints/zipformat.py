@@ -1,18 +1,19 @@
 """The container that torch.save writes: a zip of stored records.
 
-Stricter than ``zipfile``. Of the ways in which two programs can read one zip
-differently (bytes before or behind it, a name twice, a record inside another,
-other names in the local headers) each is refused, so that what was checked
-here is what torch reads later.
+Not read with ``zipfile``: it and torch's reader (miniz) each ignore parts of
+an archive, and not the same ones. Here each part is decoded, encoded again as
+torch writes it, and compared: what two programs could read differently is
+refused, so that what was checked is what torch loads later.
 """
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import NoReturn
 
 from pytest_nlam_compat.checkpoints.refusals import (
     COPY_AGAIN,
@@ -20,33 +21,33 @@ from pytest_nlam_compat.checkpoints.refusals import (
     SAVE_AGAIN,
     printable,
     refusal,
-    torch_script,
 )
 
-LOCAL = struct.Struct("<4s5H3I2H")
-CENTRAL = struct.Struct("<4s6H3I5H2I")
-END = struct.Struct("<4s4H2IH")
-END64 = struct.Struct("<4sQ2H2I4Q")
-LOCATOR = struct.Struct("<4sIQI")
-EXTRA = struct.Struct("<2H")
-
-LOCAL_SIGNATURE = b"PK\x03\x04"
-CENTRAL_SIGNATURE = b"PK\x01\x02"
-END_SIGNATURE = b"PK\x05\x06"
-END64_SIGNATURE = b"PK\x06\x06"
-LOCATOR_SIGNATURE = b"PK\x06\x07"
-DESCRIPTOR_SIGNATURE = b"PK\x07\x08"
-
-#: A 32-bit field that stands at this is in the ZIP64 extra field instead.
-IN_ZIP64 = 0xFFFFFFFF
-ZIP64_EXTRA = 0x0001
 UTF8_NAME = 0x0800
 HAS_DESCRIPTOR = 0x0008
 
-_ENCRYPTED = 0x0001
+#: What is as large, or as far away, is in a ZIP64 field instead.
+ZIP64_FROM = 0xFFFFFFFF
 
-#: Between two records there is at most a data descriptor.
-_GAP = 24
+_LOCAL = struct.Struct("<4s5H3I2H")
+_CENTRAL = struct.Struct("<4s6H3I5H2I")
+_END = struct.Struct("<4s4H2IH")
+_END64 = struct.Struct("<4sQ2H2I4Q")
+_LOCATOR = struct.Struct("<4sIQI")
+_EXTRA = struct.Struct("<2H")
+_ZIP64 = 0x0001
+_PADDING = int.from_bytes(b"FB", "little")
+_DOS_ATTRIBUTES = 0xFFFF
+_VERSIONS_OF_TORCH = (0x031E, 45)
+
+#: miniz cuts longer names off.
+_LONGEST_NAME = 500
+#: What one record costs in memory: its object, its name and its numbers.
+_RECORD_COST = 500
+_RECORDS = re.compile(
+    r"data\.pkl|data/[0-9]+|version|byteorder|\.format_version|"
+    r"\.storage_alignment|\.data/serialization_id"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,212 +60,278 @@ class Record:
     crc: int
 
 
-def read_directory(
-    stream: BinaryIO, size: int, path: Path, charge: Callable[[int], None]
-) -> list[Record]:
-    """Read where the records of an archive are.
-
-    Parameters
-    ----------
-    stream : BinaryIO
-        The file.
-    size : int
-        Its size in bytes.
-    path : Path
-        Its path, for messages.
-    charge : callable
-        Told how many records there are before any is kept; may refuse.
-
-    Returns
-    -------
-    list of Record
-        In the order of the file. Names are unique, relative and without
-        steps upward; no record overlaps another.
-
-    Raises
-    ------
-    CompatError
-        If the file is not such an archive from its first byte to its last.
-    """
-    start, end, count = _find_directory(stream, size, path)
-    charge(count)
-    stream.seek(start)
-    directory = stream.read(end - start)
-    records: list[Record] = []
-    names: set[str] = set()
-    position, free_from = 0, 0
-    for _ in range(count):
-        entry, header_at, position = _entry(directory, position, path)
-        if entry.name in names:
-            raise refusal(
-                path,
-                "holds two records of one name",
-                DISTRUST,
-                record=printable(entry.name),
-            )
-        names.add(entry.name)
-        if not 0 <= header_at - free_from <= _GAP:
-            raise refusal(
-                path,
-                "holds records that overlap, or hidden bytes between them",
-                DISTRUST,
-                record=printable(entry.name),
-            )
-        data_at = _data_start(stream, header_at, entry.name, path)
-        free_from = data_at + entry.size
-        if free_from > start:
-            raise _damaged(path, "a record that reaches beyond its end")
-        records.append(Record(entry.name, data_at, entry.size, entry.crc))
-    if position != len(directory) or start - free_from > _GAP:
-        raise _damaged(path, "a list of records that does not fit")
-    return records
-
-
-def _find_directory(
-    stream: BinaryIO, size: int, path: Path
-) -> tuple[int, int, int]:
-    """Return start, end and number of entries of the central directory."""
-    if size < END.size:
-        raise _cut_short(path)
-    stream.seek(size - END.size)
-    end = END.unpack(stream.read(END.size))
-    if end[0] != END_SIGNATURE or end[7] != 0:
-        raise _cut_short(path)
-    disk, _, here, count, length, start = end[1:7]
-    behind = size - END.size
-    locator_at = behind - LOCATOR.size
-    if locator_at >= END64.size:
-        stream.seek(locator_at)
-        signature, _, end64_at, _ = LOCATOR.unpack(stream.read(LOCATOR.size))
-        if signature == LOCATOR_SIGNATURE:
-            behind = locator_at - END64.size
-            if end64_at != behind:
-                raise _damaged(path, "a ZIP64 end that is somewhere else")
-            stream.seek(end64_at)
-            end64 = END64.unpack(stream.read(END64.size))
-            if end64[0] != END64_SIGNATURE:
-                raise _damaged(path, "no ZIP64 end where it should be")
-            for narrow, wide in zip(end[1:7], end64[4:], strict=True):
-                if narrow not in (wide, 0xFFFF, IN_ZIP64):
-                    raise _damaged(path, "two ends that differ")
-            disk, _, here, count, length, start = end64[4:]
-    if disk != 0 or here != count:
-        raise _damaged(path, "a part of an archive of several files")
-    if start + length != behind or count * CENTRAL.size > length:
-        raise _damaged(path, "a list of records that does not fit")
-    return start, behind, count
-
-
 @dataclass(frozen=True, slots=True)
-class _Entry:
-    name: str
-    size: int
+class Entry:
+    """What an archive says about one record, in three places."""
+
+    path: bytes
+    flags: int
     crc: int
+    size: int
+    at: int
+    versions: tuple[int, int] = (0, 0)
+    time: tuple[int, int] = (0, 0)
+    attributes: int = 0
 
+    @property
+    def zip64(self) -> bytes:
+        """The extra field for numbers that need more than 32 bits."""
+        wide = [self.size] * 2 if self.size >= ZIP64_FROM else []
+        wide += [self.at] if self.at >= ZIP64_FROM else []
+        if not wide:
+            return b""
+        return struct.pack(f"<2H{len(wide)}Q", _ZIP64, 8 * len(wide), *wide)
 
-def _entry(
-    directory: bytes, position: int, path: Path
-) -> tuple[_Entry, int, int]:
-    """Parse one entry; return it, its header's place and the next entry's."""
-    if position + CENTRAL.size > len(directory):
-        raise _damaged(path, "a list of records that ends too early")
-    fields = CENTRAL.unpack_from(directory, position)
-    signature, _, _, flags, method, _, _, crc, packed, size = fields[:10]
-    name_length, extra_length, comment_length = fields[10:13]
-    header_at = fields[16]
-    name_at = position + CENTRAL.size
-    extra_at = name_at + name_length
-    following = extra_at + extra_length + comment_length
-    if signature != CENTRAL_SIGNATURE or following > len(directory):
-        raise _damaged(path, "a list of records that is garbled")
-    name = _name(directory[name_at:extra_at], path)
-    extra = directory[extra_at : extra_at + extra_length]
-    size, packed, header_at = _zip64(extra, [size, packed, header_at], path)
-    if flags & _ENCRYPTED:
-        raise refusal(path, "is encrypted", SAVE_AGAIN, record=printable(name))
-    if method != 0 and name.split("/")[1:2] == ["code"]:
-        # Of all that torch writes, it compresses these alone.
-        raise torch_script(path)
-    if method != 0:
-        raise refusal(
-            path,
-            "holds a compressed record, where torch.save only stores",
-            SAVE_AGAIN,
-            record=printable(name),
+    def central(self) -> bytes:
+        """Return its entry in the central directory."""
+        size, at = (
+            value if value < ZIP64_FROM else 0xFFFFFFFF
+            for value in (self.size, self.at)
         )
-    if size != packed:
-        raise _damaged(path, "a stored record with two sizes")
-    return _Entry(name, size, crc), header_at, following
-
-
-def _zip64(extra: bytes, values: list[int], path: Path) -> list[int]:
-    """Fill in the values that only the ZIP64 extra field has."""
-    position = 0
-    wide = b""
-    while position + EXTRA.size <= len(extra):
-        kind, length = EXTRA.unpack_from(extra, position)
-        position += EXTRA.size
-        if kind == ZIP64_EXTRA:
-            wide = extra[position : position + length]
-        position += length
-    filled = []
-    for value in values:
-        if value == IN_ZIP64:
-            if len(wide) < 8:
-                raise _damaged(path, "a large record without its size")
-            value = int.from_bytes(wide[:8], "little")
-            wide = wide[8:]
-        filled.append(value)
-    return filled
-
-
-def _data_start(stream: BinaryIO, header_at: int, name: str, path: Path) -> int:
-    """Return where a record's bytes begin, after its local header."""
-    stream.seek(header_at)
-    encoded = name.encode()
-    header = stream.read(LOCAL.size + len(encoded))
-    whole = len(header) == LOCAL.size + len(encoded)
-    if not whole or not header.startswith(LOCAL_SIGNATURE):
-        raise _damaged(path, "a record without a header")
-    fields = LOCAL.unpack_from(header)
-    if header[LOCAL.size :] != encoded or fields[9] != len(encoded):
-        raise refusal(
-            path,
-            "gives one record two names",
-            DISTRUST,
-            record=printable(name),
+        return (
+            _CENTRAL.pack(
+                *(b"PK\x01\x02", *self.versions, self.flags, 0, *self.time),
+                *(self.crc, size, size, len(self.path), len(self.zip64)),
+                *(0, 0, 0, self.attributes, at),
+            )
+            + self.path
+            + self.zip64
         )
-    return header_at + LOCAL.size + len(encoded) + int(fields[10])
 
-
-def _name(raw: bytes, path: Path) -> str:
-    try:
-        name = raw.decode()
-    except UnicodeDecodeError:
-        raise _damaged(path, "a record whose name is not UTF-8") from None
-    parts = name.split("/")
-    if (
-        "\\" in name
-        or not name.isprintable()
-        or any(part in ("", ".", "..") for part in parts)
-    ):
-        raise refusal(
-            path,
-            "holds a record with a dangerous name",
-            DISTRUST,
-            record=printable(name),
+    def local(self, padding: bytes) -> bytes:
+        """Return its local header, with a padding behind it."""
+        numbers = (self.crc, self.size, self.size)
+        if self.flags & HAS_DESCRIPTOR:
+            numbers = (0, 0, 0)
+        extra = self.zip64 + padding
+        return (
+            _LOCAL.pack(
+                *(b"PK\x03\x04", self.versions[1], self.flags, 0, *self.time),
+                *(*numbers, len(self.path), len(extra)),
+            )
+            + self.path
+            + extra
         )
-    return name
+
+    def descriptor(self) -> bytes:
+        """Return what is behind its bytes."""
+        if not self.flags & HAS_DESCRIPTOR:
+            return b""
+        layout = "<4sI2Q" if self.zip64 else "<4s3I"
+        return struct.pack(
+            layout, b"PK\x07\x08", self.crc, self.size, self.size
+        )
 
 
-def _cut_short(path: Path) -> Exception:
-    return refusal(
-        path,
-        "does not end as an archive of torch.save does: it was cut short, or "
-        "something was appended to it",
-        COPY_AGAIN,
+def pad(size: int) -> bytes:
+    """Return an extra field of a size, as torch aligns its records with."""
+    return _EXTRA.pack(_PADDING, size - _EXTRA.size) + b"Z" * (
+        size - _EXTRA.size
     )
 
 
-def _damaged(path: Path, what: str) -> Exception:
-    return refusal(path, f"is damaged: it holds {what}", COPY_AGAIN)
+def end_of_archive(
+    count: int,
+    length: int,
+    start: int,
+    versions: tuple[int, int] | None = _VERSIONS_OF_TORCH,
+) -> bytes:
+    """Return what is behind the central directory."""
+    numbers = (0, 0, count, count, length, start)
+    limits = (0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF)
+    end = _END.pack(b"PK\x05\x06", *map(min, numbers, limits), 0)
+    if versions is None:
+        return end
+    size = _END64.size - 12
+    return (
+        _END64.pack(b"PK\x06\x06", size, *versions, *numbers)
+        + _LOCATOR.pack(b"PK\x06\x07", 0, start + length, 1)
+        + end
+    )
+
+
+class DirectoryReader:
+    """Reads where the records of an archive are, and checks all around them."""
+
+    def __init__(
+        self,
+        read_at: Callable[[int, int], bytes],
+        size: int,
+        path: Path,
+        charge: Callable[[int], None],
+    ) -> None:
+        self._read_at = read_at
+        self._size = size
+        self._path = path
+        self._charge = charge
+
+    def read(self) -> tuple[str, dict[str, Record]]:
+        """Return the folder of all records, and them by name without it."""
+        count, length, start = self._end()
+        self._charge(count * _RECORD_COST)
+        at, folder = 0, ""
+        records: dict[str, Record] = {}
+        names: set[str] = set()
+        for entry in self._entries(self._read_at(start, length), count):
+            path = self._name(entry)
+            top, _, name = path.partition("/")
+            folder = folder or top
+            self._refuse_foreign(top == folder, name, path)
+            # miniz finds records without regard to case.
+            if name.casefold() in names:
+                self._refuse("holds two records of one name", DISTRUST, path)
+            names.add(name.casefold())
+            if entry.at != at:
+                what = "holds records that overlap, or bytes between them"
+                self._refuse(what, DISTRUST, path)
+            begun = at + self._header_size(entry, path)
+            at = begun + entry.size
+            if self._read_at(at, len(entry.descriptor())) != entry.descriptor():
+                self._contradiction(path)
+            at += len(entry.descriptor())
+            records[name] = Record(name, begun, entry.size, entry.crc)
+        if at != start:
+            self._damaged("its records do not end where their list begins")
+        if not {"data.pkl", "version"} <= records.keys():
+            self._refuse(
+                "is a zip archive, but not one of torch.save: it has no "
+                "data.pkl or no version",
+                COPY_AGAIN,
+            )
+        return folder, records
+
+    def _end(self) -> tuple[int, int, int]:
+        """Return number of entries, size and place of the directory."""
+        at = self._size - _END.size
+        raw = self._read_at(max(at, 0), _END.size)
+        if len(raw) < _END.size or not raw.startswith(b"PK\x05\x06"):
+            self._refuse(
+                "does not end as an archive of torch.save does: it was cut "
+                "short, or something was appended to it",
+                COPY_AGAIN,
+            )
+        numbers, versions = _END.unpack(raw)[4:7], None
+        wide_at = at - _LOCATOR.size - _END64.size
+        if (
+            wide_at > 0
+            and self._read_at(at - _LOCATOR.size, 4) == b"PK\x06\x07"
+        ):
+            at, fields = (
+                wide_at,
+                _END64.unpack(self._read_at(wide_at, _END64.size)),
+            )
+            numbers, versions = fields[7:], fields[2:4]
+        count, length, start = numbers
+        if (
+            start + length != at
+            or count * _CENTRAL.size > length
+            or self._read_at(at, self._size - at)
+            != end_of_archive(count, length, start, versions)
+        ):
+            self._damaged("its end is not as torch.save writes it")
+        return count, length, start
+
+    def _entries(self, directory: bytes, count: int) -> Iterator[Entry]:
+        position = 0
+        for _ in range(count):
+            raw = directory[position : position + _CENTRAL.size]
+            if len(raw) < _CENTRAL.size:
+                self._damaged("its list of records ends too early")
+            fields = _CENTRAL.unpack(raw)
+            made_by, needed, flags, method, time, date, crc = fields[1:8]
+            size, name_length, extra_length = fields[9:12]
+            name_at = position + _CENTRAL.size
+            extra_at = name_at + name_length
+            path = directory[name_at:extra_at]
+            end = extra_at + extra_length
+            wide = directory[extra_at + _EXTRA.size : end]
+            at = fields[-1]
+            if size == 0xFFFFFFFF:
+                size, wide = int.from_bytes(wide[:8], "little"), wide[16:]
+            if at == 0xFFFFFFFF:
+                at = int.from_bytes(wide[:8], "little")
+            self._refuse_packed(flags, method, path)
+            entry = Entry(
+                *(path, flags, crc, size, at),
+                *((made_by, needed), (time, date), fields[-2]),
+            )
+            if (
+                directory[position:end] != entry.central()
+                or flags & ~(UTF8_NAME | HAS_DESCRIPTOR)
+                # Among them that of a directory, whose memory miniz would
+                # leave as it is.
+                or entry.attributes & _DOS_ATTRIBUTES
+            ):
+                self._damaged("its list of records is not as torch writes it")
+            yield entry
+            position = end
+        if position != len(directory):
+            self._damaged("its list of records ends too late")
+
+    def _header_size(self, entry: Entry, path: str) -> int:
+        """Return the size of a record's local header, after checking it."""
+        bare = len(entry.local(b""))
+        length = self._read_at(entry.at + _LOCAL.size - _EXTRA.size, 4)[2:]
+        padding = int.from_bytes(length, "little") - len(entry.zip64)
+        behind = self._read_at(entry.at + bare, max(padding, 0))
+        if behind and not (
+            len(behind) == padding >= _EXTRA.size
+            and behind.startswith(pad(padding)[: _EXTRA.size])
+        ):
+            self._contradiction(path)
+        if self._read_at(entry.at, bare + len(behind)) != entry.local(behind):
+            self._contradiction(path)
+        return bare + len(behind)
+
+    def _name(self, entry: Entry) -> str:
+        name = entry.path.decode("utf-8", "replace")
+        if (
+            "\\" in name
+            or name.encode() != entry.path
+            or not name.isprintable()
+            or len(name) > _LONGEST_NAME
+            or any(part in ("", ".", "..") for part in name.split("/"))
+            or not (name.isascii() or entry.flags & UTF8_NAME)
+        ):
+            self._refuse("holds a record with a dangerous name", DISTRUST, name)
+        return name
+
+    def _refuse_packed(self, flags: int, method: int, path: bytes) -> None:
+        if method and b"/code/" in path:
+            # Of all that torch writes, it compresses these alone.
+            self._refuse_torch_script()
+        if flags & 1 or method:
+            what = "is encrypted" if flags & 1 else "holds a compressed record"
+            self._refuse(what, SAVE_AGAIN, path.decode("utf-8", "replace"))
+
+    def _refuse_foreign(self, in_folder: bool, name: str, path: str) -> None:
+        if name == "constants.pkl" or name.startswith("code/"):
+            self._refuse_torch_script()
+        if not in_folder or not _RECORDS.fullmatch(name):
+            self._refuse(
+                "is a zip archive, but not one of torch.save: it holds a "
+                "record that torch does not write",
+                SAVE_AGAIN,
+                path,
+            )
+
+    def _refuse_torch_script(self) -> NoReturn:
+        self._refuse(
+            "is a TorchScript archive: a program, not a checkpoint",
+            "Pass the checkpoint that it was made from; or load it with "
+            "torch.jit.load and save its state_dict() with torch.save.",
+        )
+
+    def _contradiction(self, path: str) -> NoReturn:
+        self._refuse(
+            "has a record whose header contradicts the list of records",
+            DISTRUST,
+            path,
+        )
+
+    def _damaged(self, what: str) -> NoReturn:
+        self._refuse(f"is damaged: {what}", COPY_AGAIN)
+
+    def _refuse(self, what: str, remedy: str, record: str = "") -> NoReturn:
+        facts = {"record": printable(record)} if record else {}
+        raise refusal(self._path, what, remedy, **facts)

@@ -24,10 +24,6 @@ def add_suite(config: pytest.Config) -> None:
     ``pytest --nlam-compat`` answers one question, and quickly. It may name
     checks by the ids that reports show.
 
-    Parameters
-    ----------
-    config : pytest.Config
-
     Raises
     ------
     pytest.UsageError
@@ -90,16 +86,6 @@ def abort_collection(config: pytest.Config, error: CompatError) -> NoReturn:
 
     A failed module alone would end the run with the status of an interrupted
     one, not with that of an impossible option.
-
-    Parameters
-    ----------
-    config : pytest.Config
-    error : CompatError
-
-    Raises
-    ------
-    pytest.Collector.CollectError
-        With the message of `error`.
     """
     # A worker of pytest-xdist passes its errors on, and must not end.
     worker = hasattr(config, "workerinput")

@@ -20,19 +20,10 @@ if TYPE_CHECKING:
         ReferenceUnderTest,
     )
 
-_EXPLAINED = frozenset(
-    {
-        "batch",
-        "loads",
-        "loss",
-        "native",
-        "outputs",
-        "outputs_float32",
-        "resumes",
-    }
-)
 # Their messages name the cause, unless the outputs are wrong as well.
-_SELF_EXPLAINING = frozenset({"native", "resumes"})
+_SELF_EXPLAINING = {"native", "resumes"}
+_EXPLAINED = {"batch", "loads", "loss", "outputs", "outputs_float32"}
+_EXPLAINED |= _SELF_EXPLAINING
 
 # Of the 30 s that the diagnosis of a reference may take.
 _SEARCH_SECONDS = 15.0
@@ -52,12 +43,8 @@ def fail_without_traceback() -> Iterator[None]:
 class FailureExplainer:
     """Adds its cause to each failed check, in full once for each cause.
 
-    Diagnosis and search are imported on the first failure.
-
-    Parameters
-    ----------
-    newer : NewerReferences
-        They show the cause where a reference holds no trace.
+    Diagnosis and search are imported on the first failure. Newer references
+    show the cause where one holds no trace.
     """
 
     def __init__(self, newer: NewerReferences) -> None:

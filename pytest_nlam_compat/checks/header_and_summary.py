@@ -18,12 +18,7 @@ if TYPE_CHECKING:
 
 
 class HeaderAndSummary:
-    """Shows what is checked against which code, and the results.
-
-    Parameters
-    ----------
-    selection : Selection
-    """
+    """Shows what is checked against which code, and the results."""
 
     def __init__(self, selection: Selection) -> None:
         self._selection = selection
@@ -63,8 +58,7 @@ class HeaderAndSummary:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Shorten the message of a failure to its first line.
 
-        In CI pytest cuts no line of its summary: each failure would be shown
-        in full twice. So would JUnit, which has the same message.
+        Otherwise the summary of pytest in CI, and JUnit, repeat all of it.
         """
         report = yield
         failure = call.excinfo and call.excinfo.value

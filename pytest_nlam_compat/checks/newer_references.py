@@ -19,12 +19,9 @@ if TYPE_CHECKING:
 
 
 class NewerReferences:
-    """Finds the newest reference of the same case, and opens it once.
+    """Opens the newest reference of the same case, once.
 
-    Parameters
-    ----------
-    selection : Selection
-        Its references come first; others are read from its store.
+    The references of the selection come first, then those of its store.
     """
 
     def __init__(self, selection: Selection) -> None:
@@ -34,17 +31,7 @@ class NewerReferences:
     def __call__(
         self, subject: ReferenceUnderTest
     ) -> ReferenceUnderTest | None:
-        """Return the newest reference of a case, None if there is none.
-
-        Parameters
-        ----------
-        subject : ReferenceUnderTest
-            Of a reference that holds no trace.
-
-        Returns
-        -------
-        ReferenceUnderTest or None
-        """
+        """Return the newest reference of a case, None if there is none."""
         case = subject.reference.case
         if case not in self._opened:
             reference = self._selected(case) or self._stored(case)
@@ -75,7 +62,7 @@ class NewerReferences:
                 continue
             try:
                 archive = ReleaseArchive(store.archive(release))
-            # Offline, for one: the failure itself must still be told.
+            # Offline, for example: the failure itself must still be shown.
             except CompatError:
                 continue
             if case in archive.cases:

@@ -45,7 +45,7 @@ def with_config(
     Raises
     ------
     CompatError
-        If pytest can't be configured here, and whatever `read` raises.
+        If pytest can't be configured here.
     """
     reader = _ConfigReader(read)
     # Not captured: a download shows its progress.

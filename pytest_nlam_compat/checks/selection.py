@@ -118,10 +118,6 @@ _SELECTION = pytest.StashKey[Selection]()
 def selection_of(config: pytest.Config) -> Selection:
     """Return the selection of a run; it is made the first time.
 
-    Parameters
-    ----------
-    config : pytest.Config
-
     Raises
     ------
     CompatError
@@ -139,10 +135,7 @@ def selection_of(config: pytest.Config) -> Selection:
 def load_selection(options: Sequence[str]) -> Selection:
     """Select references as ``pytest --nlam-compat`` would do here.
 
-    Parameters
-    ----------
-    options : sequence of str
-        Of pytest; they come after those of the configuration file.
+    The options, those of pytest, come after those of its configuration file.
 
     Raises
     ------

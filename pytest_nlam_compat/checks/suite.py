@@ -87,9 +87,9 @@ def test_native(
 ) -> None:
     """The raw file through the current code's own loader alone.
 
-    What comes of it is shown beside the migrated route. It has to be right
-    for the newest release only: nothing has changed since, or a loader that
-    mends it is still missing.
+    The result is shown beside the migrated route. It has to be right for the
+    newest release only: either nothing has changed since, or neural-lam's own
+    loader still lacks a migration.
     """
     with fail_without_traceback():
         try:

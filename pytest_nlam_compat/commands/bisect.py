@@ -1,4 +1,4 @@
-"""``nlam-compat bisect``: the first commit that changed the meaning."""
+"""``nlam-compat bisect``: the first commit that broke references."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from pytest_nlam_compat.errors import CompatError
 
 if TYPE_CHECKING:
-    from pytest_nlam_compat.bisect.clone import Clone
-    from pytest_nlam_compat.bisect.state_dir import Asked
+    from pytest_nlam_compat.bisect.git import Clone
+    from pytest_nlam_compat.bisect.state_dir import BisectOptions
 
 HELP = "Find the first commit of neural-lam at which references fail."
 
@@ -47,9 +47,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="only these cases, such as 'hi_lam*'",
     )
     parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=_positive,
+        default=600,
+        help="skip a commit whose checks take longer (default: 600)",
+    )
+    parser.add_argument(
         "--reset",
         action="store_true",
-        help="throw away what an interrupted bisect of this clone has left",
+        help="discard an interrupted bisect of this clone",
     )
 
 
@@ -59,7 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
     Parameters
     ----------
     arguments : Namespace
-        With ``good``, ``bad``, ``clone``, ``release``, ``case`` and ``reset``.
+        With ``good``, ``bad``, ``clone``, ``release``, ``case``, ``timeout``
+        and ``reset``.
 
     Returns
     -------
@@ -71,50 +79,62 @@ def run(arguments: argparse.Namespace) -> int:
     CompatError
         There is no such clone or commit, or nothing to search for.
     KeyboardInterrupt
-        After it was said how to go on.
+        After printing how to resume.
     """
-    from pytest_nlam_compat.bisect.bisect import find, reset
-    from pytest_nlam_compat.bisect.clone import Clone
-    from pytest_nlam_compat.bisect.report import report
+    from pytest_nlam_compat.bisect.bisect import find_first_bad
+    from pytest_nlam_compat.bisect.git import Clone
+    from pytest_nlam_compat.bisect.report import report, tell
+    from pytest_nlam_compat.bisect.state_dir import StateDir
 
     clone = Clone.at(arguments.clone)
     if arguments.reset:
-        was_there = reset(clone)
-        print("Thrown away." if was_there else "There is none to throw away.")
+        state_dir = StateDir.of(clone)
+        with state_dir.locked():
+            found = state_dir.discard()
+        tell("Discarded." if found else "There is nothing to discard.")
         return 0
-    asked = _asked(clone, arguments)
+    options = _options(clone, arguments)
     try:
-        found = find(clone, asked, lambda line: print(line, flush=True))
+        outcome = find_first_bad(clone, options)
     except KeyboardInterrupt:
-        print(
-            "What was found out is kept: the same command goes on from here, "
-            "and\nnlam-compat bisect --reset throws it away.",
-            flush=True,
+        tell(
+            "The verdicts are kept: run the same command again to resume, or "
+            "discard them:\nnlam-compat bisect --reset"
         )
         raise
-    for line in report(clone, found):
-        print(line)
-    return int(found.first is None)
+    for line in report(clone, outcome):
+        tell(line)
+    return int(len(outcome.candidates) > 1)
 
 
-def _asked(clone: Clone, arguments: argparse.Namespace) -> Asked:
-    from pytest_nlam_compat.bisect.state_dir import Asked
+def _options(clone: Clone, arguments: argparse.Namespace) -> BisectOptions:
+    from pytest_nlam_compat.bisect.state_dir import BisectOptions
 
     if arguments.good is None or arguments.bad is None:
         raise CompatError(
-            "Two commits are needed to search between them.",
+            "A search needs two commits.",
             facts={"expected": "--good REV and --bad REV"},
-            remedy="Give both.",
+            remedy="Pass both.",
         )
     good = clone.commit("--good", arguments.good)
     bad = clone.commit("--bad", arguments.bad)
-    if good == bad or not clone.is_ancestor(good, bad):
+    ancestor = clone.git.ask("merge-base", "--is-ancestor", good, bad)
+    if good == bad or ancestor is None:
         raise CompatError(
             "--good and --bad are the same commit."
             if good == bad
             else "--good is not in the history of --bad.",
             facts={"--good": clone.title(good), "--bad": clone.title(bad)},
             remedy="Name an older commit of the same branch as --good; `git "
-            "merge-base GOOD BAD` gives the newest.",
+            "merge-base GOOD BAD` prints the newest.",
         )
-    return Asked(good, bad, arguments.release, arguments.case)
+    return BisectOptions(
+        good, bad, arguments.release, arguments.case, arguments.timeout
+    )
+
+
+def _positive(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise ValueError
+    return seconds

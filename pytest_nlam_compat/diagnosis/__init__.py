@@ -1,1 +1,1 @@
-"""Why a reference fails."""
+"""Explain why a reference fails."""

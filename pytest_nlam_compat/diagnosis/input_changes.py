@@ -31,9 +31,10 @@ from pytest_nlam_compat.diagnosis.trace_diff import (
 from pytest_nlam_compat.references.reference import kind_of
 from pytest_nlam_compat.under_test.tracing import fingerprint
 
-# Of the input: float32 rounding, and no change of meaning that was ever met.
+# Over the size of the input: what float32 rounding changes at most, and less
+# than any other change that was ever met.
 _ROUNDING = 1e-5
-# As many columns as a line of a message names.
+# Columns that a line of a message names.
 _SHOWN = 8
 
 

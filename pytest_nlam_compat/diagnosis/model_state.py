@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         ReferenceUnderTest,
     )
 
-# As many names as a line of a message shows.
+# Names that a line of a message shows.
 _SHOWN = 4
 # Arguments that the model names differently from ``args``.
 _OTHER_NAMES = {"graph": "graph_name"}

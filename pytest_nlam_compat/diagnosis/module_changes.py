@@ -29,7 +29,7 @@ def explain_module(diff: TraceDiff, pair: CallPair) -> Diagnosis:
     cls, was = kind_of(type(module).__name__), pair.recorded.kind
     lost = lost_precision(pair.outputs, pair.inputs, pair.output_difference)
     if lost:
-        # Whichever comes first: the model as a whole is in that precision.
+        # Whatever its class: the first call of a model in that precision.
         text = f"{cls} computes in {lost}, not in float64"
         return _diagnosis(diff, pair, "precision", text)
     if cls != was:

@@ -15,16 +15,16 @@ from pytest_nlam_compat.diagnosis.trace_diff import agrees, row_difference
 from pytest_nlam_compat.references.reference import Reference
 from pytest_nlam_compat.under_test.tracing import column_moments, fingerprint
 
-# Moments are over at least as many entries as a mesh has nodes; equal columns
-# agree to rounding, and others that agree by chance to this were never met.
+# Moments of equal columns agree to rounding; others that agree by chance to
+# this, over as many entries as a mesh has nodes, were never met.
 _SAME = 1e-10
 # Rounding of a factor of two moments; no number is so short by chance.
 _SHORT = 1e-13
 # Of the mean square: as much as rounding to bfloat16 can change it.
 _ROUNDED = 2e-2
-# Each of them doubles what there is to try.
+# Columns whose sign is tried; each doubles the number of tries.
 _MOST_HIDDEN = 8
-# Of columns with equal moments: 120 orders.
+# Columns with equal moments whose orders are tried: 120.
 _MOST_TWINS = 5
 # Blocks that code concatenates: sender, receiver and edge, or node and
 # aggregate. Their columns can have equal moments, and then only trying helps.
@@ -231,7 +231,7 @@ def _undo(change: ColumnChange, tensor: Tensor, width: int) -> Tensor | None:
         return None
     units = tensor
     if change.scale:
-        # Not by way of the default type: rounded to float32 it fits nothing.
+        # In the tensor's own type: rounded to float32, nothing would fit.
         shift, scale = tensor.new_tensor([change.shift, change.scale])
         units = (tensor - shift) / scale
     places = [change.order.index(old) for old in range(width)]

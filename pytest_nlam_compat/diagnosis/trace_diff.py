@@ -151,19 +151,7 @@ class TraceDiff:
 
 
 def compare_traces(subject: ReferenceUnderTest, model: nn.Module) -> TraceDiff:
-    """Trace the first step of the current code and compare it.
-
-    Parameters
-    ----------
-    subject : ReferenceUnderTest
-        Of a reference that holds a trace.
-    model : torch.nn.Module
-        In float64, with the weights of the migrated run.
-
-    Returns
-    -------
-    TraceDiff
-    """
+    """Trace the first step of a migrated float64 model, and compare it."""
     then = subject.reference.trace
     now, tensors = trace_step(subject, model, torch.float64)
     names = current_module_names(subject, model)

@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 def judge_batch(subject: ReferenceUnderTest) -> float:
     """Compare the batch that the current code makes with the recorded one.
 
-    Parameters
-    ----------
-    subject : ReferenceUnderTest
-
     Returns
     -------
     float
@@ -38,7 +34,7 @@ def judge_batch(subject: ReferenceUnderTest) -> float:
     Raises
     ------
     CompatError
-        The code can't make one, or makes another: where it differs most.
+        The code can't make one, or it differs: where most.
     """
     reference, batch = subject.reference, subject.batch()
     differences = []
@@ -104,10 +100,6 @@ def _columns(reference: Reference, name: str, width: int) -> list[str] | None:
 def judge_loss(subject: ReferenceUnderTest) -> float:
     """Compare the training loss on the recorded batch with the recorded one.
 
-    Parameters
-    ----------
-    subject : ReferenceUnderTest
-
     Returns
     -------
     float
@@ -116,7 +108,7 @@ def judge_loss(subject: ReferenceUnderTest) -> float:
     Raises
     ------
     CompatError
-        The code can't compute it, or gives another.
+        The code can't compute it, or it differs.
     """
     return compare_loss(subject.reference, subject.loss())
 

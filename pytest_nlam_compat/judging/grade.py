@@ -43,7 +43,6 @@ class Result:
     differences : tuple of Difference
         The largest of each output, the worst output first.
     outputs : mapping of str to Tensor
-        What was compared.
     """
 
     reference: Reference
@@ -99,10 +98,6 @@ def grade(
     model : torch.nn.Module, optional
         A model of `subject` in that precision; the migrated one by default.
 
-    Returns
-    -------
-    Result
-
     Raises
     ------
     CompatError
@@ -123,18 +118,6 @@ def check_outputs(
 
     A missing output would not be compared, and one in a lower precision would
     be judged by the tolerance of that precision.
-
-    Parameters
-    ----------
-    reference : Reference
-    outputs : mapping of str to Tensor
-    dtype : torch.dtype
-        Of the model and its inputs.
-
-    Raises
-    ------
-    CompatError
-        An output is missing, new, or of another precision.
     """
     # The float32 golden has all outputs of a rollout and nothing else.
     expected = reference.group("golden32").keys()
@@ -165,11 +148,7 @@ def grade_outputs(
     ----------
     reference : Reference
     outputs : mapping of str to Tensor
-        By name, at least one; all float64, or else judged as float32.
-
-    Returns
-    -------
-    Result
+        By name; all float64, or else judged as float32.
 
     Raises
     ------

@@ -34,18 +34,10 @@ _OWNERS = {
 
 
 def registries(own: Sequence[Migration]) -> list[str]:
-    """List the registries of migrations.
+    """List the registries of migrations, given those of the repository.
 
-    Parameters
-    ----------
-    own : sequence of Migration
-        Those of the repository under test.
-
-    Returns
-    -------
-    list of str
-        ``history`` (neural-lam's, in this package), ``repository`` if it has
-        migrations, and ``neural_lam.migrations`` if that exists.
+    ``history`` (neural-lam's, in this package), ``repository`` if it has
+    migrations, and ``neural_lam.migrations`` if that exists.
     """
     names = ["history", *["repository"] * bool(own)]
     with code_under_test(f"Importing {UPSTREAM}"):

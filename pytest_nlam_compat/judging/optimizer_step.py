@@ -51,22 +51,14 @@ def judge_resumed(subject: ReferenceUnderTest) -> ResumedResult:
     """Take one more training step and compare it with the recorded one.
 
     Compared are its loss and what it adds to each parameter, except for
-    numbers that a migration computed anew: the step depends on their value,
+    numbers that a migration recomputed: the step depends on their value,
     by weight decay, and on their scale, which AdamW does not follow.
-
-    Parameters
-    ----------
-    subject : ReferenceUnderTest
-
-    Returns
-    -------
-    ResumedResult
 
     Raises
     ------
     CompatError
-        The step can't be taken, or is another one: which parameter differs
-        most, and what was left out.
+        The step can't be taken, or differs: in which parameter most, and
+        what was not compared.
     """
     reference = subject.reference
     step = resume(subject)
@@ -109,12 +101,7 @@ def _updates(
 ) -> tuple[list[str], Tensor, Tensor]:
     """Pair what the step has added with what it added in the release.
 
-    Returns
-    -------
-    names : list of str
-        Parameter of each pair.
-    obtained, expected : Tensor
-        (n,) float64.
+    Returns the name of the parameter of each pair, and both as (n,) float64.
     """
     known, values = _recorded(reference)
     names: list[str] = []
@@ -170,7 +157,7 @@ def _left_out(origin: Provenance) -> dict[str, str]:
         reset = origin.reset.get(name, torch.zeros_like(computed)) & ~computed
         reasons = []
         if computed.any():
-            reasons.append(f"{_which(computed)} computed anew by a migration")
+            reasons.append(f"{_which(computed)} recomputed by a migration")
         if reset.any():
             reasons.append(f"{_which(reset)} with moments that were reset")
         if reasons:

@@ -30,7 +30,6 @@ from pytest_nlam_compat.migrations.origin import KIND
 from pytest_nlam_compat.migrations.predicates import (
     HasHyperParameter,
     HoldsInstance,
-    HyperParameterIs,
     RegeneratedGraph,
 )
 from pytest_nlam_compat.migrations.prefixes import PREFIX
@@ -58,7 +57,7 @@ HISTORY: tuple[Migration, ...] = (
     Migration(
         id="0.2.0-output-std",
         since="0.2.0",
-        reason="The model may predict a standard deviation (c14b6b4). v0.1 "
+        reason="The model may predict a standard deviation (c14b6b4); v0.1 "
         "never did.",
         operations=(SetHyperParameter("args.output_std", False),),
         when=HasHyperParameter("args"),
@@ -66,8 +65,8 @@ HISTORY: tuple[Migration, ...] = (
     Migration(
         id="0.2.0-loss-names",
         since="0.2.0",
-        reason="Losses got a module, where mse and mae are unweighted; those "
-        "of v0.1 were weighted (c14b6b4). Silent in a rollout.",
+        reason="The losses mse and mae are unweighted; those of v0.1 were "
+        "weighted (c14b6b4). Silent in a rollout.",
         operations=(
             MapHyperParameter("args.loss", {"mse": "wmse", "mae": "wmae"}),
         ),
@@ -77,8 +76,9 @@ HISTORY: tuple[Migration, ...] = (
         id="0.3.0-forcing-window",
         since="0.3.0",
         reason="The window of the forcing can be chosen (#66). It was -1, 0, "
-        "+1 around the current state, which is two past and no future steps "
-        "around the predicted one. The defaults are silent: off by 0.12.",
+        "+1 around the current state, which is two past steps and no future "
+        "step around the predicted one. With the defaults, outputs are "
+        "silently wrong by 0.12.",
         operations=(
             SetHyperParameter("args.num_past_forcing_steps", 2),
             SetHyperParameter("args.num_future_forcing_steps", 0),
@@ -88,7 +88,7 @@ HISTORY: tuple[Migration, ...] = (
     Migration(
         id="0.3.0-arguments",
         since="0.3.0",
-        reason="Arguments of train_model.py got other names (#66).",
+        reason="Arguments of train_model.py were renamed (#66).",
         operations=(
             RenameHyperParameter("args.n_workers", "num_workers"),
             RenameHyperParameter("args.ar_steps", "ar_steps_train"),
@@ -98,14 +98,14 @@ HISTORY: tuple[Migration, ...] = (
     Migration(
         id="0.3.0-water-window",
         since="0.3.0",
-        reason="The water fraction is a forcing with a window, three equal "
+        reason="The water fraction is a forcing with a window: three equal "
         "columns instead of one (#66).",
         operations=(RepeatInputColumn(f"{INPUTS}.weight", _WATER, 3, keep=1),),
     ),
     Migration(
         id="0.3.0-forcing-order",
         since="0.3.0",
-        reason="The window is stacked by feature, it was by time (#66). "
+        reason="The window is stacked by feature instead of by time (#66). "
         "Silent.",
         operations=(
             PermuteInputColumns(
@@ -116,8 +116,8 @@ HISTORY: tuple[Migration, ...] = (
     Migration(
         id="0.3.0-static-order",
         since="0.3.0",
-        reason="The static features come as geopotential, border, x, y; they "
-        "came as x, y, geopotential, border (#66). Silent.",
+        reason="The order of the static features is geopotential, border, x, "
+        "y; it was x, y, geopotential, border (#66). Silent.",
         operations=(
             PermuteInputColumns(
                 f"{INPUTS}.weight", (2, 3, 0, 1), start=_STATICS
@@ -127,8 +127,9 @@ HISTORY: tuple[Migration, ...] = (
     Migration(
         id="0.3.0-static-units",
         since="0.3.0",
-        reason="The static features are fed raw. Coordinates were divided by "
-        "the largest and the geopotential went from 0 to 1 (#66). Silent.",
+        reason="The static features are not scaled; coordinates were divided "
+        "by the largest one, and the geopotential was scaled to 0 to 1 (#66). "
+        "Silent.",
         operations=(
             FoldStaticFeatures(
                 INPUTS,
@@ -145,24 +146,24 @@ HISTORY: tuple[Migration, ...] = (
     Migration(
         id="0.3.0-grid-order",
         since="0.3.0",
-        reason="Grid nodes are numbered along y first, they were along x "
-        "first (#66). Silent. They count from the first node that has an edge "
-        "in the old order (see 0.6.0-first-nodes): node 0, which is node 0 of "
-        "either order.",
+        reason="Grid nodes are numbered along y first instead of along x "
+        "first (#66). Silent. They are counted from the first node that has "
+        "an edge in the old order (see 0.6.0-first-nodes): node 0, which is "
+        "node 0 of either order.",
         operations=(NumberFromMinimum(), RelabelGrid("y-major", "x-major")),
     ),
     Migration(
         id="0.4.0-static-standardised",
         since="0.4.0",
-        reason="The static features are standardised (#96). Silent: off by "
-        "0.36 to 0.47.",
+        reason="The static features are standardised (#96). Silent: outputs "
+        "are wrong by 0.36 to 0.47.",
         operations=(FoldStaticFeatures(INPUTS, "raw", "standardised"),),
     ),
     Migration(
         id="0.4.0-clamping-buffers",
         since="0.4.0",
-        reason="The limits of output clamping are buffers, empty where "
-        "nothing is clamped (#92).",
+        reason="The limits of output clamping are buffers, empty if nothing "
+        "is clamped (#92).",
         operations=tuple(
             Add(name, (0,), buffer=True, before=f"{INPUTS}.weight")
             for name in CLAMP_BUFFERS
@@ -171,7 +172,8 @@ HISTORY: tuple[Migration, ...] = (
     Migration(
         id="0.4.0-clamping-config",
         since="0.4.0",
-        reason="The config says what to clamp (#92); nothing was.",
+        reason="The config says what to clamp (#92); before, nothing was "
+        "clamped.",
         operations=(
             SetHyperParameter(
                 "config.training.output_clamping",
@@ -187,15 +189,15 @@ HISTORY: tuple[Migration, ...] = (
         id="0.4.0-difference-statistics",
         since="0.4.0",
         oldest="0.3.0",
-        reason="The mdp datastore gives the statistics of differences of "
-        "standardised states, it gave those of raw ones (#122). Silent.",
+        reason="The mdp datastore returns the statistics of differences of "
+        "standardised states instead of raw ones (#122). Silent.",
         operations=(FoldDifferenceStatistics("output_map"),),
-        when=HyperParameterIs("config.datastore.kind", "mdp"),
+        when=HasHyperParameter("config.datastore.kind", "mdp"),
     ),
     Migration(
         id="0.4.0-logger",
         since="0.4.0",
-        reason="There are other loggers than wandb.",
+        reason="The logger can be chosen; it was always wandb.",
         operations=(
             RenameHyperParameter("args.wandb_project", "logger_project"),
             SetHyperParameter("args.logger", "wandb"),
@@ -213,13 +215,14 @@ HISTORY: tuple[Migration, ...] = (
     Migration(
         id="0.5.0-original-graph",
         since="0.5.0",
-        reason="create_graph takes the grid in the order of its nodes (#150); "
-        "the graph that a run was trained with before is another one.",
+        reason="create_graph uses the grid in the order of its nodes (#150), "
+        "so that it creates another graph than the one that an older run was "
+        "trained with.",
         operations=(
             HardBreak(
-                "The graph was created anew, and it is not the one that this "
-                "run was trained with.",
-                "Give the original graph directory, without metainfo.yaml.",
+                "The graph was created again, and is not the one that this run "
+                "was trained with.",
+                "Pass the original graph directory, without metainfo.yaml.",
             ),
         ),
         when=RegeneratedGraph(),
@@ -229,14 +232,15 @@ HISTORY: tuple[Migration, ...] = (
         since="0.6.0",
         oldest="0.3.0",
         reason="InteractionNet no longer numbers the nodes from the first one "
-        "that has an edge (#184). Silent: off by up to 18 nodes.",
+        "that has an edge (#184). Silent: senders are wrong by up to 18 "
+        "nodes.",
         operations=(NumberFromMinimum(),),
     ),
     Migration(
         id="0.7.0-regenerated-flat-graph",
         since="0.7.0",
         oldest="0.5.0",
-        reason="A graph that 0.7 has created anew has mesh positions in other "
+        reason="A graph created again by 0.7 has mesh positions in other "
         "units (#323). Silent. The original graph needs nothing.",
         operations=(FoldMeshPositions("mesh_embedder.0.weight"),),
         when=RegeneratedGraph("mesh_embedder.0.weight"),
@@ -245,8 +249,8 @@ HISTORY: tuple[Migration, ...] = (
         id="0.7.0-regenerated-hierarchical-graph",
         since="0.7.0",
         oldest="0.5.0",
-        reason="A graph that 0.7 has created anew has mesh positions in other "
-        "units, and vector differences of the up edges with the other sign "
+        reason="A graph created again by 0.7 has mesh positions in other "
+        "units, and vector differences of the up edges with the opposite sign "
         "(#323). Silent. The original graph needs nothing.",
         operations=(
             FoldMeshPositions("mesh_embedders.*.0.weight"),
@@ -257,7 +261,7 @@ HISTORY: tuple[Migration, ...] = (
     Migration(
         id="0.7.0-forecaster",
         since="0.7.0",
-        reason="ARModel was split: the predictor and its weights live in a "
+        reason="ARModel was split: the predictor and its weights are in a "
         "forecaster now (#208).",
         operations=(MoveUnder(PREFIX.rstrip(".")),),
     ),

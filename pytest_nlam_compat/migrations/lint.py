@@ -51,14 +51,6 @@ def check_registry(migrations: Sequence[Migration]) -> list[Finding]:
 
     Ids are unique, reasons are given, migrations are in the order of their
     releases, and each applies to some release.
-
-    Parameters
-    ----------
-    migrations : sequence of Migration
-
-    Returns
-    -------
-    list of Finding
     """
     counts = Counter(step.id for step in migrations)
     findings = [
@@ -92,16 +84,6 @@ def check_on_run(
 
     Every migration on the way passes `check_function`, and keeps the
     parameters of the optimizer in order; a run that has arrived needs no more.
-
-    Parameters
-    ----------
-    migrations : sequence of Migration
-    origin, target : Version
-    run : SavedRun
-
-    Returns
-    -------
-    list of Finding
     """
     findings: list[Finding] = []
     try:
@@ -138,10 +120,6 @@ def check_layout(
         Migrated by them.
     layout : mapping of str to tuple of int
         Names and shapes of the current code's model.
-
-    Returns
-    -------
-    list of Finding
     """
     last = in_order(migrations)[-1].id if migrations else "none"
     shapes = {name: tuple(t.shape) for name, t in run.state_dict.items()}
@@ -184,10 +162,6 @@ def check_function(
     planned : bool
         Whether a plan makes sure that it is called once. Then it may exchange
         names, which a second call would undo.
-
-    Returns
-    -------
-    list of Finding
     """
     try:
         once = function(dict(state_dict))

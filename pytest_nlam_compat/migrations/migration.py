@@ -12,7 +12,7 @@ from pytest_nlam_compat.migrations.operations.base import (
     OnHyperParameters,
     Operation,
 )
-from pytest_nlam_compat.migrations.predicates import HyperParameterIs
+from pytest_nlam_compat.migrations.predicates import HasHyperParameter
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 
 # What a migration may need besides the checkpoint: whether a run has it.
@@ -80,7 +80,7 @@ class Migration:
         if self.on_hyper_parameters_only:
             return None
         when = self.when
-        return when.path if isinstance(when, HyperParameterIs) else None
+        return when.path if isinstance(when, HasHyperParameter) else None
 
     def between(self, origin: Version, target: Version) -> bool:
         """Tell whether the change was made between two releases."""
@@ -99,10 +99,6 @@ class Migration:
             Release whose code is to load it.
         run : SavedRun
             As the origin wrote it.
-
-        Returns
-        -------
-        bool
         """
         return self.between(origin, target) and (
             self.when is None or self.when(run)

@@ -119,10 +119,6 @@ def detect_origin(data: Mapping[str, Any]) -> Origin:
     data : mapping
         The whole tree of a checkpoint, as ``Checkpoint.data``.
 
-    Returns
-    -------
-    Origin
-
     Raises
     ------
     CompatError

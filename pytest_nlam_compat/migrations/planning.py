@@ -132,10 +132,6 @@ def apply(run: SavedRun, steps: Iterable[Migration]) -> SavedRun:
     steps : iterable of Migration
         From `plan`.
 
-    Returns
-    -------
-    SavedRun
-
     Raises
     ------
     CompatError
@@ -182,7 +178,7 @@ class Registry:
     own : tuple of Migration
         Of the repository under test.
     history : tuple of Migration
-        Of neural-lam; what is newer than `release` is left out.
+        Of neural-lam.
     """
 
     release: Version

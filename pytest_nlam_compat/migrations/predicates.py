@@ -9,13 +9,10 @@ from dataclasses import dataclass
 
 from pytest_nlam_compat.checkpoints.stand_ins import InertObject
 from pytest_nlam_compat.migrations.operations.graph import LEGACY
-from pytest_nlam_compat.migrations.operations.hyper_parameters import (
-    has_hyper_parameter,
-    hyper_parameter,
-)
 from pytest_nlam_compat.migrations.operations.segments import covers
 from pytest_nlam_compat.migrations.operations.trees import (
     contains_instance_of,
+    find,
 )
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 
@@ -51,40 +48,25 @@ class Holds:
 
 @dataclass(frozen=True)
 class HasHyperParameter:
-    """Whether a run has a hyper-parameter.
-
-    Attributes
-    ----------
-    path : str
-        Such as ``"args.wandb_project"``.
-    """
-
-    path: str
-
-    def __call__(self, run: SavedRun) -> bool:
-        """Look for the hyper-parameter."""
-        return has_hyper_parameter(run, self.path)
-
-
-@dataclass(frozen=True)
-class HyperParameterIs:
-    """Whether a hyper-parameter has a value.
+    """Whether a run has a hyper-parameter, or one of some value.
 
     Attributes
     ----------
     path : str
         Such as ``"config.datastore.kind"``.
-    value : str
+    value : str, optional
         Equal to the value, or to what an object such as a ``str`` subclass
-        was built from.
+        was built from. By default any will do.
     """
 
     path: str
-    value: str
+    value: str | None = None
 
     def __call__(self, run: SavedRun) -> bool:
-        """Compare the value."""
-        found = hyper_parameter(run, self.path)
+        """Look for the hyper-parameter."""
+        exists, found = find(run.hyper_parameters, self.path.split("."))
+        if self.value is None:
+            return exists
         if isinstance(found, InertObject):
             found = found.args[0]
         return bool(found == self.value)

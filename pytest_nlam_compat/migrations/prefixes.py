@@ -59,10 +59,6 @@ def without_prefix(name: str, found: str | None = None) -> CompatError:
         One of them, as it is within the predictor.
     found : str, optional
         As it is in the file, if that differs.
-
-    Returns
-    -------
-    CompatError
     """
     found = found or name
     lacking = PREFIX.removesuffix(found.removesuffix(name))

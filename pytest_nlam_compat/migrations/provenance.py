@@ -50,10 +50,6 @@ def provenance(run: SavedRun, steps: Iterable[Migration]) -> Provenance:
         As it is before the migrations; float64, with an optimizer.
     steps : iterable of Migration
         As planned for it.
-
-    Returns
-    -------
-    Provenance
     """
     import torch
 

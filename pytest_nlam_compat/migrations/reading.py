@@ -68,10 +68,6 @@ def saved_run_from_checkpoint(
         Keep each tensor as a `TensorRef` until a migration needs its values;
         the file must stay open meanwhile. By default all are loaded here.
 
-    Returns
-    -------
-    SavedRun
-
     Raises
     ------
     CompatError

@@ -202,10 +202,6 @@ def checked(found: object, source: str) -> list[Migration]:
     source : str
         Where it comes from, for the error.
 
-    Returns
-    -------
-    list of Migration
-
     Raises
     ------
     CompatError

@@ -132,10 +132,6 @@ class SavedRun:
         """
         return self.map_tensors(_as_double)
 
-    def single(self) -> SavedRun:
-        """Cast every float64 tensor to float32, as neural-lam saves them."""
-        return self.map_tensors(_as_single)
-
     def cast_back(self) -> SavedRun:
         """Cast what migrations have changed to the types of the file.
 
@@ -182,10 +178,3 @@ class SavedRun:
 def _as_double(tensor: Tensor) -> Tensor:
     loaded = values(tensor)
     return loaded.double() if loaded.is_floating_point() else loaded
-
-
-def _as_single(tensor: Tensor) -> Tensor:
-    loaded = values(tensor)
-    if str(loaded.dtype) == "torch.float64":
-        return loaded.float()
-    return loaded

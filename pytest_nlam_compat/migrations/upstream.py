@@ -118,10 +118,6 @@ def check_numbers(migrations: Sequence[Any], newest: int) -> list[Finding]:
         With ``target_version`` and ``description``.
     newest : int
         The number of new files.
-
-    Returns
-    -------
-    list of Finding
     """
     counts = Counter(one.target_version for one in migrations)
     findings = [
@@ -154,10 +150,6 @@ def check_on_file(
     stamp : int
         Number of the file, 0 if it has none.
     state_dict : mapping of str to Tensor
-
-    Returns
-    -------
-    list of Finding
     """
     return list(_on_file(migrations, stamp, dict(state_dict)))
 

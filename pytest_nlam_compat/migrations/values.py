@@ -20,10 +20,6 @@ def is_loaded(tensor: Lazy) -> bool:
 def values(tensor: Lazy) -> Tensor:
     """Return a tensor in memory, loading it from its file if necessary.
 
-    Parameters
-    ----------
-    tensor : Tensor or TensorRef
-
     Returns
     -------
     Tensor

@@ -92,10 +92,6 @@ class Destination:
 def folder_for_new(setup: RepositorySetup) -> Path:
     """Find the folder in which each new migration gets a file of its own.
 
-    Parameters
-    ----------
-    setup : RepositorySetup
-
     Returns
     -------
     pathlib.Path
@@ -132,10 +128,6 @@ def destination(setup: RepositorySetup, wanted: Path | None) -> Destination:
     wanted : pathlib.Path or None
         The file that was asked for.
 
-    Returns
-    -------
-    Destination
-
     Raises
     ------
     CompatError
@@ -152,12 +144,10 @@ def destination(setup: RepositorySetup, wanted: Path | None) -> Destination:
         file.resolve().parent,
     ):
         return Destination(file)
-    if wanted is None:
-        unread = read_steps(folder) if folder.exists() else []
-        return Destination(file, tuple(unread), setup.advice())
-    unread = read_steps(file) if file.exists() else []
-    root = setup.root
-    path = file.relative_to(root) if file.is_relative_to(root) else file
+    read = folder if wanted is None else file
+    unread = read_steps(read) if read.exists() else []
+    below = read.is_relative_to(setup.root)
+    path = read.relative_to(setup.root) if below else read
     return Destination(file, tuple(unread), setup.advice(path))
 
 
@@ -192,10 +182,6 @@ def write_new(folder: Path, name: str, since: str) -> tuple[Path, Path]:
         Words joined by hyphens.
     since : str
         First release with the change.
-
-    Returns
-    -------
-    (step, test) : tuple of pathlib.Path
 
     Raises
     ------

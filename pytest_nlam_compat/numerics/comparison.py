@@ -19,16 +19,14 @@ class Difference:
 
     Attributes
     ----------
-    output : str
-        ``prediction``, ``pred_std``, ...
-    variable : str
-        Name of the feature, or its index.
+    output, variable : str
+        ``prediction``, ``pred_std``, ...; name of the feature, or its index.
     index : tuple of int
         (batch item, step, node), or whatever axes the output has before the
         last.
     obtained, expected : float
     allowed : float
-        Absolute, in the unit of the output (standardised).
+        Absolute, in the unit of the output (standardized).
     relative : float
         Difference over the spread of the variable.
     share : float
@@ -48,16 +46,8 @@ class Difference:
 def spread(golden: Tensor) -> Tensor:
     """Return the standard deviation of each variable over all else.
 
-    Parameters
-    ----------
-    golden : Tensor
-        (..., d).
-
-    Returns
-    -------
-    Tensor
-        (d,) float64. A variable that is constant has the spread of its
-        magnitude, or 1 where that is 0.
+    Takes (..., d) and returns (d,) float64. A variable that is constant has
+    the spread of its magnitude, or 1 if that is 0.
     """
     flat = golden.double().reshape(-1, golden.shape[-1])
     deviation = flat.std(dim=0, unbiased=False)
@@ -86,15 +76,14 @@ def compare(
     allowed : Tensor
         (d,) absolute difference that each variable is allowed.
     output : str
-        For the report.
     variables : sequence of str, optional
         Names of the d variables.
 
     Returns
     -------
     Difference
-        The entry that uses the largest share of its tolerance. Where
-        `obtained` is not finite the share is infinite.
+        The entry that uses the largest share of its tolerance; an infinite
+        one if `obtained` is not finite.
 
     Raises
     ------
@@ -139,17 +128,7 @@ SAMPLE_SIZE = 8
 def sample(tensor: Tensor, entries: int = SAMPLE_SIZE) -> Tensor:
     """Return entries at equal distances in the flattened tensor.
 
-    Parameters
-    ----------
-    tensor : Tensor
-        Of any shape, not empty.
-    entries : int
-        How many at most; of a smaller tensor, all entries.
-
-    Returns
-    -------
-    Tensor
-        (min(entries, numel),), same dtype.
+    At most `entries`; of a smaller tensor, all of them.
     """
     flat = tensor.detach().reshape(-1)
     count = min(entries, len(flat))

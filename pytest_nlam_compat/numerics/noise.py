@@ -58,10 +58,6 @@ def _mean_and_std(
 class RecordNoise(_NormalNoise):
     """Draws few-bit noise and remembers it.
 
-    Parameters
-    ----------
-    generator : torch.Generator
-
     Attributes
     ----------
     drawn : list of Tensor
@@ -85,13 +81,7 @@ class RecordNoise(_NormalNoise):
 
 
 class ReplayNoise(_NormalNoise):
-    """Gives back recorded noise, draw by draw.
-
-    Parameters
-    ----------
-    drawn : iterable of Tensor
-        As `RecordNoise.drawn`.
-    """
+    """Returns recorded noise, `RecordNoise.drawn`, draw by draw."""
 
     def __init__(self, drawn: Iterable[Tensor]) -> None:
         super().__init__()
@@ -102,16 +92,16 @@ class ReplayNoise(_NormalNoise):
             raise CompatError(
                 "The model draws more noise than its release did.",
                 facts={"expected": "no further draw", "found": tuple(shape)},
-                remedy="Find what draws it: the same inputs no longer give "
-                "one distribution of outputs.",
+                remedy="Find the new draw: it changes the distribution of "
+                "the outputs.",
             )
         noise = self._left.pop(0)
         if noise.shape != shape:
             raise CompatError(
                 "The model draws noise of another shape than its release.",
                 facts={"expected": tuple(noise.shape), "found": tuple(shape)},
-                remedy="Find the draw that changed: the latent variable no "
-                "longer lives where it did.",
+                remedy="Find the draw that changed: the latent variable has "
+                "another shape.",
             )
         return noise
 
@@ -121,6 +111,6 @@ class ReplayNoise(_NormalNoise):
             raise CompatError(
                 "The model draws less noise than its release did.",
                 facts={"not drawn": [tuple(n.shape) for n in self._left]},
-                remedy="Find the draw that is gone: outputs that were "
-                "sampled are not any more.",
+                remedy="Find the draw that is gone: an output is no longer "
+                "sampled.",
             )

@@ -20,7 +20,6 @@ class Tolerance:
     Attributes
     ----------
     name : str
-        As reports show it.
     relative : float
         Allowed difference over the spread of each variable.
     noise : float
@@ -114,17 +113,10 @@ _ROUNDINGS = 4
 
 
 def noise32(golden32: Tensor, golden64: Tensor) -> float:
-    """Float32 error of a golden, over the spread of its variables.
+    """Return the float32 error of a golden over the spread of its variables.
 
-    Parameters
-    ----------
-    golden32, golden64 : Tensor
-        (..., d), the same rollout in both precisions.
-
-    Returns
-    -------
-    float
-        Largest over all variables.
+    The largest over all variables; both goldens are the same rollout,
+    (..., d), in two precisions.
     """
     scale = spread(golden64)
     reference = golden64.reshape(-1, golden64.shape[-1]).double()
@@ -136,7 +128,7 @@ def noise32(golden32: Tensor, golden64: Tensor) -> float:
 
 
 def allowed(row: Tolerance, golden: Tensor, noise: float = 0.0) -> Tensor:
-    """Absolute difference that each variable of an output is allowed.
+    """Return the absolute difference that each variable is allowed.
 
     Parameters
     ----------

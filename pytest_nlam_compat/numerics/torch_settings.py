@@ -18,12 +18,7 @@ _EXACT_DTYPE = frozenset({torch.empty, torch.Tensor.set_})
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device to run models on.
-
-    Parameters
-    ----------
-    name : str
-        ``cpu``, ``cuda`` or ``auto`` (CUDA if there is a GPU).
+    """Return the device ``cpu``, ``cuda`` or ``auto`` (CUDA if there is a GPU).
 
     Raises
     ------
@@ -94,11 +89,6 @@ def building(dtype: torch.dtype) -> Iterator[None]:
     keep what that rounding lost: 7e-9 to 8e-8 on the outputs. In float64
     each such request is therefore answered in float64, whatever the buffers
     are called in the code under test.
-
-    Parameters
-    ----------
-    dtype : torch.dtype
-        ``torch.float32`` (the code under test as it is) or ``torch.float64``.
     """
     with default_dtype(dtype):
         if dtype is torch.float64:

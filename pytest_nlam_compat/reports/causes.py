@@ -1,4 +1,4 @@
-"""Failures of one cause, told as one."""
+"""Failures grouped by their cause."""
 
 from __future__ import annotations
 
@@ -10,17 +10,7 @@ _SHOWN = 6
 
 @dataclass
 class Cause:
-    """Why checks failed.
-
-    Attributes
-    ----------
-    text : str
-    source : str
-        File and line in the current code.
-    failures : int
-    references : dict of str to None
-        Their ids, in order.
-    """
+    """Why checks failed, with the ids of their references in order."""
 
     text: str
     source: str
@@ -31,17 +21,12 @@ class Cause:
 def group(
     failed: Iterable[tuple[str, dict[str, object]]],
 ) -> list[Cause]:
-    """Group failed checks by their cause.
+    """Group failed checks by their cause, that of most failures first.
 
     Parameters
     ----------
     failed : iterable of (str, dict of str to object)
         Id of the reference, and the properties of the report.
-
-    Returns
-    -------
-    list of Cause
-        That of most failures first.
     """
     causes: dict[str, Cause] = {}
     for reference, properties in failed:
@@ -56,16 +41,7 @@ def group(
 
 
 def render(causes: Iterable[Cause]) -> Iterator[str]:
-    """Lay causes out, a few lines each.
-
-    Parameters
-    ----------
-    causes : iterable of Cause
-
-    Yields
-    ------
-    str
-    """
+    """Print causes, a few lines each."""
     found = list(causes)
     if not found:
         return

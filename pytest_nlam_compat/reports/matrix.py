@@ -14,26 +14,24 @@ _LEAST_SHOWN = 1e-4
 _NATIVE_CHECK = "test_native"
 _NATIVE = {"equal": "ok", "differs": "wrong", "fails": "no"}
 _LEGEND = (
-    "native / migrated, largest share of a tolerance that was used",
-    "native: ok the same numbers, wrong other numbers without an error,",
-    "no it does not load or run; in capitals where that is a failure",
+    "native / migrated, with the largest share of a tolerance that is used",
+    "native: ok = same outputs, wrong = other outputs without an error,",
+    "no = does not load or run; in capitals if that is a failure",
 )
 
 
 @dataclass
 class Cell:
-    """What came of one reference.
+    """The result of one reference.
 
     Attributes
     ----------
     void : str
-        Why there is nothing to check; empty where there is.
+        Why there is nothing to check; empty otherwise.
     native : str
-        ``equal``, ``differs``, ``fails``, or empty where it was not tried.
-    failed : set of str
-        Names of the checks that failed.
-    checked : set of str
-        Names of the checks that ran.
+        ``equal``, ``differs``, ``fails``, or empty if it was not tried.
+    failed, checked : set of str
+        Names of the checks that failed, and of those that ran.
     share : float or None
         Largest share of a tolerance, of the migrated route.
     """
@@ -52,7 +50,7 @@ class Cell:
         *,
         setup: bool,
     ) -> None:
-        """Count one report of a check in.
+        """Add the report of a check.
 
         Parameters
         ----------
@@ -103,7 +101,9 @@ def _percent(share: float) -> str:
 def render(
     cells: Mapping[tuple[Version, str], Cell], width: int
 ) -> Iterator[str]:
-    """Lay the matrix out, in as many blocks of columns as it takes.
+    """Print the matrix, in as many blocks of columns as it takes.
+
+    The legend and the reasons of void cases follow.
 
     Parameters
     ----------
@@ -111,21 +111,17 @@ def render(
         By release and case.
     width : int
         Characters in a line.
-
-    Yields
-    ------
-    str
-        Lines, with the legend and the reasons of void cases at the end.
     """
     releases = sorted({release for release, _ in cells})
-    cases = list(dict.fromkeys(case for _, case in cells))
-    cases.sort()
+    cases = sorted({case for _, case in cells})
+    texts = {
+        (release, case): str(cells.get((release, case), ""))
+        for release in releases
+        for case in cases
+    }
     head = max(len(str(release)) for release in releases)
     widths = {
-        case: max(
-            len(case),
-            *(len(_text(cells, release, case)) for release in releases),
-        )
+        case: max(len(case), *(len(texts[r, case]) for r in releases))
         for case in cases
     }
     for block in _blocks(cases, widths, width - head):
@@ -133,20 +129,12 @@ def render(
         yield f"{'':<{head}}{titles}".rstrip()
         for release in releases:
             row = "".join(
-                f"  {_text(cells, release, case):<{widths[case]}}"
-                for case in block
+                f"  {texts[release, case]:<{widths[case]}}" for case in block
             )
             yield f"{release!s:<{head}}{row}".rstrip()
         yield ""
     yield from _LEGEND
     yield from _reasons(cells)
-
-
-def _text(
-    cells: Mapping[tuple[Version, str], Cell], release: Version, case: str
-) -> str:
-    cell = cells.get((release, case))
-    return "" if cell is None else str(cell)
 
 
 def _blocks(
@@ -166,9 +154,7 @@ def _blocks(
         yield block
 
 
-def _reasons(
-    cells: Mapping[tuple[Version, str], Cell],
-) -> Iterator[str]:
+def _reasons(cells: Mapping[tuple[Version, str], Cell]) -> Iterator[str]:
     """Say why cells are void, each reason once."""
     reasons: dict[str, list[str]] = {}
     for (release, case), cell in cells.items():

@@ -91,7 +91,7 @@ def candidates_for_loading(
     if any(len(change.choices) > 1 for change in changes):
         found.append(_chosen(changes, 1))
     if any(change.kind == "transposed" for change in changes):
-        # What is square has the same shape either way.
+        # A square weight has the same shape either way.
         square = [
             Transpose(name)
             for name, shape in wanted.items()
@@ -116,7 +116,7 @@ def _for_columns(change: ColumnChange, layer: str) -> Iterator[Operations]:
         for order in (change.order, *change.others):
             yield (PermuteInputColumns(name, order),)
     elif change.kind == "added":
-        # The model is loaded: columns of zeros stand at the end already.
+        # Loading needed as many columns: zeros stand at the end already.
         spare = iter(range(max(change.order) + 1, len(change.order)))
         order = tuple(o if o >= 0 else next(spare) for o in change.order)
         yield (PermuteInputColumns(name, order),)
@@ -135,7 +135,7 @@ def _for_columns(change: ColumnChange, layer: str) -> Iterator[Operations]:
             for factor, columns in groups.items()
         )
     elif change.kind == "shifted":
-        # By the dataset's own statistics first: numbers are for one dataset.
+        # The dataset's own statistics first: numbers fit one dataset only.
         yield (FoldStaticFeatures(layer, "standardised", "raw"),)
         yield (_fold(change, layer),)
 

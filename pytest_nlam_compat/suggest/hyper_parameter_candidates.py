@@ -8,7 +8,12 @@ from dataclasses import fields, is_dataclass
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
-from pytest_nlam_compat.adapters.model_arguments import ACCEPTED, UNUSED
+from pytest_nlam_compat.adapters.model_arguments import (
+    ACCEPTED,
+    UNUSED,
+    config_class,
+)
+from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef
 from pytest_nlam_compat.diagnosis.name_patterns import Operations
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import (
@@ -96,9 +101,7 @@ def _for_config_field(
     subject: ReferenceUnderTest, cls: str, old: str
 ) -> Iterator[Operations]:
     """Rename or drop a field of a class of the configuration."""
-    from neural_lam import config
-
-    found = getattr(config, cls, None)
+    found = config_class(GlobalRef("neural_lam.config", cls))
     path = _path_of_object(subject.migrated.hyper_parameters, cls, old)
     if not is_dataclass(found) or path is None:
         return

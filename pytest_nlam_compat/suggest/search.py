@@ -35,20 +35,14 @@ if TYPE_CHECKING:
         ReferenceUnderTest,
     )
 
-# Of the largest weight: numbers read off moments have this rounding, and two
-# orders or places of weights are never so close.
+# Over the largest weight: how much numbers derived from moments are rounded.
+# Weights in two different orders or places are never this close.
 _ROUNDING = 1e-7
 
 
 @dataclass(frozen=True)
 class SearchBudget:
-    """How long to search, at most, for each reference.
-
-    Attributes
-    ----------
-    trials : int
-    seconds : float
-    """
+    """How long to search, at most, for each reference."""
 
     trials: int = 60
     seconds: float = 20.0
@@ -144,7 +138,7 @@ def search(
             if not any(_same(trial, other) for other in found.verified):
                 found.verified.append(trial)
             continue
-        # A candidate that brings nothing is no way to anything.
+        # A candidate that comes no further than before is not extended.
         if operations and trial.model is not None and trial.depth <= -least:
             continue
         if found.closest is None or trial.depth > found.closest.depth:

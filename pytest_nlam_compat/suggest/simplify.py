@@ -73,7 +73,7 @@ def _without_unmoved(operation: Operation) -> Operation:
         return operation
     first, end = moved[0], moved[-1] + 1
     block = tuple(old - first for old in order[first:end])
-    # What stands at the end does so in inputs of any width.
+    # A block at the end is there in inputs of any width.
     at_the_end = end == len(order) and first > 0
     start = first - len(order) if at_the_end else first
     return replace(operation, order=block, start=start)

@@ -87,9 +87,9 @@ def make_steps(
     Returns
     -------
     list of SuggestedStep
-        In the order in which they are to be applied; not proved yet.
+        To be applied in this order; not proved yet.
     """
-    # By what they print: not every operation can be hashed.
+    # Compared as text: not every operation can be hashed.
     uses: dict[str, Use] = {}
     for subject in subjects:
         for unit in independent_units(fixes[subject.reference.id]):
@@ -108,7 +108,7 @@ def make_steps(
 
 
 def independent_units(operations: Operations) -> list[Operations]:
-    """Split operations into those that have nothing to do with each other.
+    """Split operations into independent groups.
 
     Those that name the same module, as the three of an exchange, stay
     together; and so do all that set an order.
@@ -194,29 +194,22 @@ def _modules(subject: ReferenceUnderTest) -> Iterable[str]:
         )
 
 
-@dataclass
-class Proof:
-    """What steps together do not fix.
-
-    Attributes
-    ----------
-    failed : list of str
-        References that do not give their golden with them.
-    training : dict of str to str
-        Others whose training does not continue as it did, and why.
-    """
-
-    failed: list[str] = field(default_factory=list)
-    training: dict[str, str] = field(default_factory=dict)
-
-
 def prove(
     steps: Sequence[SuggestedStep],
     subjects: Sequence[ReferenceUnderTest],
     folder: Path,
-) -> Proof:
-    """Apply all steps to all references, and note which of them pass."""
-    proof = Proof()
+) -> tuple[list[str], dict[str, str]]:
+    """Apply all steps to all references, and note in them which pass.
+
+    Returns
+    -------
+    failed : list of str
+        References that do not give their golden with the steps.
+    training : dict of str to str
+        Others whose training does not continue as it did, and why.
+    """
+    failed: list[str] = []
+    training: dict[str, str] = {}
     for number, subject in enumerate(subjects):
         concerned = [
             step
@@ -227,18 +220,18 @@ def prove(
         operations = tuple(o for s in concerned for o in s.migration.operations)
         trial = attempt(subject, operations, folder / str(number))
         if trial.result is None or not trial.verified:
-            proof.failed.append(subject.reference.id)
+            failed.append(subject.reference.id)
             continue
         if operations:
             try:
                 judge_resumed(trial.subject)
             except CompatError as error:
-                proof.training[subject.reference.id] = str(error)
+                training[subject.reference.id] = str(error)
         difference = trial.result.worst.relative
         for step in concerned:
             step.proved.append(subject.reference.id)
             step.largest = max(step.largest, difference)
-    return proof
+    return failed, training
 
 
 def _dashed(name: str) -> str:

@@ -187,8 +187,9 @@ def suggest_steps(
             known.append((fix, subject))
     concerned = [s for s in subjects if s.reference.id in fixes]
     found.steps = make_steps(concerned, fixes)
-    proof = prove(found.steps, concerned, folder / "proof")
-    found.unproved, found.training = proof.failed, proof.training
+    found.unproved, found.training = prove(
+        found.steps, concerned, folder / "proof"
+    )
     return found
 
 

@@ -24,8 +24,7 @@ def code_under_test(doing: str) -> Iterator[None]:
     Parameters
     ----------
     doing : str
-        What the code is to do, the beginning of a sentence that ends with
-        "failed".
+        What the code does, the beginning of a sentence: "... failed."
 
     Raises
     ------

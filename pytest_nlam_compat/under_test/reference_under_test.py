@@ -88,19 +88,9 @@ class ReferenceUnderTest:
     ) -> ReferenceUnderTest:
         """Return the same reference with more migrations.
 
-        They come after the present ones. What was read and migrated so far is
-        shared: trying a migration costs no more than applying it.
-
-        Parameters
-        ----------
-        steps : sequence of Migration
-            Those that concern the recorded run are applied.
-        folder : pathlib.Path
-            Empty folder for its files.
-
-        Returns
-        -------
-        ReferenceUnderTest
+        They come after the present ones, if they concern the recorded run. What
+        was read and migrated so far is shared: trying a migration costs no more
+        than applying it.
 
         Raises
         ------
@@ -185,14 +175,6 @@ class ReferenceUnderTest:
     def native_model(self, dtype: torch.dtype) -> nn.Module:
         """Load the raw file with the current code's own loader.
 
-        Parameters
-        ----------
-        dtype : torch.dtype
-
-        Returns
-        -------
-        torch.nn.Module
-
         Raises
         ------
         CompatError
@@ -200,15 +182,14 @@ class ReferenceUnderTest:
         """
         key = ("native", dtype)
         if key not in self._models:
-            root = self._folder / "native" / _NUMPY[dtype]
-            self._put_graph(self.float64, dtype, root)
+            datastore = self.datastore(dtype, "native")
             with code_under_test("Loading it with the current code's loader"):
                 with building(dtype):
                     module = self.adapter.load_native(
                         self.checkpoint,
                         self._config(),
                         self.reference.description["model"],
-                        self._datastore(dtype, root),
+                        datastore,
                         self.predictor,
                     )
             self._models[key] = module.to(self.device, dtype)
@@ -217,18 +198,10 @@ class ReferenceUnderTest:
     def migrated_model(self, dtype: torch.dtype) -> nn.Module:
         """Build the current model and load the migrated run strictly.
 
-        Parameters
-        ----------
-        dtype : torch.dtype
-
-        Returns
-        -------
-        torch.nn.Module
-
         Raises
         ------
         CompatError
-            If a migration refuses, or the run does not fit the model.
+            A migration refuses, or the run does not fit the model.
         """
         key = ("migrated", dtype)
         if key not in self._models:
@@ -268,26 +241,23 @@ class ReferenceUnderTest:
             module = self._built(torch.float64)
         return {n: tuple(t.shape) for n, t in module.state_dict().items()}
 
-    def datastore(self, dtype: torch.dtype) -> StoredDatastore:
-        """Return the dataset, with the migrated graph beside it."""
-        root = self._folder / "migrated" / _NUMPY[dtype]
-        self._put_graph(self.migrated, dtype, root)
-        return self._datastore(dtype, root)
-
-    def _datastore(self, dtype: torch.dtype, root: Path) -> StoredDatastore:
-        return StoredDatastore(self.reference.dataset, root, _NUMPY[dtype])
-
-    def _put_graph(self, run: SavedRun, dtype: torch.dtype, root: Path) -> None:
-        """Write the graph of a run where the datastore has it, once."""
+    def datastore(
+        self, dtype: torch.dtype, route: str = "migrated"
+    ) -> StoredDatastore:
+        """Return the dataset with the graph of a route beside it."""
+        root = self._folder / route / _NUMPY[dtype]
         folder = root / "graph" / self.reference.graph_name
-        if folder.exists():
-            return
+        if not folder.exists():
 
-        def cast(tensor: Tensor) -> Tensor:
-            return tensor.to(dtype) if tensor.is_floating_point() else tensor
+            def cast(tensor: Tensor) -> Tensor:
+                return (
+                    tensor.to(dtype) if tensor.is_floating_point() else tensor
+                )
 
-        graph = run.map_tensors(cast).graph
-        write_graph(dict(graph), run.graph_format, folder)
+            run = self.migrated if route == "migrated" else self.float64
+            graph = run.map_tensors(cast).graph
+            write_graph(dict(graph), run.graph_format, folder)
+        return StoredDatastore(self.reference.dataset, root, _NUMPY[dtype])
 
     def recorded_batch(self, dtype: torch.dtype) -> Batch:
         """Return the recorded batch, standardized, on the device."""
@@ -305,6 +275,7 @@ class ReferenceUnderTest:
         module : torch.nn.Module
             From `native_model` or `migrated_model`.
         dtype : torch.dtype
+            Of the module.
 
         Returns
         -------
@@ -320,10 +291,7 @@ class ReferenceUnderTest:
     def loss(self) -> Tensor:
         """Return the loss of the migrated model on the recorded batch.
 
-        Returns
-        -------
-        Tensor
-            (1,) float64.
+        (1,) float64.
         """
         module = self.migrated_model(torch.float64)
         batch = self.recorded_batch(torch.float64)
@@ -339,9 +307,8 @@ class ReferenceUnderTest:
         Returns
         -------
         mapping of str to Tensor
-            ``init_states``, ``target_states``, ``forcing``,
-            ``target_times``, as the current code's dataset and transfer
-            hooks make them in float32.
+            ``init_states``, ``target_states``, ``forcing`` and
+            ``target_times``, in float32.
         """
         module = self.migrated_model(torch.float32)
         with code_under_test("Making a batch with the current code"):
@@ -359,26 +326,15 @@ class ReferenceUnderTest:
 def upstream_stamp(
     run: SavedRun, registry: UpstreamRegistry | None
 ) -> dict[str, int]:
-    """Return neural-lam's own stamp of a checkpoint file (#701).
+    """Return neural-lam's own stamp of a file (#701): one entry, or none.
 
     Without it the current code's own loader would begin with its first
     migration.
 
-    Parameters
-    ----------
-    run : SavedRun
-    registry : UpstreamRegistry or None
-        That of the current code.
-
-    Returns
-    -------
-    dict of str to int
-        One entry of a checkpoint, or none.
-
     Raises
     ------
     CompatError
-        The stamp is newer than the current code, or no number.
+        The stamp is newer than the current code's registry, or no number.
     """
     if UPSTREAM_STAMP not in run.stamps:
         return {}

@@ -33,7 +33,7 @@ class ResumedStep:
         (1,) float64, before the step.
     updates : dict of str to Tensor
         float64, what the step added to each parameter; by its name in the
-        migrated run, which the current code's own loader may have changed.
+        migrated run.
     """
 
     loss: Tensor
@@ -42,14 +42,6 @@ class ResumedStep:
 
 def resume(subject: ReferenceUnderTest) -> ResumedStep:
     """Restore the migrated optimizer and take one step in float64.
-
-    Parameters
-    ----------
-    subject : ReferenceUnderTest
-
-    Returns
-    -------
-    ResumedStep
 
     Raises
     ------

@@ -3,6 +3,8 @@
 That the adapter works with 0.4 to 0.6 themselves is for `nox -s matrix`.
 """
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -49,7 +51,7 @@ def test_others_can(adapter):
 
 
 @pytest.mark.parametrize("model", HIERARCHICAL)
-def test_where_it_is_mended_they_can(adapter, model):
+def test_where_it_is_fixed_they_can(adapter, model):
     assert adapter.cannot_run(model) is None
 
 
@@ -63,7 +65,7 @@ def test_before_0_6_there_was_no_such_function(adapter, monkeypatch, model):
 
 @pytest.mark.usefixtures("defective")
 @pytest.mark.parametrize("model", HIERARCHICAL)
-def test_after_it_was_mended_there_is_no_excuse(
+def test_after_it_was_fixed_there_is_no_excuse(
     current_adapter, monkeypatch, model
 ):
     from neural_lam import create_graph
@@ -99,14 +101,26 @@ def test_a_trace_names_modules_below_the_model(adapter):
     assert adapter.step_predictor(module) is module
 
 
-def test_loaders_are_told_to_unpickle_where_they_can_be():
-    from pytest_nlam_compat.adapters.armodel import unpickle_everything
+def test_lightning_may_unpickle_where_it_asks_for_permission():
+    from pytest_nlam_compat.adapters.armodel import load_with_lightning
 
-    def old(path, map_location=None, **kwargs):
-        pass
+    class Old:
+        @staticmethod
+        def load_from_checkpoint(path, map_location=None, **kwargs):
+            seen.append((path, map_location, kwargs))
+            return torch.nn.Identity()
 
-    def new(path, map_location=None, weights_only=None, **kwargs):
-        pass
+    class New:
+        @staticmethod
+        def load_from_checkpoint(
+            path, map_location=None, weights_only=None, **kwargs
+        ):
+            return Old.load_from_checkpoint(path, weights_only, **kwargs)
 
-    assert unpickle_everything(old) == {}
-    assert unpickle_everything(new) == {"weights_only": False}
+    seen = []
+    load_with_lightning(Old, Path("a.ckpt"), datastore=1)
+    load_with_lightning(New, Path("a.ckpt"), datastore=1)
+    assert seen == [
+        ("a.ckpt", "cpu", {"datastore": 1}),
+        ("a.ckpt", False, {"datastore": 1}),
+    ]

@@ -289,7 +289,7 @@ def test_of_many_names_the_first_are_told(ready):
     }
 
 
-def test_the_current_code_s_own_loader_may_mend_it(ready, monkeypatch):
+def test_the_current_code_s_own_loader_may_fix_it(ready, monkeypatch):
     """Its ``on_load_checkpoint`` comes last, before the strict load."""
     ready = ready("graph_lam")
     module = ready.build()

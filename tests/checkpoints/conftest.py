@@ -76,7 +76,10 @@ def craft(tmp_path: Path) -> Craft:
         path = tmp_path / name
         with zipfile.ZipFile(path, "w", **options) as archive:
             archive.writestr(f"{folder}/data.pkl", pickle)
-            for record, content in (records or {}).items():
+            for record, content in {
+                "version": b"3\n",
+                **(records or {}),
+            }.items():
                 archive.writestr(f"{folder}/{record}", content)
         return path
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import struct
 import tarfile
 import zipfile
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from pytest_nlam_compat.checkpoints import limits
+from pytest_nlam_compat.checkpoints import refusals
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.errors import CompatError
 
@@ -41,13 +40,13 @@ def tar_file() -> bytes:
         (b"hello", "is not a checkpoint of torch.save"),
         (
             struct.pack("<Q", 20) + b'{"__metadata__": {}}',
-            "is a safetensors file, and no checkpoint",
+            "is a safetensors file, not a checkpoint",
         ),
         (tar_file(), "is a tar archive, as torch before 0.2 wrote"),
         (
             b"\x80\x04N.",
-            "is a bare pickle, as torch before 1.6 and other tools write; it "
-            "may run anything when it is loaded",
+            "is a bare pickle, as torch before 1.6 and other tools write; "
+            "loading it may run any code",
         ),
         (b"\x89HDF\r\n\x1a\n", "is an HDF5 file, as Keras writes"),
         (b"\x1f\x8b\x08", "is compressed with gzip"),
@@ -76,10 +75,10 @@ def test_a_refusal_shows_the_file_and_a_way_out(tmp_path: Path) -> None:
     torch.save([1], path, _use_new_zipfile_serialization=False)
     assert str(refused(path)) == (
         "legacy.ckpt is a bare pickle, as torch before 1.6 and other tools "
-        "write; it may run anything when it is loaded.\n"
+        "write; loading it may run any code.\n"
         f"  file: {path}\n"
-        "If you trust who made it: load it with torch.load in the environment "
-        "that wrote it, and write it again with torch.save(..., path)."
+        "If you trust its author: load it with torch.load in the environment "
+        "that wrote it, and save it again with torch.save(..., path)."
     )
 
 
@@ -97,29 +96,26 @@ def test_a_program(tmp_path: Path) -> None:
     path = tmp_path / "program.ckpt"
     torch.jit.script(torch.nn.Linear(1, 1)).save(path)
     assert refused(path).what == (
-        "program.ckpt is a TorchScript archive: a program, and no checkpoint."
+        "program.ckpt is a TorchScript archive: a program, not a checkpoint."
     )
 
 
 def test_other_zip_archives(craft: Any, tmp_path: Path) -> None:
     script = craft(EMPTY_DICT, {"constants.pkl": b"", "code/a.py": b""})
     assert refused(script).what == (
-        "crafted.ckpt is a TorchScript archive: a program, and no checkpoint."
+        "crafted.ckpt is a TorchScript archive: a program, not a checkpoint."
     )
     path = tmp_path / "plain.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a/readme.txt", "")
     assert refused(path).what == (
-        "plain.zip is a zip archive, but not one of torch.save: it has no "
-        "data.pkl."
+        "plain.zip is a zip archive, but not one of torch.save: it holds a "
+        "record that torch does not write."
     )
     for name in ("b/data.pkl", "top.txt"):
         with zipfile.ZipFile(path, "a") as archive:
             archive.writestr(name, EMPTY_DICT)
-        assert refused(path).what == (
-            "plain.zip is a zip archive, but not one of torch.save: its "
-            "records are not all in one folder."
-        )
+        assert "but not one of torch.save" in refused(path).what
 
 
 @pytest.mark.parametrize("name", ["../a", "a/../b", "/a", "a//b", "a\\b", "\n"])
@@ -130,9 +126,7 @@ def test_dangerous_names(craft: Any, name: str) -> None:
 
 def test_a_compressed_archive(craft: Any) -> None:
     path = craft(b"\x80\x02" + bytes(2**20), compression=zipfile.ZIP_DEFLATED)
-    assert refused(path).what == (
-        "crafted.ckpt holds a compressed record, where torch.save only stores."
-    )
+    assert refused(path).what == ("crafted.ckpt holds a compressed record.")
 
 
 def test_two_records_of_one_name(craft: Any) -> None:
@@ -163,19 +157,19 @@ def test_something_before_behind_or_between(
     path.write_bytes(b"\0" + content)
     assert refused(path).what == "more.ckpt is not a checkpoint of torch.save."
     path.write_bytes(b"PK\x03\x04" + content)
-    assert "a ZIP64 end that is somewhere else" in refused(path).what
-    # With its numbers mended by zipfile, but the first bytes unaccounted for.
+    assert "its end is not as torch.save writes it" in refused(path).what
+    # With its numbers fixed by zipfile, but the first bytes unaccounted for.
     path.write_bytes(b"PK\x03\x04" + bytes(100))
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("a/data.pkl", EMPTY_DICT)
-    assert "hidden bytes" in refused(path).what
+    assert "bytes between them" in refused(path).what
 
 
 def test_overlapping_records(craft: Any) -> None:
     # Both entries of the directory point to the first record.
-    path = craft(EMPTY_DICT, {"data.pk2": EMPTY_DICT})
+    path = craft(EMPTY_DICT, {"data/0": EMPTY_DICT})
     content = bytearray(path.read_bytes())
-    second = content.rindex(b"PK\x01\x02")
+    second = content.index(b"PK\x01\x02", content.index(b"PK\x01\x02") + 4)
     content[second + 42 : second + 46] = bytes(4)
     path.write_bytes(content)
     assert "records that overlap" in refused(path).what
@@ -184,7 +178,10 @@ def test_overlapping_records(craft: Any) -> None:
 def test_a_record_with_two_names(craft: Any) -> None:
     path = craft(EMPTY_DICT)
     path.write_bytes(path.read_bytes().replace(b"data.pkl", b"date.pkl", 1))
-    assert refused(path).what == "crafted.ckpt gives one record two names."
+    assert refused(path).what == (
+        "crafted.ckpt has a record whose header contradicts the list of "
+        "records."
+    )
 
 
 def test_an_encrypted_record(craft: Any) -> None:
@@ -213,16 +210,16 @@ END, ENTRY = b"PK\x05\x06", b"PK\x01\x02"
 @pytest.mark.parametrize(
     ("signature", "which", "at", "change", "what"),
     [
-        (END, FIRST, 4, b"\1", "a part of an archive of several files"),
-        (END, FIRST, 12, b"\xff", "a list of records that does not fit"),
-        (END, FIRST, 8, b"\1\0\1", "a list of records that does not fit"),
-        (END, FIRST, 8, b"\3\0\3", "a list of records that ends too early"),
-        (ENTRY, SECOND, 0, b"X", "a list of records that is garbled"),
-        (ENTRY, SECOND, 32, b"\xff", "a list of records that is garbled"),
-        (ENTRY, SECOND, 24, b"\xfe", "a stored record with two sizes"),
-        (ENTRY, FIRST, 24, b"\xff" * 4, "a large record without its size"),
-        (ENTRY, FIRST, 50, b"\xff", "a record whose name is not UTF-8"),
-        (b"PK\x03\x04", SECOND, 3, b"X", "a record without a header"),
+        (END, FIRST, 4, b"\1", "its end is not"),
+        (END, FIRST, 12, b"\xff", "its end is not"),
+        (END, FIRST, 8, b"\1\0\1", "its list of records ends too late"),
+        (END, FIRST, 8, b"\3\0\3", "its list of records ends too early"),
+        (ENTRY, SECOND, 0, b"X", "its list of records is not"),
+        (ENTRY, SECOND, 32, b"\xff", "its list of records is not"),
+        (ENTRY, SECOND, 24, b"\xfe", "its list of records is not"),
+        (ENTRY, FIRST, 24, b"\xff" * 4, "its list of records is not"),
+        (ENTRY, FIRST, 50, b"\xff", "a record with a dangerous name"),
+        (b"PK\x03\x04", SECOND, 3, b"X", "header contradicts the list"),
     ],
 )
 def test_damaged_numbers(
@@ -240,15 +237,19 @@ def test_damaged_numbers(
         start = content.index(signature, start + 1)
     content[start + at : start + at + len(change)] = change
     path.write_bytes(content)
-    assert refused(path).what == f"crafted.ckpt is damaged: it holds {what}."
+    assert what in refused(path).what
 
 
 def test_a_damaged_zip64_end(lightning_file: Path) -> None:
     content = lightning_file.read_bytes()
-    lightning_file.write_bytes(content.replace(b"PK\6\6", b"PK\6\5"))
-    assert refused(lightning_file).what == (
-        "model.ckpt is damaged: it holds no ZIP64 end where it should be."
-    )
+    for damaged in (
+        content.replace(b"PK\6\6", b"PK\6\5"),
+        # torch writes both widths, and both are to say the same.
+        content[:-14] + b"\xff" * 12 + content[-2:],
+        content[:-14] + b"\1" + content[-13:],
+    ):
+        lightning_file.write_bytes(damaged)
+        assert "its end is not as torch.save" in refused(lightning_file).what
 
 
 def test_a_size_beyond_the_file(craft: Any) -> None:
@@ -257,10 +258,7 @@ def test_a_size_beyond_the_file(craft: Any) -> None:
     entry = content.index(b"PK\x01\x02")
     content[entry + 20 : entry + 28] = struct.pack("<2I", 2**31, 2**31)
     path.write_bytes(content)
-    assert refused(path).what == (
-        "crafted.ckpt is damaged: it holds a record that reaches beyond its "
-        "end."
-    )
+    assert "header contradicts the list" in refused(path).what
 
 
 def test_a_file_that_shrinks_while_it_is_read(lightning_file: Path) -> None:
@@ -270,7 +268,7 @@ def test_a_file_that_shrinks_while_it_is_read(lightning_file: Path) -> None:
         os.truncate(lightning_file, record.start + 1)
         for read in (
             checkpoint.archive.verify,
-            lambda: checkpoint.load(weight),
+            weight.load,
         ):
             with pytest.raises(CompatError, match="became shorter while"):
                 read()
@@ -305,12 +303,13 @@ def test_byte_orders(craft: Any, tmp_path: Path) -> None:
     for order in (b"mixed!", bytes(100)):
         error = refused(craft(pickle, {"data/0": record, "byteorder": order}))
         assert error.what == (
-            "crafted.ckpt names a byte order that does not exist."
+            "crafted.ckpt holds a record byteorder as torch.save does not "
+            "write it."
         )
 
 
 def test_very_many_records(craft: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "FLOOR", 100_000)
+    monkeypatch.setattr(refusals, "FLOOR", 100_000)
     path = craft(EMPTY_DICT, {f"data/{index}": b"" for index in range(300)})
     error = refused(path)
     assert error.what == (
@@ -322,19 +321,3 @@ def test_names_can_not_speak_to_the_terminal(tmp_path: Path) -> None:
     path = tmp_path / "a\x1b[2J.ckpt"
     path.write_bytes(b"")
     assert refused(path).what == "a\\x1b[2J.ckpt is empty."
-
-
-def test_the_reading_of_zip64(lightning_file: Path, tmp_path: Path) -> None:
-    # The ends of torch have both widths; with only the wide one it is the same.
-    path = tmp_path / "wide.ckpt"
-    shutil.copy(lightning_file, path)
-    content = bytearray(path.read_bytes())
-    content[-14:-2] = b"\xff" * 12
-    path.write_bytes(content)
-    with read_checkpoint(path) as checkpoint:
-        checkpoint.archive.verify()
-    content[-14:-12] = b"\x01\x00"
-    path.write_bytes(content)
-    assert refused(path).what == (
-        "wide.ckpt is damaged: it holds two ends that differ."
-    )

@@ -7,11 +7,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from pytest_nlam_compat.checkpoints.paths import set_path
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, InertObject
 from pytest_nlam_compat.checkpoints.writer import write_checkpoint
@@ -26,14 +24,13 @@ def test_changes(lightning_file: Path) -> None:
         weights["forecaster.0.weight"] = weights.pop("0.weight")
         weights["0.bias"] = bias
         weights["view"] = bias[1:]
-        weights["numbers"] = np.arange(6, dtype=np.int32).reshape(2, 3)
-        weights["scalar"] = np.array(2.5)
+        weights["numbers"] = torch.arange(6, dtype=torch.int32).reshape(2, 3)
+        weights["scalar"] = torch.tensor(2.5)
         del weights["2.weight"]
-        set_path(checkpoint.data, "hyper_parameters.args.hidden_dim", 32)
-        set_path(
-            checkpoint.data,
-            "hyper_parameters.config",
-            InertObject(GlobalRef("argparse", "Namespace"), state={"a": 1}),
+        hyper_parameters = checkpoint.data["hyper_parameters"]
+        hyper_parameters["args"].state["hidden_dim"] = 32
+        hyper_parameters["config"] = InertObject(
+            GlobalRef("argparse", "Namespace"), state={"a": 1}
         )
         write_checkpoint(checkpoint, target)
     found = torch.load(target, weights_only=False)
@@ -86,14 +83,11 @@ def test_new_tensors(tmp_path: Path, tensor: torch.Tensor) -> None:
     ("value", "what"),
     [
         (argparse.Namespace(), "A argparse.Namespace can't be written"),
-        (np.float32(1), "A numpy.float32 can't be written"),
-        (np.array(["a"]), "A numpy.ndarray of the type <U1 can't be"),
-        (np.array([1], dtype=">i4"), "A numpy.ndarray of the type >i4 can't"),
-        (torch.eye(2).to_sparse(), "A Tensor of the type float32 can't be"),
-        (torch.empty(1, device="meta"), "A Tensor of the type float32 can't"),
+        (torch.eye(2).to_sparse(), "A Tensor of type float32 can't be"),
+        (torch.empty(1, device="meta"), "A Tensor of type float32 can't"),
         (
             (lambda one: [one, one.view(torch.int32)])(torch.ones(1)),
-            "A view as int32 of a storage of the type float32 can't be",
+            "A torch.int32 view of another type can't be",
         ),
     ],
     ids=lambda value: str(value)[:20],

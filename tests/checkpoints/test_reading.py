@@ -8,7 +8,6 @@ import dataclasses
 import enum
 import json
 import pathlib
-import pickletools
 import subprocess
 import sys
 from pathlib import Path
@@ -17,13 +16,10 @@ from typing import Any
 import pytest
 import torch
 
-from pytest_nlam_compat.checkpoints.opcodes import REFUSED, Op
-from pytest_nlam_compat.checkpoints.paths import get_path
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.checkpoints.stand_ins import (
     GlobalRef,
     How,
-    InertObject,
     TensorRef,
 )
 from pytest_nlam_compat.errors import CompatError
@@ -177,7 +173,7 @@ def test_a_lightning_checkpoint(lightning_file: Path) -> None:
             "cpu",
             48,
         )
-        assert get_path(checkpoint.data, "hyper_parameters.args.lr") == 1e-3
+        assert checkpoint.data["hyper_parameters"]["args"].state["lr"] == 1e-3
         assert [found.path for found in checkpoint.globals] == [
             "collections.OrderedDict",
             "torch._utils._rebuild_tensor_v2",
@@ -200,7 +196,7 @@ def test_a_file_without_state_dict_is_no_lightning_checkpoint(
     torch.save([1], tmp_path / "list.pt")
     with (
         read_checkpoint(tmp_path / "list.pt") as checkpoint,
-        pytest.raises(CompatError, match=r"^list.pt is no checkpoint of Light"),
+        pytest.raises(CompatError, match=r"^list.pt is not a checkpoint of L"),
     ):
         checkpoint.state_dict()
 
@@ -244,7 +240,7 @@ def test_nothing_is_imported_or_called(
         hostile += f"c{module}\n{function}\nX\4\0\0\0true\x85R".encode(
             "latin-1"
         )
-    hostile += b"cneural_lam.config\nDatastoreKindStr\n)\x81}bt."
+    hostile += b"cneural_lam.config\nDatastoreKindStr\nX\1\0\0\0a\x85\x81t."
     seen, found, modules = _watched(craft(hostile))
     assert found == [*names, "neural_lam.config.DatastoreKindStr"]
     assert (seen, modules) == ([], [])
@@ -291,18 +287,3 @@ def test_python_2_names_become_those_of_python_3(craft: Any) -> None:
     path = craft(b"\x80\x02c__builtin__\neval\n.")
     with read_checkpoint(path) as checkpoint:
         assert checkpoint.data == GlobalRef("builtins", "eval")
-
-
-def test_classes_of_python_2_are_stand_ins(craft: Any) -> None:
-    path = craft(b"\x80\x02(K\1imod\nOld\n(cmod\nOld\nK\2o\x86.")
-    with read_checkpoint(path) as checkpoint:
-        first, second = checkpoint.data
-    assert isinstance(first, InertObject)
-    assert (first.how, first.args) == (How.OBJ, (1,))
-    assert (second.cls.path, second.args) == ("mod.Old", (2,))
-
-
-def test_pickle_opcodes_are_those_of_the_standard_library() -> None:
-    ours = {op.value: op.name for op in Op} | REFUSED
-    theirs = {ord(op.code): op.name for op in pickletools.opcodes}
-    assert ours == theirs

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from pytest_nlam_compat.checkpoints import writer
-from pytest_nlam_compat.checkpoints.paths import set_path
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.checkpoints.writer import write_checkpoint
 from pytest_nlam_compat.errors import CompatError
@@ -28,7 +27,7 @@ def test_the_other_byte_order(
 def test_no_file_is_overwritten_unasked(lightning_file: Path) -> None:
     before = lightning_file.read_bytes()
     with read_checkpoint(lightning_file) as checkpoint:
-        with pytest.raises(CompatError, match=r"^model.ckpt is there already"):
+        with pytest.raises(CompatError, match=r"^model.ckpt exists already"):
             write_checkpoint(checkpoint, lightning_file)
         assert lightning_file.read_bytes() == before
 
@@ -40,7 +39,7 @@ def test_a_file_that_appears_meanwhile(
         (tmp_path / "new.pt").write_bytes(b"other")
 
     monkeypatch.setattr(writer, "_write_records", appear)
-    with pytest.raises(CompatError, match=r"^new.pt is there already"):
+    with pytest.raises(CompatError, match=r"^new.pt exists already"):
         write_checkpoint([1], tmp_path / "new.pt")
     assert (tmp_path / "new.pt").read_bytes() == b"other"
     assert len(list(tmp_path.iterdir())) == 1
@@ -53,7 +52,7 @@ def test_writing_over_the_file_itself_and_through_a_link(
     link = lightning_file.with_name("last.ckpt")
     link.symlink_to(lightning_file)
     with read_checkpoint(link) as checkpoint:
-        set_path(checkpoint.data, "epoch", 7)
+        checkpoint.data["epoch"] = 7
         write_checkpoint(checkpoint, link, overwrite=True)
         # The old file is still there for those who have it open.
         assert checkpoint.load_state_dict()
@@ -78,7 +77,7 @@ def test_a_disk_that_is_full(
             "model.ckpt can't be written.\n"
             f"  file: {lightning_file}\n"
             "  cause: No space left on device\n"
-            "Nothing was changed. Make room or mend the permissions of its "
+            "Nothing was changed. Make room or fix the permissions of its "
             "folder, and try again."
         )
     assert lightning_file.read_bytes() == before

@@ -107,7 +107,7 @@ def test_hyper_parameter_that_would_be_lost_shows(
     )
 
 
-def test_steps_that_rename_a_hyper_parameter_mend_it(project):
+def test_steps_that_rename_a_hyper_parameter_fix_it(project):
     project.write("steps.py", STEPS)
     project.write("pytest.ini", "[pytest]\nnlam_compat_migrations = steps.py\n")
 

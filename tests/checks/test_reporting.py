@@ -81,10 +81,10 @@ def test_run_ends_with_the_matrix_its_legend_and_what_is_void(green):
     assert all(cell.endswith("%") for cell in [newest[4], older[4]])
     green.stdout.fnmatch_lines(
         [
-            "native / migrated, largest share of a tolerance that was used",
-            "native: ok the same numbers, wrong other numbers without an "
+            "native / migrated, with the largest share of a tolerance *",
+            "native: ok = same outputs, wrong = other outputs without an "
             "error,",
-            "no it does not load or run; in capitals where that is a failure",
+            "no = does not load or run; in capitals if that is a failure",
             "void: 0.6.0-hi_lam: neural-lam 0.6 can't run hierarchical "
             "models: *",
         ]

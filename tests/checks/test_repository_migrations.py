@@ -39,7 +39,7 @@ def registries(result):
     return dict(re.findall(pattern, result.stdout.str(), re.MULTILINE))
 
 
-def test_a_step_in_a_folder_mends_what_the_code_has_renamed(project):
+def test_a_step_in_a_folder_fixes_what_the_code_has_renamed(project):
     project.neural_lam(*RENAMED)
     red = project.run(*ONE)
     assert failed(red) == CHECKS - {"test_opens"}
@@ -52,7 +52,7 @@ def test_a_step_in_a_folder_mends_what_the_code_has_renamed(project):
     )
     assert green.ret == 0
     assert registries(green) == {"history": "PASSED", "repository": "PASSED"}
-    # No loader mends it: by the native route it does not load, and need not.
+    # No loader fixes it: by the native route it does not load, and need not.
     [header, *rows] = matrix(green)
     assert header.split() == ["graph_efm", "graph_lam"]
     assert [row.split()[0] for row in rows] == [
@@ -289,7 +289,7 @@ def with_registry(project, **text):
     (copy / "migrations.py").write_text(registry)
 
 
-def test_neural_lams_own_registry_mends_either_route(project):
+def test_neural_lams_own_registry_fixes_either_route(project):
     with_registry(
         project, number=2, old="encoding_grid_mlp.", new="grid_update_mlp."
     )

@@ -16,6 +16,7 @@ from verdicts import first_failure
 from pytest_nlam_compat.migrations import (
     HISTORY,
     NumberFromMinimum,
+    Operation,
     RelabelGrid,
 )
 from pytest_nlam_compat.migrations.releases import CLAMP_BUFFERS
@@ -120,14 +121,14 @@ def test_without_it_a_check_fails(step, index, subject_of, recorded_run):
         assert found == (None if blind else red), name
 
 
-class WithoutMoments:
+@dataclasses.dataclass(frozen=True, repr=False)
+class WithoutMoments(Operation):
     """Does the part of an operation that is on the weights."""
 
-    def __init__(self, operation):
-        self._operation = operation
+    operation: Operation
 
     def apply(self, run):
-        new = self._operation.apply(run)
+        new = self.operation.apply(run)
         return dataclasses.replace(run, state_dict=new.state_dict)
 
 
@@ -142,15 +143,15 @@ def test_moments_that_stay_behind_are_seen(case, subject_of):
     assert first_failure(subject) == "resumes"
 
 
-class Half:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Half(Operation):
     """Relabels the grid in one of the two files only."""
 
-    def __init__(self, forgotten):
-        self._forgotten = forgotten
+    forgotten: str
 
     def apply(self, run):
         new = RelabelGrid("y-major", "x-major").apply(run)
-        graph = {**new.graph, self._forgotten: run.graph[self._forgotten]}
+        graph = {**new.graph, self.forgotten: run.graph[self.forgotten]}
         return dataclasses.replace(new, graph=graph)
 
 
@@ -194,15 +195,15 @@ def test_each_static_feature_has_to_be_folded(
     assert first_failure(subject) == "outputs"
 
 
-class WithoutBias:
+@dataclasses.dataclass(frozen=True, repr=False)
+class WithoutBias(Operation):
     """Folds into the weight and forgets the bias."""
 
-    def __init__(self, operation):
-        self._operation = operation
+    operation: Operation
 
     def apply(self, run):
-        new = self._operation.apply(run)
-        name = f"{self._operation.layer}.bias"
+        new = self.operation.apply(run)
+        name = f"{self.operation.layer}.bias"
         weights = {**new.state_dict, name: run.state_dict[name]}
         return dataclasses.replace(new, state_dict=weights)
 

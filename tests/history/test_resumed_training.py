@@ -32,8 +32,8 @@ def test_folded_numbers_are_left_out_by_name(name, columns, subject_of):
     compared = judge_resumed(subject_of(name))
     assert 0 < compared.share < 0.5
     assert compared.left_out == {
-        f"{FIRST}.weight": f"columns {columns} computed anew by a migration",
-        f"{FIRST}.bias": "all computed anew by a migration",
+        f"{FIRST}.weight": f"columns {columns} recomputed by a migration",
+        f"{FIRST}.bias": "all recomputed by a migration",
     }
 
 
@@ -90,8 +90,8 @@ def test_a_failure_names_what_was_left_out(subject_of):
     with pytest.raises(CompatError) as caught:
         judge_resumed(subject)
     assert caught.value.facts["not compared"] == (
-        f"{FIRST}.weight (columns 26, 27, 28, 29 computed anew by a "
-        f"migration); {FIRST}.bias (all computed anew by a migration)"
+        f"{FIRST}.weight (columns 26, 27, 28, 29 recomputed by a "
+        f"migration); {FIRST}.bias (all recomputed by a migration)"
     )
 
 

@@ -108,7 +108,7 @@ def test_an_older_run_needs_its_original_graph(release, data):
     with pytest.raises(CompatError) as caught:
         to("0.7.0", release, run)
     assert str(caught.value).startswith(
-        "The graph was created anew, and it is not the one that this run was "
+        "The graph was created again, and is not the one that this run was "
         "trained with.\n"
         "  migration: 0.5.0-original-graph\n"
     )

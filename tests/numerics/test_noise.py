@@ -165,8 +165,7 @@ def test_too_many_draws():
         "The model draws more noise than its release did.\n"
         "  expected: no further draw\n"
         "  found: (3, 4)\n"
-        "Find what draws it: the same inputs no longer give one distribution "
-        "of outputs."
+        "Find the new draw: it changes the distribution of the outputs."
     )
 
 
@@ -177,8 +176,7 @@ def test_a_draw_of_another_shape():
         "The model draws noise of another shape than its release.\n"
         "  expected: (2, 3)\n"
         "  found: (3, 2)\n"
-        "Find the draw that changed: the latent variable no longer lives "
-        "where it did."
+        "Find the draw that changed: the latent variable has another shape."
     )
 
 
@@ -189,8 +187,7 @@ def test_too_few_draws():
     assert str(raised.value) == (
         "The model draws less noise than its release did.\n"
         "  not drawn: [(2, 3), (4,)]\n"
-        "Find the draw that is gone: outputs that were sampled are not any "
-        "more."
+        "Find the draw that is gone: an output is no longer sampled."
     )
 
 

@@ -84,9 +84,9 @@ def test_void_case_is_void_and_says_why_once():
         "0.6.0  void        void",
         "0.7.0  ok / ok 0%",
         "",
-        "native / migrated, largest share of a tolerance that was used",
-        "native: ok the same numbers, wrong other numbers without an error,",
-        "no it does not load or run; in capitals where that is a failure",
+        "native / migrated, with the largest share of a tolerance that is used",
+        "native: ok = same outputs, wrong = other outputs without an error,",
+        "no = does not load or run; in capitals if that is a failure",
         "void: 0.6.0-hi_lam, 0.6.0-hi_lam-3level: it can't run (#1)",
     ]
 

@@ -228,7 +228,7 @@ def test_a_full_disk(owned, tmp_path, capsys, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(os, "fsync", full)
     assert run("upgrade", file, "--from", "0.6.0") == 1
     assert capsys.readouterr().err.startswith(
         "upgraded_weights.safetensors can't be written.\n"

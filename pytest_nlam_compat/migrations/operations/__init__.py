@@ -31,7 +31,7 @@ from pytest_nlam_compat.migrations.operations.hyper_parameters import (
     SetHyperParameter,
     UnwrapClass,
 )
-from pytest_nlam_compat.migrations.operations.names import (
+from pytest_nlam_compat.migrations.operations.names_and_order import (
     Drop,
     MoveUnder,
     Rename,

@@ -64,10 +64,6 @@ class Operation:
         ----------
         state_dict : mapping of str to Tensor
             Not changed.
-
-        Returns
-        -------
-        dict of str to Tensor
         """
         run = SavedRun(state_dict=dict(state_dict), hyper_parameters={})
         return self.apply(run).state_dict
@@ -163,16 +159,7 @@ class OnHyperParameters(NotOnWeights):
 def with_names(run: SavedRun, names: Mapping[str, str]) -> SavedRun:
     """Rename parameters and buffers, their moments and positions.
 
-    Parameters
-    ----------
-    run : SavedRun
-    names : mapping of str to str
-        Every name of the state_dict to its new name, without collisions.
-
-    Returns
-    -------
-    SavedRun
-        In the same order.
+    `names` maps every name of the state_dict, without collisions.
     """
 
     def renamed(moment: str) -> str:
@@ -204,23 +191,11 @@ def replace_tensors(
     new: Mapping[str, Tensor],
     moments: Sequence[Mapping[str, dict[str, Tensor]]],
 ) -> SavedRun:
-    """Put tensors in the place of others.
+    """Put tensors, which may be none, in the place of the first of others.
 
-    Parameters
-    ----------
-    run : SavedRun
-    old : sequence of str
-        Names of what goes. The new tensors take the place of the first.
-    new : mapping of str to Tensor
-        May be empty: then tensors are dropped.
-    moments : sequence of mapping
-        Moments of the new tensors, for each optimizer.
-
-    Returns
-    -------
-    SavedRun
-        Where an operation has reset a moment of an old tensor, it counts as
-        reset for all new ones.
+    `moments` are those of the new tensors, for each optimizer. If an
+    operation has reset a moment of an old tensor, it counts as reset for all
+    new ones.
     """
     gone = set(old)
 

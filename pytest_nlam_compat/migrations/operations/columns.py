@@ -35,29 +35,9 @@ def width_of(operation: Operation, name: str, tensor: Tensor) -> int:
 def first_column(
     operation: Operation, name: str, width: int, start: int, length: int
 ) -> int:
-    """Find the first column of a block, counted from the left.
+    """Find the first column of a block; a negative start is from the end.
 
-    Parameters
-    ----------
-    operation : Operation
-        For the error.
-    name : str
-        Of the weight.
-    width : int
-        Columns of the weight.
-    start : int
-        Counts from the end if negative.
-    length : int
-        Columns of the block.
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    CompatError
-        The weight has too few columns.
+    Refuses a block that is wider than the weight.
     """
     first = start + width if start < 0 else start
     if first < 0 or first + length > width:
@@ -75,19 +55,12 @@ class PermuteInputColumns(OnTensors):
 
     Attributes
     ----------
-    names : str
-        Pattern of whole tensors.
     order : tuple of int
         New column i is the old column ``order[i]``.
     start : int, optional
         First column of the block that `order` counts from; negative counts
         from the end. Columns outside of the block stay. By default `order` is
         for all columns, and a weight of another width is refused.
-
-    Raises
-    ------
-    CompatError
-        Nothing matches, or a weight is not a matrix or has another width.
     """
 
     order: tuple[int, ...]
@@ -124,19 +97,12 @@ class RepeatInputColumn(OnTensors):
 
     Attributes
     ----------
-    names : str
-        Pattern of whole tensors.
     column : int
         Negative counts from the end.
     times : int
         How often the input comes from now on.
     keep : int
         Which of the new columns takes the old one; the first by default.
-
-    Raises
-    ------
-    CompatError
-        Nothing matches, or a weight is not a matrix or lacks the column.
     """
 
     column: int
@@ -169,16 +135,9 @@ class AddInputColumns(OnTensors):
 
     Attributes
     ----------
-    names : str
-        Pattern of whole tensors.
     columns : tuple of int
         Where the new columns are afterwards, ascending. Their moments are
         zero: they never had a gradient.
-
-    Raises
-    ------
-    CompatError
-        Nothing matches, or a weight is not a matrix or has too few columns.
     """
 
     columns: tuple[int, ...]
@@ -217,11 +176,6 @@ class ByWidth(Operation):
         Pattern of weights (out, in), all of one width.
     operations : mapping of int to tuple of Operation
         What to apply, by the width.
-
-    Raises
-    ------
-    CompatError
-        Nothing matches, or the width is not listed.
     """
 
     names: str

@@ -39,12 +39,6 @@ class FoldStaticFeatures(Operation):
         ``"largest-coordinate"``; by feature where they differ.
     new : str
         How they are scaled from now on.
-
-    Raises
-    ------
-    CompatError
-        Statistics are missing, a feature has no old scaling, or the layer
-        lacks weight, bias or columns.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("statistics",)
@@ -103,12 +97,6 @@ class FoldDifferenceStatistics(Operation):
     ----------
     mlp : str
         Name of the MLP, ``"output_map"``.
-
-    Raises
-    ------
-    CompatError
-        Statistics are missing, the MLP has no Linear, or another number of
-        outputs than the state has variables.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("statistics",)
@@ -165,11 +153,6 @@ class FoldMeshPositions(OnTensors):
     ----------
     names : str
         Pattern of the weights (h, 2) that multiply the positions.
-
-    Raises
-    ------
-    CompatError
-        Nothing matches, or statistics are missing.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("statistics",)

@@ -21,11 +21,6 @@ class HardBreak(Operation):
         One sentence.
     remedy : str
         What the owner of the run can do.
-
-    Raises
-    ------
-    CompatError
-        Always.
     """
 
     why: str
@@ -49,11 +44,6 @@ class CallFunction(Operation):
     function : callable
         Maps a `SavedRun`, whose tensors are loaded, to a new one. Defined at
         the top level of a module, so that its name identifies it.
-
-    Raises
-    ------
-    CompatError
-        The function raises, or returns something else.
     """
 
     function: Callable[[SavedRun], SavedRun]

@@ -66,11 +66,6 @@ class FoldInputs(Operation):
         Old input = scale * new input + shift, for each column of a block.
     start : int
         First column of the block; negative counts from the end.
-
-    Raises
-    ------
-    CompatError
-        The layer lacks weight, bias or columns.
     """
 
     layer: str
@@ -91,28 +86,10 @@ class FoldInputs(Operation):
 def fold_inputs(
     operation: Operation, run: SavedRun, layer: str, start: int, units: Affine
 ) -> SavedRun:
-    """Fold a change of units of some inputs into a Linear.
+    """Fold a change of units of the inputs from `start` on into a Linear.
 
-    Parameters
-    ----------
-    operation : Operation
-        For errors.
-    run : SavedRun
-    layer : str
-        Name of the Linear, without ``.weight``.
-    start : int
-        First of the columns; negative counts from the end.
-    units : Affine
-
-    Returns
-    -------
-    SavedRun
-
-    Raises
-    ------
-    CompatError
-        The layer lacks weight, bias or columns, or one has moments without
-        the other.
+    Refuses a layer that lacks weight, bias or columns, and moments of only one
+    of weight and bias.
     """
     weight, bias = f"{layer}.weight", f"{layer}.bias"
     for name in (weight, bias):

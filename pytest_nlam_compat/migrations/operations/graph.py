@@ -53,16 +53,9 @@ class ShiftNodes(OnGraphFile):
 
     Attributes
     ----------
-    stem : str
-        ``"g2m_edge_index"``.
     row : int
         0 for senders, 1 for receivers.
     by : int
-
-    Raises
-    ------
-    CompatError
-        No such file, or an id would be negative.
     """
 
     row: int
@@ -83,18 +76,7 @@ class ShiftNodes(OnGraphFile):
 
 @dataclass(frozen=True, repr=False)
 class ReverseEdges(OnGraphFile):
-    """Make senders receivers and receivers senders.
-
-    Attributes
-    ----------
-    stem : str
-        ``"mesh_up_edge_index"``.
-
-    Raises
-    ------
-    CompatError
-        No such file.
-    """
+    """Make senders receivers and receivers senders."""
 
     def image(self, tensor: Tensor) -> Tensor:
         """Swap the rows (2, M)."""
@@ -110,12 +92,6 @@ class RelabelGrid(NotOnWeights):
     old, new : str
         ``"y-major"``: node iy * NX + ix, up to v0.2; ``"x-major"``: node
         ix * NY + iy, since.
-
-    Raises
-    ------
-    CompatError
-        The run comes without graph or grid shape, or an id is not on the
-        grid.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("graph", "grid_shape")
@@ -185,11 +161,6 @@ class NumberFromMinimum(NotOnWeights):
     m2m, up and down edges need nothing: 0.6 and 0.7 still subtract the
     minimum there for a legacy directory, and in a graph of the newer format
     the creating code has numbered them from 0.
-
-    Raises
-    ------
-    CompatError
-        The run comes without its graph.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("graph",)

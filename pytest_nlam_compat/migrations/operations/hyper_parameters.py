@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, InertObject
-from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.operations.base import OnHyperParameters
 from pytest_nlam_compat.migrations.operations.trees import (
     attributes,
@@ -19,50 +18,51 @@ from pytest_nlam_compat.migrations.operations.trees import (
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 
 
-@dataclass(frozen=True, repr=False)
-class UnwrapClass(OnHyperParameters):
-    """Replace every object of a class by the one argument it was built from.
+def hyper_parameter(run: SavedRun, path: str) -> Any:
+    """Return the value of a hyper-parameter, None if it isn't there."""
+    return find(run.hyper_parameters, path.split("."))[1]
 
-    For a class that wraps a plain value, such as a ``str`` subclass, and is
-    gone from the newer code, so that a file that pickled it can't be opened.
+
+@dataclass(frozen=True, repr=False)
+class OnHyperParameter(OnHyperParameters):
+    """An operation on one hyper-parameter.
 
     Attributes
     ----------
-    name : str
-        Module and class, ``"neural_lam.config.DatastoreKindStr"``.
-
-    Raises
-    ------
-    CompatError
-        No such object, or one that holds more than one argument.
+    path : str
+        ``"args.loss"``; everything but the last name must exist.
     """
 
-    name: str
+    path: str
+    must_exist: ClassVar[bool] = True
+
+    def changed(self, inside: dict[str, Any], name: str) -> dict[str, Any]:
+        """Return the entries of the object that holds it, as they become."""
+        raise NotImplementedError
 
     def apply(self, run: SavedRun) -> SavedRun:
-        """Replace the objects in all hyper-parameters."""
-        found = 0
-
-        def unwrap(value: Any) -> Any:
-            nonlocal found
-            if not is_instance_of(value, self.name):
-                return value
-            if len(value.args) != 1 or value.kwargs or value.state:
-                raise self.refuse(
-                    f"An object of {self.name} holds more than one value.",
-                    "Write a migration that keeps one of them.",
-                    found=value,
-                )
-            found += 1
-            return value.args[0]
-
-        hyper_parameters = rebuild(run.hyper_parameters, unwrap)
-        if not found:
+        """Change it in the object that holds it."""
+        *parent, name = self.path.split(".")
+        exists, holder = find(run.hyper_parameters, parent)
+        inside = attributes(holder) if exists else None
+        remedy = "Correct the path, or the predicate of its migration."
+        if inside is None:
             raise self.refuse(
-                f"No hyper-parameter is a {self.name}.",
-                "Correct the name, or the predicate of its migration.",
+                f"The saved run has no hyper-parameters {'.'.join(parent)!r}.",
+                remedy,
+                found=", ".join(run.hyper_parameters) or "none",
             )
-        return replace(run, hyper_parameters=hyper_parameters)
+        if self.must_exist and name not in inside:
+            raise self.refuse(
+                f"The saved run has no hyper-parameter {self.path!r}.",
+                remedy,
+                found=", ".join(inside) or "none",
+            )
+        new = self.changed(inside, name)
+        return replace(
+            run,
+            hyper_parameters=with_attributes(run.hyper_parameters, parent, new),
+        )
 
 
 @dataclass(frozen=True)
@@ -91,179 +91,127 @@ class New:
 
 
 @dataclass(frozen=True, repr=False)
-class SetHyperParameter(OnHyperParameters):
+class SetHyperParameter(OnHyperParameter):
     """Set a hyper-parameter.
 
     Attributes
     ----------
-    path : str
-        ``"args.output_std"``; everything but the last name must exist.
     value : object
         Plain data or `New`.
     replace : bool
         Whether it may have a value already. By default that is an error.
-
-    Raises
-    ------
-    CompatError
-        The parent doesn't exist, or there is a value already.
     """
 
-    path: str
     value: Any
     replace: bool = False
+    must_exist: ClassVar[bool] = False
 
-    def apply(self, run: SavedRun) -> SavedRun:
-        """Set the value."""
-        *parent, name = self.path.split(".")
-        inside = _inside(self, run, parent)
+    def changed(self, inside: dict[str, Any], name: str) -> dict[str, Any]:
+        """Add or replace the value."""
         if name in inside and not self.replace:
             raise self.refuse(
                 f"The hyper-parameter {self.path} has a value already.",
                 "Set replace=True, or correct the predicate of the migration.",
                 found=inside[name],
             )
-        value = (
-            self.value.build() if isinstance(self.value, New) else self.value
-        )
-        return _with(run, parent, {**inside, name: value})
+        value = self.value
+        return {
+            **inside,
+            name: value.build() if isinstance(value, New) else value,
+        }
 
 
 @dataclass(frozen=True, repr=False)
-class RenameHyperParameter(OnHyperParameters):
+class RenameHyperParameter(OnHyperParameter):
     """Rename a hyper-parameter within the object that holds it.
 
     Attributes
     ----------
-    path : str
-        ``"args.n_workers"``.
     name : str
-        Its new last name, ``"num_workers"``.
-
-    Raises
-    ------
-    CompatError
-        It isn't there, or the new name is taken.
+        Its new last name: ``"num_workers"`` for ``"args.n_workers"``.
     """
 
-    path: str
     name: str
 
-    def apply(self, run: SavedRun) -> SavedRun:
+    def changed(self, inside: dict[str, Any], name: str) -> dict[str, Any]:
         """Rename it; its place in the order stays."""
-        *parent, old = self.path.split(".")
-        inside = _inside(self, run, parent)
-        if old not in inside:
-            raise _absent(self, self.path, inside)
         if self.name in inside:
             raise self.refuse(
                 f"The name {self.name!r} is taken.",
                 "Drop or rename one of them first.",
                 found=inside[self.name],
             )
-        renamed = {
-            self.name if key == old else key: value
+        return {
+            self.name if key == name else key: value
             for key, value in inside.items()
         }
-        return _with(run, parent, renamed)
 
 
 @dataclass(frozen=True, repr=False)
-class DropHyperParameter(OnHyperParameters):
-    """Drop a hyper-parameter.
+class DropHyperParameter(OnHyperParameter):
+    """Drop a hyper-parameter."""
 
-    Attributes
-    ----------
-    path : str
-        ``"args.control_only"``.
-
-    Raises
-    ------
-    CompatError
-        It isn't there.
-    """
-
-    path: str
-
-    def apply(self, run: SavedRun) -> SavedRun:
+    def changed(self, inside: dict[str, Any], name: str) -> dict[str, Any]:
         """Drop it."""
-        *parent, name = self.path.split(".")
-        inside = _inside(self, run, parent)
-        if name not in inside:
-            raise _absent(self, self.path, inside)
-        left = {key: value for key, value in inside.items() if key != name}
-        return _with(run, parent, left)
+        return {key: value for key, value in inside.items() if key != name}
 
 
 @dataclass(frozen=True, repr=False)
-class MapHyperParameter(OnHyperParameters):
+class MapHyperParameter(OnHyperParameter):
     """Replace the value of a hyper-parameter by a table.
 
     Attributes
     ----------
-    path : str
-        ``"args.loss"``.
     values : mapping
         Old value to new value. A value that isn't listed stays as it is.
-
-    Raises
-    ------
-    CompatError
-        The hyper-parameter isn't there.
     """
 
-    path: str
     values: Mapping[Any, Any]
 
-    def apply(self, run: SavedRun) -> SavedRun:
+    def changed(self, inside: dict[str, Any], name: str) -> dict[str, Any]:
         """Replace the value."""
-        *parent, name = self.path.split(".")
-        inside = _inside(self, run, parent)
-        if name not in inside:
-            raise _absent(self, self.path, inside)
         old = inside[name]
         # A list can't be a key of the table.
         known = isinstance(old, (str, int, float, bool)) or old is None
-        new = self.values.get(old, old) if known else old
-        return _with(run, parent, {**inside, name: new})
+        return {**inside, name: self.values.get(old, old) if known else old}
 
 
-def has_hyper_parameter(run: SavedRun, path: str) -> bool:
-    """Tell whether a run has a hyper-parameter."""
-    return find(run.hyper_parameters, path.split("."))[0]
+@dataclass(frozen=True, repr=False)
+class UnwrapClass(OnHyperParameters):
+    """Replace every object of a class by the one argument it was built from.
 
+    For a class that wraps a plain value, such as a ``str`` subclass, and is
+    gone from the newer code, so that a file that pickled it can't be opened.
 
-def hyper_parameter(run: SavedRun, path: str) -> Any:
-    """Return the value of a hyper-parameter, None if it isn't there."""
-    return find(run.hyper_parameters, path.split("."))[1]
+    Attributes
+    ----------
+    name : str
+        Module and class, ``"neural_lam.config.DatastoreKindStr"``.
+    """
 
+    name: str
 
-def _inside(
-    operation: OnHyperParameters, run: SavedRun, path: list[str]
-) -> dict[str, Any]:
-    there, value = find(run.hyper_parameters, path)
-    inside = attributes(value) if there else None
-    if inside is None:
-        raise operation.refuse(
-            f"The saved run has no hyper-parameters {'.'.join(path)!r}.",
-            "Correct the path, or the predicate of its migration.",
-            found=", ".join(run.hyper_parameters) or "none",
-        )
-    return inside
+    def apply(self, run: SavedRun) -> SavedRun:
+        """Replace the objects in all hyper-parameters."""
+        found = 0
 
+        def unwrap(value: Any) -> Any:
+            nonlocal found
+            if not is_instance_of(value, self.name):
+                return value
+            if len(value.args) != 1 or value.kwargs or value.state:
+                raise self.refuse(
+                    f"An object of {self.name} holds more than one value.",
+                    "Write a migration that keeps one of them.",
+                    found=value,
+                )
+            found += 1
+            return value.args[0]
 
-def _with(run: SavedRun, path: list[str], new: dict[str, Any]) -> SavedRun:
-    return replace(
-        run,
-        hyper_parameters=with_attributes(run.hyper_parameters, path, new),
-    )
-
-
-def _absent(
-    operation: OnHyperParameters, path: str, inside: Mapping[str, Any]
-) -> CompatError:
-    return operation.refuse(
-        f"The saved run has no hyper-parameter {path!r}.",
-        "Correct the path, or the predicate of its migration.",
-        found=", ".join(inside) or "none",
-    )
+        hyper_parameters = rebuild(run.hyper_parameters, unwrap)
+        if not found:
+            raise self.refuse(
+                f"No hyper-parameter is a {self.name}.",
+                "Correct the name, or the predicate of its migration.",
+            )
+        return replace(run, hyper_parameters=hyper_parameters)

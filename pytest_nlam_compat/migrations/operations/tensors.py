@@ -42,20 +42,7 @@ def full_matches(pattern: str, run: SavedRun) -> list[str]:
 
 
 def with_images(run: SavedRun, names: Iterable[str], image: Image) -> SavedRun:
-    """Replace some weights and their moments.
-
-    Parameters
-    ----------
-    run : SavedRun
-    names : iterable of str
-        Of the state_dict.
-    image : callable
-        See `OnTensors.image`.
-
-    Returns
-    -------
-    SavedRun
-    """
+    """Replace some weights and their moments; see `OnTensors.image`."""
     chosen = set(names)
 
     def moment_image(name: str, kind: str, moment: Tensor) -> Tensor:
@@ -95,19 +82,9 @@ class OnTensors(Operation):
         check_pattern(self.names)
 
     def image(self, name: str, tensor: Tensor, power: int) -> Tensor:
-        """Return what takes the place of a tensor.
+        """Return what takes the place of a tensor, which is not changed.
 
-        Parameters
-        ----------
-        name : str
-        tensor : Tensor
-            Not changed.
-        power : int
-            0 for a weight, else the power of the gradient in a moment.
-
-        Returns
-        -------
-        Tensor
+        `power` is 0 for a weight, else that of the gradient in a moment.
         """
         raise NotImplementedError
 
@@ -129,17 +106,10 @@ class Scale(OnTensors):
 
     Attributes
     ----------
-    names : str
-        Pattern of whole tensors.
     factor : float
         Finite and not 0.
     columns : tuple of int, optional
         Input columns, the last dimension; all by default.
-
-    Raises
-    ------
-    CompatError
-        Nothing matches, or a tensor lacks a column.
     """
 
     factor: float
@@ -172,28 +142,12 @@ class Scale(OnTensors):
 
 @dataclass(frozen=True, repr=False)
 class Transpose(OnTensors):
-    """Swap two dimensions of tensors.
-
-    Attributes
-    ----------
-    names : str
-        Pattern of whole tensors.
-    dims : tuple of (int, int)
-        The last two by default.
-
-    Raises
-    ------
-    CompatError
-        Nothing matches, or a tensor lacks a dimension.
-    """
-
-    dims: tuple[int, int] = (-2, -1)
+    """Swap the last two dimensions of tensors."""
 
     def image(self, name: str, tensor: Tensor, power: int) -> Tensor:
         """Swap the dimensions."""
-        for dim in self.dims:
-            _raise_without_dimension(self, name, tensor, dim)
-        return tensor.transpose(*self.dims).contiguous()
+        _raise_without_dimension(self, name, tensor, -2)
+        return tensor.transpose(-2, -1).contiguous()
 
 
 @dataclass(frozen=True, repr=False)
@@ -216,11 +170,6 @@ class Add(Operation):
     before : str, optional
         Name of the tensor that it stands before, where the model registers
         it; at the end by default. For a parameter this is its position.
-
-    Raises
-    ------
-    CompatError
-        The name is taken, or nothing is named `before`.
     """
 
     name: str
@@ -267,12 +216,6 @@ class Split(Operation):
         Name of each piece to its length, in order.
     dim : int
         Dimension along which to cut.
-
-    Raises
-    ------
-    CompatError
-        No such tensor, a name is taken, or the lengths don't add up and a
-        part would be left behind.
     """
 
     name: str
@@ -329,12 +272,6 @@ class Concatenate(Operation):
     into : str
     dim : int
         Dimension along which to join.
-
-    Raises
-    ------
-    CompatError
-        A tensor is missing, shapes don't fit, the name is taken, or the
-        moments of the tensors were not updated alike.
     """
 
     names: tuple[str, ...]

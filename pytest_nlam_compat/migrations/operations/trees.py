@@ -46,14 +46,7 @@ def attributes(value: Any) -> dict[str, Any] | None:
 
 
 def find(tree: Any, path: Sequence[str]) -> tuple[bool, Any]:
-    """Look up a path of keys and attribute names.
-
-    Returns
-    -------
-    exists : bool
-    value : object
-        None if nothing is there.
-    """
+    """Look up a path: whether something is there, and its value or None."""
     for step in path:
         inside = attributes(tree)
         if inside is None or step not in inside:
@@ -63,20 +56,9 @@ def find(tree: Any, path: Sequence[str]) -> tuple[bool, Any]:
 
 
 def with_attributes(tree: Any, path: Sequence[str], new: dict[str, Any]) -> Any:
-    """Copy a tree with all entries or attributes at a path replaced.
+    """Copy a tree with all entries or attributes at an existing path replaced.
 
-    Parameters
-    ----------
-    tree : dict or InertObject
-        Not changed.
-    path : sequence of str
-        To an existing dict or `InertObject`.
-    new : dict
-        All entries or attributes that the node has afterwards.
-
-    Returns
-    -------
-    dict or InertObject
+    `new` are those that the dict or `InertObject` has afterwards.
     """
     if path:
         inside = attributes(tree)
@@ -105,22 +87,10 @@ def rebuild(
 ) -> Any:
     """Apply a function to each node of a tree, leaves first.
 
-    Parameters
-    ----------
-    value : object
-        Dicts, lists, tuples and `InertObject` are entered; everything else is
-        a leaf. Not changed.
-    function : callable
-        Receives each node, whose content is done already, and returns what
-        takes its place.
-    done : dict, optional
-        Results by ``id``: what is shared in the file is done once and stays
-        shared.
-
-    Returns
-    -------
-    object
-        Nodes in which nothing changed are those of `value`.
+    Dicts, lists, tuples and `InertObject` are entered; everything else is a
+    leaf. The tree is not changed, and nodes in which nothing changes are
+    shared with the new one. `done` has results by ``id``: what is shared in
+    the file is done once and stays shared.
     """
     done = {} if done is None else done
     if id(value) in done:

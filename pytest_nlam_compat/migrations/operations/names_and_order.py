@@ -36,11 +36,6 @@ class Rename(Operation):
         Whether `new` may name a module that holds something already. By
         default that is an error.
 
-    Raises
-    ------
-    CompatError
-        Nothing matches, a new name is taken, or a tensor is left behind.
-
     Examples
     --------
     >>> Rename("g2m_gnn.grid_mlp", "encoding_grid_mlp")(
@@ -110,11 +105,6 @@ class MoveUnder(Operation):
     ----------
     parent : str
         Dot-separated segments, without wildcards.
-
-    Raises
-    ------
-    CompatError
-        The run has no weights, or something is under the parent already.
     """
 
     parent: str
@@ -145,11 +135,6 @@ class Drop(Operation):
     ----------
     name : str
         Pattern of whole segments.
-
-    Raises
-    ------
-    CompatError
-        Nothing matches.
     """
 
     name: str
@@ -180,11 +165,6 @@ class Reorder(Operation):
     before : str
         Pattern of what it then stands directly before; has as many ``*``,
         which are filled in order.
-
-    Raises
-    ------
-    CompatError
-        One of the patterns matches nothing.
 
     Examples
     --------
