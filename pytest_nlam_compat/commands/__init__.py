@@ -16,6 +16,11 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "default": "",
         "help": "only references of these releases, such as '>=0.5' (PEP 440)",
     },
+    "--case": {
+        "metavar": "GLOB",
+        "default": "",
+        "help": "only these cases, such as 'hi_lam*'",
+    },
     "--url": {
         "help": "folder of the reference archives on another server"
         " (or NLAM_COMPAT_URL)",

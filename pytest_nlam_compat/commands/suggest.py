@@ -24,12 +24,7 @@ HELP = "Search for the migration that makes failing references pass."
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    add_options(parser, "--release", "--url", "--offline")
-    parser.add_argument(
-        "--case",
-        metavar="GLOB",
-        help="only these cases, such as 'hi_lam*'",
-    )
+    add_options(parser, "--release", "--case", "--url", "--offline")
     parser.add_argument(
         "--device",
         choices=("cpu", "cuda", "auto"),

@@ -8,7 +8,6 @@ from pathlib import Path
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
 from pytest_nlam_compat.checkpoints.weights import Weights, write_weights
 from pytest_nlam_compat.checkpoints.writer import write_checkpoint
-from pytest_nlam_compat.checkpoints.zipwriter import Progress
 from pytest_nlam_compat.errors import CompatError
 
 UPGRADED = "upgraded_"
