@@ -6,13 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_nlam_compat.commands import add_options
 from pytest_nlam_compat.errors import CompatError
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.bisect.git import Clone
     from pytest_nlam_compat.bisect.state_dir import BisectOptions
 
-NAME = "bisect"
 HELP = "Find the first commit of neural-lam at which references fail."
 
 
@@ -35,18 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path(),
         help="clone of neural-lam; it is only read (default: this folder)",
     )
-    parser.add_argument(
-        "--release",
-        metavar="SPEC",
-        default="",
-        help="only references of these releases, such as '>=0.5' (PEP 440)",
-    )
-    parser.add_argument(
-        "--case",
-        metavar="GLOB",
-        default="*",
-        help="only these cases, such as 'hi_lam*'",
-    )
+    add_options(parser, "--release", "--case")
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
@@ -64,23 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Search, and print what was found.
 
-    Parameters
-    ----------
-    arguments : Namespace
-        With ``good``, ``bad``, ``clone``, ``release``, ``case``, ``timeout``
-        and ``reset``.
-
-    Returns
-    -------
-    int
-        0 if the commit was found, 1 if it is one of several.
-
-    Raises
-    ------
-    CompatError
-        There is no such clone or commit, or nothing to search for.
-    KeyboardInterrupt
-        After printing how to resume.
+    The exit status is 0 if the commit was found, 1 if it is one of several.
     """
     from pytest_nlam_compat.bisect.bisect import find_first_bad
     from pytest_nlam_compat.bisect.git import Clone
@@ -130,7 +103,11 @@ def _options(clone: Clone, arguments: argparse.Namespace) -> BisectOptions:
             "merge-base GOOD BAD` prints the newest.",
         )
     return BisectOptions(
-        good, bad, arguments.release, arguments.case, arguments.timeout
+        good,
+        bad,
+        arguments.release,
+        arguments.case or "*",
+        arguments.timeout,
     )
 
 
