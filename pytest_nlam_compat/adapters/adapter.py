@@ -6,8 +6,7 @@ import inspect
 import warnings
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from pytest_nlam_compat.adapters.probe import CurrentCode
 from pytest_nlam_compat.adapters.training_step import trainer_attached
-from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.errors import CompatError, join_some
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -59,13 +58,8 @@ class Adapter(ABC):
     ) -> nn.Module:
         """Build the untrained LightningModule that a run describes.
 
-        Parameters
-        ----------
-        hyper_parameters : mapping of str to Any
-            As `model_arguments.revive` returns them.
-        datastore : StoredDatastore
-        predictor : Predictor, optional
-            If ``args`` can't say which model it is.
+        The hyper-parameters are as `model_arguments.revive` returns them.
+        A predictor is passed if ``args`` can't say which model it is.
         """
 
     @abstractmethod
@@ -96,7 +90,6 @@ class Adapter(ABC):
 
         Parameters
         ----------
-        module : torch.nn.Module
         init_states : Tensor
             (B, 2, N, d), standardized.
         forcing : Tensor
@@ -117,17 +110,9 @@ class Adapter(ABC):
         """Return the module whose submodules a trace names."""
 
     def cannot_run(self, model: str) -> str | None:
-        """Return the known defect by which the current code can't run a model.
+        """Return the defect, with its issue, by which a model can't be run.
 
-        Parameters
-        ----------
-        model : str
-            ``graph_lam``, ``hi_lam``, ``hi_lam_parallel``.
-
-        Returns
-        -------
-        str or None
-            The defect, with its issue upstream.
+        `model` is a name in ``MODELS``. None if no defect is known.
         """
         return None
 
@@ -136,13 +121,8 @@ class Adapter(ABC):
     ) -> None:
         """Load a migrated checkpoint as the current code would, strictly.
 
-        Parameters
-        ----------
-        module : torch.nn.Module
-            As built.
-        checkpoint : dict
-            With ``state_dict`` and ``optimizer_states``; the current code's
-            ``on_load_checkpoint`` may change it.
+        The code's own ``on_load_checkpoint`` may change the checkpoint, which
+        has ``state_dict`` and ``optimizer_states``.
 
         Raises
         ------
@@ -169,7 +149,7 @@ class Adapter(ABC):
             raise CompatError(
                 "The migrated checkpoint does not fit the current model.",
                 facts={
-                    label: _some(names)
+                    label: join_some(names)
                     for label, names in facts.items()
                     if names
                 },
@@ -188,14 +168,9 @@ class Adapter(ABC):
     ) -> dict[str, Tensor]:
         """Return everything that a reference compares, by name.
 
-        For arguments see `unroll`.
-
-        Returns
-        -------
-        dict of str to Tensor
-            ``prediction``, ``pred_std`` if predicted, and for models with a
-            variational encoder ``posterior_mean`` and ``posterior_std``
-            (B, mesh nodes, latent) of the first step.
+        These are what `unroll` returns, ``prediction`` and ``pred_std``, and
+        for models with a variational encoder ``posterior_mean`` and
+        ``posterior_std`` (B, mesh nodes, latent) of the first step.
         """
         module.eval()
         with torch.no_grad():
@@ -256,10 +231,17 @@ class Adapter(ABC):
         with (
             mock.patch.object(ArgumentParser, "parse_args", remember),
             mock.patch.object(train_model, "load_config_and_datastore", stop),
-            _expected(_ArgumentsParsed),
         ):
-            train_model.main(list(argv))
-        return parsed[0]
+            try:
+                train_model.main(list(argv))
+            except _ArgumentsParsed:
+                return parsed[0]
+        raise CompatError(
+            "neural_lam.train_model.main went on without loading its "
+            "datastore.",
+            remedy="The current code reads its arguments in another way: "
+            "implement the hook pytest_nlam_compat_adapter.",
+        )
 
     def create_graph(
         self,
@@ -294,12 +276,10 @@ class Adapter(ABC):
         ----------
         module : torch.nn.Module
             Whose ``on_after_batch_transfer`` standardizes from 0.7 on.
-        datastore : StoredDatastore
         args : argparse.Namespace
             ``num_past_forcing_steps`` and ``num_future_forcing_steps``.
         samples : sequence of int
             Indices into the dataset.
-        ar_steps : int
 
         Returns
         -------
@@ -340,24 +320,10 @@ class Adapter(ABC):
         return loader
 
 
-@contextmanager
-def _expected(exception: type[BaseException]) -> Iterator[None]:
-    """Raise unless ``exception`` ends the block."""
-    try:
-        yield
-    except exception:
-        return
-    raise CompatError(
-        "neural_lam.train_model.main went on without loading its datastore.",
-        remedy="The current code reads its arguments in another way: "
-        "implement the hook pytest_nlam_compat_adapter.",
-    )
-
-
 def _posterior(
     predictor: Any, inputs: tuple[Tensor, Tensor, Tensor], target: Tensor
 ) -> dict[str, Tensor]:
-    """Distribution of the variational encoder, which no forward pass calls."""
+    """Run the variational encoder, which no forward pass calls."""
     _, graph_emb = predictor.embedd_grid_and_graph(*inputs)
     grid_emb = predictor.embedd_grid_with_target(*inputs, target)
     distribution = predictor.encoder(grid_emb, graph_emb=graph_emb)
@@ -365,10 +331,3 @@ def _posterior(
         "posterior_mean": distribution.mean,
         "posterior_std": distribution.stddev,
     }
-
-
-def _some(names: list[str], limit: int = 8) -> str:
-    """Join names for a message, the first few and how many more."""
-    shown = ", ".join(names[:limit])
-    rest = len(names) - limit
-    return f"{shown} and {rest} more" if rest > 0 else shown

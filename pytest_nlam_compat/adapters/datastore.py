@@ -23,14 +23,8 @@ from pytest_nlam_compat.references.reference import CATEGORIES, Dataset
 class StoredDatastore(BaseRegularGridDatastore):  # type: ignore[misc]
     """Serves a `Dataset` through the datastore interface of neural-lam.
 
-    Parameters
-    ----------
-    dataset : Dataset
-    root_path : pathlib.Path
-        Folder that holds ``graph/<name>``.
-    dtype : numpy dtype
-        Of everything; float64 for judging outputs, so that statics are
-        standardized without rounding.
+    All arrays have one dtype: float64 for judging outputs, so that statics
+    are standardized without rounding.
     """
 
     SHORT_NAME = "stored"

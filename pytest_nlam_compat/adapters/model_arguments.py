@@ -33,18 +33,8 @@ def revive(hyper_parameters: Mapping[str, Any]) -> dict[str, Any]:
 
     Only ``argparse.Namespace`` and dataclasses of the current code's
     ``neural_lam.config`` are made, by calling them with their fields: what
-    the pickle names is never imported on its word.
-
-    Parameters
-    ----------
-    hyper_parameters : mapping of str to Any
-        From `SavedRun.hyper_parameters`, migrated.
-
-    Raises
-    ------
-    CompatError
-        If a class is named that the current code does not have, or a field
-        that the class does not accept.
+    the pickle names is never imported on its word. Raises CompatError if the
+    current code lacks a class, or a class does not accept one of its fields.
     """
     return {name: _revive(value) for name, value in hyper_parameters.items()}
 
@@ -125,22 +115,9 @@ def raise_on_unused(
     Lightning's ``load_from_checkpoint`` silently drops those that a class
     does not accept: its defaults replace what the run was trained with.
 
-    Parameters
-    ----------
-    cls : type
-        It is called in the block.
-    hyper_parameters : mapping of str to Any
-        Revived, without the configuration.
-
-    Yields
-    ------
-    dict of str to Any
-        Those that the class accepts.
-
-    Raises
-    ------
-    CompatError
-        One is neither accepted by the class nor read from ``args``.
+    Yields those that the class accepts; call it with them in the block.
+    Raises CompatError afterwards if one is neither accepted by the class nor
+    read from ``args``.
     """
     parameters = inspect.signature(cls).parameters
     accepts_any = any(

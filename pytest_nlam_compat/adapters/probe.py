@@ -50,23 +50,15 @@ UPSTREAM = "neural_lam.migrations"
 
 @dataclass(frozen=True)
 class CurrentCode:
-    """The importable neural_lam.
+    """The importable neural_lam."""
 
-    Attributes
-    ----------
-    version : str
-        From its metadata; shown, never relied on alone.
-    path : pathlib.Path
-        Folder of the package.
-    release : Version
-        Newest release whose checkpoints it claims to load.
-    evidence : str
-        How that release was detected.
-    """
-
+    # From its metadata; shown, never relied on alone.
     version: str
+    # Folder of the package.
     path: Path
+    # Newest release whose checkpoints it claims to load.
     release: Version
+    # How that release was detected.
     evidence: str
 
 
@@ -82,13 +74,7 @@ def has(module: str, name: str) -> bool:
 
 
 def probe() -> CurrentCode:
-    """Import neural_lam and detect its release.
-
-    Raises
-    ------
-    CompatError
-        If there is no neural_lam, or its import fails.
-    """
+    """Import neural_lam and detect its release; CompatError if that fails."""
     if importlib.util.find_spec("neural_lam") is None:
         raise CompatError(
             "There is no neural_lam to check: it can't be imported.",
@@ -114,12 +100,8 @@ def probe() -> CurrentCode:
         ) from cause
     version = _metadata_version()
     release, evidence = _release(version)
-    return CurrentCode(
-        version=version,
-        path=Path(package.__file__).parent,
-        release=release,
-        evidence=evidence,
-    )
+    folder = Path(package.__file__).parent
+    return CurrentCode(version, folder, release, evidence)
 
 
 def _folder(module: str) -> str:
@@ -160,13 +142,7 @@ def _release(version: str) -> tuple[Version, str]:
 
 
 def select_adapter(current: CurrentCode) -> Adapter:
-    """Return the adapter that fits the current code.
-
-    Raises
-    ------
-    CompatError
-        If neither API era is recognized.
-    """
+    """Return the adapter that fits the current code; CompatError if none."""
     if has(*_FORECASTER):
         from pytest_nlam_compat.adapters.forecaster import ForecasterAdapter
 
@@ -190,18 +166,12 @@ def select_adapter(current: CurrentCode) -> Adapter:
 
 @dataclass(frozen=True)
 class UpstreamRegistry:
-    """The registry of migrations in neural_lam itself.
+    """The registry of migrations in neural_lam itself."""
 
-    Attributes
-    ----------
-    migrations : tuple
-        Objects with ``target_version``, ``description``, ``apply`` (None for
-        a hard break) and ``hard_break``, in the order of their list.
-    newest : int
-        The stamp of a file that the code writes.
-    """
-
+    # Objects with ``target_version``, ``description``, ``apply`` (None for a
+    # hard break) and ``hard_break``, in the order of their list.
     migrations: tuple[Any, ...]
+    # The stamp of a file that the code writes.
     newest: int
 
 

@@ -31,12 +31,10 @@ def optimizer_step(
 
     Parameters
     ----------
-    adapter : Adapter
     module : torch.nn.Module
         With the weights of the checkpoint; changed.
     optimizer_state : dict
         ``optimizer_states[0]`` of the checkpoint; not changed.
-    batch : tuple of Tensor
 
     Returns
     -------

@@ -25,24 +25,16 @@ _ENDED = (-signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP, -signal.SIGKILL)
 
 @dataclass
 class CommitGrades:
-    """How the checks of a commit ended.
+    """How the checks of a commit ended."""
 
-    Attributes
-    ----------
-    broken : str
-        Why some were not made; empty if all were.
-    detected_as : str
-        Release of the code.
-    passed : list of str
-        Names of checks, such as ``outputs[0.7.0-graph_lam]``.
-    failed : dict of str to dict
-        By name: ``cause`` and ``cause_source``, where found.
-    """
-
+    # Why some were not made; empty if all were.
     broken: str = ""
+    # Release of the code.
     detected_as: str = ""
+    # Names of checks, such as ``outputs[0.7.0-graph_lam]``.
     passed: list[str] = field(default_factory=list)
-    failed: dict[str, dict[str, str]] = field(default_factory=dict)
+    # By name: properties ``nlam_cause...`` of a report, where it was found.
+    failed: dict[str, dict[str, object]] = field(default_factory=dict)
 
 
 def classify(grades: CommitGrades, wanted: Sequence[str]) -> tuple[str, str]:
@@ -80,22 +72,9 @@ class CommitGrader:
         stop_at_first: bool = False,
         explain: bool = False,
     ) -> CommitGrades:
-        """Check a commit out and grade it.
+        """Check a commit out, grade it by all or some checks, and explain it.
 
-        Parameters
-        ----------
-        commit : str
-        checks : sequence of str or None
-            Their names, None for all.
-        stop_at_first : bool
-            Whether one failure is enough.
-        explain : bool
-            Whether to look for causes.
-
-        Raises
-        ------
-        KeyboardInterrupt
-            Somebody ended the process.
+        Raises KeyboardInterrupt if somebody ended the process.
         """
         self.check_out(commit)
         if not (self.tree.folder / PACKAGE).is_file():

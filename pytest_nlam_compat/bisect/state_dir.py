@@ -24,34 +24,24 @@ from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.references.store import CACHE_VARIABLE
 
 
-def _versions() -> str:
-    return (
-        f"pytest-nlam-compat {__version__}, torch {version('torch')}, "
-        f"Python {platform.python_version()}"
-    )
-
-
 @dataclass(frozen=True)
 class BisectOptions:
-    """What to find, and what verdicts depend on.
+    """What to find, and what verdicts depend on."""
 
-    Attributes
-    ----------
-    good, bad : str
-        Hashes of commits.
-    release, case : str
-        Specifier of releases and pattern of cases.
-    timeout : float
-        Limit for the checks of one commit, in seconds.
-    versions : str
-    """
-
+    # Hashes of commits.
     good: str
     bad: str
+    # Specifier of releases and pattern of cases.
     release: str
     case: str
+    # For the checks of one commit, in seconds.
     timeout: float
-    versions: str = field(default_factory=_versions)
+    versions: str = field(
+        default_factory=lambda: (
+            f"pytest-nlam-compat {__version__}, torch {version('torch')}, "
+            f"Python {platform.python_version()}"
+        )
+    )
 
 
 @dataclass
@@ -142,10 +132,8 @@ class StateDir:
             return tree
         shutil.rmtree(tree.folder, ignore_errors=True)
         tree.folder.mkdir(parents=True)
-        hashes = clone.git("rev-parse", "--show-object-format")
-        tree("init", "--quiet", "--template=", f"--object-format={hashes}")
+        tree("init", "--quiet", "--template=")
         repository = tree.folder / ".git"
-        (repository / "objects" / "info").mkdir(exist_ok=True)
         borrowed = os.fsencode(clone.repository / "objects") + b"\n"
         (repository / "objects" / "info" / "alternates").write_bytes(borrowed)
         if (clone.repository / "shallow").exists():

@@ -48,7 +48,7 @@ class _NormalNoise(TorchFunctionMode):
 def _mean_and_std(
     func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Any, Any]:
-    """Mean and standard deviation that a draw asks for."""
+    """Return the mean and standard deviation that a draw asks for."""
     given = args if func is torch.normal else args[1:]
     mean = given[0] if given else kwargs.get("mean", 0.0)
     std = given[1] if len(given) > 1 else kwargs.get("std", 1.0)
@@ -56,18 +56,12 @@ def _mean_and_std(
 
 
 class RecordNoise(_NormalNoise):
-    """Draws few-bit noise and remembers it.
-
-    Attributes
-    ----------
-    drawn : list of Tensor
-        Standard-normal-like noise in the order drawn, float32 multiples of
-        1/16.
-    """
+    """Draws few-bit noise and remembers it."""
 
     def __init__(self, generator: torch.Generator) -> None:
         super().__init__()
         self._generator = generator
+        # Standard-normal-like, in the order drawn: float32 multiples of 1/16.
         self.drawn: list[Tensor] = []
 
     def _standard(self, shape: torch.Size) -> Tensor:
