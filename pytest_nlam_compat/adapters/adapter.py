@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from pytest_nlam_compat.adapters.probe import CurrentCode
+from pytest_nlam_compat.adapters.probe import CurrentCode, has
 from pytest_nlam_compat.adapters.training_step import trainer_attached
 from pytest_nlam_compat.errors import CompatError, join_some
 
@@ -110,11 +110,31 @@ class Adapter(ABC):
         """Return the module whose submodules a trace names."""
 
     def cannot_run(self, model: str) -> str | None:
-        """Return the defect, with its issue, by which a model can't be run.
+        """Return the known defect by which a model (as in ``MODELS``) fails.
 
-        `model` is a name in ``MODELS``. None if no defect is known.
+        0.6 counts only the lowest mesh level where it moves grid indices to
+        zero (utils.py:98, :150), so that every hierarchical model fails in its
+        forward pass; fixed by #643, for hi_lam_parallel by #680. Tested on the
+        function itself: two mesh levels of 2 and 1 nodes, one grid node. Graph
+        format 0.1.0 (#323) came after the fix: with it, a failure is a failure.
         """
-        return None
+        if (
+            not model.startswith("hi_lam")
+            or not has("neural_lam.utils", "zero_index_g2m")
+            or has("neural_lam.create_graph", "CURRENT_GRAPH_SPEC_VERSION")
+        ):
+            return None
+        from neural_lam import utils
+
+        levels = [torch.zeros(2, 2), torch.zeros(1, 2)]
+        g2m = torch.tensor([[3], [0]])
+        moved = utils.zero_index_g2m(g2m, levels, mesh_first=True)
+        if int(moved[0, 0]) == 0:
+            return None
+        return (
+            "hierarchical models fail in the forward pass of neural-lam 0.6: "
+            "utils.zero_index_g2m counts one mesh level only (#643, #680)"
+        )
 
     def load_strictly(
         self, module: nn.Module, checkpoint: dict[str, Any]
@@ -196,10 +216,10 @@ class Adapter(ABC):
             # The trainer does not log, which Lightning points out.
             warnings.filterwarnings("ignore", message=".*self.log.*")
             step: Any = module.training_step
-            # Lightning passes the number of the batch to steps that take it.
+            # Lightning passes the number of the batch to steps that accept it.
             numbered = len(inspect.signature(step).parameters) > 1
             loss = step(batch, 0) if numbered else step(batch)
-        # Both are a loss to Lightning.
+        # Lightning accepts both.
         if isinstance(loss, Mapping):
             loss = loss["loss"]
         assert isinstance(loss, Tensor)
@@ -287,7 +307,7 @@ class Adapter(ABC):
             init_states (B, 2, N, d), target_states (B, T, N, d), forcing
             (B, T, N, f * window), standardized, and target times (B, T).
         """
-        loader = self._loader(datastore, args, ar_steps)
+        loader = self.loader(datastore, args, ar_steps)
         batch = loader.collate_fn([loader.dataset[index] for index in samples])
         device = next(module.parameters()).device
         hooks: Any = module  # each LightningModule has all of them
@@ -295,14 +315,10 @@ class Adapter(ABC):
         batch = hooks.transfer_batch_to_device(batch, device, 0)
         return tuple(hooks.on_after_batch_transfer(batch, 0))
 
-    def dataset(self, datastore: Any, args: Namespace, ar_steps: int) -> Any:
-        """Return the ``WeatherDataset`` that training has, over a datastore."""
-        return self._loader(datastore, args, ar_steps).dataset
-
-    def _loader(
+    def loader(
         self, datastore: Any, args: Namespace, ar_steps: int
     ) -> DataLoader[Any]:
-        """Load data as ``train_model`` does: by its ``WeatherDataModule``."""
+        """Load data as ``train_model`` does, by its ``WeatherDataModule``."""
         from neural_lam.weather_dataset import WeatherDataModule
 
         data = WeatherDataModule(
@@ -311,8 +327,7 @@ class Adapter(ABC):
             ar_steps_eval=ar_steps,
             num_past_forcing_steps=args.num_past_forcing_steps,
             num_future_forcing_steps=args.num_future_forcing_steps,
-            # None is started before samples are drawn. Up to 0.6 there has
-            # to be one.
+            # Up to 0.6 there has to be one. It is not started here.
             num_workers=1,
         )
         data.setup("fit")

@@ -60,9 +60,8 @@ class StoredDatastore(BaseRegularGridDatastore):  # type: ignore[misc]
         """Names of the features of a category."""
         return list(self._dataset.names[category])
 
-    def get_vars_long_names(self, category: str) -> list[str]:
-        """Return the names: nothing here is plotted."""
-        return self.get_vars_names(category)
+    # Nothing here is plotted.
+    get_vars_long_names = get_vars_names
 
     def get_vars_units(self, category: str) -> list[str]:
         """Units, all dimensionless: nothing here is plotted."""

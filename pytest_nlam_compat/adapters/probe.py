@@ -30,9 +30,8 @@ class Marker(NamedTuple):
     present: bool
 
 
-# Newest first. What stands between two releases (a development install)
-# counts as the older one. 0.7.0: PR #688; 0.6.0: graphs indexed by node
-# counts; 0.5.0: PR #113.
+# Newest first. A development install between two releases counts as the older
+# one. 0.7.0: PR #688; 0.6.0: graphs indexed by node counts; 0.5.0: PR #113.
 MARKERS = (
     Marker("0.7.0", "neural_lam.train_model", "build_predictor", True),
     Marker("0.6.0", "neural_lam.utils", "zero_index_g2m", True),
@@ -68,7 +67,7 @@ def has(module: str, name: str) -> bool:
         if importlib.util.find_spec(module) is None:
             return False
     except ModuleNotFoundError:
-        # Not even the package that would hold it is there.
+        # The package that would hold it is absent, too.
         return False
     return hasattr(importlib.import_module(module), name)
 

@@ -110,13 +110,13 @@ def _trainer() -> Trainer:
     logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            # About GPUs that are there and not used.
+            # About unused GPUs.
             warnings.simplefilter("ignore")
             trainer = Trainer(
                 accelerator="cpu",
                 devices=1,
                 barebones=True,
-                # Otherwise variables of a batch system would be read.
+                # Otherwise Lightning reads the variables of a batch system.
                 plugins=[LightningEnvironment()],
             )
     finally:

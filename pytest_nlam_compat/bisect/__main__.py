@@ -42,7 +42,7 @@ def end_with_parent() -> None:
 
     If the parent was killed, nothing may go on using its worktree.
     """
-    # Whoever captures output replaces the original.
+    # pytest replaces the original when it captures output.
     stdin = os.dup(0)
 
     def watch() -> None:
@@ -96,7 +96,7 @@ def grade_checkout(
                 try:
                     judges[check](subject)
                     grades.passed.append(name)
-                # A working tree can raise anything, or leave by sys.exit.
+                # A working tree can raise anything, or call sys.exit.
                 except (Exception, SystemExit):
                     failed.append(check)
                     grades.failed[name] = {}

@@ -17,9 +17,9 @@ from pathlib import Path
 from pytest_nlam_compat.bisect.git import PACKAGE, Clone, Git
 from pytest_nlam_compat.bisect.state_dir import BisectOptions
 
-# They would make checks of other commits differ, or the plugin be absent.
+# They would change the checks, or leave out the plugin.
 _NOT_INHERITED = frozenset({"PYTEST_ADDOPTS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD"})
-# A process that somebody ended says nothing about the commit; a crash does.
+# A killed process says nothing about the commit; a crash does.
 _ENDED = (-signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP, -signal.SIGKILL)
 
 
@@ -127,7 +127,7 @@ class CommitGrader:
                 [*command, str(temporary / "grades.json")],
                 cwd=self.tree.folder,
                 env=environment(self.tree.folder, temporary, version),
-                # Nothing is written to it, but it ends with this process.
+                # Never written to: it closes when this process ends.
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -139,16 +139,17 @@ class CommitGrader:
             except subprocess.TimeoutExpired:
                 return None
             finally:
-                # With its children, whichever way it ended.
+                # Its children too, however it ended.
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
 
 
 def environment(tree: Path, temporary: Path, version: str) -> dict[str, str]:
-    """Return variables that put a worktree before an installed neural_lam.
+    """Return variables with which a worktree's neural_lam is imported.
 
-    So do metadata of this version, in `temporary`: by those of the installed
-    one, old commits would be checked with references of later releases.
+    Metadata of its version are written to `temporary`: with those of the
+    installed one, old commits would be checked by references of later
+    releases.
     """
     information = temporary / "metadata" / "neural_lam-0.dist-info"
     information.mkdir(parents=True)
@@ -161,9 +162,9 @@ def environment(tree: Path, temporary: Path, version: str) -> dict[str, str]:
     path = [information.parent, tree, *absolute]
     return kept | {
         "PYTHONPATH": os.pathsep.join(map(str, path)),
-        # Bytecode is found again by time and size, which are the same for
-        # files of two commits that are checked out within a second.
+        # Python compares times and sizes, which can be equal in two commits
+        # that are checked out within a second.
         "PYTHONDONTWRITEBYTECODE": "1",
-        # Nothing is left in the user's if the process is killed.
+        # A killed process leaves nothing in the user's temporary folder.
         "TMPDIR": str(temporary),
     }

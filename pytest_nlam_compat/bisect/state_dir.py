@@ -1,7 +1,6 @@
-"""What resumes an interrupted bisect, in the user's cache.
+"""The state of an interrupted bisect, in the user's cache.
 
-That is a private repository, with git's own bisect state, and beside it what
-git has no place for.
+A private repository with git's own bisect state, and a file with the rest.
 """
 
 from __future__ import annotations
@@ -102,12 +101,12 @@ class StateDir:
         try:
             found = json.loads((self.folder / "state.json").read_text())
             return BisectState(BisectOptions(**found.pop("options")), **found)
-        # The latter two if another version of this module wrote it.
+        # KeyError or TypeError: another version of this module wrote it.
         except (FileNotFoundError, KeyError, TypeError):
             return None
 
     def write(self, state: BisectState) -> None:
-        """Store the state: all of it or, if killed on the way, nothing."""
+        """Store all of the state; if killed meanwhile, nothing."""
         self.folder.mkdir(parents=True, exist_ok=True)
         part = self.folder / "state.part"
         part.write_text(json.dumps(asdict(state)))

@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_nlam_compat.commands import add_options
 from pytest_nlam_compat.errors import CompatError
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.bisect.git import Clone
 
-NAME = "bisect"
 HELP = "Find the first commit of neural-lam at which references fail."
 
 
@@ -30,18 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path(),
         help="clone of neural-lam; it is only read (default: this folder)",
     )
-    parser.add_argument(
-        "--release",
-        metavar="SPEC",
-        default="",
-        help="only references of these releases, such as '>=0.5' (PEP 440)",
-    )
-    parser.add_argument(
-        "--case",
-        metavar="GLOB",
-        default="*",
-        help="only these cases, such as 'hi_lam*'",
-    )
+    add_options(parser, "--release", "--case")
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
@@ -55,7 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Search, and print what was found; return 1 if it is one of several."""
+    """Search, and print what was found.
+
+    The exit status is 0 if the commit was found, 1 if it is one of several.
+    """
     from pytest_nlam_compat.bisect.bisect import find_first_bad, report, tell
     from pytest_nlam_compat.bisect.git import Clone
     from pytest_nlam_compat.bisect.state_dir import BisectOptions, StateDir
@@ -70,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = BisectOptions(
         *_endpoints(clone, arguments),
         release=arguments.release,
-        case=arguments.case,
+        case=arguments.case or "*",
         timeout=arguments.timeout,
     )
     try:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Of its magnitude: a variable that varies by less than float32 can resolve is
-# a constant, and its deviation no measure of anything.
+# Of its magnitude: what varies by less than float32 can resolve is a constant.
 _CONSTANT = 1e-6
 
 

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from pytest_nlam_compat.errors import CompatError
 
-# Ways of torch to draw from a normal distribution, in a forward pass.
+# Functions of torch that draw from a normal distribution in a forward pass.
 _NORMAL = frozenset(
     {torch.normal, torch.randn, torch.randn_like, torch.Tensor.normal_}
 )
@@ -39,8 +39,8 @@ class _NormalNoise(TorchFunctionMode):
         if func in (torch.normal, torch.Tensor.normal_):
             mean, std = _mean_and_std(func, args, kwargs)
             noise = mean + std * noise
-        # Into the tensor that torch drew: it may be one of the caller's. And
-        # what the caller does to it must not change what is remembered.
+        # Into torch's own result, which may be the caller's tensor. What the
+        # caller does to it must not reach the noise that was recorded.
         with torch.no_grad():
             return like.copy_(noise)
 
