@@ -74,7 +74,8 @@ def has(module: str, name: str) -> bool:
 
 def probe() -> CurrentCode:
     """Import neural_lam and detect its release; CompatError if that fails."""
-    if importlib.util.find_spec("neural_lam") is None:
+    spec = importlib.util.find_spec("neural_lam")
+    if spec is None:
         raise CompatError(
             "There is no neural_lam to check: it can't be imported.",
             remedy="Install the code under test in this environment, for "
@@ -91,7 +92,7 @@ def probe() -> CurrentCode:
         raise CompatError(
             "neural_lam is installed but its import fails.",
             facts={
-                "path": _folder("neural_lam"),
+                "path": ", ".join(spec.submodule_search_locations or ["?"]),
                 "cause": f"{type(cause).__name__}: {cause}",
             },
             remedy="`python -c 'import neural_lam.train_model'` shows the "
@@ -101,12 +102,6 @@ def probe() -> CurrentCode:
     release, evidence = _release(version)
     folder = Path(package.__file__).parent
     return CurrentCode(version, folder, release, evidence)
-
-
-def _folder(module: str) -> str:
-    spec = importlib.util.find_spec(module)
-    folders = spec.submodule_search_locations if spec else None
-    return ", ".join(folders or ["unknown"])
 
 
 def _metadata_version() -> str:
