@@ -11,7 +11,6 @@ from pytest_nlam_compat.errors import CompatError
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.bisect.git import Clone
-    from pytest_nlam_compat.bisect.state_dir import BisectOptions
 
 HELP = "Find the first commit of neural-lam at which references fail."
 
@@ -19,14 +18,10 @@ HELP = "Find the first commit of neural-lam at which references fail."
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument(
-        "--good",
-        metavar="REV",
-        help="a commit, branch or tag at which they passed",
+        "--good", metavar="REV", help="a commit, branch or tag that passed"
     )
     parser.add_argument(
-        "--bad",
-        metavar="REV",
-        help="a later one at which they fail, such as HEAD",
+        "--bad", metavar="REV", help="a later one that fails, such as HEAD"
     )
     parser.add_argument(
         "--clone",
@@ -44,9 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="skip a commit whose checks take longer (default: 600)",
     )
     parser.add_argument(
-        "--reset",
-        action="store_true",
-        help="discard an interrupted bisect of this clone",
+        "--reset", action="store_true", help="discard an interrupted bisect"
     )
 
 
@@ -55,10 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     The exit status is 0 if the commit was found, 1 if it is one of several.
     """
-    from pytest_nlam_compat.bisect.bisect import find_first_bad
+    from pytest_nlam_compat.bisect.bisect import find_first_bad, report, tell
     from pytest_nlam_compat.bisect.git import Clone
-    from pytest_nlam_compat.bisect.report import report, tell
-    from pytest_nlam_compat.bisect.state_dir import StateDir
+    from pytest_nlam_compat.bisect.state_dir import BisectOptions, StateDir
 
     clone = Clone.at(arguments.clone)
     if arguments.reset:
@@ -67,7 +59,12 @@ def run(arguments: argparse.Namespace) -> int:
             found = state_dir.discard()
         tell("Discarded." if found else "There is nothing to discard.")
         return 0
-    options = _options(clone, arguments)
+    options = BisectOptions(
+        *_endpoints(clone, arguments),
+        release=arguments.release,
+        case=arguments.case or "*",
+        timeout=arguments.timeout,
+    )
     try:
         outcome = find_first_bad(clone, options)
     except KeyboardInterrupt:
@@ -81,9 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
     return int(len(outcome.candidates) > 1)
 
 
-def _options(clone: Clone, arguments: argparse.Namespace) -> BisectOptions:
-    from pytest_nlam_compat.bisect.state_dir import BisectOptions
-
+def _endpoints(clone: Clone, arguments: argparse.Namespace) -> tuple[str, str]:
+    """Return the hashes of --good and --bad."""
     if arguments.good is None or arguments.bad is None:
         raise CompatError(
             "A search needs two commits.",
@@ -102,13 +98,7 @@ def _options(clone: Clone, arguments: argparse.Namespace) -> BisectOptions:
             remedy="Name an older commit of the same branch as --good; `git "
             "merge-base GOOD BAD` prints the newest.",
         )
-    return BisectOptions(
-        good,
-        bad,
-        arguments.release,
-        arguments.case or "*",
-        arguments.timeout,
-    )
+    return good, bad
 
 
 def _positive(text: str) -> float:

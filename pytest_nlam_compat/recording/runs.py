@@ -44,7 +44,7 @@ def train(work: Workspace, module: nn.Module, args: Namespace) -> None:
     """
     samples, checkpoint = work.case.samples, work.checkpoint
     datastore = work.datastore(torch.float32)
-    dataset = work.adapter.dataset(datastore, args, AR_STEPS)
+    dataset = work.adapter.loader(datastore, args, AR_STEPS).dataset
     first = torch.utils.data.Subset(dataset, range(samples))
     loader = torch.utils.data.DataLoader(first, batch_size=samples)
     trainer = pl.Trainer(
