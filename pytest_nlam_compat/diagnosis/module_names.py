@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from pytest_nlam_compat.migrations import Migration, SavedRun
-from pytest_nlam_compat.migrations.prefixes import PREFIX
+from pytest_nlam_compat.migrations.releases import PREFIX
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (

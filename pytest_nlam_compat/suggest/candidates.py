@@ -35,10 +35,10 @@ from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import SavedRun
 from pytest_nlam_compat.migrations import operations as op
 from pytest_nlam_compat.migrations.operations.hyper_parameters import (
+    attributes,
     hyper_parameter,
 )
 from pytest_nlam_compat.migrations.operations.tensors import OnTensors
-from pytest_nlam_compat.migrations.operations.trees import attributes
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (

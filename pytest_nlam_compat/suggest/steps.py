@@ -12,7 +12,7 @@ from pytest_nlam_compat.diagnosis.name_patterns import Operations
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.optimizer_step import judge_resumed
 from pytest_nlam_compat.migrations import Holds, Migration, Operation, Reorder
-from pytest_nlam_compat.migrations.prefixes import PREFIX
+from pytest_nlam_compat.migrations.releases import PREFIX
 from pytest_nlam_compat.suggest.search import attempt
 from pytest_nlam_compat.suggest.widths import Use, by_width, names_in
 

@@ -9,7 +9,7 @@ from typing import Any
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
 from pytest_nlam_compat.checkpoints.refusals import printable
 from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
-from pytest_nlam_compat.migrations.prefixes import PREFIX
+from pytest_nlam_compat.migrations.releases import PREFIX
 from pytest_nlam_compat.upgrade.inspection import report
 
 _COMPARED = ("model", "graph", "parameters", "buffers", "callbacks")

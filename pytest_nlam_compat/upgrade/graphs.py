@@ -16,11 +16,11 @@ from pytest_nlam_compat.checkpoints.reader import Checkpoint, read_checkpoint
 from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
 from pytest_nlam_compat.checkpoints.writer import write_checkpoint
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.migrations.prefixes import PREFIX
 from pytest_nlam_compat.migrations.reading import METAINFO, graph_format
-from pytest_nlam_compat.migrations.saved_run import SavedRun
-from pytest_nlam_compat.migrations.values import (
+from pytest_nlam_compat.migrations.releases import PREFIX
+from pytest_nlam_compat.migrations.saved_run import (
     Lazy,
+    SavedRun,
     dtype_name,
     loaded,
     values,

@@ -12,7 +12,7 @@ from pytest_nlam_compat import __version__
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
 from pytest_nlam_compat.checkpoints.weights import Weights
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.migrations import planning, prefixes, reading
+from pytest_nlam_compat.migrations import planning, reading, releases
 from pytest_nlam_compat.migrations.history import HISTORY
 from pytest_nlam_compat.migrations.migration import Migration
 from pytest_nlam_compat.migrations.origin import detect_origin
@@ -115,10 +115,10 @@ def plan_upgrade(
     names = list(run.state_dict)
     if (
         names
-        and Version(origin) >= prefixes.FIRST_WITH_PREFIX
-        and not prefixes.has_prefix(names)
+        and Version(origin) >= releases.FIRST_WITH_PREFIX
+        and not releases.has_prefix(names)
     ):
-        raise prefixes.without_prefix(names[0])
+        raise releases.without_prefix(names[0])
     return UpgradePlan(origin, evidence, run, steps, facts, notes)
 
 
