@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 class ModuleNames:
     """Current names of modules, by their names in a release.
 
-    Parameters
-    ----------
-    parameters : mapping of str to str
-        Old to current names of parameters, both below the step predictor.
+    They follow from those of parameters, both below the step predictor.
     """
 
     def __init__(self, parameters: Mapping[str, str]) -> None:

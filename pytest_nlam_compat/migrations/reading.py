@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.operations.base import WITHOUT_OPTIMIZER
+from pytest_nlam_compat.migrations.operations.graph import LEGACY
 from pytest_nlam_compat.migrations.origin import raise_without_weights
 from pytest_nlam_compat.migrations.releases import parameter_names
 from pytest_nlam_compat.migrations.saved_run import (
@@ -28,6 +30,9 @@ from pytest_nlam_compat.migrations.stamps import STAMP, UPSTREAM_STAMP
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+METAINFO = "metainfo.yaml"
+_LONGEST_METAINFO = 4096
 
 
 class Readable(Protocol):
@@ -189,3 +194,19 @@ def _positional(optimizer: Optimizer) -> dict[str, Any]:
             for group in optimizer.param_groups
         ],
     }
+
+
+def graph_format(folder: Path) -> str:
+    """Return ``spec_version`` of a graph directory, ``"legacy"`` without.
+
+    ``metainfo.yaml`` (from #323 on) has that one entry; no other YAML is read.
+    """
+    metainfo = folder / METAINFO
+    if not metainfo.exists():
+        return LEGACY
+    with metainfo.open(encoding="utf-8", errors="replace") as stream:
+        for line in stream.read(_LONGEST_METAINFO).splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "spec_version":
+                return value.strip().strip("'\"")
+    return LEGACY
