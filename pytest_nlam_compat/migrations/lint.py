@@ -94,7 +94,9 @@ def check_on_run(
         )
         findings += [Finding(step.id, problem) for problem in _misnumbered(run)]
     if steps_between(target, target, run, migrations):
-        findings.append(Finding("plan", "It goes on from its target."))
+        findings.append(
+            Finding("plan", "The migrated run needs more migrations.")
+        )
     return findings
 
 
