@@ -1,166 +1,226 @@
-"""The classes that checkpoints of neural-lam may name, and how.
+"""The classes and functions that checkpoints of neural-lam name, and how.
 
 Each by its name, never by its package: torch and numpy have functions that
 run their arguments, and a pickle may name those too. Even a harmless class can
 do harm when it is called (``ModelCheckpoint("ftp://...")`` connects to a
 server). So each is accepted only in the form in which Lightning, neural-lam
-and the libraries write it: most as a name or with stored state, a few as a
-call with arguments that are checked here.
+and the libraries write it; everything else stays a call that nobody makes.
 """
 
 from __future__ import annotations
 
 import math
+import re
+from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from types import NoneType
+from typing import Any, NamedTuple
 
+from pytest_nlam_compat.checkpoints.archive import Archive
+from pytest_nlam_compat.checkpoints.refusals import DISTRUST, KEY_LENGTH
 from pytest_nlam_compat.checkpoints.stand_ins import (
     ITEMSIZES,
     STORAGES,
+    UNTYPED,
     GlobalRef,
     How,
     InertObject,
+    StorageRef,
+    TensorRef,
 )
 
-_CONFIG = (
-    "DatastoreSelection ManualStateFeatureWeighting NeuralLAMConfig "
-    "OutputClamping TrainingConfig UniformFeatureWeighting"
+CONVERT = (
+    "If you trust its author: load it with torch.load in the environment that "
+    "wrote it, convert this part or leave it out, and save it again."
 )
-_TYPES = (
-    "bool bytearray bytes complex dict float frozenset int list object set str "
-    "tuple"
-)
-_PATHS = "Path PosixPath PurePath PurePosixPath PureWindowsPath WindowsPath"
-_SCALARS = (
-    "bool_ bool float16 float32 float64 int8 int16 int32 int64 uint8 uint16 "
-    "uint32 uint64 complex64 complex128"
-)
-_REBUILD = "_rebuild_tensor_v2 _rebuild_tensor_v3 _rebuild_parameter"
 
-#: Owner -> module -> names.
-_KNOWN: dict[str, dict[str, str]] = {
-    "neural-lam": {"neural_lam.config": f"DatastoreKindStr {_CONFIG}"},
-    "Lightning": {
-        "lightning_fabric.utilities.data": "AttributeDict",
-        "lightning.fabric.utilities.data": "AttributeDict",
-        "pytorch_lightning.utilities.parsing": "AttributeDict",
-        "lightning.pytorch.utilities.parsing": "AttributeDict",
-        "pytorch_lightning.callbacks.model_checkpoint": "ModelCheckpoint",
-        "lightning.pytorch.callbacks.model_checkpoint": "ModelCheckpoint",
-        "pytorch_lightning.callbacks.early_stopping": "EarlyStopping",
-        "lightning.pytorch.callbacks.early_stopping": "EarlyStopping",
-    },
-    "torch": {
-        "torch": " ".join([*STORAGES, *ITEMSIZES, "Size", "Tensor", "device"]),
-        "torch.cuda": " ".join(STORAGES),
-        "torch.storage": "UntypedStorage TypedStorage",
-        "torch._utils": _REBUILD,
-        "torch.nn.parameter": "Parameter Buffer",
-    },
-    "numpy": {
-        "numpy": f"ndarray dtype {_SCALARS}",
-        "numpy.core.multiarray": "_reconstruct scalar",
-        "numpy._core.multiarray": "_reconstruct scalar",
-    },
-    "Python": {
-        "argparse": "Namespace",
-        "builtins": _TYPES,
-        "collections": "Counter OrderedDict defaultdict",
-        "pathlib": _PATHS,
-        "pathlib._local": _PATHS,
-        "_codecs": "encode",
-    },
-}
+_MOST_DIMENSIONS = 64
+_LARGEST = 2**48
+_LOCATION = re.compile(r"(?!meta)[a-z]+(:[0-9]{1,3})?")
 
-_OWNERS = {
-    (module, name): owner
-    for owner, modules in _KNOWN.items()
-    for module, names in modules.items()
-    for name in names.split()
-}
+#: Python's hash of an integer is its remainder by this: only below it no file
+#: can bring many keys of one hash, which would take quadratic time.
+_HASH_MODULUS = 2**61 - 1
+_KEYS = (str, int, bool, float, NoneType, GlobalRef)
 
 
-def owner(named: GlobalRef) -> str | None:
-    """Tell whose a class or function is.
+class MalformedError(ValueError):
+    """Something in a pickle that is not accepted; the text says what."""
 
-    Parameters
-    ----------
-    named : GlobalRef
-        What a pickle names.
-
-    Returns
-    -------
-    str or None
-        ``neural-lam``, ``Lightning``, ``torch``, ``numpy`` or ``Python``;
-        None for what no checkpoint of neural-lam needs to name.
-    """
-    return _OWNERS.get((named.module, named.name))
+    def __init__(self, what: str, remedy: str = DISTRUST) -> None:
+        super().__init__(what)
+        self.remedy = remedy
 
 
-def is_well_formed(made: InertObject) -> bool:
-    """Tell whether a known class is used as the libraries write it."""
-    cls = made.cls
-    if isinstance(cls, InertObject):
-        # The result of a call, called: known classes have no such use.
-        return isinstance(cls.cls, InertObject) or owner(cls.cls) is None
-    form = _FORMS.get(cls.name) if owner(cls) else _is_any
-    return form is not None and form(made)
+def checked_keys(keys: list[Any]) -> list[Any]:
+    """Return keys of a dict, or members of a set, that are cheap to hash."""
+    for key in keys:
+        if type(key) not in _KEYS:
+            kind = type(key).__name__
+            raise MalformedError(f"a key that is a {kind}", CONVERT)
+        if type(key) is str and len(key) > KEY_LENGTH:
+            raise MalformedError(f"a key of {len(key)} characters")
+        if type(key) is int and abs(key) >= _HASH_MODULUS:
+            raise MalformedError("a key that is a very large number")
+    return keys
 
 
-def _is_any(_: InertObject) -> bool:
-    return True
-
-
-def _has_attributes(made: InertObject) -> bool:
-    """Tell whether an object is stored as its attributes alone."""
-    state = {} if made.state is None else made.state
-    return (
-        made.how is How.NEWOBJ
-        and not (made.args or made.list_items or made.dict_items)
-        and isinstance(state, dict)
-        and all(type(name) is str for name in state)
-    )
-
-
-def _is_attribute_dict(made: InertObject) -> bool:
-    return (
-        made.how is How.NEWOBJ
-        and not (made.args or made.list_items)
-        and made.state in (None, {})
-        and all(type(name) is str for name in made.dict_items)
-    )
-
-
-def _call(
-    fits: Callable[..., bool], more: str = "", how: How = How.REDUCE
-) -> Callable[[InertObject], bool]:
-    """Make a form: a call whose arguments fit."""
-
-    def form(made: InertObject) -> bool:
-        filled = {
-            "list_items": bool(made.list_items),
-            "dict_items": bool(made.dict_items),
-            "state": made.state is not None,
-        }
-        state = (made.state,) if more == "state" else ()
-        return (
-            made.how is how
-            and not any(on for name, on in filled.items() if name != more)
-            and fits(*made.args, *state)
+def storage(archive: Archive, pid: Any) -> StorageRef:
+    """Resolve a persistent id, by which a pickle refers to a storage."""
+    if not (
+        type(pid) is tuple
+        and len(pid) == 5
+        and pid[0] == "storage"
+        and isinstance(pid[1], GlobalRef)
+        and all(type(part) is str for part in pid[2:4])
+        and _are_counts(pid[4])
+    ):
+        raise MalformedError("a persistent id that is not that of a storage")
+    _, cls, key, device, numel = pid
+    dtype = "uint8" if cls == UNTYPED else STORAGES.get(cls.name)
+    if dtype is None or cls not in KNOWN:
+        raise MalformedError(f"an unknown kind of storage: {cls.path}")
+    if not _LOCATION.fullmatch(device):
+        raise MalformedError(f"a storage on an unknown device: {device}")
+    ref = StorageRef(archive, key, cls, dtype, numel, device)
+    record = archive.records.get(ref.record)
+    if record is None:
+        raise MalformedError(f"a storage that the file does not have: {key}")
+    if record.size != ref.nbytes:
+        raise MalformedError(
+            f"a storage of {ref.nbytes} bytes whose record, {ref.record}, has "
+            f"{record.size}"
         )
+    return ref
 
-    return form
+
+# What calls make, by the table below alone and never by looking up.
+
+
+class Made(NamedTuple):
+    """A call that is made at once, with these numbers of arguments."""
+
+    function: Callable[..., Any]
+    counts: tuple[int, ...]
+
+
+def _members(content: Any) -> list[Any]:
+    if type(content) is not list:
+        raise MalformedError("a set that is made of something else")
+    return checked_keys(content)
+
+
+def _encoded(text: Any, encoding: Any) -> bytes:
+    # How protocol 2, which knows no bytes, writes them.
+    if type(text) is not str or encoding != "latin1":
+        raise MalformedError("bytes that are made of something else")
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        raise MalformedError("bytes that are no bytes") from None
+
+
+def _tensor(
+    ref: Any,
+    offset: Any,
+    shape: Any,
+    stride: Any,
+    requires_grad: Any,
+    hooks: Any,
+    *metadata: Any,
+    dtype: str | None = None,
+) -> TensorRef:
+    """Describe the tensor that ``_rebuild_tensor_v2`` would make."""
+    if metadata:
+        what = "a tensor with metadata, as conjugated ones have"
+        raise MalformedError(what, CONVERT)
+    if not (
+        type(ref) is StorageRef
+        and (ref.cls == UNTYPED) is (dtype is not None)
+        and _are_counts(offset)
+        and type(shape) is type(stride) is tuple
+        and _are_counts(*shape, *stride)
+        and len(shape) == len(stride) <= _MOST_DIMENSIONS
+    ):
+        raise MalformedError("a tensor whose description makes no sense")
+    name = dtype or ref.dtype
+    _refuse_behaviour(requires_grad, hooks, name)
+    made = TensorRef(ref, name, offset, shape, stride, requires_grad)
+    # An empty tensor may begin anywhere, since it has no first element.
+    sizes = math.prod(max(1, size) for size in shape)
+    if made.span[1] > ref.nbytes or sizes > _LARGEST:
+        raise MalformedError(
+            f"a tensor that reaches beyond its storage, {ref.record}"
+        )
+    return made
+
+
+def _tensor_of_type(*parts: Any) -> TensorRef:
+    """Describe the tensor of ``_rebuild_tensor_v3``, on an untyped storage."""
+    dtype = parts[6]
+    if not isinstance(dtype, GlobalRef):
+        raise MalformedError("a tensor whose description makes no sense")
+    if dtype.module != "torch" or dtype.name not in ITEMSIZES:
+        what = f"a tensor of an unknown type: {dtype.path}"
+        raise MalformedError(what, CONVERT)
+    return _tensor(*parts[:6], *parts[7:], dtype=dtype.name)
+
+
+def _parameter(data: Any, requires_grad: Any, hooks: Any) -> TensorRef:
+    """Describe the parameter that ``_rebuild_parameter`` would make."""
+    if type(data) is not TensorRef or data.is_parameter:
+        raise MalformedError("a parameter whose description makes no sense")
+    _refuse_behaviour(requires_grad, hooks, data.dtype)
+    return replace(data, requires_grad=requires_grad, is_parameter=True)
+
+
+def _refuse_behaviour(requires_grad: Any, hooks: Any, dtype: str) -> None:
+    if type(requires_grad) is not bool or type(hooks) is not OrderedDict:
+        raise MalformedError("a tensor whose description makes no sense")
+    # torch itself never saves hooks; they would be functions to be called.
+    if hooks or vars(hooks):
+        raise MalformedError("a tensor with functions hooked to it")
+    if requires_grad and not dtype.startswith(("float", "bfloat", "complex")):
+        raise MalformedError(f"a gradient for a tensor of the type {dtype}")
+
+
+def _are_counts(*values: Any) -> bool:
+    return all(type(each) is int and 0 <= each <= _LARGEST for each in values)
+
+
+# Objects that stay inert, each as the libraries write it.
+
+
+class Form(NamedTuple):
+    """The form of an object: the call, its arguments, what may fill it."""
+
+    how: How
+    fits: Callable[..., bool]
+    filled_by: str = ""
+
+    def accepts(self, made: InertObject) -> bool:
+        """Tell whether an object has this form."""
+        parts: tuple[Any, ...] = made.args
+        if self.filled_by == "state":
+            parts = *parts, made.state
+        elif made.state not in (None, {}):
+            return False
+        if self.filled_by != "dict_items" and made.dict_items:
+            return False
+        return made.how is self.how and self.fits(*parts)
+
+
+def _are_attributes(*parts: Any) -> bool:
+    state = {} if parts == (None,) else parts[0]
+    return len(parts) == 1 and type(state) is dict and _are_texts(*state)
 
 
 def _are_texts(*parts: Any) -> bool:
     return all(type(part) is str for part in parts)
 
 
-def _are_counts(*parts: Any) -> bool:
-    return all(type(part) is int and 0 <= part < 2**63 for part in parts)
-
-
-def _is_kind(*parts: Any) -> bool:
+def _is_text(*parts: Any) -> bool:
     return len(parts) == 1 and _are_texts(*parts)
 
 
@@ -173,14 +233,13 @@ def _is_size(*parts: Any) -> bool:
 def _is_device(*parts: Any) -> bool:
     kind, *index = parts or (None,)
     return (
-        kind in ("cpu", "cuda", "mps", "xpu", "meta")
+        kind in ("cpu", "cuda", "mps", "xpu")
         and len(index) < 2
-        and _are_counts(*index)
-        and all(each < 128 for each in index)
+        and all(_are_counts(each) and each < 128 for each in index)
     )
 
 
-def _is_counter(*parts: Any) -> bool:
+def __is_tally(*parts: Any) -> bool:
     return len(parts) < 2 and all(
         type(table) is dict
         and all(type(each) is int for each in table.values())
@@ -188,81 +247,135 @@ def _is_counter(*parts: Any) -> bool:
     )
 
 
-def _is_factory(*parts: Any) -> bool:
+def _is_tally(*parts: Any) -> bool:
     return len(parts) < 2 and all(
-        isinstance(part, GlobalRef) and part.path.startswith("builtins.")
-        for part in parts
+        type(table) is dict and {int}.issuperset(map(type, table.values()))
+        for table in parts
     )
 
 
-# numpy, whose objects are a type, a shape and bytes.
-
-_ITEMSIZES = {
-    f"{kind}{size}": size
-    for kind, sizes in {"b": "1", "iu": "1248", "f": "248"}.items()
-    for kind in kind
-    for size in map(int, sizes)
-} | {"c8": 8, "c16": 16}
+def _is_factory(*parts: Any) -> bool:
+    return len(parts) < 2 and all(
+        isinstance(part, GlobalRef)
+        and part.module == "builtins"
+        and part in KNOWN
+        for part in parts
+    )
 
 
 def _is_numpy_type(*parts: Any) -> bool:
     return (
         len(parts) == 4
         and type(parts[0]) is str
-        and parts[0] in _ITEMSIZES
+        and _NUMPY_TYPE.fullmatch(parts[0]) is not None
         and parts[1:3] == (False, True)
-        and type(parts[3]) is tuple
-        and parts[3][1:2] in (("<",), (">",), ("|",))
-        and (parts[3][0], *parts[3][2:]) == (3, None, None, None, -1, -1, 0)
+        and parts[3] in _NUMPY_STATES
     )
 
 
 def _is_numpy_scalar(*parts: Any) -> bool:
-    return len(parts) == 2 and _holds(parts[0], 1, parts[1])
-
-
-def _is_numpy_array(*parts: Any) -> bool:
-    empty = (GlobalRef("numpy", "ndarray"), (0,), b"b")
-    if parts[:3] != empty or len(parts) != 4 or type(parts[3]) is not tuple:
+    if len(parts) != 2 or type(parts[0]) is not InertObject:
         return False
-    if len(parts[3]) != 5:
-        return False
-    version, shape, dtype, is_fortran, content = parts[3]
+    # It was made before, and so has been checked before.
+    dtype, content = parts
     return (
-        version == 1
-        and type(shape) is tuple
-        and len(shape) <= 32
-        and _are_counts(*shape)
-        # Else an empty array could claim sizes that numpy does not take.
-        and math.prod(max(1, size) for size in shape) < 2**31
-        and type(is_fortran) is bool
-        and _holds(dtype, math.prod(shape), content)
-    )
-
-
-def _holds(dtype: Any, count: int, content: Any) -> bool:
-    """Tell whether there are the bytes of so many numbers of a type."""
-    return (
-        isinstance(dtype, InertObject)
-        and dtype.cls == GlobalRef("numpy", "dtype")
-        and dtype.args[:1] != ()
+        dtype.cls == GlobalRef("numpy", "dtype")
         and type(content) is bytes
-        and len(content) == count * _ITEMSIZES.get(str(dtype.args[0]), -1)
+        and f"{len(content)}" == dtype.args[0][1:]
     )
 
 
-#: Known class -> whether an object of it is as the libraries write it. The
-#: others are only named: types, storages, keys of callbacks.
-_FORMS: dict[str, Callable[[InertObject], bool]] = {
-    **dict.fromkeys(["Namespace", *_CONFIG.split()], _has_attributes),
-    **dict.fromkeys(_PATHS.split(), _call(_are_texts)),
-    "AttributeDict": _is_attribute_dict,
-    "DatastoreKindStr": _call(_is_kind, how=How.NEWOBJ),
-    "Counter": _call(_is_counter),
-    "defaultdict": _call(_is_factory, "dict_items"),
-    "Size": _call(_is_size),
-    "device": _call(_is_device),
-    "dtype": _call(_is_numpy_type, "state"),
-    "scalar": _call(_is_numpy_scalar),
-    "_reconstruct": _call(_is_numpy_array, "state"),
+_NUMPY_TYPE = re.compile("b1|[iu][1248]|f[248]")
+_NUMPY_STATES = [(3, order, None, None, None, -1, -1, 0) for order in "<>|"]
+
+_NAMED = None
+_ATTRIBUTES = Form(How.NEWOBJ, _are_attributes, "state")
+_ATTRIBUTE_DICT = Form(How.NEWOBJ, lambda *parts: not parts, "dict_items")
+_PATH = Form(How.REDUCE, _are_texts)
+_NUMPY_SCALAR = Form(How.REDUCE, _is_numpy_scalar)
+
+#: Owner -> modules -> names -> what a call of it makes, or the form of its
+#: objects, or that it is only named: types, storages, keys of callbacks.
+_TABLE: dict[str, dict[str, dict[str, Made | Form | None]]] = {
+    "neural-lam": {
+        "neural_lam.config": {
+            "DatastoreKindStr": Form(How.NEWOBJ, _is_text),
+            "DatastoreSelection NeuralLAMConfig OutputClamping": _ATTRIBUTES,
+            "ManualStateFeatureWeighting TrainingConfig": _ATTRIBUTES,
+            "UniformFeatureWeighting": _ATTRIBUTES,
+        }
+    },
+    "Lightning": {
+        "lightning_fabric.utilities.data lightning.fabric.utilities.data": {
+            "AttributeDict": _ATTRIBUTE_DICT
+        },
+        "pytorch_lightning.callbacks.model_checkpoint "
+        "lightning.pytorch.callbacks.model_checkpoint": {
+            "ModelCheckpoint": _NAMED
+        },
+        "pytorch_lightning.callbacks.early_stopping "
+        "lightning.pytorch.callbacks.early_stopping": {"EarlyStopping": _NAMED},
+    },
+    "torch": {
+        "torch": {
+            " ".join([*STORAGES, *ITEMSIZES]): _NAMED,
+            "Size": Form(How.REDUCE, _is_size),
+            "device": Form(How.REDUCE, _is_device),
+        },
+        "torch.cuda": {" ".join(STORAGES): _NAMED},
+        "torch.storage": {"UntypedStorage": _NAMED},
+        "torch._utils": {
+            "_rebuild_tensor_v2": Made(_tensor, (6, 7)),
+            "_rebuild_tensor_v3": Made(_tensor_of_type, (7, 8)),
+            "_rebuild_parameter": Made(_parameter, (3,)),
+        },
+    },
+    "numpy": {
+        "numpy": {"dtype": Form(How.REDUCE, _is_numpy_type, "state")},
+        "numpy.core.multiarray numpy._core.multiarray": {
+            "scalar": _NUMPY_SCALAR
+        },
+    },
+    "Python": {
+        "argparse": {"Namespace": _ATTRIBUTES},
+        "builtins": {
+            "bool dict float int list object str tuple": _NAMED,
+            "bytes": Made(bytes, (0,)),
+            "frozenset": Made(lambda part: frozenset(_members(part)), (1,)),
+            "set": Made(lambda part: set(_members(part)), (1,)),
+        },
+        "collections": {
+            "Counter": Form(How.REDUCE, _is_tally),
+            "OrderedDict": Made(OrderedDict, (0,)),
+            "defaultdict": Form(How.REDUCE, _is_factory, "dict_items"),
+        },
+        "pathlib pathlib._local": {
+            "Path PosixPath PurePath PurePosixPath PureWindowsPath "
+            "WindowsPath": _PATH,
+        },
+        "_codecs": {"encode": Made(_encoded, (2,))},
+    },
 }
+
+#: What checkpoints of neural-lam name -> its owner, and its form as above.
+KNOWN = {
+    GlobalRef(module, name): (owner, form)
+    for owner, table in _TABLE.items()
+    for modules, forms in table.items()
+    for module in modules.split()
+    for names, form in forms.items()
+    for name in names.split()
+}
+
+
+def owner(named: GlobalRef) -> str | None:
+    """Return whose a name is, such as ``Lightning``; None if unknown."""
+    return KNOWN.get(named, (None, None))[0]
+
+
+def is_well_formed(made: InertObject) -> bool:
+    """Tell whether a known class is used as the libraries write it."""
+    if made.cls not in KNOWN:
+        return True
+    form = KNOWN[made.cls][1]
+    return isinstance(form, Form) and form.accepts(made)

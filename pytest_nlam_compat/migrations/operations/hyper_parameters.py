@@ -199,7 +199,7 @@ class UnwrapClass(OnHyperParameters):
             nonlocal found
             if not is_instance_of(value, self.name):
                 return value
-            if len(value.args) != 1 or value.kwargs or value.state:
+            if len(value.args) != 1 or value.state:
                 raise self.refuse(
                     f"An object of {self.name} holds more than one value.",
                     "Write a migration that keeps one of them.",

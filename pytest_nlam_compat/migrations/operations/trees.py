@@ -119,7 +119,7 @@ def _with_content(
     if isinstance(value, InertObject):
         parts = {
             part: rebuild(getattr(value, part), function, done)
-            for part in ("args", "kwargs", "state", "list_items", "dict_items")
+            for part in ("args", "state", "dict_items")
         }
         if all(new is getattr(value, part) for part, new in parts.items()):
             return value
