@@ -12,10 +12,9 @@ from __future__ import annotations
 import math
 import re
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import replace
 from types import NoneType
-from typing import Any, NamedTuple
+from typing import Any
 
 from pytest_nlam_compat.checkpoints.archive import Archive
 from pytest_nlam_compat.checkpoints.refusals import DISTRUST, KEY_LENGTH
@@ -35,14 +34,60 @@ CONVERT = (
     "wrote it, convert this part or leave it out, and save it again."
 )
 
-_MOST_DIMENSIONS = 64
+#: Owner, form, module and names. The form is that of an object, as in
+#: `is_well_formed`; "value" for what `make` makes; "name" for what is never
+#: called: types, storages, keys of callbacks.
+_TABLE = f"""
+neural-lam text neural_lam.config DatastoreKindStr
+neural-lam attributes neural_lam.config DatastoreSelection NeuralLAMConfig
+neural-lam attributes neural_lam.config ManualStateFeatureWeighting
+neural-lam attributes neural_lam.config OutputClamping TrainingConfig
+neural-lam attributes neural_lam.config UniformFeatureWeighting
+Lightning items lightning_fabric.utilities.data AttributeDict
+Lightning items lightning.fabric.utilities.data AttributeDict
+Lightning name pytorch_lightning.callbacks.model_checkpoint ModelCheckpoint
+Lightning name lightning.pytorch.callbacks.model_checkpoint ModelCheckpoint
+Lightning name pytorch_lightning.callbacks.early_stopping EarlyStopping
+Lightning name lightning.pytorch.callbacks.early_stopping EarlyStopping
+torch value torch._utils _rebuild_tensor_v2 _rebuild_tensor_v3
+torch value torch._utils _rebuild_parameter
+torch sizes torch Size
+torch device torch device
+torch name torch {" ".join([*STORAGES, *ITEMSIZES])}
+torch name torch.cuda {" ".join(STORAGES)}
+torch name torch.storage UntypedStorage
+numpy numpy-type numpy dtype
+numpy numpy-scalar numpy.core.multiarray scalar
+numpy numpy-scalar numpy._core.multiarray scalar
+Python value collections OrderedDict
+Python counts collections Counter
+Python defaults collections defaultdict
+Python attributes argparse Namespace
+Python path pathlib Path PosixPath WindowsPath
+Python path pathlib PurePath PurePosixPath PureWindowsPath
+Python path pathlib._local Path PosixPath WindowsPath
+Python path pathlib._local PurePath PurePosixPath PureWindowsPath
+Python value builtins bytes frozenset set
+Python value _codecs encode
+Python name builtins bool dict float int list object str tuple
+"""
+
+#: What checkpoints of neural-lam name -> its owner, and its form.
+KNOWN = {
+    GlobalRef(module, name): (owner, form)
+    for owner, form, module, *names in map(str.split, _TABLE.split("\n")[1:-1])
+    for name in names
+}
+
 _LARGEST = 2**48
+_MOST_DIMENSIONS = 64
 _LOCATION = re.compile(r"(?!meta)[a-z]+(:[0-9]{1,3})?")
+_NUMPY_TYPE = re.compile("b1|[iu][1248]|f[248]")
+_KEYS = (str, int, bool, float, NoneType, GlobalRef)
 
 #: Python's hash of an integer is its remainder by this: only below it no file
 #: can bring many keys of one hash, which would take quadratic time.
 _HASH_MODULUS = 2**61 - 1
-_KEYS = (str, int, bool, float, NoneType, GlobalRef)
 
 
 class MalformedError(ValueError):
@@ -53,17 +98,122 @@ class MalformedError(ValueError):
         self.remedy = remedy
 
 
-def checked_keys(keys: list[Any]) -> list[Any]:
-    """Return keys of a dict, or members of a set, that are cheap to hash."""
-    for key in keys:
-        if type(key) not in _KEYS:
-            kind = type(key).__name__
-            raise MalformedError(f"a key that is a {kind}", CONVERT)
-        if type(key) is str and len(key) > KEY_LENGTH:
-            raise MalformedError(f"a key of {len(key)} characters")
-        if type(key) is int and abs(key) >= _HASH_MODULUS:
-            raise MalformedError("a key that is a very large number")
-    return keys
+def owner(named: GlobalRef) -> str | None:
+    """Return whose a name is, such as ``Lightning``; None if unknown."""
+    return KNOWN.get(named, (None, None))[0]
+
+
+def is_well_formed(made: InertObject) -> bool:
+    """Tell whether a known class is used as the libraries write it."""
+    _, form = KNOWN.get(made.cls, ("", "unknown"))
+    is_call = made.how is How.REDUCE
+    is_bare = made.state in (None, {}) and not made.dict_items
+    match form, made.args:
+        case "unknown", _:
+            return True
+        case "attributes", ():
+            return not (is_call or made.dict_items) and _is_text_dict(
+                made.state
+            )
+        case "items", ():
+            return not is_call and made.state in (None, {})
+        case "text", (str(),):
+            return not is_call and is_bare
+        case "path", parts:
+            return is_call and is_bare and set(map(type, parts)) <= {str}
+        case "sizes", (tuple(sizes),):
+            return is_call and is_bare and _are_counts(*sizes)
+        case "device", ("cpu" | "cuda" | "mps" | "xpu", *index):
+            is_index = len(index) < 2 and _are_counts(*index)
+            is_small = all(each < 128 for each in index if is_index)
+            return is_call and is_bare and is_index and is_small
+        case "counts", () | (dict(),):
+            counts = [each for part in made.args for each in part.values()]
+            return is_call and is_bare and set(map(type, counts)) <= {int}
+        case "defaults", () | (GlobalRef(module="builtins"),):
+            is_known = all(part in KNOWN for part in made.args)
+            return is_call and made.state is None and is_known
+        case "numpy-type", (str(name), False, True):
+            orders = [(3, o, None, None, None, -1, -1, 0) for o in "<>|"]
+            is_state = made.state in orders and not made.dict_items
+            return is_call and is_state and bool(_NUMPY_TYPE.fullmatch(name))
+        case "numpy-scalar", (
+            InertObject(args=(str(name), *_)),
+            bytes(content),
+        ):
+            # The type was made before, and so has been checked before.
+            is_type = made.args[0].cls == GlobalRef("numpy", "dtype")
+            is_size = f"{len(content)}" == name[1:]
+            return is_call and is_bare and is_type and is_size
+    return False
+
+
+def make(called: GlobalRef, args: tuple[Any, ...]) -> Any:
+    """Return what one of the few calls makes whose meaning is known."""
+    match called.name, args:
+        case "OrderedDict", ():
+            return OrderedDict()
+        case "set", (list(members),):
+            return set(checked_keys(members))
+        case "frozenset", (list(members),):
+            return frozenset(checked_keys(members))
+        case "bytes", ():
+            return b""
+        case "encode", (str(text), "latin1") if (
+            max(text, default="") < "\u0100"
+        ):
+            # How protocol 2, which knows no bytes, writes them.
+            return text.encode("latin-1")
+        case "_rebuild_tensor_v2", (StorageRef() as ref, *view):
+            if ref.cls != UNTYPED:
+                return _tensor(ref, ref.dtype, view)
+        case "_rebuild_tensor_v3", (StorageRef() as ref, *view):
+            dtype = view.pop(5) if len(view) > 5 else None
+            if ref.cls == UNTYPED and isinstance(dtype, GlobalRef):
+                if dtype.module != "torch" or dtype.name not in ITEMSIZES:
+                    what = f"a tensor of an unknown type: {dtype.path}"
+                    raise MalformedError(what, CONVERT)
+                return _tensor(ref, dtype.name, view)
+        case (
+            "_rebuild_parameter",
+            (TensorRef(is_parameter=False) as data, requires_grad, hooks),
+        ):
+            _refuse_behaviour(requires_grad, hooks, data.dtype)
+            return replace(data, requires_grad=requires_grad, is_parameter=True)
+    raise MalformedError(f"a call of {called.path} with unknown arguments")
+
+
+def _tensor(ref: StorageRef, dtype: str, view: list[Any]) -> TensorRef:
+    """Describe a tensor, if all of it is inside of its storage."""
+    match view:
+        case [offset, tuple(shape), tuple(stride), requires_grad, hooks]:
+            _refuse_behaviour(requires_grad, hooks, dtype)
+        case [_, _, _, _, _, _]:
+            what = "a tensor with metadata, as conjugated ones have"
+            raise MalformedError(what, CONVERT)
+        case _:
+            raise MalformedError("a tensor whose description makes no sense")
+    is_shape = len(shape) == len(stride) <= _MOST_DIMENSIONS
+    if not is_shape or not _are_counts(offset, *shape, *stride):
+        raise MalformedError("a tensor whose description makes no sense")
+    made = TensorRef(ref, dtype, offset, shape, stride, requires_grad)
+    # An empty tensor may begin anywhere, since it has no first element.
+    sizes = math.prod(max(1, size) for size in shape)
+    if made.span[1] > ref.nbytes or sizes > _LARGEST:
+        raise MalformedError(
+            f"a tensor that reaches beyond its storage, {ref.record}"
+        )
+    return made
+
+
+def _refuse_behaviour(requires_grad: Any, hooks: Any, dtype: str) -> None:
+    if type(requires_grad) is not bool or type(hooks) is not OrderedDict:
+        raise MalformedError("a tensor whose description makes no sense")
+    # torch itself never saves hooks; they would be functions to be called.
+    if hooks or vars(hooks):
+        raise MalformedError("a tensor with functions hooked to it")
+    if requires_grad and not dtype.startswith(("float", "bfloat", "complex")):
+        raise MalformedError(f"a gradient for a tensor of the type {dtype}")
 
 
 def storage(archive: Archive, pid: Any) -> StorageRef:
@@ -95,287 +245,23 @@ def storage(archive: Archive, pid: Any) -> StorageRef:
     return ref
 
 
-# What calls make, by the table below alone and never by looking up.
-
-
-class Made(NamedTuple):
-    """A call that is made at once, with these numbers of arguments."""
-
-    function: Callable[..., Any]
-    counts: tuple[int, ...]
-
-
-def _members(content: Any) -> list[Any]:
-    if type(content) is not list:
-        raise MalformedError("a set that is made of something else")
-    return checked_keys(content)
-
-
-def _encoded(text: Any, encoding: Any) -> bytes:
-    # How protocol 2, which knows no bytes, writes them.
-    if type(text) is not str or encoding != "latin1":
-        raise MalformedError("bytes that are made of something else")
-    try:
-        return text.encode("latin-1")
-    except UnicodeEncodeError:
-        raise MalformedError("bytes that are no bytes") from None
-
-
-def _tensor(
-    ref: Any,
-    offset: Any,
-    shape: Any,
-    stride: Any,
-    requires_grad: Any,
-    hooks: Any,
-    *metadata: Any,
-    dtype: str | None = None,
-) -> TensorRef:
-    """Describe the tensor that ``_rebuild_tensor_v2`` would make."""
-    if metadata:
-        what = "a tensor with metadata, as conjugated ones have"
-        raise MalformedError(what, CONVERT)
-    if not (
-        type(ref) is StorageRef
-        and (ref.cls == UNTYPED) is (dtype is not None)
-        and _are_counts(offset)
-        and type(shape) is type(stride) is tuple
-        and _are_counts(*shape, *stride)
-        and len(shape) == len(stride) <= _MOST_DIMENSIONS
-    ):
-        raise MalformedError("a tensor whose description makes no sense")
-    name = dtype or ref.dtype
-    _refuse_behaviour(requires_grad, hooks, name)
-    made = TensorRef(ref, name, offset, shape, stride, requires_grad)
-    # An empty tensor may begin anywhere, since it has no first element.
-    sizes = math.prod(max(1, size) for size in shape)
-    if made.span[1] > ref.nbytes or sizes > _LARGEST:
-        raise MalformedError(
-            f"a tensor that reaches beyond its storage, {ref.record}"
-        )
-    return made
-
-
-def _tensor_of_type(*parts: Any) -> TensorRef:
-    """Describe the tensor of ``_rebuild_tensor_v3``, on an untyped storage."""
-    dtype = parts[6]
-    if not isinstance(dtype, GlobalRef):
-        raise MalformedError("a tensor whose description makes no sense")
-    if dtype.module != "torch" or dtype.name not in ITEMSIZES:
-        what = f"a tensor of an unknown type: {dtype.path}"
-        raise MalformedError(what, CONVERT)
-    return _tensor(*parts[:6], *parts[7:], dtype=dtype.name)
-
-
-def _parameter(data: Any, requires_grad: Any, hooks: Any) -> TensorRef:
-    """Describe the parameter that ``_rebuild_parameter`` would make."""
-    if type(data) is not TensorRef or data.is_parameter:
-        raise MalformedError("a parameter whose description makes no sense")
-    _refuse_behaviour(requires_grad, hooks, data.dtype)
-    return replace(data, requires_grad=requires_grad, is_parameter=True)
-
-
-def _refuse_behaviour(requires_grad: Any, hooks: Any, dtype: str) -> None:
-    if type(requires_grad) is not bool or type(hooks) is not OrderedDict:
-        raise MalformedError("a tensor whose description makes no sense")
-    # torch itself never saves hooks; they would be functions to be called.
-    if hooks or vars(hooks):
-        raise MalformedError("a tensor with functions hooked to it")
-    if requires_grad and not dtype.startswith(("float", "bfloat", "complex")):
-        raise MalformedError(f"a gradient for a tensor of the type {dtype}")
+def checked_keys(keys: list[Any]) -> list[Any]:
+    """Return keys of a dict, or members of a set, that are cheap to hash."""
+    for key in keys:
+        if type(key) not in _KEYS:
+            kind = type(key).__name__
+            raise MalformedError(f"a key that is a {kind}", CONVERT)
+        if type(key) is str and len(key) > KEY_LENGTH:
+            raise MalformedError(f"a key of {len(key)} characters")
+        if type(key) is int and abs(key) >= _HASH_MODULUS:
+            raise MalformedError("a key that is a very large number")
+    return keys
 
 
 def _are_counts(*values: Any) -> bool:
     return all(type(each) is int and 0 <= each <= _LARGEST for each in values)
 
 
-# Objects that stay inert, each as the libraries write it.
-
-
-class Form(NamedTuple):
-    """The form of an object: the call, its arguments, what may fill it."""
-
-    how: How
-    fits: Callable[..., bool]
-    filled_by: str = ""
-
-    def accepts(self, made: InertObject) -> bool:
-        """Tell whether an object has this form."""
-        parts: tuple[Any, ...] = made.args
-        if self.filled_by == "state":
-            parts = *parts, made.state
-        elif made.state not in (None, {}):
-            return False
-        if self.filled_by != "dict_items" and made.dict_items:
-            return False
-        return made.how is self.how and self.fits(*parts)
-
-
-def _are_attributes(*parts: Any) -> bool:
-    state = {} if parts == (None,) else parts[0]
-    return len(parts) == 1 and type(state) is dict and _are_texts(*state)
-
-
-def _are_texts(*parts: Any) -> bool:
-    return all(type(part) is str for part in parts)
-
-
-def _is_text(*parts: Any) -> bool:
-    return len(parts) == 1 and _are_texts(*parts)
-
-
-def _is_size(*parts: Any) -> bool:
-    return (
-        len(parts) == 1 and type(parts[0]) is tuple and _are_counts(*parts[0])
-    )
-
-
-def _is_device(*parts: Any) -> bool:
-    kind, *index = parts or (None,)
-    return (
-        kind in ("cpu", "cuda", "mps", "xpu")
-        and len(index) < 2
-        and all(_are_counts(each) and each < 128 for each in index)
-    )
-
-
-def __is_tally(*parts: Any) -> bool:
-    return len(parts) < 2 and all(
-        type(table) is dict
-        and all(type(each) is int for each in table.values())
-        for table in parts
-    )
-
-
-def _is_tally(*parts: Any) -> bool:
-    return len(parts) < 2 and all(
-        type(table) is dict and {int}.issuperset(map(type, table.values()))
-        for table in parts
-    )
-
-
-def _is_factory(*parts: Any) -> bool:
-    return len(parts) < 2 and all(
-        isinstance(part, GlobalRef)
-        and part.module == "builtins"
-        and part in KNOWN
-        for part in parts
-    )
-
-
-def _is_numpy_type(*parts: Any) -> bool:
-    return (
-        len(parts) == 4
-        and type(parts[0]) is str
-        and _NUMPY_TYPE.fullmatch(parts[0]) is not None
-        and parts[1:3] == (False, True)
-        and parts[3] in _NUMPY_STATES
-    )
-
-
-def _is_numpy_scalar(*parts: Any) -> bool:
-    if len(parts) != 2 or type(parts[0]) is not InertObject:
-        return False
-    # It was made before, and so has been checked before.
-    dtype, content = parts
-    return (
-        dtype.cls == GlobalRef("numpy", "dtype")
-        and type(content) is bytes
-        and f"{len(content)}" == dtype.args[0][1:]
-    )
-
-
-_NUMPY_TYPE = re.compile("b1|[iu][1248]|f[248]")
-_NUMPY_STATES = [(3, order, None, None, None, -1, -1, 0) for order in "<>|"]
-
-_NAMED = None
-_ATTRIBUTES = Form(How.NEWOBJ, _are_attributes, "state")
-_ATTRIBUTE_DICT = Form(How.NEWOBJ, lambda *parts: not parts, "dict_items")
-_PATH = Form(How.REDUCE, _are_texts)
-_NUMPY_SCALAR = Form(How.REDUCE, _is_numpy_scalar)
-
-#: Owner -> modules -> names -> what a call of it makes, or the form of its
-#: objects, or that it is only named: types, storages, keys of callbacks.
-_TABLE: dict[str, dict[str, dict[str, Made | Form | None]]] = {
-    "neural-lam": {
-        "neural_lam.config": {
-            "DatastoreKindStr": Form(How.NEWOBJ, _is_text),
-            "DatastoreSelection NeuralLAMConfig OutputClamping": _ATTRIBUTES,
-            "ManualStateFeatureWeighting TrainingConfig": _ATTRIBUTES,
-            "UniformFeatureWeighting": _ATTRIBUTES,
-        }
-    },
-    "Lightning": {
-        "lightning_fabric.utilities.data lightning.fabric.utilities.data": {
-            "AttributeDict": _ATTRIBUTE_DICT
-        },
-        "pytorch_lightning.callbacks.model_checkpoint "
-        "lightning.pytorch.callbacks.model_checkpoint": {
-            "ModelCheckpoint": _NAMED
-        },
-        "pytorch_lightning.callbacks.early_stopping "
-        "lightning.pytorch.callbacks.early_stopping": {"EarlyStopping": _NAMED},
-    },
-    "torch": {
-        "torch": {
-            " ".join([*STORAGES, *ITEMSIZES]): _NAMED,
-            "Size": Form(How.REDUCE, _is_size),
-            "device": Form(How.REDUCE, _is_device),
-        },
-        "torch.cuda": {" ".join(STORAGES): _NAMED},
-        "torch.storage": {"UntypedStorage": _NAMED},
-        "torch._utils": {
-            "_rebuild_tensor_v2": Made(_tensor, (6, 7)),
-            "_rebuild_tensor_v3": Made(_tensor_of_type, (7, 8)),
-            "_rebuild_parameter": Made(_parameter, (3,)),
-        },
-    },
-    "numpy": {
-        "numpy": {"dtype": Form(How.REDUCE, _is_numpy_type, "state")},
-        "numpy.core.multiarray numpy._core.multiarray": {
-            "scalar": _NUMPY_SCALAR
-        },
-    },
-    "Python": {
-        "argparse": {"Namespace": _ATTRIBUTES},
-        "builtins": {
-            "bool dict float int list object str tuple": _NAMED,
-            "bytes": Made(bytes, (0,)),
-            "frozenset": Made(lambda part: frozenset(_members(part)), (1,)),
-            "set": Made(lambda part: set(_members(part)), (1,)),
-        },
-        "collections": {
-            "Counter": Form(How.REDUCE, _is_tally),
-            "OrderedDict": Made(OrderedDict, (0,)),
-            "defaultdict": Form(How.REDUCE, _is_factory, "dict_items"),
-        },
-        "pathlib pathlib._local": {
-            "Path PosixPath PurePath PurePosixPath PureWindowsPath "
-            "WindowsPath": _PATH,
-        },
-        "_codecs": {"encode": Made(_encoded, (2,))},
-    },
-}
-
-#: What checkpoints of neural-lam name -> its owner, and its form as above.
-KNOWN = {
-    GlobalRef(module, name): (owner, form)
-    for owner, table in _TABLE.items()
-    for modules, forms in table.items()
-    for module in modules.split()
-    for names, form in forms.items()
-    for name in names.split()
-}
-
-
-def owner(named: GlobalRef) -> str | None:
-    """Return whose a name is, such as ``Lightning``; None if unknown."""
-    return KNOWN.get(named, (None, None))[0]
-
-
-def is_well_formed(made: InertObject) -> bool:
-    """Tell whether a known class is used as the libraries write it."""
-    if made.cls not in KNOWN:
-        return True
-    form = KNOWN[made.cls][1]
-    return isinstance(form, Form) and form.accepts(made)
+def _is_text_dict(state: Any) -> bool:
+    is_dict = state is None or type(state) is dict
+    return is_dict and set(map(type, state or {})) <= {str}

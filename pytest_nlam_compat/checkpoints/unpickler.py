@@ -22,10 +22,10 @@ from pytest_nlam_compat.checkpoints.archive import Archive
 from pytest_nlam_compat.checkpoints.known import (
     CONVERT,
     KNOWN,
-    Made,
     MalformedError,
     checked_keys,
     is_well_formed,
+    make,
     storage,
 )
 from pytest_nlam_compat.checkpoints.refusals import (
@@ -276,14 +276,9 @@ class CheckpointUnpickler(pickle._Unpickler):
             raise MalformedError(f"a call of a {_title(called)}")
         if type(args) is not tuple:
             raise MalformedError("a call without arguments")
-        _, form = KNOWN.get(called, ("", None))
         made: Any
-        if how is How.REDUCE and isinstance(form, Made):
-            if len(args) not in form.counts:
-                raise MalformedError(
-                    f"a call of {called.path} with {len(args)} arguments"
-                )
-            made = form.function(*args)
+        if how is How.REDUCE and KNOWN.get(called, ("", ""))[1] == "value":
+            made = make(called, args)
         else:
             made = InertObject(called, args, how=how)
             self._objects.append(made)
