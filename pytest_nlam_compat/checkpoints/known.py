@@ -112,9 +112,8 @@ def is_well_formed(made: InertObject) -> bool:
         case "unknown", _:
             return True
         case "attributes", ():
-            return not (is_call or made.dict_items) and _is_text_dict(
-                made.state
-            )
+            is_state = _is_text_dict(made.state or {})
+            return not is_call and is_state and not made.dict_items
         case "items", ():
             return not is_call and made.state in (None, {})
         case "text", (str(),):
@@ -137,14 +136,11 @@ def is_well_formed(made: InertObject) -> bool:
             orders = [(3, o, None, None, None, -1, -1, 0) for o in "<>|"]
             is_state = made.state in orders and not made.dict_items
             return is_call and is_state and bool(_NUMPY_TYPE.fullmatch(name))
-        case "numpy-scalar", (
-            InertObject(args=(str(name), *_)),
-            bytes(content),
-        ):
+        case "numpy-scalar", (InertObject() as dtype, bytes(content)):
             # The type was made before, and so has been checked before.
-            is_type = made.args[0].cls == GlobalRef("numpy", "dtype")
-            is_size = f"{len(content)}" == name[1:]
-            return is_call and is_bare and is_type and is_size
+            is_type = dtype.cls == GlobalRef("numpy", "dtype")
+            is_size = is_type and f"{len(content)}" == dtype.args[0][1:]
+            return is_call and is_bare and is_size
     return False
 
 
@@ -174,12 +170,12 @@ def make(called: GlobalRef, args: tuple[Any, ...]) -> Any:
                     what = f"a tensor of an unknown type: {dtype.path}"
                     raise MalformedError(what, CONVERT)
                 return _tensor(ref, dtype.name, view)
-        case (
-            "_rebuild_parameter",
-            (TensorRef(is_parameter=False) as data, requires_grad, hooks),
-        ):
-            _refuse_behaviour(requires_grad, hooks, data.dtype)
-            return replace(data, requires_grad=requires_grad, is_parameter=True)
+        case "_rebuild_parameter", (TensorRef() as data, requires_grad, hooks):
+            if not data.is_parameter:
+                _refuse_behaviour(requires_grad, hooks, data.dtype)
+                return replace(
+                    data, requires_grad=requires_grad, is_parameter=True
+                )
     raise MalformedError(f"a call of {called.path} with unknown arguments")
 
 
@@ -218,16 +214,13 @@ def _refuse_behaviour(requires_grad: Any, hooks: Any, dtype: str) -> None:
 
 def storage(archive: Archive, pid: Any) -> StorageRef:
     """Resolve a persistent id, by which a pickle refers to a storage."""
-    if not (
-        type(pid) is tuple
-        and len(pid) == 5
-        and pid[0] == "storage"
-        and isinstance(pid[1], GlobalRef)
-        and all(type(part) is str for part in pid[2:4])
-        and _are_counts(pid[4])
-    ):
+    match pid:
+        case ("storage", GlobalRef() as cls, str(key), str(device), numel):
+            is_storage = type(pid) is tuple and _are_counts(numel)
+        case _:
+            is_storage = False
+    if not is_storage:
         raise MalformedError("a persistent id that is not that of a storage")
-    _, cls, key, device, numel = pid
     dtype = "uint8" if cls == UNTYPED else STORAGES.get(cls.name)
     if dtype is None or cls not in KNOWN:
         raise MalformedError(f"an unknown kind of storage: {cls.path}")
@@ -263,5 +256,4 @@ def _are_counts(*values: Any) -> bool:
 
 
 def _is_text_dict(state: Any) -> bool:
-    is_dict = state is None or type(state) is dict
-    return is_dict and set(map(type, state or {})) <= {str}
+    return type(state) is dict and set(map(type, state)) <= {str}

@@ -32,8 +32,7 @@ _STORAGE_CLASSES = {
 }
 _OPCODES = {How.REDUCE: pickle.REDUCE, How.NEWOBJ: pickle.NEWOBJ}
 
-
-#: Where tensors are that are in memory; no file has them.
+#: Where tensors are that are in memory: in no file.
 _NO_ARCHIVE: Any = None
 
 
@@ -61,10 +60,11 @@ class CheckpointPickler(pickle._Pickler):
     def __init__(self, out: io.BytesIO) -> None:
         super().__init__(out, 2)
         self.storages: list[StorageRef | torch.UntypedStorage] = []
-        #: By the identity of a reference: what stands for it in the pickle.
-        self._persistent_ids: dict[int, tuple[Any, ...]] = {}
-        #: By the address of a tensor's memory: the memory, and its reference.
-        self._memories: dict[int, tuple[Any, StorageRef]] = {}
+        #: By the identity of a reference: its key, and what is in memory.
+        self._keys: dict[int, str] = {}
+        self._contents: dict[int, torch.UntypedStorage] = {}
+        #: By the address of a tensor's memory.
+        self._memories: dict[int, StorageRef] = {}
         self._globals: dict[GlobalRef, GlobalRef] = {}
         # Whoever has a tensor has imported torch; we need not.
         torch = sys.modules.get("torch")
@@ -77,17 +77,13 @@ class CheckpointPickler(pickle._Pickler):
 
     def persistent_id(self, value: Any) -> tuple[Any, ...] | None:
         """Return what stands for a storage; None for anything else."""
-        if type(value) is StorageRef and id(value) not in self._persistent_ids:
-            self._add(value, value)
-        return self._persistent_ids.get(id(value))
-
-    def _add(
-        self, ref: StorageRef, content: StorageRef | torch.UntypedStorage
-    ) -> None:
-        key = str(len(self.storages))
-        parts = "storage", ref.cls, key, ref.device, ref.numel
-        self._persistent_ids[id(ref)] = parts
-        self.storages.append(content)
+        if type(value) is not StorageRef:
+            return None
+        if id(value) not in self._keys:
+            self._keys[id(value)] = str(len(self.storages))
+            self.storages.append(self._contents.get(id(value), value))
+        key = self._keys[id(value)]
+        return "storage", value.cls, key, value.device, value.numel
 
     def reducer_override(self, value: Any) -> Any:
         """Refuse what would be written by calling its own methods."""
@@ -166,18 +162,13 @@ class CheckpointPickler(pickle._Pickler):
         self._save_call("torch._utils", function, args, value)
 
     def _describe(self, value: torch.Tensor) -> TensorRef:
-        """Describe a tensor in memory, and add its whole storage."""
+        """Describe a tensor in memory, on a reference to all of its storage."""
         import torch
 
         name = str(value.dtype).removeprefix("torch.")
-        if (
-            value.layout is not torch.strided
-            or value.device.type == "meta"
-            or name not in ITEMSIZES
-            or value.is_conj()
-            or value.is_neg()
-            or vars(value)
-        ):
+        is_dense = value.layout is torch.strided and not value.is_meta
+        is_special = value.is_conj() or value.is_neg() or bool(vars(value))
+        if not is_dense or is_special or name not in ITEMSIZES:
             raise _unwritable(value, f"{type(value).__name__} of type {name}")
         cls = _STORAGE_CLASSES.get(name, UNTYPED)
         memory: Any = value.untyped_storage()
@@ -185,19 +176,15 @@ class CheckpointPickler(pickle._Pickler):
             dtype = "uint8" if cls == UNTYPED else name
             numel = memory.nbytes() // ITEMSIZES[dtype]
             storage = StorageRef(_NO_ARCHIVE, "", cls, dtype, numel)
-            self._memories[memory._cdata] = memory, storage
-            self._add(storage, memory.cpu())
-        storage = self._memories[memory._cdata][1]
+            self._memories[memory._cdata] = storage
+            self._contents[id(storage)] = memory.cpu()
+        storage = self._memories[memory._cdata]
         if storage.cls != cls:
             raise _unwritable(value, f"{value.dtype} view of another type")
+        place = int(value.storage_offset()), tuple(value.shape), value.stride()
+        is_parameter = isinstance(value, torch.nn.Parameter)
         return TensorRef(
-            storage,
-            name,
-            int(value.storage_offset()),
-            tuple(value.shape),
-            value.stride(),
-            value.requires_grad,
-            isinstance(value, torch.nn.Parameter),
+            storage, name, *place, value.requires_grad, is_parameter
         )
 
     dispatch: ClassVar[dict[type, Callable[..., None]]] = {

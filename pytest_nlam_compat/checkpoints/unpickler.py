@@ -55,7 +55,6 @@ _DEFAULT_PROTOCOL = (
 _VALUE = 48
 _ENTRY = 120
 _INSTANCE = 400
-_SPENT_AT_ONCE = 100_000
 
 _CHANGEABLE = (list, dict, OrderedDict, InertObject)
 
@@ -152,7 +151,6 @@ class CheckpointUnpickler(pickle._Unpickler):
         return tree
 
     def _run(self) -> Any:
-        spent = 0
         while True:
             self._last = self.read(1)
             if self._last == pickle.STOP:
@@ -162,11 +160,7 @@ class CheckpointUnpickler(pickle._Unpickler):
             if self._last not in _HANDLERS:
                 raise self._refuse(f"uses the opcode {_name(self._last)}")
             handler, cost = _HANDLERS[self._last]
-            # One call for many opcodes, since most cost little.
-            spent += cost
-            if spent > _SPENT_AT_ONCE:
-                self._charge(spent)
-                spent = 0
+            self._charge(cost)
             handler(self)
 
     def _left(self) -> int:
@@ -203,8 +197,7 @@ class CheckpointUnpickler(pickle._Unpickler):
         return top
 
     def load_append(self) -> None:
-        value = self.stack.pop()
-        self._extend([value])
+        self._extend([self.stack.pop()])
 
     def load_appends(self) -> None:
         self._extend(self.pop_mark())
@@ -246,9 +239,8 @@ class CheckpointUnpickler(pickle._Unpickler):
         found = GlobalRef(module, name)
         if name.endswith("Storage") and found not in KNOWN:
             # torch has its own for some, whatever the module.
-            raise MalformedError(
-                f"an unknown kind of storage: {found.path}", CONVERT
-            )
+            what = f"an unknown kind of storage: {found.path}"
+            raise MalformedError(what, CONVERT)
         if found not in self.globals:
             self._charge(_INSTANCE + len(module) + len(name))
         return self.globals.setdefault(found, found)
@@ -302,9 +294,8 @@ class CheckpointUnpickler(pickle._Unpickler):
 
 
 def _title(value: Any) -> str:
-    if type(value) is InertObject:
-        return value.cls.path
-    return type(value).__name__
+    kind = type(value)
+    return value.cls.path if kind is InertObject else kind.__name__
 
 
 def _name(code: bytes) -> str:
