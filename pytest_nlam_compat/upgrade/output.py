@@ -7,8 +7,7 @@ from pathlib import Path
 
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
 from pytest_nlam_compat.checkpoints.weights import Weights, write_weights
-from pytest_nlam_compat.checkpoints.writer import write_checkpoint
-from pytest_nlam_compat.checkpoints.zipwriter import Progress
+from pytest_nlam_compat.checkpoints.writer import Progress, write_checkpoint
 from pytest_nlam_compat.errors import CompatError
 
 UPGRADED = "upgraded_"
@@ -84,12 +83,7 @@ class OutputFile:
         made = self.in_place and _back_up(real, backup)
         try:
             if isinstance(checkpoint, Weights):
-                write_weights(
-                    checkpoint,
-                    real,
-                    overwrite=self.in_place,
-                    progress=progress,
-                )
+                write_weights(checkpoint, real, overwrite=self.in_place)
             else:
                 write_checkpoint(
                     checkpoint,

@@ -13,7 +13,7 @@ from typing import Any
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.checkpoints.refusals import open_regular
 from pytest_nlam_compat.checkpoints.weights import read_run
-from pytest_nlam_compat.checkpoints.zipwriter import Progress
+from pytest_nlam_compat.checkpoints.writer import Progress
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 from pytest_nlam_compat.migrations.stamps import STAMP

@@ -74,7 +74,7 @@ def test_every_type_of_torch(tmp_path: Path, dtype: torch.dtype) -> None:
             assert (ref.dtype, ref.nbytes) == (name, 32)
             assert ITEMSIZES[name] == torch.empty(0, dtype=dtype).element_size()
             expected = torch.load(path)["x"]
-            assert same(checkpoint.load(ref), expected)
+            assert same(ref.load(), expected)
 
 
 @pytest.mark.parametrize(
@@ -96,13 +96,15 @@ def test_kinds_of_tensors(tmp_path: Path, tensor: torch.Tensor) -> None:
     path = tmp_path / "kind.pt"
     torch.save([tensor], path)
     with read_checkpoint(path) as checkpoint:
-        loaded = checkpoint.load(checkpoint.data[0])
+        loaded = checkpoint.data[0].load()
     assert same(loaded, torch.load(path)[0])
 
 
 def test_the_weights_of_a_lightning_checkpoint(lightning_file: Path) -> None:
     with read_checkpoint(lightning_file) as checkpoint:
-        weights = checkpoint.load_state_dict()
+        weights = {
+            name: ref.load() for name, ref in checkpoint.state_dict().items()
+        }
     expected = torch.load(lightning_file, weights_only=False)["state_dict"]
     assert list(weights) == list(expected)
     assert all(same(weights[name], expected[name]) for name in expected)
@@ -120,8 +122,8 @@ def test_only_what_a_view_needs_is_loaded(tmp_path: Path) -> None:
 def test_what_is_loaded_is_ones_own(lightning_file: Path) -> None:
     with read_checkpoint(lightning_file) as checkpoint:
         ref = checkpoint.state_dict()["2.weight"]
-        checkpoint.load(ref).zero_()
-        assert checkpoint.load(ref).any()
+        ref.load().zero_()
+        assert ref.load().any()
 
 
 def test_extra_state_is_not_loaded(tmp_path: Path) -> None:
@@ -129,7 +131,6 @@ def test_extra_state_is_not_loaded(tmp_path: Path) -> None:
     torch.save({"state_dict": {"a": torch.ones(1), "_extra_state": 5}}, path)
     with read_checkpoint(path) as checkpoint:
         assert checkpoint.state_dict()["_extra_state"] == 5
-        assert list(checkpoint.load_state_dict()) == ["a"]
 
 
 def test_a_type_that_this_torch_does_not_have(
@@ -140,7 +141,7 @@ def test_a_type_that_this_torch_does_not_have(
         read_checkpoint(lightning_file) as checkpoint,
         pytest.raises(CompatError, match="type float32, which can't be loaded"),
     ):
-        checkpoint.load(checkpoint.state_dict()["2.weight"])
+        checkpoint.state_dict()["2.weight"].load()
 
 
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
@@ -160,4 +161,4 @@ def test_quantized_and_sparse_tensors_stay_calls(tmp_path: Path) -> None:
         assert values == [(2, 2), (2,)]
         bare = TensorRef(first.args[0], "qint8", 0, (3,), (1,))
         with pytest.raises(CompatError, match="qint8, which can't be loaded"):
-            checkpoint.load(bare)
+            bare.load()
