@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 import sys
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from pytest_nlam_compat.checkpoints.draft import draft
+from pytest_nlam_compat.checkpoints.archive import Archive, Record
 from pytest_nlam_compat.checkpoints.pickler import dump
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
-from pytest_nlam_compat.checkpoints.refusals import SAVE_AGAIN, refusal
+from pytest_nlam_compat.checkpoints.refusals import printable, refusal
 from pytest_nlam_compat.checkpoints.stand_ins import StorageRef
 from pytest_nlam_compat.checkpoints.walk import refuse_endless
-from pytest_nlam_compat.checkpoints.zipwriter import (
-    ALIGNMENT,
-    Progress,
-    ZipWriter,
-)
+from pytest_nlam_compat.checkpoints.zipformat import ALIGNMENT, Layout
+from pytest_nlam_compat.errors import CompatError
 
 if TYPE_CHECKING:
     import torch
+
+Progress = Callable[[int, int], None]
+
+#: From this size on, the kernel copies a record.
+_LARGE_RECORD = 256 * 1024
+_BUFFER = 1024 * 1024
+_PIECE = 64 * 1024 * 1024
 
 
 def write_checkpoint(
@@ -40,15 +48,12 @@ def write_checkpoint(
     ----------
     checkpoint : Checkpoint or object
         An open checkpoint, or a tree: plain containers, numbers and text,
-        stand-ins, and ``torch.Tensor``. References in it may come from
-        several checkpoints; all must be open.
+        stand-ins, and ``torch.Tensor``. Its references may come from several
+        checkpoints; all must be open.
     path : str or path-like
-        Where to. May be the file that the checkpoint was read from.
-    overwrite : bool, optional
-        Whether there may be a file already, which is then replaced.
+        May be that of the checkpoint itself, with ``overwrite``.
     progress : callable, optional
-        Receives now and then how many bytes of tensors are written, and of
-        how many.
+        Receives the number of bytes of tensors written so far, and of all.
 
     Raises
     ------
@@ -62,20 +67,12 @@ def write_checkpoint(
     tree = checkpoint.data if is_open else checkpoint
     refuse_endless(tree, target, sys.maxsize)
     pickle, storages = dump(tree)
-    sources = [each for each in storages if isinstance(each, StorageRef)]
-    for source in sources:
-        if source.archive.byteorder != sys.byteorder:
-            raise refusal(
-                source.archive.path,
-                "was written on a machine of the other byte order",
-                SAVE_AGAIN,
-            )
+    folder = checkpoint.archive.folder if is_open else "archive"
     with draft(target, overwrite) as stream:
-        writer = ZipWriter(
-            stream, checkpoint.archive.folder if is_open else "archive"
-        )
-        _write_records(writer, pickle, storages, progress)
-        for archive in {source.archive for source in sources}:
+        _write_records(ZipWriter(stream, folder), pickle, storages, progress)
+        for archive in {
+            each.archive for each in storages if isinstance(each, StorageRef)
+        }:
             archive.refuse_changed()
 
 
@@ -87,7 +84,6 @@ def _write_records(
 ) -> None:
     """Write the records in the order of torch."""
     writer.add("data.pkl", pickle)
-    # Lets torch calculate the places of records.
     writer.add(".format_version", b"1")
     writer.add(".storage_alignment", str(ALIGNMENT).encode())
     writer.add("byteorder", sys.byteorder.encode())
@@ -101,14 +97,14 @@ def _write_records(
 
     for key, storage in enumerate(storages):
         if isinstance(storage, StorageRef):
-            record = storage.record
+            record = storage.archive.records[storage.record]
             writer.copy(f"data/{key}", storage.archive, record, advance)
         else:
             writer.add(f"data/{key}", _content(storage))
             advance(storage.nbytes())
     writer.add("version", b"3\n")
     # 40 digits that differ for other contents; torch only logs them.
-    identity = f"{len(pickle):020d}{writer.checksum():020d}"
+    identity = f"{len(pickle):020d}{zlib.crc32(writer.layout.directory):020d}"
     writer.add(".data/serialization_id", identity.encode())
     writer.finish()
 
@@ -125,3 +121,127 @@ def _content(storage: torch.UntypedStorage) -> memoryview:
 
     whole = torch.empty(0, dtype=torch.uint8)
     return memoryview(whole.set_(storage).numpy())  # type: ignore[arg-type]
+
+
+class ZipWriter:
+    """Writes an archive, record after record, named without the folder."""
+
+    def __init__(self, stream: BinaryIO, folder: str) -> None:
+        self._stream = stream
+        self._folder = folder
+        self.layout = Layout()
+
+    def add(self, name: str, content: bytes | memoryview) -> None:
+        """Write a record from memory."""
+        with self._record(name, len(content), zlib.crc32(content)):
+            self._stream.write(content)
+
+    def copy(
+        self,
+        name: str,
+        archive: Archive,
+        record: Record,
+        advance: Callable[[int], None],
+    ) -> None:
+        """Copy a record with its checksum: a damaged one stays recognisable.
+
+        By the kernel, if it can: it then takes as long as ``cp``.
+        """
+        start, left = record.start, record.size
+        by_kernel = left >= _LARGE_RECORD and hasattr(os, "copy_file_range")
+        with self._record(name, record.size, record.crc):
+            while left:
+                count = 0
+                if by_kernel:
+                    count = self._copy_by_kernel(archive, start, left)
+                    by_kernel = count > 0
+                if not count:
+                    block = archive.read_at(start, min(left, _BUFFER))
+                    if not block:
+                        raise archive.changed()
+                    count = self._stream.write(block)
+                start, left = start + count, left - count
+                advance(count)
+
+    def finish(self) -> None:
+        """Write the list of records; nothing can be added after it."""
+        self._stream.write(self.layout.end())
+
+    @contextlib.contextmanager
+    def _record(self, name: str, size: int, crc: int) -> Iterator[None]:
+        """Write what is before and behind the bytes of a record."""
+        path = f"{self._folder}/{name}".encode()
+        header, descriptor = self.layout.add(path, size, crc)
+        self._stream.write(header)
+        yield
+        self._stream.write(descriptor)
+
+    def _copy_by_kernel(self, archive: Archive, start: int, size: int) -> int:
+        """Have the kernel copy; return how many bytes it did, 0 if it can't."""
+        source, target = archive.fileno(), self._stream
+        target.flush()
+        try:
+            return os.copy_file_range(
+                source, target.fileno(), min(size, _PIECE), start
+            )
+        except OSError:
+            # If it is not about the file systems, copying meets it again.
+            return 0
+        finally:
+            target.seek(0, os.SEEK_END)
+
+
+@contextlib.contextmanager
+def draft(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
+    """Write a file beside its target, which becomes the target at the end.
+
+    At any moment there is either what was at the target before, or all of the
+    new file.
+    """
+    if not overwrite:
+        _refuse_existing(target)
+    path = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
+    try:
+        with path.open("xb", buffering=_BUFFER) as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        if not overwrite:
+            _refuse_existing(target)
+        elif target.exists():
+            path.chmod(stat.S_IMODE(target.stat().st_mode))
+        path.replace(target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise CompatError(
+            f"{printable(target.name)} can't be written.",
+            facts={
+                "file": printable(str(target), 1000),
+                "cause": error.strerror or error,
+            },
+            remedy="Nothing was changed. Make room or fix the permissions of "
+            "its folder, and try again.",
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def _refuse_existing(target: Path) -> None:
+    if target.exists():
+        raise refusal(
+            target,
+            "exists already",
+            "Choose another path, or allow it to be overwritten.",
+        )
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name survive a power cut, where a folder can do so."""
+    if os.name == "posix":
+        with contextlib.suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)

@@ -192,7 +192,8 @@ def text(content: str) -> bytes:
         ),
         (
             b"ctorch._utils\n_rebuild_parameter\nNNN\x87R.",
-            "holds a call of torch._utils._rebuild_parameter with unknown arguments",
+            "holds a call of torch._utils._rebuild_parameter with unknown "
+            "arguments",
         ),
     ],
     ids=lambda value: ascii(value)[:40],
@@ -207,7 +208,7 @@ def test_refused_pickles(craft: Any, body: bytes, what: str) -> None:
 def test_the_tensors_above_would_be_good_ones(craft: Any) -> None:
     body = b"\x80\x02" + tensor() + b"."
     with read_checkpoint(craft(body, {"data/0": bytes(16)})) as good:
-        assert good.load(good.data).tolist() == [0, 0, 0, 0]
+        assert good.data.load().tolist() == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_every_type(tmp_path: Path, name: str) -> None:
         ref = checkpoint.data["x"]
         assert (ref.dtype, ref.nbytes) == (name, 32)
         assert ITEMSIZES[name] == torch.empty(0, dtype=dtype).element_size()
-        assert same(checkpoint.load(ref), torch.load(path)["x"])
+        assert same(ref.load(), torch.load(path)["x"])
 
 
 @pytest.mark.parametrize(
@@ -80,13 +80,15 @@ def test_kinds_of_tensors(tmp_path: Path, tensor: torch.Tensor) -> None:
     path = tmp_path / "kind.pt"
     torch.save([tensor], path)
     with read_checkpoint(path) as checkpoint:
-        loaded = checkpoint.load(checkpoint.data[0])
+        loaded = checkpoint.data[0].load()
     assert same(loaded, torch.load(path)[0])
 
 
 def test_the_weights_of_a_lightning_checkpoint(lightning_file: Path) -> None:
     with read_checkpoint(lightning_file) as checkpoint:
-        weights = checkpoint.load_state_dict()
+        weights = {
+            name: ref.load() for name, ref in checkpoint.state_dict().items()
+        }
     expected = torch.load(lightning_file, weights_only=False)["state_dict"]
     assert list(weights) == list(expected)
     assert all(same(weights[name], expected[name]) for name in expected)
@@ -104,8 +106,8 @@ def test_only_what_a_view_needs_is_loaded(tmp_path: Path) -> None:
 def test_what_is_loaded_is_ones_own(lightning_file: Path) -> None:
     with read_checkpoint(lightning_file) as checkpoint:
         ref = checkpoint.state_dict()["2.weight"]
-        checkpoint.load(ref).zero_()
-        assert checkpoint.load(ref).any()
+        ref.load().zero_()
+        assert ref.load().any()
 
 
 def test_extra_state_is_not_loaded(tmp_path: Path) -> None:
@@ -113,7 +115,6 @@ def test_extra_state_is_not_loaded(tmp_path: Path) -> None:
     torch.save({"state_dict": {"a": torch.ones(1), "_extra_state": 5}}, path)
     with read_checkpoint(path) as checkpoint:
         assert checkpoint.state_dict()["_extra_state"] == 5
-        assert list(checkpoint.load_state_dict()) == ["a"]
 
 
 def test_a_type_that_this_torch_does_not_have(
@@ -124,7 +125,7 @@ def test_a_type_that_this_torch_does_not_have(
         read_checkpoint(lightning_file) as checkpoint,
         pytest.raises(CompatError, match="type float32, which can't be loaded"),
     ):
-        checkpoint.load(checkpoint.state_dict()["2.weight"])
+        checkpoint.state_dict()["2.weight"].load()
 
 
 def test_sparse_tensors_stay_calls(tmp_path: Path) -> None:

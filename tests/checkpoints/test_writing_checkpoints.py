@@ -209,13 +209,9 @@ def test_file_systems_between_which_the_kernel_does_not_copy(
 
     monkeypatch.setattr(os, "copy_file_range", refuse, raising=False)
     torch.save([torch.arange(100_000)], tmp_path / "large.pt")
-    if error == 5:
-        with pytest.raises(CompatError, match=r"^rewritten.pt can't be writte"):
-            rewritten(tmp_path / "large.pt")
-    else:
-        assert torch.equal(
-            rewritten(tmp_path / "large.pt")[0], torch.arange(100_000)
-        )
+    assert torch.equal(
+        rewritten(tmp_path / "large.pt")[0], torch.arange(100_000)
+    )
 
 
 def test_a_damaged_record_stays_recognisable(lightning_file: Path) -> None:
