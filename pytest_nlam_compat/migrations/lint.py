@@ -137,16 +137,8 @@ def check_function(
     It overwrites no tensor, renames nothing twice, and what it renames are
     whole dot-separated segments. It may change its argument.
 
-    Parameters
-    ----------
-    step : str
-        Its name in a finding.
-    function : callable
-        Maps a state_dict to another.
-    state_dict : mapping of str to Tensor
-    planned : bool
-        Whether a plan makes sure that it is called once. Then it may exchange
-        names, which a second call would undo.
+    `step` names it in findings. If it is `planned`, a plan makes sure that it
+    is called once: it may exchange names, which a second call would undo.
     """
     try:
         once = function(dict(state_dict))

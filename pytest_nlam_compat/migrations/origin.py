@@ -182,9 +182,8 @@ def _other_evidence(
             yield Evidence("the set of args", fitting)
 
 
-def _left(evidence: Iterable[Evidence]) -> list[str]:
-    found = tuple(evidence)
-    return [r for r in RELEASES if all(r in each.releases for each in found)]
+def _left(evidence: tuple[Evidence, ...]) -> list[str]:
+    return [r for r in RELEASES if all(r in each.releases for each in evidence)]
 
 
 def _undecided(

@@ -26,7 +26,7 @@ def plan(
     origin: Version | str | None = None,
     migrations: Sequence[Migration] = HISTORY,
 ) -> list[Migration]:
-    """Find the migrations from the release of a saved run to another.
+    """Find the migrations from the release of a saved run on, in order.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def plan(
     origin : Version or str, optional
         Release that wrote it; by default detected, see `detect_origin`.
     migrations : sequence of Migration
-        See `steps_between`, which also says what is returned.
+        See `steps_between`.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def steps_between(
     run: SavedRun,
     migrations: Sequence[Migration] = HISTORY,
 ) -> list[Migration]:
-    """Find the migrations of a saved run between two releases.
+    """Find the migrations of a saved run between two releases, in order.
 
     Parameters
     ----------
@@ -76,11 +76,6 @@ def steps_between(
     migrations : sequence of Migration
         A registry. Your own come after neural-lam's history:
         ``(*HISTORY, *own)``.
-
-    Returns
-    -------
-    list of Migration
-        In order; empty where nothing changed in between.
 
     Raises
     ------

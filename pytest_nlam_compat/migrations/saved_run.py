@@ -22,12 +22,7 @@ def values(tensor: Lazy) -> Tensor:
 
     A tensor in memory is returned as it is. One that is loaded is float64 if
     it is floating point, so that it is rounded once after all steps
-    (`SavedRun.cast_back`).
-
-    Raises
-    ------
-    CompatError
-        The file is damaged or closed.
+    (`SavedRun.cast_back`). Raises a CompatError if the file is damaged.
     """
     if not isinstance(tensor, TensorRef):
         return tensor

@@ -94,13 +94,8 @@ def raise_on_upstream_stamp(data: Mapping[str, Any]) -> None:
 def refuse_newer(found: object, newest: int | None) -> None:
     """Refuse neural-lam's own stamp if the current code doesn't know it.
 
-    Parameters
-    ----------
-    found : object
-        What the file has under ``neural_lam_checkpoint_version``.
-    newest : int, optional
-        ``neural_lam.migrations.CURRENT_CHECKPOINT_VERSION``; None if the
-        current code has no migrations.
+    `found` is what the file has, and `newest` the number that the current code
+    gives to new files; None if it has no migrations.
 
     Raises
     ------

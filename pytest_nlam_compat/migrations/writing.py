@@ -203,7 +203,7 @@ def add_to(file: Path, steps: Iterable[str]) -> None:
     body = body.rstrip()
     if not body.endswith(("[", ",")):
         body += ","
-    added = "".join(_indented(step) for step in steps)
+    added = "".join(textwrap.indent(f"{step},\n", "    ") for step in steps)
     written = _with_imports(f"{body}\n{added}]\n")
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.part")
@@ -242,7 +242,3 @@ def _with_imports(text: str) -> str:
     lines = text.splitlines(keepends=True)
     line = f"from {migrations.__name__} import {', '.join(missing)}\n"
     return "".join([*lines[:end], line, *lines[end:]])
-
-
-def _indented(python: str) -> str:
-    return textwrap.indent(python, "    ") + ",\n"

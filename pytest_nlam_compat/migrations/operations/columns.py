@@ -35,10 +35,7 @@ def width_of(operation: Operation, name: str, tensor: Tensor) -> int:
 def first_column(
     operation: Operation, name: str, width: int, start: int, length: int
 ) -> int:
-    """Find the first column of a block; a negative start is from the end.
-
-    Refuses a block that is wider than the weight.
-    """
+    """Find the first column of a block that fits; negative from the end."""
     first = start + width if start < 0 else start
     if first < 0 or first + length > width:
         raise operation.refuse(

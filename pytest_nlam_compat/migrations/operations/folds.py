@@ -43,14 +43,8 @@ if TYPE_CHECKING:
 class FoldInputs(Operation):
     """Fold a change of units of inputs, given as numbers, into a Linear.
 
-    Attributes
-    ----------
-    layer : str
-        Name of the Linear, ``"grid_embedder.0"``.
-    scale, shift : tuple of float
-        Old input = scale * new input + shift, for each column of a block.
-    start : int
-        First column of the block; negative counts from the end.
+    Old input = scale * new input + shift, for each column of a block that
+    begins at `start`; negative counts from the end.
     """
 
     layer: str

@@ -99,8 +99,7 @@ class RelabelGrid(NotOnWeights):
         slow, fast = run.grid_shape
         if self.old == "y-major":
             slow, fast = fast, slow
-        # In a legacy directory the mesh nodes of all levels come first.
-        first = _mesh_nodes(self, run) if run.graph_format == LEGACY else 0
+        first = _first_grid_node(self, run)
 
         def relabel(ids: Tensor) -> Tensor:
             local = ids - first
@@ -150,16 +149,16 @@ class NumberFromMinimum(NotOnWeights):
         g2m, m2g = _edge_indices(self, run)
         g2m = g2m - g2m.amin(dim=1, keepdim=True)
         m2g = m2g - m2g.amin(dim=1, keepdim=True)
-        if run.graph_format == LEGACY:
-            # In a legacy directory the mesh nodes of all levels come first.
-            first = _mesh_nodes(self, run)
-            g2m[0] += first
-            m2g[1] += first
+        first = _first_grid_node(self, run)
+        g2m[0] += first
+        m2g[1] += first
         return _with_graph(run, g2m_edge_index=g2m, m2g_edge_index=m2g)
 
 
-def _mesh_nodes(operation: NotOnWeights, run: SavedRun) -> int:
-    """Count the mesh nodes of all levels."""
+def _first_grid_node(operation: NotOnWeights, run: SavedRun) -> int:
+    """Return the id: in a legacy directory all mesh nodes come before it."""
+    if run.graph_format != LEGACY:
+        return 0
     levels = _content(operation, run, "mesh_features")
     if not isinstance(levels, list):
         raise operation.refuse(
