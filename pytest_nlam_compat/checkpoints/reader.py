@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from pytest_nlam_compat.checkpoints import walk
@@ -43,12 +42,7 @@ class Checkpoint:
     def __enter__(self) -> Checkpoint:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -57,7 +51,7 @@ class Checkpoint:
 
     def tensors(self) -> dict[str, TensorRef]:
         """Find all tensors, by path: ``state_dict.grid_embedder.0.weight``."""
-        return dict(walk.tensors(self.data))
+        return walk.tensors(self.data)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the weights: the part of the tree itself, not a copy.
@@ -67,9 +61,9 @@ class Checkpoint:
         CompatError
             If there is none.
         """
-        weights = (
-            self.data.get("state_dict") if isinstance(self.data, dict) else None
-        )
+        weights = self.data
+        if isinstance(weights, dict):
+            weights = weights.get("state_dict")
         if not isinstance(weights, dict):
             raise refusal(
                 self.path,

@@ -147,20 +147,16 @@ class ZipWriter:
 
         By the kernel, if it can: it then takes as long as ``cp``.
         """
-        start, left = record.start, record.size
-        by_kernel = left >= _LARGE_RECORD and hasattr(os, "copy_file_range")
+        start, end = record.start, record.start + record.size
         with self._record(name, record.size, record.crc):
-            while left:
-                count = 0
-                if by_kernel:
-                    count = self._copy_by_kernel(archive, start, left)
-                    by_kernel = count > 0
+            while start < end:
+                count = self._copy_by_kernel(archive, start, end - start)
                 if not count:
-                    block = archive.read_at(start, min(left, _BUFFER))
-                    if not block:
-                        raise archive.changed()
+                    block = archive.read_at(start, min(end - start, _BUFFER))
                     count = self._stream.write(block)
-                start, left = start + count, left - count
+                if not count:
+                    raise archive.changed()
+                start += count
                 advance(count)
 
     def finish(self) -> None:
@@ -178,17 +174,18 @@ class ZipWriter:
 
     def _copy_by_kernel(self, archive: Archive, start: int, size: int) -> int:
         """Have the kernel copy; return how many bytes it did, 0 if it can't."""
-        source, target = archive.fileno(), self._stream
-        target.flush()
+        if size < _LARGE_RECORD or not hasattr(os, "copy_file_range"):
+            return 0
+        source = archive.fileno()
+        self._stream.flush()
         try:
-            return os.copy_file_range(
-                source, target.fileno(), min(size, _PIECE), start
-            )
+            target, size = self._stream.fileno(), min(size, _PIECE)
+            return os.copy_file_range(source, target, size, start)
         except OSError:
             # If it is not about the file systems, copying meets it again.
             return 0
         finally:
-            target.seek(0, os.SEEK_END)
+            self._stream.seek(0, os.SEEK_END)
 
 
 @contextlib.contextmanager
