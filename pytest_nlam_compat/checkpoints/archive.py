@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import sys
 import zlib
 from collections.abc import Iterator
@@ -149,10 +150,8 @@ class Archive:
         refusals.refuse_foreign(self.read_at(0, 64), self.size, self.path)
         at = max(0, self.size - zipformat.END_SIZE)
         tail = self.read_at(at, zipformat.END_SIZE)
-        count, length, start = (
-            int.from_bytes(tail[place : place + 8], "little")
-            for place in (32, 40, 48)
-        )
+        numbers = struct.unpack_from("<3Q", tail.ljust(zipformat.END_SIZE), 32)
+        count, length, start = numbers
         if not tail.startswith(b"PK\6\6") or start + length != at:
             raise self._refuse(
                 "does not end as an archive of torch.save does: it was cut "

@@ -16,8 +16,7 @@ from pytest_nlam_compat.checkpoints.unpickler import CheckpointUnpickler
 class Checkpoint:
     """An open checkpoint: its whole tree, and where its tensors are.
 
-    Its file stays open until `close`, or the end of a with block; tensors
-    can be loaded, and the checkpoint written, until then.
+    Until it is closed, tensors can be loaded and the checkpoint written.
 
     Attributes
     ----------
@@ -28,8 +27,7 @@ class Checkpoint:
         The tree: plain containers, numbers and text, and stand-ins for the
         rest. It may be changed.
     globals : tuple of GlobalRef
-        What the pickle names, in its order, whether used or not. That of
-        ``torch.save`` itself (``collections.OrderedDict`` and so on) too.
+        What the pickle names, in its order, whether used or not.
     """
 
     def __init__(self, archive: Archive) -> None:
@@ -54,22 +52,14 @@ class Checkpoint:
         return walk.tensors(self.data)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the weights: the part of the tree itself, not a copy.
-
-        Raises
-        ------
-        CompatError
-            If there is none.
-        """
+        """Return the weights, a part of the tree; CompatError without any."""
         weights = self.data
         if isinstance(weights, dict):
             weights = weights.get("state_dict")
         if not isinstance(weights, dict):
-            raise refusal(
-                self.path,
-                "is not a checkpoint of Lightning: it has no state_dict",
-                "Pass a file that Trainer.save_checkpoint wrote.",
-            )
+            what = "is not a checkpoint of Lightning: it has no state_dict"
+            remedy = "Pass a file that Trainer.save_checkpoint wrote."
+            raise refusal(self.path, what, remedy)
         return weights
 
 

@@ -139,8 +139,6 @@ class Weights(Checkpoint):
 def read_run(path: Path, key: str) -> Checkpoint:
     """Open a checkpoint, or a file of safetensors as `Weights`.
 
-    To be closed, or used in a with block.
-
     Raises
     ------
     CompatError
@@ -168,11 +166,9 @@ def write_weights(
         loaded = each.load() if isinstance(each, TensorRef) else each
         dtype = str(loaded.dtype).removeprefix("torch.")
         if dtype not in _DTYPES.values():
-            raise refusals.refusal(
-                path,
-                f"can't be written: safetensors has no {dtype} for {name}",
-                "Pass the checkpoint that the weights are from.",
-            )
+            what = f"can't be written: safetensors has no {dtype} for {name}"
+            remedy = "Pass the checkpoint that the weights are from."
+            raise refusals.refusal(path, what, remedy)
         # The library takes no views, and no two of one memory.
         tensors[name] = loaded.detach().cpu().clone().contiguous()
     metadata = dict(weights.file.metadata)

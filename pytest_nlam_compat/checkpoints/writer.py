@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from pytest_nlam_compat.checkpoints.archive import Archive, Record
 from pytest_nlam_compat.checkpoints.pickler import dump
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
-from pytest_nlam_compat.checkpoints.refusals import printable, refusal
+from pytest_nlam_compat.checkpoints.refusals import refusal
 from pytest_nlam_compat.checkpoints.stand_ins import StorageRef
 from pytest_nlam_compat.checkpoints.walk import refuse_endless
 from pytest_nlam_compat.checkpoints.zipformat import ALIGNMENT, Layout
-from pytest_nlam_compat.errors import CompatError
 
 if TYPE_CHECKING:
     import torch
@@ -68,11 +67,10 @@ def write_checkpoint(
     refuse_endless(tree, target, sys.maxsize)
     pickle, storages = dump(tree)
     folder = checkpoint.archive.folder if is_open else "archive"
+    refs = [each for each in storages if isinstance(each, StorageRef)]
     with draft(target, overwrite) as stream:
         _write_records(ZipWriter(stream, folder), pickle, storages, progress)
-        for archive in {
-            each.archive for each in storages if isinstance(each, StorageRef)
-        }:
+        for archive in {ref.archive for ref in refs}:
             archive.refuse_changed()
 
 
@@ -210,14 +208,12 @@ def draft(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
         path.replace(target)
         _sync_folder(target.parent)
     except OSError as error:
-        raise CompatError(
-            f"{printable(target.name)} can't be written.",
-            facts={
-                "file": printable(str(target), 1000),
-                "cause": error.strerror or error,
-            },
-            remedy="Nothing was changed. Make room or fix the permissions of "
-            "its folder, and try again.",
+        raise refusal(
+            target,
+            "can't be written",
+            "Nothing was changed. Make room or fix the permissions of its "
+            "folder, and try again.",
+            cause=error.strerror or error,
         ) from error
     finally:
         with contextlib.suppress(OSError):
@@ -226,11 +222,8 @@ def draft(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
 
 def _refuse_existing(target: Path) -> None:
     if target.exists():
-        raise refusal(
-            target,
-            "exists already",
-            "Choose another path, or allow it to be overwritten.",
-        )
+        remedy = "Choose another path, or allow it to be overwritten."
+        raise refusal(target, "exists already", remedy)
 
 
 def _sync_folder(folder: Path) -> None:
