@@ -198,7 +198,7 @@ def environment(session: nox.Session) -> str:
     folder = NOX / f"shared-{fingerprint()}"
     scripts = "Scripts" if os.name == "nt" else "bin"
     python = str(folder / scripts / "python")
-    # Written last: a build that was interrupted is never taken for whole.
+    # Written last, so that an interrupted build does not look complete.
     whole = folder / "whole"
     if not whole.exists():
         for outdated in NOX.glob("shared-*"):
@@ -247,7 +247,7 @@ def importable(
             str(part),
             f"neural-lam=={release}",
         )
-        # At once, so that half a release is never taken for whole.
+        # In one step, so that half a release does not look complete.
         part.rename(folder)
     return {"PYTHONPATH": str(folder)}
 

@@ -1,8 +1,8 @@
 """The console script ``nlam-compat``: each subcommand is a module.
 
-A subcommand is a module of `pytest_nlam_compat.commands` with ``NAME``,
-``HELP``, ``add_arguments(parser)`` and ``run(arguments)``, which returns the
-exit status. Heavy imports are inside ``run``, so that ``--help`` is quick.
+A subcommand is a module of `pytest_nlam_compat.commands` with ``HELP``,
+``add_arguments(parser)`` and ``run(arguments)``, which returns the exit status.
+Heavy imports are inside ``run``, so that ``--help`` is quick.
 """
 
 from __future__ import annotations
@@ -35,23 +35,13 @@ PIPE_CLOSED = 128 + 13  # and for SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a subcommand.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        The arguments. Default: those of the process.
+    """Run a subcommand with the arguments of the process by default.
 
     Returns
     -------
     int
         The exit status: that of the subcommand, 1 after an error, 130 after an
         interrupt, 141 if the pipe of the output is closed.
-
-    Raises
-    ------
-    SystemExit
-        After ``--help``, ``--version`` and usage errors.
     """
     try:
         try:
@@ -74,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parser(first: Sequence[str] = ()) -> argparse.ArgumentParser:
+def _parser(first: Sequence[str]) -> argparse.ArgumentParser:
     """Build the parser, with only the subcommand that the arguments name."""
     parser = argparse.ArgumentParser(
         prog="nlam-compat",
@@ -89,7 +79,7 @@ def _parser(first: Sequence[str] = ()) -> argparse.ArgumentParser:
     for module in wanted or COMMANDS:
         command = import_module(f"pytest_nlam_compat.commands.{module}")
         subparser = commands.add_parser(
-            command.NAME, help=command.HELP, description=command.HELP
+            module, help=command.HELP, description=command.HELP
         )
         command.add_arguments(subparser)
         subparser.set_defaults(run=command.run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 
 class CompatError(Exception):
@@ -47,3 +47,11 @@ class CompatError(Exception):
         lines += [f"  {label}: {fact}" for label, fact in self.facts.items()]
         lines.append(self.remedy)
         return "\n".join(lines)
+
+
+def join_some(names: Iterable[str], most: int = 8) -> str:
+    """Join names for a message: the first few, and how many more there are."""
+    found = list(names)
+    rest = len(found) - most
+    more = f" and {rest} more" if rest > 0 else ""
+    return ", ".join(found[:most]) + more

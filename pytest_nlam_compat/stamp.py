@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.stamps import STAMP
@@ -24,7 +25,7 @@ _GIT_TIMEOUT_S = 20
 
 
 class ProvenanceStamp(pl.Callback):  # type: ignore[misc]
-    """Writes into each checkpoint what it was trained with.
+    """Write into each checkpoint what it was trained with.
 
     The versions and the commit, the graph's fingerprint and format, the names
     and statistics of the features, and the forcing window: plain data, which
@@ -71,7 +72,7 @@ class ProvenanceStamp(pl.Callback):  # type: ignore[misc]
             arguments = _arguments(module)
             self._stamp = stamp_of(
                 _installed_neural_lam(),
-                _versions(),
+                {"torch": str(torch.__version__), "lightning": pl.__version__},
                 arguments,
                 self._graph or _graph(datastore, arguments),
                 facts_of(datastore),
@@ -110,11 +111,7 @@ def _graph(datastore: Any, arguments: dict[str, Any]) -> Path | None:
 def _installed_neural_lam() -> dict[str, Any]:
     """Describe the neural-lam that would be imported, without importing it.
 
-    Returns
-    -------
-    dict
-        ``version`` (not reliable for a development install), ``commit`` and
-        ``dirty`` (whether files were changed since), None if unknown.
+    What is unknown is None; the version of a development install is unreliable.
     """
     spec = find_spec("neural_lam")
     origin = spec.origin if spec else None
@@ -122,14 +119,6 @@ def _installed_neural_lam() -> dict[str, Any]:
     if commit is None:
         commit = _installed_commit()
     return {"version": _version("neural-lam"), "commit": commit, "dirty": dirty}
-
-
-def _versions() -> dict[str, str | None]:
-    """Return the versions of torch and Lightning."""
-    return {
-        "torch": _version("torch"),
-        "lightning": _version("pytorch-lightning") or _version("lightning"),
-    }
 
 
 def _version(distribution: str) -> str | None:

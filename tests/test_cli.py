@@ -16,13 +16,12 @@ RUN = [sys.executable, "-m", "pytest_nlam_compat"]
 @pytest.fixture
 def command(monkeypatch):
     """A subcommand ``try`` whose ``run`` a test replaces."""
-    module = ModuleType("pytest_nlam_compat.commands.attempt")
-    module.NAME = "try"
+    module = ModuleType("pytest_nlam_compat.commands.try")
     module.HELP = "Try something."
     module.add_arguments = lambda parser: parser.add_argument("--number")
     module.run = lambda arguments: 0
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(cli, "COMMANDS", ("attempt",))
+    monkeypatch.setattr(cli, "COMMANDS", ("try",))
     return module
 
 

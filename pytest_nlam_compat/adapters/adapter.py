@@ -6,8 +6,7 @@ import inspect
 import warnings
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from pytest_nlam_compat.adapters.probe import CurrentCode
+from pytest_nlam_compat.adapters.probe import CurrentCode, has
 from pytest_nlam_compat.adapters.training_step import trainer_attached
-from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.errors import CompatError, join_some
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -59,13 +58,8 @@ class Adapter(ABC):
     ) -> nn.Module:
         """Build the untrained LightningModule that a run describes.
 
-        Parameters
-        ----------
-        hyper_parameters : mapping of str to Any
-            As `model_arguments.revive` returns them.
-        datastore : StoredDatastore
-        predictor : Predictor, optional
-            If ``args`` can't say which model it is.
+        The hyper-parameters are as `model_arguments.revive` returns them.
+        A predictor is passed if ``args`` can't say which model it is.
         """
 
     @abstractmethod
@@ -96,7 +90,6 @@ class Adapter(ABC):
 
         Parameters
         ----------
-        module : torch.nn.Module
         init_states : Tensor
             (B, 2, N, d), standardized.
         forcing : Tensor
@@ -117,32 +110,39 @@ class Adapter(ABC):
         """Return the module whose submodules a trace names."""
 
     def cannot_run(self, model: str) -> str | None:
-        """Return the known defect by which the current code can't run a model.
+        """Return the known defect by which a model (as in ``MODELS``) fails.
 
-        Parameters
-        ----------
-        model : str
-            ``graph_lam``, ``hi_lam``, ``hi_lam_parallel``.
-
-        Returns
-        -------
-        str or None
-            The defect, with its issue upstream.
+        0.6 counts only the lowest mesh level where it moves grid indices to
+        zero (utils.py:98, :150), so that every hierarchical model fails in its
+        forward pass; fixed by #643, for hi_lam_parallel by #680. Tested on the
+        function itself: two mesh levels of 2 and 1 nodes, one grid node. Graph
+        format 0.1.0 (#323) came after the fix: with it, a failure is a failure.
         """
-        return None
+        if (
+            not model.startswith("hi_lam")
+            or not has("neural_lam.utils", "zero_index_g2m")
+            or has("neural_lam.create_graph", "CURRENT_GRAPH_SPEC_VERSION")
+        ):
+            return None
+        from neural_lam import utils
+
+        levels = [torch.zeros(2, 2), torch.zeros(1, 2)]
+        g2m = torch.tensor([[3], [0]])
+        moved = utils.zero_index_g2m(g2m, levels, mesh_first=True)
+        if int(moved[0, 0]) == 0:
+            return None
+        return (
+            "hierarchical models fail in the forward pass of neural-lam 0.6: "
+            "utils.zero_index_g2m counts one mesh level only (#643, #680)"
+        )
 
     def load_strictly(
         self, module: nn.Module, checkpoint: dict[str, Any]
     ) -> None:
         """Load a migrated checkpoint as the current code would, strictly.
 
-        Parameters
-        ----------
-        module : torch.nn.Module
-            As built.
-        checkpoint : dict
-            With ``state_dict`` and ``optimizer_states``; the current code's
-            ``on_load_checkpoint`` may change it.
+        The code's own ``on_load_checkpoint`` may change the checkpoint, which
+        has ``state_dict`` and ``optimizer_states``.
 
         Raises
         ------
@@ -169,7 +169,7 @@ class Adapter(ABC):
             raise CompatError(
                 "The migrated checkpoint does not fit the current model.",
                 facts={
-                    label: _some(names)
+                    label: join_some(names)
                     for label, names in facts.items()
                     if names
                 },
@@ -188,14 +188,9 @@ class Adapter(ABC):
     ) -> dict[str, Tensor]:
         """Return everything that a reference compares, by name.
 
-        For arguments see `unroll`.
-
-        Returns
-        -------
-        dict of str to Tensor
-            ``prediction``, ``pred_std`` if predicted, and for models with a
-            variational encoder ``posterior_mean`` and ``posterior_std``
-            (B, mesh nodes, latent) of the first step.
+        These are what `unroll` returns, ``prediction`` and ``pred_std``, and
+        for models with a variational encoder ``posterior_mean`` and
+        ``posterior_std`` (B, mesh nodes, latent) of the first step.
         """
         module.eval()
         with torch.no_grad():
@@ -221,10 +216,10 @@ class Adapter(ABC):
             # The trainer does not log, which Lightning points out.
             warnings.filterwarnings("ignore", message=".*self.log.*")
             step: Any = module.training_step
-            # Lightning passes the number of the batch to steps that take it.
+            # Lightning passes the number of the batch to steps that accept it.
             numbered = len(inspect.signature(step).parameters) > 1
             loss = step(batch, 0) if numbered else step(batch)
-        # Both are a loss to Lightning.
+        # Lightning accepts both.
         if isinstance(loss, Mapping):
             loss = loss["loss"]
         assert isinstance(loss, Tensor)
@@ -256,10 +251,17 @@ class Adapter(ABC):
         with (
             mock.patch.object(ArgumentParser, "parse_args", remember),
             mock.patch.object(train_model, "load_config_and_datastore", stop),
-            _expected(_ArgumentsParsed),
         ):
-            train_model.main(list(argv))
-        return parsed[0]
+            try:
+                train_model.main(list(argv))
+            except _ArgumentsParsed:
+                return parsed[0]
+        raise CompatError(
+            "neural_lam.train_model.main went on without loading its "
+            "datastore.",
+            remedy="The current code reads its arguments in another way: "
+            "implement the hook pytest_nlam_compat_adapter.",
+        )
 
     def create_graph(
         self,
@@ -294,12 +296,10 @@ class Adapter(ABC):
         ----------
         module : torch.nn.Module
             Whose ``on_after_batch_transfer`` standardizes from 0.7 on.
-        datastore : StoredDatastore
         args : argparse.Namespace
             ``num_past_forcing_steps`` and ``num_future_forcing_steps``.
         samples : sequence of int
             Indices into the dataset.
-        ar_steps : int
 
         Returns
         -------
@@ -307,7 +307,7 @@ class Adapter(ABC):
             init_states (B, 2, N, d), target_states (B, T, N, d), forcing
             (B, T, N, f * window), standardized, and target times (B, T).
         """
-        loader = self._loader(datastore, args, ar_steps)
+        loader = self.loader(datastore, args, ar_steps)
         batch = loader.collate_fn([loader.dataset[index] for index in samples])
         device = next(module.parameters()).device
         hooks: Any = module  # each LightningModule has all of them
@@ -315,14 +315,10 @@ class Adapter(ABC):
         batch = hooks.transfer_batch_to_device(batch, device, 0)
         return tuple(hooks.on_after_batch_transfer(batch, 0))
 
-    def dataset(self, datastore: Any, args: Namespace, ar_steps: int) -> Any:
-        """Return the ``WeatherDataset`` that training has, over a datastore."""
-        return self._loader(datastore, args, ar_steps).dataset
-
-    def _loader(
+    def loader(
         self, datastore: Any, args: Namespace, ar_steps: int
     ) -> DataLoader[Any]:
-        """Load data as ``train_model`` does: by its ``WeatherDataModule``."""
+        """Load data as ``train_model`` does, by its ``WeatherDataModule``."""
         from neural_lam.weather_dataset import WeatherDataModule
 
         data = WeatherDataModule(
@@ -331,8 +327,7 @@ class Adapter(ABC):
             ar_steps_eval=ar_steps,
             num_past_forcing_steps=args.num_past_forcing_steps,
             num_future_forcing_steps=args.num_future_forcing_steps,
-            # None is started before samples are drawn. Up to 0.6 there has
-            # to be one.
+            # Up to 0.6 there has to be one. It is not started here.
             num_workers=1,
         )
         data.setup("fit")
@@ -340,24 +335,10 @@ class Adapter(ABC):
         return loader
 
 
-@contextmanager
-def _expected(exception: type[BaseException]) -> Iterator[None]:
-    """Raise unless ``exception`` ends the block."""
-    try:
-        yield
-    except exception:
-        return
-    raise CompatError(
-        "neural_lam.train_model.main went on without loading its datastore.",
-        remedy="The current code reads its arguments in another way: "
-        "implement the hook pytest_nlam_compat_adapter.",
-    )
-
-
 def _posterior(
     predictor: Any, inputs: tuple[Tensor, Tensor, Tensor], target: Tensor
 ) -> dict[str, Tensor]:
-    """Distribution of the variational encoder, which no forward pass calls."""
+    """Run the variational encoder, which no forward pass calls."""
     _, graph_emb = predictor.embedd_grid_and_graph(*inputs)
     grid_emb = predictor.embedd_grid_with_target(*inputs, target)
     distribution = predictor.encoder(grid_emb, graph_emb=graph_emb)
@@ -365,10 +346,3 @@ def _posterior(
         "posterior_mean": distribution.mean,
         "posterior_std": distribution.stddev,
     }
-
-
-def _some(names: list[str], limit: int = 8) -> str:
-    """Join names for a message, the first few and how many more."""
-    shown = ", ".join(names[:limit])
-    rest = len(names) - limit
-    return f"{shown} and {rest} more" if rest > 0 else shown

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from neural_lam import train_model, utils
+from neural_lam import train_model
 from torch import Tensor, nn
 
 from pytest_nlam_compat.adapters.adapter import Adapter, Predictor
@@ -25,10 +24,9 @@ class ARModelAdapter(Adapter):
     ) -> nn.Module:
         """See `Adapter.build`."""
         args = hyper_parameters["args"]
-        model = train_model.MODELS[args.model](
+        model: nn.Module = train_model.MODELS[args.model](
             args, config=hyper_parameters["config"], datastore=datastore
         )
-        assert isinstance(model, nn.Module)
         return model
 
     def load_native(
@@ -61,10 +59,6 @@ class ARModelAdapter(Adapter):
         """See `Adapter.step_predictor`."""
         return module
 
-    def cannot_run(self, model: str) -> str | None:
-        """See `Adapter.cannot_run`."""
-        return hierarchical_defect(model)
-
 
 def load_with_lightning(cls: Any, path: Path, **arguments: Any) -> nn.Module:
     """Load a checkpoint with Lightning, which may unpickle all of it.
@@ -75,27 +69,5 @@ def load_with_lightning(cls: Any, path: Path, **arguments: Any) -> nn.Module:
     loader = cls.load_from_checkpoint
     if "weights_only" in inspect.signature(loader).parameters:
         arguments["weights_only"] = False
-    loaded = loader(str(path), map_location="cpu", **arguments)
-    assert isinstance(loaded, nn.Module)
+    loaded: nn.Module = loader(str(path), map_location="cpu", **arguments)
     return loaded
-
-
-def hierarchical_defect(model: str) -> str | None:
-    """Return the defect of 0.6 that indexes hierarchical graphs wrongly.
-
-    0.6 counts only the lowest mesh level where it moves grid indices to
-    zero (utils.py:98, :150), so that every hierarchical model fails in its
-    forward pass; fixed by #643, for hi_lam_parallel by #680. Tested on the
-    function itself: two mesh levels of 2 and 1 nodes, one grid node.
-    """
-    if not model.startswith("hi_lam") or not hasattr(utils, "zero_index_g2m"):
-        return None
-    levels = [torch.zeros(2, 2), torch.zeros(1, 2)]
-    g2m = torch.tensor([[3], [0]])
-    moved = utils.zero_index_g2m(g2m, levels, mesh_first=True)
-    if int(moved[0, 0]) == 0:
-        return None
-    return (
-        "hierarchical models fail in the forward pass of neural-lam 0.6: "
-        "utils.zero_index_g2m counts one mesh level only (#643, #680)"
-    )

@@ -23,14 +23,8 @@ from pytest_nlam_compat.references.reference import CATEGORIES, Dataset
 class StoredDatastore(BaseRegularGridDatastore):  # type: ignore[misc]
     """Serves a `Dataset` through the datastore interface of neural-lam.
 
-    Parameters
-    ----------
-    dataset : Dataset
-    root_path : pathlib.Path
-        Folder that holds ``graph/<name>``.
-    dtype : numpy dtype
-        Of everything; float64 for judging outputs, so that statics are
-        standardized without rounding.
+    All arrays have one dtype: float64 for judging outputs, so that statics
+    are standardized without rounding.
     """
 
     SHORT_NAME = "stored"
@@ -66,9 +60,8 @@ class StoredDatastore(BaseRegularGridDatastore):  # type: ignore[misc]
         """Names of the features of a category."""
         return list(self._dataset.names[category])
 
-    def get_vars_long_names(self, category: str) -> list[str]:
-        """Return the names: nothing here is plotted."""
-        return self.get_vars_names(category)
+    # Nothing here is plotted.
+    get_vars_long_names = get_vars_names
 
     def get_vars_units(self, category: str) -> list[str]:
         """Units, all dimensionless: nothing here is plotted."""

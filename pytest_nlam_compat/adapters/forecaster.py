@@ -12,12 +12,8 @@ from neural_lam import models, train_model
 from torch import Tensor, nn
 
 from pytest_nlam_compat.adapters.adapter import Adapter, Predictor
-from pytest_nlam_compat.adapters.armodel import (
-    hierarchical_defect,
-    load_with_lightning,
-)
+from pytest_nlam_compat.adapters.armodel import load_with_lightning
 from pytest_nlam_compat.adapters.model_arguments import raise_on_unused
-from pytest_nlam_compat.adapters.probe import has
 
 
 class ForecasterAdapter(Adapter):
@@ -36,13 +32,12 @@ class ForecasterAdapter(Adapter):
             arguments.get("args"), config, datastore, predictor
         )
         with raise_on_unused(models.ForecasterModule, arguments) as accepted:
-            module = models.ForecasterModule(
+            module: nn.Module = models.ForecasterModule(
                 forecaster=models.ARForecaster(step, datastore),
                 config=config,
                 datastore=datastore,
                 **accepted,
             )
-        assert isinstance(module, nn.Module)
         return module
 
     def _step_predictor(
@@ -79,10 +74,8 @@ class ForecasterAdapter(Adapter):
                 forecaster=forecaster,
                 datastore=datastore,
             )
-        loaded = train_model.load_forecaster_module_from_checkpoint(
-            str(path), config, datastore
-        )
-        assert isinstance(loaded, nn.Module)
+        load = train_model.load_forecaster_module_from_checkpoint
+        loaded: nn.Module = load(str(path), config, datastore)
         return loaded
 
     def unroll(
@@ -100,19 +93,8 @@ class ForecasterAdapter(Adapter):
     def step_predictor(self, module: nn.Module) -> nn.Module:
         """See `Adapter.step_predictor`."""
         forecaster: Any = module.forecaster
-        predictor = forecaster.predictor
-        assert isinstance(predictor, nn.Module)
+        predictor: nn.Module = forecaster.predictor
         return predictor
-
-    def cannot_run(self, model: str) -> str | None:
-        """See `Adapter.cannot_run`.
-
-        Graph format 0.1.0 (#323) came after the defect was fixed: in code
-        that has it, a failure is a failure.
-        """
-        if has("neural_lam.create_graph", "CURRENT_GRAPH_SPEC_VERSION"):
-            return None
-        return hierarchical_defect(model)
 
 
 def _inline_arguments(

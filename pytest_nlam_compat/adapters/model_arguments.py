@@ -21,8 +21,8 @@ ACCEPTED = "the class accepts"
 """Labels of facts in the error of `raise_on_unused`."""
 
 _CONFIG_MODULE = "neural_lam.config"
-# Up to 0.6 everything is in ``args``, also the name of the model; of these a
-# module has to make use.
+# Up to 0.6 everything is in ``args``, even the name of the model. A module has
+# to use these.
 _USED_BY_MODULE = ("loss", "lr")
 # Passed besides the hyper-parameters.
 _NO_HYPER_PARAMETERS = ("forecaster", "config", "datastore", "args")
@@ -32,19 +32,9 @@ def revive(hyper_parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Turn the inert stand-ins of a saved run into real objects.
 
     Only ``argparse.Namespace`` and dataclasses of the current code's
-    ``neural_lam.config`` are made, by calling them with their fields: what
-    the pickle names is never imported on its word.
-
-    Parameters
-    ----------
-    hyper_parameters : mapping of str to Any
-        From `SavedRun.hyper_parameters`, migrated.
-
-    Raises
-    ------
-    CompatError
-        If a class is named that the current code does not have, or a field
-        that the class does not accept.
+    ``neural_lam.config`` are made, by calling them with their fields: nothing
+    is imported because a pickle names it. Raises CompatError if the current
+    code lacks a class, or a class does not accept one of its fields.
     """
     return {name: _revive(value) for name, value in hyper_parameters.items()}
 
@@ -52,11 +42,7 @@ def revive(hyper_parameters: Mapping[str, Any]) -> dict[str, Any]:
 def forcing_window(
     hyper_parameters: Mapping[str, Any], predictor: Predictor | None
 ) -> Namespace:
-    """Return how many steps of forcing a model takes.
-
-    The result has ``num_past_forcing_steps`` and ``num_future_forcing_steps``;
-    it comes from the predictor if there are no ``args``.
-    """
+    """Return a namespace with ``num_{past,future}_forcing_steps``."""
     args = hyper_parameters.get("args")
     if args is not None:
         return args  # type: ignore[no-any-return]
@@ -81,7 +67,7 @@ def _object(value: InertObject) -> Any:
     named = value.cls
     if isinstance(named, GlobalRef) and named.path == "argparse.Namespace":
         return Namespace(**fields)
-    cls = _config_class(named)
+    cls = config_class(named)
     if cls is None:
         raise CompatError(
             "The hyper-parameters name a class that the current code lacks.",
@@ -100,11 +86,10 @@ def _object(value: InertObject) -> Any:
         ) from cause
 
 
-def _config_class(named: Any) -> Any:
+def config_class(named: Any) -> Any:
     """Return the class of the current code's configuration, if it is one.
 
-    Whatever else its module holds, such as the functions that it imports, a
-    pickle has no say over.
+    A pickle can't choose what else the module holds, such as functions.
     """
     if not isinstance(named, GlobalRef) or named.module != _CONFIG_MODULE:
         return None
@@ -125,22 +110,9 @@ def raise_on_unused(
     Lightning's ``load_from_checkpoint`` silently drops those that a class
     does not accept: its defaults replace what the run was trained with.
 
-    Parameters
-    ----------
-    cls : type
-        It is called in the block.
-    hyper_parameters : mapping of str to Any
-        Revived, without the configuration.
-
-    Yields
-    ------
-    dict of str to Any
-        Those that the class accepts.
-
-    Raises
-    ------
-    CompatError
-        One is neither accepted by the class nor read from ``args``.
+    Yields those that the class accepts; call it with them in the block.
+    Raises CompatError afterwards if one is neither accepted by the class nor
+    read from ``args``.
     """
     parameters = inspect.signature(cls).parameters
     accepts_any = any(
@@ -175,7 +147,7 @@ def raise_on_unused(
 
 @contextmanager
 def _watched(args: Namespace | None) -> Iterator[set[str]]:
-    """Note which attributes of ``args`` are read, all of them as __dict__."""
+    """Record which attributes of ``args`` are read; __dict__ means all."""
     read: set[str] = set()
     if args is None:
         yield read

@@ -30,9 +30,8 @@ class Marker(NamedTuple):
     present: bool
 
 
-# Newest first. What stands between two releases (a development install)
-# counts as the older one. 0.7.0: PR #688; 0.6.0: graphs indexed by node
-# counts; 0.5.0: PR #113.
+# Newest first. A development install between two releases counts as the older
+# one. 0.7.0: PR #688; 0.6.0: graphs indexed by node counts; 0.5.0: PR #113.
 MARKERS = (
     Marker("0.7.0", "neural_lam.train_model", "build_predictor", True),
     Marker("0.6.0", "neural_lam.utils", "zero_index_g2m", True),
@@ -50,23 +49,15 @@ UPSTREAM = "neural_lam.migrations"
 
 @dataclass(frozen=True)
 class CurrentCode:
-    """The importable neural_lam.
+    """The importable neural_lam."""
 
-    Attributes
-    ----------
-    version : str
-        From its metadata; shown, never relied on alone.
-    path : pathlib.Path
-        Folder of the package.
-    release : Version
-        Newest release whose checkpoints it claims to load.
-    evidence : str
-        How that release was detected.
-    """
-
+    # From its metadata; shown, never relied on alone.
     version: str
+    # Folder of the package.
     path: Path
+    # Newest release whose checkpoints it claims to load.
     release: Version
+    # How that release was detected.
     evidence: str
 
 
@@ -76,20 +67,15 @@ def has(module: str, name: str) -> bool:
         if importlib.util.find_spec(module) is None:
             return False
     except ModuleNotFoundError:
-        # Not even the package that would hold it is there.
+        # The package that would hold it is absent, too.
         return False
     return hasattr(importlib.import_module(module), name)
 
 
 def probe() -> CurrentCode:
-    """Import neural_lam and detect its release.
-
-    Raises
-    ------
-    CompatError
-        If there is no neural_lam, or its import fails.
-    """
-    if importlib.util.find_spec("neural_lam") is None:
+    """Import neural_lam and detect its release; CompatError if that fails."""
+    spec = importlib.util.find_spec("neural_lam")
+    if spec is None:
         raise CompatError(
             "There is no neural_lam to check: it can't be imported.",
             remedy="Install the code under test in this environment, for "
@@ -106,7 +92,7 @@ def probe() -> CurrentCode:
         raise CompatError(
             "neural_lam is installed but its import fails.",
             facts={
-                "path": _folder("neural_lam"),
+                "path": ", ".join(spec.submodule_search_locations or ["?"]),
                 "cause": f"{type(cause).__name__}: {cause}",
             },
             remedy="`python -c 'import neural_lam.train_model'` shows the "
@@ -114,18 +100,8 @@ def probe() -> CurrentCode:
         ) from cause
     version = _metadata_version()
     release, evidence = _release(version)
-    return CurrentCode(
-        version=version,
-        path=Path(package.__file__).parent,
-        release=release,
-        evidence=evidence,
-    )
-
-
-def _folder(module: str) -> str:
-    spec = importlib.util.find_spec(module)
-    folders = spec.submodule_search_locations if spec else None
-    return ", ".join(folders or ["unknown"])
+    folder = Path(package.__file__).parent
+    return CurrentCode(version, folder, release, evidence)
 
 
 def _metadata_version() -> str:
@@ -160,13 +136,7 @@ def _release(version: str) -> tuple[Version, str]:
 
 
 def select_adapter(current: CurrentCode) -> Adapter:
-    """Return the adapter that fits the current code.
-
-    Raises
-    ------
-    CompatError
-        If neither API era is recognized.
-    """
+    """Return the adapter that fits the current code; CompatError if none."""
     if has(*_FORECASTER):
         from pytest_nlam_compat.adapters.forecaster import ForecasterAdapter
 
@@ -190,18 +160,12 @@ def select_adapter(current: CurrentCode) -> Adapter:
 
 @dataclass(frozen=True)
 class UpstreamRegistry:
-    """The registry of migrations in neural_lam itself.
+    """The registry of migrations in neural_lam itself."""
 
-    Attributes
-    ----------
-    migrations : tuple
-        Objects with ``target_version``, ``description``, ``apply`` (None for
-        a hard break) and ``hard_break``, in the order of their list.
-    newest : int
-        The stamp of a file that the code writes.
-    """
-
+    # Objects with ``target_version``, ``description``, ``apply`` (None for a
+    # hard break) and ``hard_break``, in the order of their list.
     migrations: tuple[Any, ...]
+    # The stamp of a file that the code writes.
     newest: int
 
 

@@ -31,12 +31,10 @@ def optimizer_step(
 
     Parameters
     ----------
-    adapter : Adapter
     module : torch.nn.Module
         With the weights of the checkpoint; changed.
     optimizer_state : dict
         ``optimizer_states[0]`` of the checkpoint; not changed.
-    batch : tuple of Tensor
 
     Returns
     -------
@@ -112,13 +110,13 @@ def _trainer() -> Trainer:
     logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            # About GPUs that are there and not used.
+            # About unused GPUs.
             warnings.simplefilter("ignore")
             trainer = Trainer(
                 accelerator="cpu",
                 devices=1,
                 barebones=True,
-                # Otherwise variables of a batch system would be read.
+                # Otherwise Lightning reads the variables of a batch system.
                 plugins=[LightningEnvironment()],
             )
     finally:

@@ -1,11 +1,12 @@
-"""Find the first commit that broke references."""
+"""Find the first commit that broke references, and report it."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 
 from pytest_nlam_compat.bisect.classify import (
     CommitGrader,
@@ -13,41 +14,46 @@ from pytest_nlam_compat.bisect.classify import (
     classify,
 )
 from pytest_nlam_compat.bisect.git import Clone
-from pytest_nlam_compat.bisect.report import BisectOutcome, summary, tell
 from pytest_nlam_compat.bisect.state_dir import (
     BisectOptions,
     BisectState,
     StateDir,
 )
-from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.errors import CompatError, join_some
+from pytest_nlam_compat.reports import causes
 
 _VERDICT = re.compile(r"^# (good|bad|skip): \[(\w+)\]", re.MULTILINE)
 _FIRST = re.compile(r"^# first bad commit: \[(\w+)\]", re.MULTILINE)
 _POSSIBLE = re.compile(r"^# possible first bad commit: \[(\w+)\]", re.MULTILINE)
+
+# At once, also into a pipe.
+tell = partial(print, flush=True)
 
 
 class InconclusiveError(CompatError):
     """Nothing can be found between these commits."""
 
 
+@dataclass(frozen=True)
+class BisectOutcome:
+    """What a bisect has found; commits are hashes."""
+
+    # The first bad commit or, if commits next to it can't be checked, all
+    # that it can be, the newest first.
+    candidates: tuple[str, ...]
+    # Besides those of the endpoints.
+    verdicts: Mapping[str, str]
+    skip_reasons: Mapping[str, str]
+    # Of the first bad commit, with causes.
+    grades: CommitGrades
+
+
 def find_first_bad(clone: Clone, options: BisectOptions) -> BisectOutcome:
     """Search for the first commit that broke references; print the progress.
 
     An interrupted search is resumed by the next call with equal options.
-
-    Parameters
-    ----------
-    clone : Clone
-    options : BisectOptions
-
-    Returns
-    -------
-    BisectOutcome
-
-    Raises
-    ------
-    CompatError
-        Another bisect is under way, or these commits can't be bisected.
+    Raises CompatError if another bisect is under way, or if these commits
+    can't be bisected.
     """
     state_dir = StateDir.of(clone)
     with state_dir.locked():
@@ -55,7 +61,6 @@ def find_first_bad(clone: Clone, options: BisectOptions) -> BisectOutcome:
         if state is None:
             state_dir.discard()
             state = BisectState(options)
-            state_dir.write(state)
         elif state.options == options:
             tell("Resuming the interrupted bisect.")
         else:
@@ -65,6 +70,7 @@ def find_first_bad(clone: Clone, options: BisectOptions) -> BisectOutcome:
                 remedy="Resume it with these options, or discard it: "
                 "nlam-compat bisect --reset",
             )
+        state_dir.write(state)
         try:
             outcome = _Search(clone, state_dir, state).run()
         except InconclusiveError:
@@ -230,3 +236,59 @@ class _Search:
                 "more than the code of the commit.",
             )
         return grades
+
+
+def report(clone: Clone, outcome: BisectOutcome) -> Iterator[str]:
+    """Yield lines: which commit it was, and what it broke."""
+    yield ""
+    if len(outcome.candidates) == 1:
+        yield from _first_bad_commit(clone, outcome)
+    else:
+        yield "Not found: only commits that can't be checked are left."
+        yield "The first bad commit is one of"
+        for commit in outcome.candidates:
+            reason = outcome.skip_reasons.get(commit)
+            yield f"  {clone.title(commit)}" + (f": {reason}" if reason else "")
+    words = list(outcome.verdicts.values())
+    yield (
+        f"Checked besides --good and --bad: {len(words)}, of which skipped: "
+        f"{words.count('skip')}"
+    )
+
+
+def _first_bad_commit(clone: Clone, outcome: BisectOutcome) -> Iterator[str]:
+    (first,) = outcome.candidates
+    yield "The first bad commit:"
+    form = "commit: %H%nauthor: %an <%ae>%ndate: %ad%nsubject: %s"
+    said = clone.git("log", "-1", "--date=iso", f"--format={form}", first)
+    yield from (f"  {line}" for line in said.splitlines())
+    parents = clone.parents(first)
+    if len(parents) > 1:
+        yield f"  merges: {', '.join(map(clone.title, parents))}"
+    for parent in parents:
+        if outcome.verdicts.get(parent) == "skip":
+            yield f"  its parent can't be checked: {clone.title(parent)}"
+    failed = outcome.grades.failed
+    yield f"What failed there: {summary(failed)}"
+    if outcome.grades.broken:
+        yield f"  not all was checked: {outcome.grades.broken}"
+    references = [name.partition("[")[2].removesuffix("]") for name in failed]
+    pairs = zip(references, failed.values(), strict=True)
+    yield from causes.render(causes.group(pairs))
+    yield ""
+
+
+def summary(names: Iterable[str]) -> str:
+    """Group checks by their references, for one line.
+
+    Examples
+    --------
+    >>> summary(["outputs[0.7.0-graph_lam]", "loss[0.7.0-graph_lam]"])
+    '0.7.0-graph_lam (outputs, loss)'
+    """
+    grouped: dict[str, list[str]] = {}
+    for name in names:
+        check, _, reference = name.removesuffix("]").partition("[")
+        grouped.setdefault(reference, []).append(check)
+    parts = [f"{ref} ({', '.join(found)})" for ref, found in grouped.items()]
+    return join_some(parts, most=6)

@@ -17,32 +17,24 @@ from pathlib import Path
 from pytest_nlam_compat.bisect.git import PACKAGE, Clone, Git
 from pytest_nlam_compat.bisect.state_dir import BisectOptions
 
-# They would make checks of other commits differ, or the plugin be absent.
+# They would change the checks, or leave out the plugin.
 _NOT_INHERITED = frozenset({"PYTEST_ADDOPTS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD"})
-# A process that somebody ended says nothing about the commit; a crash does.
+# A killed process says nothing about the commit; a crash does.
 _ENDED = (-signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP, -signal.SIGKILL)
 
 
 @dataclass
 class CommitGrades:
-    """How the checks of a commit ended.
+    """How the checks of a commit ended."""
 
-    Attributes
-    ----------
-    broken : str
-        Why some were not made; empty if all were.
-    detected_as : str
-        Release of the code.
-    passed : list of str
-        Names of checks, such as ``outputs[0.7.0-graph_lam]``.
-    failed : dict of str to dict
-        By name: ``cause`` and ``cause_source``, where found.
-    """
-
+    # Why some were not made; empty if all were.
     broken: str = ""
+    # Release of the code.
     detected_as: str = ""
+    # Names of checks, such as ``outputs[0.7.0-graph_lam]``.
     passed: list[str] = field(default_factory=list)
-    failed: dict[str, dict[str, str]] = field(default_factory=dict)
+    # By name: properties ``nlam_cause...`` of a report, where it was found.
+    failed: dict[str, dict[str, object]] = field(default_factory=dict)
 
 
 def classify(grades: CommitGrades, wanted: Sequence[str]) -> tuple[str, str]:
@@ -80,22 +72,9 @@ class CommitGrader:
         stop_at_first: bool = False,
         explain: bool = False,
     ) -> CommitGrades:
-        """Check a commit out and grade it.
+        """Check a commit out, grade it by all or some checks, and explain it.
 
-        Parameters
-        ----------
-        commit : str
-        checks : sequence of str or None
-            Their names, None for all.
-        stop_at_first : bool
-            Whether one failure is enough.
-        explain : bool
-            Whether to look for causes.
-
-        Raises
-        ------
-        KeyboardInterrupt
-            Somebody ended the process.
+        Raises KeyboardInterrupt if somebody ended the process.
         """
         self.check_out(commit)
         if not (self.tree.folder / PACKAGE).is_file():
@@ -148,7 +127,7 @@ class CommitGrader:
                 [*command, str(temporary / "grades.json")],
                 cwd=self.tree.folder,
                 env=environment(self.tree.folder, temporary, version),
-                # Nothing is written to it, but it ends with this process.
+                # Never written to: it closes when this process ends.
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -160,16 +139,17 @@ class CommitGrader:
             except subprocess.TimeoutExpired:
                 return None
             finally:
-                # With its children, whichever way it ended.
+                # Its children too, however it ended.
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
 
 
 def environment(tree: Path, temporary: Path, version: str) -> dict[str, str]:
-    """Return variables that put a worktree before an installed neural_lam.
+    """Return variables with which a worktree's neural_lam is imported.
 
-    So do metadata of this version, in `temporary`: by those of the installed
-    one, old commits would be checked with references of later releases.
+    Metadata of its version are written to `temporary`: with those of the
+    installed one, old commits would be checked by references of later
+    releases.
     """
     information = temporary / "metadata" / "neural_lam-0.dist-info"
     information.mkdir(parents=True)
@@ -182,9 +162,9 @@ def environment(tree: Path, temporary: Path, version: str) -> dict[str, str]:
     path = [information.parent, tree, *absolute]
     return kept | {
         "PYTHONPATH": os.pathsep.join(map(str, path)),
-        # Bytecode is found again by time and size, which are the same for
-        # files of two commits that are checked out within a second.
+        # Python compares times and sizes, which can be equal in two commits
+        # that are checked out within a second.
         "PYTHONDONTWRITEBYTECODE": "1",
-        # Nothing is left in the user's if the process is killed.
+        # A killed process leaves nothing in the user's temporary folder.
         "TMPDIR": str(temporary),
     }

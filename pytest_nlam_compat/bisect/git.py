@@ -51,7 +51,7 @@ class Git:
     def _run(
         self, arguments: tuple[str, ...]
     ) -> subprocess.CompletedProcess[str]:
-        # Those of a hook or an alias would lead to another repository.
+        # A hook or an alias sets GIT_DIR and more: another repository.
         kept = {
             name: value
             for name, value in os.environ.items()

@@ -1,7 +1,6 @@
-"""What resumes an interrupted bisect, in the user's cache.
+"""The state of an interrupted bisect, in the user's cache.
 
-That is a private repository, with git's own bisect state, and beside it what
-git has no place for.
+A private repository with git's own bisect state, and a file with the rest.
 """
 
 from __future__ import annotations
@@ -24,34 +23,24 @@ from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.references.store import CACHE_VARIABLE
 
 
-def _versions() -> str:
-    return (
-        f"pytest-nlam-compat {__version__}, torch {version('torch')}, "
-        f"Python {platform.python_version()}"
-    )
-
-
 @dataclass(frozen=True)
 class BisectOptions:
-    """What to find, and what verdicts depend on.
+    """What to find, and what verdicts depend on."""
 
-    Attributes
-    ----------
-    good, bad : str
-        Hashes of commits.
-    release, case : str
-        Specifier of releases and pattern of cases.
-    timeout : float
-        Limit for the checks of one commit, in seconds.
-    versions : str
-    """
-
+    # Hashes of commits.
     good: str
     bad: str
+    # Specifier of releases and pattern of cases.
     release: str
     case: str
+    # For the checks of one commit, in seconds.
     timeout: float
-    versions: str = field(default_factory=_versions)
+    versions: str = field(
+        default_factory=lambda: (
+            f"pytest-nlam-compat {__version__}, torch {version('torch')}, "
+            f"Python {platform.python_version()}"
+        )
+    )
 
 
 @dataclass
@@ -112,12 +101,12 @@ class StateDir:
         try:
             found = json.loads((self.folder / "state.json").read_text())
             return BisectState(BisectOptions(**found.pop("options")), **found)
-        # The latter two if another version of this module wrote it.
+        # KeyError or TypeError: another version of this module wrote it.
         except (FileNotFoundError, KeyError, TypeError):
             return None
 
     def write(self, state: BisectState) -> None:
-        """Store the state: all of it or, if killed on the way, nothing."""
+        """Store all of the state; if killed meanwhile, nothing."""
         self.folder.mkdir(parents=True, exist_ok=True)
         part = self.folder / "state.part"
         part.write_text(json.dumps(asdict(state)))
@@ -142,10 +131,8 @@ class StateDir:
             return tree
         shutil.rmtree(tree.folder, ignore_errors=True)
         tree.folder.mkdir(parents=True)
-        hashes = clone.git("rev-parse", "--show-object-format")
-        tree("init", "--quiet", "--template=", f"--object-format={hashes}")
+        tree("init", "--quiet", "--template=")
         repository = tree.folder / ".git"
-        (repository / "objects" / "info").mkdir(exist_ok=True)
         borrowed = os.fsencode(clone.repository / "objects") + b"\n"
         (repository / "objects" / "info" / "alternates").write_bytes(borrowed)
         if (clone.repository / "shallow").exists():

@@ -39,8 +39,7 @@ def children(node: Any) -> Iterator[tuple[str, Any]]:
             yield "<member>", member
     elif isinstance(node, InertObject):
         yield "<class>", node.cls
-        yield from (("<args>", part) for part in (node.args, node.kwargs))
-        yield from children(node.list_items)
+        yield "<args>", node.args
         yield from children(node.dict_items)
         if isinstance(node.state, dict):
             yield from children(node.state)

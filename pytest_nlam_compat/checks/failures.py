@@ -72,7 +72,7 @@ class FailureExplainer:
         if subject is None or check not in _EXPLAINED:
             return None
         try:
-            found = self._diagnosis(subject, check)
+            found = self.diagnosis(subject, check)
         # A broken diagnosis must not hide the failure.
         except Exception as error:
             return (
@@ -95,15 +95,16 @@ class FailureExplainer:
         fix = self._suggestion(item, subject)
         return "\n".join([text, "", "Why:", *facts, *fix])
 
-    def _diagnosis(
+    def diagnosis(
         self, subject: ReferenceUnderTest, check: str
     ) -> Diagnosis | None:
+        """Explain a failed check; None if its message says all there is."""
         from pytest_nlam_compat.diagnosis.diagnosis import OF_ONE_CHECK
         from pytest_nlam_compat.diagnosis.explain import explain
 
         def by_newer() -> Diagnosis | None:
             newer = self._newer(subject)
-            return self._diagnosis(newer, "outputs") if newer else None
+            return self.diagnosis(newer, "outputs") if newer else None
 
         name = subject.reference.id
         # Wrong outputs are why all other checks of a reference fail.

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
 from pytest_nlam_compat.adapters.adapter import Adapter
@@ -32,6 +31,7 @@ from pytest_nlam_compat.migrations.repository import (
 )
 from pytest_nlam_compat.numerics.torch_settings import choose_device
 from pytest_nlam_compat.references.reference import Reference
+from pytest_nlam_compat.references.registry import parse_specifier
 from pytest_nlam_compat.references.release_archive import ReleaseArchive
 from pytest_nlam_compat.references.store import Store
 from pytest_nlam_compat.under_test.code_under_test import code_under_test
@@ -147,7 +147,9 @@ def load_selection(options: Sequence[str]) -> Selection:
 
 def _select(config: pytest.Config) -> Selection:
     _refuse_regeneration(config)
-    wanted = _specifier(config.getoption("nlam_compat_release"))
+    wanted = parse_specifier(
+        config.getoption("nlam_compat_release"), "--nlam-compat-release"
+    )
     pattern = config.getoption("nlam_compat_case")
     device = choose_device(config.getoption("nlam_compat_device"))
     store = Store.locate(
@@ -259,21 +261,6 @@ def _repository_migrations(
             steps += checked(found, hook)
     raise_on_duplicates(steps, Registry(release).known)
     return tuple(steps)
-
-
-def _specifier(text: str) -> SpecifierSet:
-    try:
-        return SpecifierSet(text, prereleases=True)
-    except InvalidSpecifier:
-        raise CompatError(
-            "--nlam-compat-release is not a version specifier.",
-            facts={
-                "expected": "a version specifier (PEP 440), such as '>=0.5' "
-                "or '==0.6.0'",
-                "found": text,
-            },
-            remedy="Correct it, or leave it out for all releases.",
-        ) from None
 
 
 def _refuse_regeneration(config: pytest.Config) -> None:

@@ -4,14 +4,68 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
+
+from packaging.version import InvalidVersion, Version
+
+from pytest_nlam_compat.errors import CompatError
+
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "--release": {
+        "metavar": "SPEC",
+        "default": "",
+        "help": "only references of these releases, such as '>=0.5' (PEP 440)",
+    },
+    "--case": {
+        "metavar": "GLOB",
+        "default": "",
+        "help": "only these cases, such as 'hi_lam*'",
+    },
+    "--url": {
+        "help": "folder of the reference archives on another server"
+        " (or NLAM_COMPAT_URL)",
+    },
+    "--offline": {
+        "action": "store_true",
+        "help": "download nothing, and fail if an archive is missing",
+    },
+    "--json": {"action": "store_true", "help": "print the result as JSON"},
+    "--verify": {
+        "action": "store_true",
+        "help": "read all tensors first, and check their checksums",
+    },
+    "--allow": {
+        "metavar": "CLASS",
+        "action": "append",
+        "default": [],
+        "help": "accept this class besides the known ones, such as"
+        " my_package.MyConfig",
+    },
+    "--from": {
+        "dest": "origin",
+        "metavar": "R",
+        "help": "the release that wrote it, if that can't be detected",
+    },
+    "--graph": {
+        "metavar": "DIR",
+        "type": Path,
+        "help": "the graph directory that it was trained with",
+    },
+}
 
 
-def add_rewrite_arguments(
-    parser: argparse.ArgumentParser, name: str, prefix: str
-) -> argparse._MutuallyExclusiveGroup:
-    """Add what commands that rewrite a checkpoint have in common.
+def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Add options that several commands have."""
+    for name in names:
+        parser.add_argument(name, **_OPTIONS[name])
 
-    Returns the group of ``--statistics`` and ``--datastore``.
+
+def add_rewrite_options(
+    parser: argparse.ArgumentParser, name: str, prefix: str, required: bool
+) -> None:
+    """Add the options of commands that rewrite a checkpoint.
+
+    `required`: whether ``--statistics`` or ``--datastore`` must be passed.
     """
     parser.add_argument(
         "-o",
@@ -25,27 +79,8 @@ def add_rewrite_arguments(
         action="store_true",
         help=f"replace the file, and keep the old one as {name}.bak",
     )
-    parser.add_argument(
-        "--allow",
-        metavar="CLASS",
-        action="append",
-        default=[],
-        help="accept this class besides the known ones, such as"
-        " my_package.MyConfig",
-    )
-    parser.add_argument(
-        "--from",
-        dest="origin",
-        metavar="R",
-        help="the release that wrote it, if that can't be detected",
-    )
-    parser.add_argument(
-        "--graph",
-        metavar="DIR",
-        type=Path,
-        help="the graph directory that it was trained with",
-    )
-    dataset = parser.add_mutually_exclusive_group()
+    add_options(parser, "--allow", "--from", "--graph")
+    dataset = parser.add_mutually_exclusive_group(required=required)
     dataset.add_argument(
         "--statistics",
         metavar="FILE",
@@ -60,4 +95,14 @@ def add_rewrite_arguments(
         help="neural-lam's config.yaml of that dataset, to compute the"
         " statistics from",
     )
-    return dataset
+
+
+def release_of(text: str) -> Version:
+    """Parse the argument of a command."""
+    try:
+        return Version(text)
+    except InvalidVersion:
+        raise CompatError(
+            f"{text!r} is not a release.",
+            remedy="Pass a version such as 0.8.0.",
+        ) from None

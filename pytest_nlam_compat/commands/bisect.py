@@ -6,27 +6,22 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_nlam_compat.commands import add_options
 from pytest_nlam_compat.errors import CompatError
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.bisect.git import Clone
-    from pytest_nlam_compat.bisect.state_dir import BisectOptions
 
-NAME = "bisect"
 HELP = "Find the first commit of neural-lam at which references fail."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument(
-        "--good",
-        metavar="REV",
-        help="a commit, branch or tag at which they passed",
+        "--good", metavar="REV", help="a commit, branch or tag that passed"
     )
     parser.add_argument(
-        "--bad",
-        metavar="REV",
-        help="a later one at which they fail, such as HEAD",
+        "--bad", metavar="REV", help="a later one that fails, such as HEAD"
     )
     parser.add_argument(
         "--clone",
@@ -35,18 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path(),
         help="clone of neural-lam; it is only read (default: this folder)",
     )
-    parser.add_argument(
-        "--release",
-        metavar="SPEC",
-        default="",
-        help="only references of these releases, such as '>=0.5' (PEP 440)",
-    )
-    parser.add_argument(
-        "--case",
-        metavar="GLOB",
-        default="*",
-        help="only these cases, such as 'hi_lam*'",
-    )
+    add_options(parser, "--release", "--case")
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
@@ -55,37 +39,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="skip a commit whose checks take longer (default: 600)",
     )
     parser.add_argument(
-        "--reset",
-        action="store_true",
-        help="discard an interrupted bisect of this clone",
+        "--reset", action="store_true", help="discard an interrupted bisect"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Search, and print what was found.
 
-    Parameters
-    ----------
-    arguments : Namespace
-        With ``good``, ``bad``, ``clone``, ``release``, ``case``, ``timeout``
-        and ``reset``.
-
-    Returns
-    -------
-    int
-        0 if the commit was found, 1 if it is one of several.
-
-    Raises
-    ------
-    CompatError
-        There is no such clone or commit, or nothing to search for.
-    KeyboardInterrupt
-        After printing how to resume.
+    The exit status is 0 if the commit was found, 1 if it is one of several.
     """
-    from pytest_nlam_compat.bisect.bisect import find_first_bad
+    from pytest_nlam_compat.bisect.bisect import find_first_bad, report, tell
     from pytest_nlam_compat.bisect.git import Clone
-    from pytest_nlam_compat.bisect.report import report, tell
-    from pytest_nlam_compat.bisect.state_dir import StateDir
+    from pytest_nlam_compat.bisect.state_dir import BisectOptions, StateDir
 
     clone = Clone.at(arguments.clone)
     if arguments.reset:
@@ -94,7 +59,12 @@ def run(arguments: argparse.Namespace) -> int:
             found = state_dir.discard()
         tell("Discarded." if found else "There is nothing to discard.")
         return 0
-    options = _options(clone, arguments)
+    options = BisectOptions(
+        *_endpoints(clone, arguments),
+        release=arguments.release,
+        case=arguments.case or "*",
+        timeout=arguments.timeout,
+    )
     try:
         outcome = find_first_bad(clone, options)
     except KeyboardInterrupt:
@@ -108,9 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
     return int(len(outcome.candidates) > 1)
 
 
-def _options(clone: Clone, arguments: argparse.Namespace) -> BisectOptions:
-    from pytest_nlam_compat.bisect.state_dir import BisectOptions
-
+def _endpoints(clone: Clone, arguments: argparse.Namespace) -> tuple[str, str]:
+    """Return the hashes of --good and --bad."""
     if arguments.good is None or arguments.bad is None:
         raise CompatError(
             "A search needs two commits.",
@@ -129,9 +98,7 @@ def _options(clone: Clone, arguments: argparse.Namespace) -> BisectOptions:
             remedy="Name an older commit of the same branch as --good; `git "
             "merge-base GOOD BAD` prints the newest.",
         )
-    return BisectOptions(
-        good, bad, arguments.release, arguments.case, arguments.timeout
-    )
+    return good, bad
 
 
 def _positive(text: str) -> float:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_nlam_compat.commands import add_options
 from pytest_nlam_compat.errors import CompatError
 
 if TYPE_CHECKING:
@@ -14,22 +15,12 @@ if TYPE_CHECKING:
 
     from pytest_nlam_compat.references.store import Store
 
-NAME = "fetch"
 HELP = "Download the reference archives beforehand, and check their hashes."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    parser.add_argument(
-        "--release",
-        metavar="SPEC",
-        default="",
-        help="only these releases of neural-lam, such as '>=0.5'",
-    )
-    parser.add_argument(
-        "--url",
-        help="download from this folder on another server (or NLAM_COMPAT_URL)",
-    )
+    add_options(parser, "--release", "--url", "--offline")
     parser.add_argument(
         "--cache",
         metavar="DIR",
@@ -37,21 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="download into this folder instead of the user's cache"
         " (or NLAM_COMPAT_CACHE)",
     )
-    parser.add_argument(
-        "--offline",
-        action="store_true",
-        help="download nothing, and fail if an archive is missing",
-    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Get the selected archives, and print a line for each.
-
-    Raises
-    ------
-    CompatError
-        If no release is selected, or if an archive can't be obtained.
-    """
+    """Get the selected archives, and print a line for each."""
     from pytest_nlam_compat.references.store import Store
 
     store = Store.locate(
@@ -74,21 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _selected(store: Store, specifier: str) -> list[Version]:
-    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+    from pytest_nlam_compat.references.registry import parse_specifier
 
-    try:
-        # Never leave out a pre-release that has references.
-        wanted = SpecifierSet(specifier, prereleases=True)
-    except InvalidSpecifier:
-        raise CompatError(
-            "--release is not a version specifier.",
-            facts={
-                "expected": "a version specifier (PEP 440), such as '>=0.5'"
-                " or '==0.6.0'",
-                "found": specifier,
-            },
-            remedy="Correct it, or leave it out for all releases.",
-        ) from None
+    wanted = parse_specifier(specifier, "--release")
     releases = list(wanted.filter(store.releases))
     if not releases:
         known = ", ".join(map(str, store.releases)) or "none"

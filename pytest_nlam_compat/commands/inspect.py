@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from pytest_nlam_compat.commands import add_options
 from pytest_nlam_compat.errors import CompatError
 
-NAME = "inspect"
 HELP = (
     "Show which release wrote a checkpoint and what it contains, or how two "
     "checkpoints differ. No code in the files is run."
@@ -17,25 +17,13 @@ HELP = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("file", metavar="FILE", type=Path, nargs="+")
-    parser.add_argument(
-        "--json", action="store_true", help="print the report as JSON"
-    )
-    parser.add_argument(
-        "--verify",
-        action="store_true",
-        help="also read all tensors and check their checksums",
-    )
+    add_options(parser, "--json", "--verify")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print a report on one file, or on the difference of two.
 
     The exit status is 0 for two files that differ, too.
-
-    Raises
-    ------
-    CompatError
-        If a file is no checkpoint, or there are more than two.
     """
     import json
 
@@ -43,9 +31,9 @@ def run(arguments: argparse.Namespace) -> int:
     from pytest_nlam_compat.migrations.stamps import STAMP
     from pytest_nlam_compat.upgrade.difference import (
         difference,
-        difference_text,
+        difference_lines,
     )
-    from pytest_nlam_compat.upgrade.inspection import report, report_text
+    from pytest_nlam_compat.upgrade.inspection import report, report_lines
 
     if len(arguments.file) > 2:
         raise CompatError(
@@ -60,10 +48,13 @@ def run(arguments: argparse.Namespace) -> int:
     with read_run(arguments.file[0], STAMP) as first:
         if len(arguments.file) == 1:
             found = report(first)
-            shown = report_text(found)
+            lines = report_lines(found)
         else:
             with read_run(arguments.file[1], STAMP) as second:
                 found = difference(first, second)
-                shown = difference_text(found)
-    print(json.dumps(found, indent=1) if arguments.json else shown)
+                lines = difference_lines(found)
+    if arguments.json:
+        print(json.dumps(found, indent=1))
+    else:
+        print("\n".join(lines))
     return 0

@@ -1,4 +1,4 @@
-"""``nlam-compat migration new``: begin a migration of a repository."""
+"""``nlam-compat migration new``: start a migration in a repository."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import argparse
 import re
 from contextlib import suppress
 
+from pytest_nlam_compat.commands import release_of
 from pytest_nlam_compat.errors import CompatError
 
-NAME = "migration"
 HELP = "Write migrations of a repository: new NAME."
 
 
@@ -35,28 +35,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the two files, and say what to do next.
-
-    Parameters
-    ----------
-    arguments : Namespace
-        With ``name`` and ``since``.
-
-    Returns
-    -------
-    int
-        0: anything else is an error.
-
-    Raises
-    ------
-    CompatError
-        The name can't be used, or a file exists already.
-    """
+    """Write the two files, and say what to do next."""
     from pytest_nlam_compat.checks.pytest_config import read_setup
     from pytest_nlam_compat.migrations import writing
 
     name = _checked_name(arguments.name)
-    since = _since(arguments.since)
+    since = (
+        _next_release()
+        if arguments.since is None
+        else str(release_of(arguments.since))
+    )
     setup = read_setup()
     step, test = writing.write_new(writing.folder_for_new(setup), name, since)
     for file in (step, test):
@@ -66,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         f"In {step.name}, write the reason, and the operations that move old "
         "weights\n   to where the new code looks for them.",
         "Run `pytest --nlam-compat`. It fails until all references older than "
-        f"{since}\n   give their outputs again, and says what is missing.",
+        f"{since}\n   reproduce their outputs, and says what is missing.",
         f"In {test.name}, test the migration on a few weights.",
     ]
     print("Next:")
@@ -88,20 +76,6 @@ def _checked_name(name: str) -> str:
             remedy="Name what changes.",
         )
     return name
-
-
-def _since(given: str | None) -> str:
-    from packaging.version import InvalidVersion, Version
-
-    if given is None:
-        return _next_release()
-    try:
-        return str(Version(given))
-    except InvalidVersion:
-        raise CompatError(
-            f"{given!r} is not a release.",
-            remedy="Pass a version such as 0.8.0.",
-        ) from None
 
 
 def _next_release() -> str:

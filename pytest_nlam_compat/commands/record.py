@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from pytest_nlam_compat.commands import release_of
 from pytest_nlam_compat.errors import CompatError
 
-NAME = "record"
 HELP = "Record the references of the installed release of neural-lam."
 
 
@@ -29,15 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Record all cases of a release, and print a line for each."""
-    from packaging.version import InvalidVersion, Version
-
-    try:
-        release = Version(arguments.release)
-    except InvalidVersion:
-        raise CompatError(
-            f"{arguments.release!r} is not a release.",
-            remedy="Pass a version such as 0.7.0.",
-        ) from None
+    release = release_of(arguments.release)
     if not (arguments.fixtures / "registry.txt").exists():
         raise CompatError(
             f"{arguments.fixtures} has no registry.txt.",

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pytest_nlam_compat.commands import add_rewrite_arguments
+from pytest_nlam_compat.commands import add_rewrite_options
 from pytest_nlam_compat.upgrade.request import UpgradeRequest
 
-NAME = "stamp"
 HELP = (
     "Write into an existing checkpoint which release, graph and dataset it was "
     "trained with. New checkpoints get this from ProvenanceStamp."
@@ -18,7 +17,7 @@ HELP = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("file", metavar="FILE", type=Path)
-    add_rewrite_arguments(parser, "FILE", "stamped_").required = True
+    add_rewrite_options(parser, "FILE", "stamped_", required=True)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from pytest_nlam_compat.errors import CompatError
 
-NAME = "statistics"
 HELP = (
     "Write the dataset statistics that upgrades of old checkpoints need. This"
     " loads the dataset with neural-lam."
@@ -34,22 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compute the statistics and write them.
-
-    Raises
-    ------
-    CompatError
-        If the datastore can't be loaded, or the file can't be written.
-    """
-    output: Path = arguments.output
-    if output.exists():
-        raise CompatError(
-            f"The output {output.name} exists.",
-            facts={"file": output},
-            remedy="Choose another -o, or move the file.",
-        )
+    """Compute the statistics and write them."""
     from pytest_nlam_compat.upgrade.dataset_facts import facts_from_config
+    from pytest_nlam_compat.upgrade.output import refuse_existing
 
+    output: Path = arguments.output
+    refuse_existing(output)
     facts = facts_from_config(arguments.datastore)
     try:
         with output.open("xb") as stream:

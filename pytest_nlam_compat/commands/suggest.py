@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_nlam_compat.commands import add_options
 from pytest_nlam_compat.errors import CompatError
 
 if TYPE_CHECKING:
@@ -18,36 +19,16 @@ if TYPE_CHECKING:
         ReferenceUnderTest,
     )
 
-NAME = "suggest"
 HELP = "Search for the migration that makes failing references pass."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    parser.add_argument(
-        "--release",
-        metavar="SPEC",
-        help="only references of these releases, such as '>=0.5' (PEP 440)",
-    )
-    parser.add_argument(
-        "--case",
-        metavar="GLOB",
-        help="only these cases, such as 'hi_lam*'",
-    )
+    add_options(parser, "--release", "--case", "--url", "--offline")
     parser.add_argument(
         "--device",
         choices=("cpu", "cuda", "auto"),
         help="where models are run (default: cpu)",
-    )
-    parser.add_argument(
-        "--url",
-        metavar="URL",
-        help="folder of the reference archives on another server",
-    )
-    parser.add_argument(
-        "--offline",
-        action="store_true",
-        help="use the references that are there, download nothing",
     )
     parser.add_argument(
         "--file",
@@ -68,23 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Search, print what was found, and write it if asked to.
 
     References, adapter and migrations are those of ``pytest --nlam-compat`` in
-    the working directory.
-
-    Parameters
-    ----------
-    arguments : Namespace
-        With ``release``, ``case``, ``device``, ``url``, ``offline``, ``file``
-        and ``write``.
-
-    Returns
-    -------
-    int
-        0 if every reference passes or is fixed by a verified step, 1 if not.
-
-    Raises
-    ------
-    CompatError
-        There is no code, no reference, or no readable file of migrations.
+    the working directory. The exit status is 0 if every reference passes or is
+    fixed by a verified step.
     """
     with _without_prefix():
         from pytest_nlam_compat.checks.newer_references import NewerReferences
@@ -120,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
             writing.add_to(destination.file, steps)
             print(f"Written to {file}.")
         else:
-            print(f"Put it into {file}, or run the command with --write.")
+            print(f"Add it to {file}, or run the command with --write.")
         if destination.advice:
             print(destination.advice)
     return int(not found.complete)
@@ -128,14 +94,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _options(arguments: argparse.Namespace) -> list[str]:
     """Return the options of pytest for the arguments that are given."""
-    given = {
-        name: getattr(arguments, name)
-        for name in ("release", "case", "device", "url")
-    }
     options = [
         f"--nlam-compat-{name}={value}"
-        for name, value in given.items()
-        if value is not None
+        for name in ("release", "case", "device", "url")
+        if (value := getattr(arguments, name))
     ]
     return [*options, *["--nlam-compat-offline"] * arguments.offline]
 

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
-from pytest_nlam_compat.commands import add_rewrite_arguments
+from pytest_nlam_compat.commands import add_options, add_rewrite_options
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.upgrade.request import NEWEST, UpgradeRequest
 
-NAME = "upgrade"
 HELP = (
     "Convert a checkpoint, or all checkpoints below a folder, so that a newer "
     "neural-lam loads them. No code in the files is run."
 )
-_LARGE = 256 * 1024 * 1024
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("path", metavar="OLD", type=Path)
-    add_rewrite_arguments(parser, "OLD", "upgraded_")
+    add_rewrite_options(parser, "OLD", "upgraded_", required=False)
     parser.add_argument(
         "--to",
         dest="target",
@@ -38,11 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write the converted graph directory here",
     )
     parser.add_argument(
-        "--verify",
-        action="store_true",
-        help="read all tensors first, and check their checksums",
-    )
-    parser.add_argument(
         "--drop-optimizer",
         action="store_true",
         help="leave out the optimizer state, if it can't be converted",
@@ -50,32 +41,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="report only, write nothing"
     )
-    parser.add_argument(
-        "--json", action="store_true", help="print the result as JSON"
-    )
+    add_options(parser, "--verify", "--json")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Upgrade a file or a folder, and print the result.
 
     The exit status is 1 if a file of a folder is refused.
-
-    Raises
-    ------
-    CompatError
-        If a single file is refused.
     """
-    facts = None
-    if arguments.statistics or arguments.datastore:
-        from pytest_nlam_compat.upgrade.dataset_facts import load_facts
+    from pytest_nlam_compat.upgrade.dataset_facts import load_facts
 
-        facts = load_facts(arguments.statistics, arguments.datastore)
     request = UpgradeRequest(
         origin=arguments.origin,
         target=arguments.target,
         graph=arguments.graph,
         graph_out=arguments.graph_out,
-        facts=facts,
+        facts=load_facts(arguments.statistics, arguments.datastore),
         allowed=tuple(arguments.allow),
         in_place=arguments.in_place,
         verify=arguments.verify,
@@ -90,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     output = OutputFile(
         arguments.path, arguments.output, UPGRADED, arguments.in_place
     )
-    result = upgrade(output, request, _progress())
+    result = upgrade(output, request)
     if arguments.json:
         print(json.dumps(result.plain(), indent=1))
     else:
@@ -109,24 +90,6 @@ def _upgrade_folder(
             facts={"folder": arguments.path, "output": arguments.output},
             remedy="Leave -o out: each new file is written beside its old one.",
         )
-    results = upgrade_folder(arguments.path, request, _progress())
+    results = upgrade_folder(arguments.path, request)
     print(results.json() if arguments.json else results.text())
     return 0 if results.complete else 1
-
-
-def _progress() -> Callable[[int, int], None] | None:
-    """Return what shows progress on a terminal, for large files only."""
-    if not sys.stderr.isatty():
-        return None
-
-    shown = -1
-
-    def show(done: int, whole: int) -> None:
-        nonlocal shown
-        percent = 100 * done // max(whole, 1)
-        if whole >= _LARGE and percent != shown:
-            shown = percent
-            end = "\n" if done == whole else ""
-            print(f"\r{percent:3d} %", end=end, file=sys.stderr, flush=True)
-
-    return show

@@ -5,36 +5,39 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
-
-from torch import nn
+from typing import Literal, get_args
 
 from pytest_nlam_compat.diagnosis.edge_changes import EdgeChange
 from pytest_nlam_compat.diagnosis.tensor_changes import ColumnChange
 
+KindOfOneCheck = Literal[
+    "batch",
+    "error in float32",
+    "loss",
+    "none",
+    "order",
+    "precision in float32",
+]
+"""Causes that explain one check, not all checks of a reference."""
+
 Kind = Literal[
+    KindOfOneCheck,
     "activation",
     "aggregation",
-    "batch",
     "boundary",
     "building",
     "clamping",
     "class",
     "edges",
     "error",
-    "error in float32",
     "features",
     "hyper-parameter",
     "inputs",
     "layer",
     "loading",
-    "loss",
-    "none",
     "normalisation",
-    "order",
     "output",
     "precision",
-    "precision in float32",
     "randomness",
     "rescaling",
     "residual",
@@ -45,17 +48,7 @@ Kind = Literal[
 ]
 """Every kind of cause."""
 
-OF_ONE_CHECK: frozenset[Kind] = frozenset(
-    {
-        "batch",
-        "error in float32",
-        "loss",
-        "none",
-        "order",
-        "precision in float32",
-    }
-)
-"""Kinds of causes that explain one check, not all checks of a reference."""
+OF_ONE_CHECK = frozenset(get_args(KindOfOneCheck))
 
 
 @dataclass(frozen=True)
@@ -64,14 +57,11 @@ class Diagnosis:
 
     Attributes
     ----------
-    kind : Kind
     cause : str
         One sentence, the same for all references that fail for one cause.
-    module : str
+    module, cls : str
         Submodule that differs first, by its current name below the step
-        predictor; empty where all agree.
-    cls : str
-        Its class.
+        predictor, and its class; empty where all agree.
     source : str
         File and line in the current code.
     here : float or None
@@ -81,9 +71,8 @@ class Diagnosis:
     layer : str
         Linear whose input differs, by its full current name.
     columns : ColumnChange or None
+        How that input differs.
     edges : EdgeChange or None
-    file : str
-        Stem of the graph file that the edges or features come from.
     other : str
         Submodule whose input the first one receives now.
     end : float or None
@@ -104,7 +93,6 @@ class Diagnosis:
     layer: str = ""
     columns: ColumnChange | None = None
     edges: EdgeChange | None = None
-    file: str = ""
     other: str = ""
     end: float | None = None
     depth: float = 0.0
@@ -125,42 +113,20 @@ class Diagnosis:
         return lines | self.details
 
 
-def source_of(cls: type) -> str:
-    """Return where a class, or its ``forward``, is: ``neural_lam/a.py:97``.
+def source_of(cls: type, method: str = "forward") -> str:
+    """Return where a method, or else its class, is: ``neural_lam/a.py:97``.
 
     The name of its module where there is no source.
     """
-    target = vars(cls).get("forward", cls)
+    target = getattr(cls, method, cls)
     try:
         file = Path(inspect.getsourcefile(target) or "")
         line = inspect.getsourcelines(target)[1]
     except (OSError, TypeError):
         return cls.__module__
-    package = cls.__module__.partition(".")[0]
+    package = target.__module__.partition(".")[0]
     parts = file.parts
     if package in parts:
         last = len(parts) - 1 - parts[::-1].index(package)
         file = Path(*parts[last:])
     return f"{file.as_posix()}:{line}"
-
-
-def owner(predictor: nn.Module, name: str, package: str) -> tuple[str, type]:
-    """Find the innermost module from the package that holds a submodule.
-
-    Returns its name, made readable for the predictor itself, and its class.
-    """
-    segments = name.split(".") if name else []
-    for length in range(len(segments), 0, -1):
-        path = ".".join(segments[:length])
-        module = predictor.get_submodule(path)
-        if type(module).__module__.partition(".")[0] == package:
-            return path, type(module)
-    return "the step predictor", type(predictor)
-
-
-def defining(cls: type, method: str = "forward") -> type:
-    """Return the class in the method resolution order that has a method."""
-    for candidate in cls.__mro__:
-        if method in vars(candidate):
-            return candidate
-    return cls

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -27,15 +27,21 @@ class EdgeChange:
         0 if the senders are shifted, 1 if the receivers.
     shift : int
         By how much; 0 where senders and receivers are exchanged.
+    file : str
+        Stem of the graph file that the edges come from; empty if of none.
     """
 
     text: str
     row: int | None
     shift: int
+    file: str = ""
 
 
 def explain_edges(
-    layer: nn.Module, inputs: Sequence[Tensor], recorded: Tensor
+    layer: nn.Module,
+    inputs: Sequence[Tensor],
+    recorded: Tensor,
+    run: SavedRun,
 ) -> EdgeChange | None:
     """Find the change of an edge index that explains what a layer gathered.
 
@@ -44,18 +50,21 @@ def explain_edges(
     layer : torch.nn.Module
         A graph layer with an ``edge_index`` (2, M), where senders are numbered
         after the receivers.
-    inputs : list of Tensor
+    inputs : sequence of Tensor
         Senders (..., S, d), receivers (..., R, d), edges (..., M, d).
     recorded : Tensor
         Row of the trace for what the release gathered: edges, senders,
         receivers, (..., M, 3 d).
+    run : SavedRun
+        With the graph files.
     """
     index = getattr(layer, "edge_index", None)
     if not isinstance(index, Tensor) or len(inputs) != 3:
         return None
+    index = index.cpu()
     senders, receivers, edges = inputs
     count = receivers.shape[-2]
-    for change, source, target in _hypotheses(index.cpu(), count):
+    for change, source, target in _hypotheses(index, count):
         source = source - count
         if int(source.min()) < 0 or int(source.max()) >= senders.shape[-2]:
             continue
@@ -64,7 +73,7 @@ def explain_edges(
         parts = (edges, senders[..., source, :], receivers[..., target, :])
         gathered = fingerprint(torch.cat(parts, dim=-1))
         if agrees(row_difference(gathered, recorded)):
-            return change
+            return replace(change, file=_edge_file(index, run))
     return None
 
 
@@ -72,39 +81,25 @@ def _hypotheses(
     index: Tensor, count: int
 ) -> Iterator[tuple[EdgeChange, Tensor, Tensor]]:
     """Yield what the edges may have been, the smallest change first."""
-    senders, receivers = index[0], index[1]
+    senders, receivers = index
     for distance in range(1, _FURTHEST + 1):
         for shift in (distance, -distance):
-            yield (
-                EdgeChange(f"senders shifted by {shift}", 0, shift),
-                senders - shift,
-                receivers,
-            )
-            yield (
-                EdgeChange(f"receivers shifted by {shift}", 1, shift),
-                senders,
-                receivers - shift,
-            )
-    yield (
-        EdgeChange("senders and receivers exchanged", None, 0),
-        receivers + count,
-        senders - count,
-    )
+            change = EdgeChange(f"senders shifted by {shift}", 0, shift)
+            yield change, senders - shift, receivers
+            change = EdgeChange(f"receivers shifted by {shift}", 1, shift)
+            yield change, senders, receivers - shift
+    change = EdgeChange("senders and receivers exchanged", None, 0)
+    yield change, receivers + count, senders - count
 
 
-def edge_file(layer: nn.Module, run: SavedRun) -> str:
-    """Return the stem of the graph file that the edges of a layer come from."""
-    index = getattr(layer, "edge_index", None)
-    if not isinstance(index, Tensor):
-        return ""
+def _edge_file(index: Tensor, run: SavedRun) -> str:
+    """Return the stem of the graph file that an edge index comes from."""
     for form in (_relative, _without_direction):
-        wanted = form(index.cpu())
+        wanted = form(index)
         for stem, content in run.graph.items():
             levels = content if isinstance(content, list) else [content]
             if stem.endswith("edge_index") and any(
-                tensor.shape == wanted.shape
-                and torch.equal(form(tensor), wanted)
-                for tensor in levels
+                torch.equal(form(tensor), wanted) for tensor in levels
             ):
                 return stem
     return ""

@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from pytest_nlam_compat.diagnosis import model_state, output_changes
+from pytest_nlam_compat.diagnosis.call_changes import explain_call
 from pytest_nlam_compat.diagnosis.diagnosis import (
     OF_ONE_CHECK,
     Diagnosis,
     Kind,
-    owner,
     source_of,
 )
-from pytest_nlam_compat.diagnosis.input_changes import explain_input
-from pytest_nlam_compat.diagnosis.module_changes import explain_module
+from pytest_nlam_compat.diagnosis.model_state import (
+    find_changed_weights,
+    find_lost_hyper_parameter,
+    find_randomness,
+)
+from pytest_nlam_compat.diagnosis.output_changes import explain_outputs
 from pytest_nlam_compat.diagnosis.parameter_matching import (
     facts_by_kind,
     match_parameters,
@@ -26,18 +29,20 @@ from pytest_nlam_compat.diagnosis.parameter_matching import (
 from pytest_nlam_compat.diagnosis.parameter_order import reorderings
 from pytest_nlam_compat.diagnosis.tensor_changes import lower_precision
 from pytest_nlam_compat.diagnosis.trace_diff import (
-    agrees,
     compare_traces,
+    owner,
     trace_step,
 )
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.judging.grade import Result, grade
-from pytest_nlam_compat.references.reference import kind_of
+from pytest_nlam_compat.judging.grade import Result, dtype_name, grade
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,
     )
+
+# Causes that the outputs of a reference without a trace show.
+_CERTAIN = ("boundary", "rollout", "std", "weights")
 
 Newer = Callable[[], Diagnosis | None]
 """Explains the same failure of a newer reference, if there is one."""
@@ -56,10 +61,6 @@ def explain(
     newer : callable, optional
         Called if the outputs differ and the reference holds no trace, as those
         before 0.4.0: the cause is then the one that a newer reference shows.
-
-    Returns
-    -------
-    Diagnosis
     """
     found = _explain(subject, check, newer)
     name = subject.reference.id
@@ -78,7 +79,7 @@ def _explain(
     except CompatError as error:
         return _raises(error)
     if not result.passed:
-        return model_state.find_randomness(subject, model, result) or diagnose(
+        return find_randomness(subject, model, result) or diagnose(
             subject, result, newer
         )
     if check == "outputs_float32":
@@ -105,22 +106,13 @@ def diagnose(
 ) -> Diagnosis:
     """Find where the current code first computes something else.
 
-    Parameters
-    ----------
-    subject : ReferenceUnderTest
-    result : Result
-        Of its migrated model in float64: not passed.
-    newer : callable, optional
-        As for `explain`.
-
-    Returns
-    -------
-    Diagnosis
+    `result` is that of its migrated model in float64, which has not passed.
     """
     model = subject.migrated_model(torch.float64)
+    found = find_lost_hyper_parameter(subject, model)
     if subject.reference.trace.calls:
-        found = _by_trace(subject, model, result)
-    else:
+        found = _by_trace(subject, model, result, found)
+    elif found is None:
         found = _without_trace(subject, model, result, newer)
     if found.end is not None:
         return found
@@ -128,19 +120,17 @@ def diagnose(
 
 
 def _by_trace(
-    subject: ReferenceUnderTest, model: nn.Module, result: Result
+    subject: ReferenceUnderTest,
+    model: nn.Module,
+    result: Result,
+    found: Diagnosis | None,
 ) -> Diagnosis:
     diff = compare_traces(subject, model)
     pair = diff.first()
-    depth = 1.0 if pair is None else pair.then / len(diff.then.calls)
-    found = model_state.find_lost_hyper_parameter(subject, model)
     if found is None and pair is not None:
-        same_inputs = agrees(pair.input_difference)
-        explain_call = explain_module if same_inputs else explain_input
         found = explain_call(diff, pair)
-    found = found or output_changes.explain_outputs(subject, model, result)
-    found = found or _changed_weights(subject, model)
-    found = found or Diagnosis("unknown", "no recorded number tells the cause")
+    found = found or explain_outputs(subject, model, result)
+    depth = 1.0 if pair is None else pair.then / len(diff.then.calls)
     return replace(found, depth=depth)
 
 
@@ -151,9 +141,6 @@ def _without_trace(
     newer: Newer | None,
 ) -> Diagnosis:
     """Name the cause that a newer reference shows, or what is certain."""
-    found = model_state.find_lost_hyper_parameter(subject, model)
-    if found is not None:
-        return found
     shown = newer() if newer is not None else None
     note = f"{subject.reference.id} holds no trace"
     if shown is not None:
@@ -161,27 +148,18 @@ def _without_trace(
             details = {"shown by": f"{shown.reference}; {note}"}
             return replace(shown, details=shown.details | details)
         note = f"{note}, and {shown.reference} gives the right outputs"
-    found = (
-        _changed_weights(subject, model)
-        or output_changes.explain_by_outputs_alone(subject, model, result)
-        or Diagnosis(
+    found = find_changed_weights(subject, model)
+    found = found or explain_outputs(subject, model, result)
+    # That the submodules agree is not known: most causes are only a guess.
+    if found.kind not in _CERTAIN:
+        found = Diagnosis(
             "unknown",
             "the outputs differ, and references before 0.4.0 hold no trace "
             "that shows where",
         )
-    )
     applied = ", ".join(step.id for step in subject.steps)
     details = {"trace": note, "migrations applied": applied}
     return replace(found, details=found.details | details)
-
-
-def _changed_weights(
-    subject: ReferenceUnderTest, model: nn.Module
-) -> Diagnosis | None:
-    changed = model_state.weights_changed_by_loading(subject, model)
-    if not changed:
-        return None
-    return Diagnosis("weights", "loading changes weights", details=changed)
 
 
 def _does_not_load(
@@ -214,26 +192,22 @@ def _in_float32(subject: ReferenceUnderTest) -> Diagnosis:
     model = subject.migrated_model(torch.float32)
     trace, tensors = trace_step(subject, model, torch.float32)
     for call, seen in zip(trace.calls, tensors, strict=True):
-        for verb, found in (
-            ("receives", seen.inputs),
-            ("returns", seen.outputs),
-        ):
-            for tensor in found:
-                lost = lower_precision(tensor.double())
-                if tensor.dtype is torch.float32 and lost in ("", "float32"):
-                    continue
-                lost = lost or str(tensor.dtype).removeprefix("torch.")
-                predictor = subject.adapter.step_predictor(model)
-                package = subject.adapter.current.path.name
-                name, cls = owner(predictor, call.module, package)
-                return Diagnosis(
-                    "precision in float32",
-                    f"in float32 a {kind_of(call.kind)} {verb} {lost}",
-                    module=call.module,
-                    cls=call.kind,
-                    source=source_of(cls),
-                    details={"part of": name},
-                )
+        received = [("receives", tensor) for tensor in seen.inputs]
+        returned = [("returns", tensor) for tensor in seen.outputs]
+        for verb, tensor in received + returned:
+            lost = lower_precision(tensor.double())
+            if tensor.dtype is torch.float32 and lost in ("", "float32"):
+                continue
+            name, cls = owner(subject, model, call.module)
+            return Diagnosis(
+                "precision in float32",
+                f"in float32 a {call.kind} {verb} "
+                f"{lost or dtype_name(tensor.dtype)}",
+                module=call.module,
+                cls=call.kind,
+                source=source_of(cls),
+                details={"part of": name},
+            )
     return Diagnosis(
         "precision in float32",
         "in float32 more precision is lost than rounding explains; float64 is "

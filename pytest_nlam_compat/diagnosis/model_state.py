@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis, source_of
 from pytest_nlam_compat.judging.grade import Result
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 # Names that a line of a message shows.
 _SHOWN = 4
-# Arguments that the model names differently from ``args``.
-_OTHER_NAMES = {"graph": "graph_name"}
 
 
 def find_randomness(
@@ -27,7 +25,10 @@ def find_randomness(
 ) -> Diagnosis | None:
     """Roll out again with the same noise, and compare."""
     again = subject.outputs(model, torch.float64)
-    if all(torch.equal(t, again[name]) for name, t in result.outputs.items()):
+    if all(
+        torch.allclose(tensor, again[name], rtol=0, atol=0, equal_nan=True)
+        for name, tensor in result.outputs.items()
+    ):
         return None
     return Diagnosis(
         "randomness",
@@ -43,10 +44,8 @@ def find_lost_hyper_parameter(
     """Find a hyper-parameter of the run that the model was not built with."""
     predictor = subject.adapter.step_predictor(model)
     for name, value in _stored(subject).items():
-        found = _attribute(predictor, _OTHER_NAMES.get(name, name))
-        if found is None or found == value:
-            continue
-        if type(found) is not type(value):
+        found = vars(predictor).get(name)
+        if type(found) is not type(value) or found == value:
             continue
         parameter = inspect.signature(type(predictor)).parameters.get(name)
         is_default = parameter is not None and parameter.default == found
@@ -55,7 +54,7 @@ def find_lost_hyper_parameter(
             "hyper-parameter",
             f"the model was built with {name}={found!r}{default}, not with the "
             "value in the checkpoint",
-            source=source_of(type(predictor)),
+            source=source_of(type(predictor), "__init__"),
             details={"in the checkpoint": f"{name}={value!r}"},
         )
     return None
@@ -68,26 +67,22 @@ def _stored(subject: ReferenceUnderTest) -> dict[str, Any]:
     return dict(subject.predictor.arguments) if subject.predictor else {}
 
 
-def _attribute(predictor: nn.Module, name: str) -> Any:
-    value = vars(predictor).get(name)
-    if value is not None or name != "mesh_aggr":
-        return value
-    # The model does not keep it, but the layers of its processor do.
-    for path, module in predictor.named_modules():
-        if path.startswith("processor.") and hasattr(module, "aggr"):
-            return module.aggr
-    return None
-
-
-def weights_changed_by_loading(
+def find_changed_weights(
     subject: ReferenceUnderTest, model: nn.Module, prefix: str = ""
-) -> dict[str, str]:
-    """Return facts on weights below a prefix that loading changed."""
-    changed = differing_weights(subject, model)
-    here = [name for name in changed if name.startswith(prefix)]
-    more = ", ..." if len(here) > _SHOWN else ""
-    return (
-        {"changed by loading": ", ".join(here[:_SHOWN]) + more} if here else {}
+) -> Diagnosis | None:
+    """Find weights below a prefix that loading changed."""
+    names = [
+        name
+        for name in differing_weights(subject, model)
+        if name.startswith(prefix)
+    ]
+    if not names:
+        return None
+    more = ", ..." if len(names) > _SHOWN else ""
+    return Diagnosis(
+        "weights",
+        "loading changes weights",
+        details={"changed by loading": ", ".join(names[:_SHOWN]) + more},
     )
 
 
@@ -99,11 +94,6 @@ def differing_weights(
     return [
         name
         for name, tensor in model.state_dict().items()
-        if name in given and not _equal(tensor, given[name])
+        # Cast as the model was: a run may keep float32 buffers that were added.
+        if name in given and not torch.equal(tensor, given[name].to(tensor))
     ]
-
-
-def _equal(loaded: Tensor, given: Tensor) -> bool:
-    # Cast as the model was: a run may keep float32 buffers that were added.
-    given = given.to(loaded.device, loaded.dtype)
-    return loaded.shape == given.shape and torch.equal(loaded, given)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from pytest_nlam_compat.migrations import Migration, SavedRun
-from pytest_nlam_compat.migrations.prefixes import PREFIX
+from pytest_nlam_compat.migrations.releases import PREFIX
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 class ModuleNames:
     """Current names of modules, by their names in a release.
 
-    Parameters
-    ----------
-    parameters : mapping of str to str
-        Old to current names of parameters, both below the step predictor.
+    They follow from those of parameters, both below the step predictor.
     """
 
     def __init__(self, parameters: Mapping[str, str]) -> None:

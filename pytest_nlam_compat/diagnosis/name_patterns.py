@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from pytest_nlam_compat.migrations import Operation, Rename
@@ -48,23 +49,14 @@ def renames(
 ) -> list[Described]:
     """Describe renamed tensors by the modules that hold them.
 
-    Parameters
-    ----------
-    pairs : mapping of str to str
-        Old to new names; equal ones are left out.
-    given : collection of str
-        All names of the run.
-
-    Returns
-    -------
-    list of (str, str, tuple of Operation)
-        Kind, text, and the operations.
+    `pairs` are old and new names, `given` all names of the run. Returns the
+    kind of each change, its text, and the operations.
     """
-    groups: dict[tuple[str, str], int] = {}
-    for old, new in pairs.items():
-        if old != new:
-            key = _renamed_modules(old, new, pairs, given)
-            groups[key] = groups.get(key, 0) + 1
+    groups = Counter(
+        _renamed_modules(old, new, pairs, given)
+        for old, new in pairs.items()
+        if old != new
+    )
     found: list[Described] = [
         ("exchanged", f"{one} and {other}", exchange(one, other))
         for one, other in groups

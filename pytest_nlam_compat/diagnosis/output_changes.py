@@ -7,11 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from pytest_nlam_compat.diagnosis.diagnosis import (
-    Diagnosis,
-    defining,
-    source_of,
-)
+from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis, source_of
 from pytest_nlam_compat.diagnosis.tensor_changes import like_rounding
 from pytest_nlam_compat.judging.grade import Result
 from pytest_nlam_compat.numerics.tolerances import FLOAT64, allowed
@@ -28,22 +24,16 @@ _FIT = 1e-8
 
 def explain_outputs(
     subject: ReferenceUnderTest, model: nn.Module, result: Result
-) -> Diagnosis | None:
+) -> Diagnosis:
     """Explain outputs that differ although all submodules agree."""
     golden = subject.reference.group("golden64")["prediction"]
     now, then = result.outputs["prediction"][:, 0].cpu(), golden[:, 0]
-    wrong = (now - then).abs() > allowed(FLOAT64, golden)
+    # NaN is wrong, too.
+    wrong = ~((now - then).abs() <= allowed(FLOAT64, golden))
     if bool(wrong.any()):
         return _first_step(subject, model, now, then, wrong)
     predictor = subject.adapter.step_predictor(model)
     names = [one.output for one in result.differences if one.share > 1]
-    if not names:
-        return None
-    if names == ["pred_std"]:
-        text = "the predicted standard deviation is computed differently"
-        return Diagnosis(
-            "std", text, source=source_of(defining(type(predictor)))
-        )
     if "prediction" in names:
         return Diagnosis(
             "rollout",
@@ -51,31 +41,20 @@ def explain_outputs(
             "passes other inputs from step to step",
             source=_rollout_source(model, predictor),
         )
+    source = source_of(type(predictor))
+    if names == ["pred_std"]:
+        text = "the predicted standard deviation is computed differently"
+        return Diagnosis("std", text, source=source)
     text = f"{', '.join(names)} differ, the prediction does not"
-    return Diagnosis(
-        "output", text, source=source_of(defining(type(predictor)))
-    )
-
-
-def explain_by_outputs_alone(
-    subject: ReferenceUnderTest, model: nn.Module, result: Result
-) -> Diagnosis | None:
-    """Explain outputs of a reference without a trace, where they suffice.
-
-    That the submodules agree is not known then, so that most causes are no
-    more than a guess, and not given.
-    """
-    found = explain_outputs(subject, model, result)
-    certain = ("boundary", "rollout", "std")
-    return found if found is not None and found.kind in certain else None
+    return Diagnosis("output", text, source=source)
 
 
 def _rollout_source(model: nn.Module, predictor: nn.Module) -> str:
     """Return where steps follow one another: in what holds the predictor."""
     for holder in model.modules():
         if any(child is predictor for child in holder.children()):
-            return source_of(defining(type(holder)))
-    return source_of(defining(type(predictor), "unroll_prediction"))
+            return source_of(type(holder))
+    return source_of(type(predictor), "unroll_prediction")
 
 
 def _first_step(
@@ -88,7 +67,7 @@ def _first_step(
     """Explain the prediction of the first step, (B, N, d) each."""
     reference = subject.reference
     predictor = subject.adapter.step_predictor(model)
-    source = source_of(defining(type(predictor)))
+    source = source_of(type(predictor))
     boundary = torch.from_numpy(reference.dataset.arrays["boundary_mask"]) > 0
     if like_rounding(now, then):
         text = "the prediction is rounded to float32 after the last submodule"
@@ -104,11 +83,10 @@ def _first_step(
     details = {"variables": ", ".join(names[index] for index in changed)}
     clamped = _clamped(subject)
     if clamped and set(changed) <= clamped:
-        clamping = defining(type(predictor), "get_clamped_new_state")
         return Diagnosis(
             "clamping",
             "only clamped variables differ: clamping has changed",
-            source=source_of(clamping),
+            source=source_of(type(predictor), "get_clamped_new_state"),
             details=details,
         )
     previous = reference.batch()[0][:, 1]

@@ -8,15 +8,7 @@ from difflib import SequenceMatcher
 from itertools import combinations
 
 from pytest_nlam_compat.diagnosis.name_patterns import exchange, renames
-from pytest_nlam_compat.migrations import (
-    Add,
-    AddInputColumns,
-    Concatenate,
-    Drop,
-    Operation,
-    Split,
-    Transpose,
-)
+from pytest_nlam_compat.migrations import operations as op
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
@@ -43,14 +35,13 @@ class ParameterChange:
         ``renamed``, ``moved``, ``exchanged``, ``split``, ``fused``,
         ``transposed``, ``columns added``, ``columns removed``, ``added``,
         ``dropped``.
-    text : str
     choices : tuple of tuple of Operation
         Ways to migrate a run, the likeliest first; empty where there is none.
     """
 
     kind: str
     text: str
-    choices: tuple[tuple[Operation, ...], ...] = ()
+    choices: tuple[tuple[op.Operation, ...], ...] = ()
 
 
 def match_parameters(given: Shapes, wanted: Shapes) -> list[ParameterChange]:
@@ -88,14 +79,14 @@ def match_parameters(given: Shapes, wanted: Shapes) -> list[ParameterChange]:
     for before, after in pairs.items():
         changes += _shapes(after, lost[before], new[after])
     changes += [
-        ParameterChange("dropped", name, ((Drop(name),),))
+        ParameterChange("dropped", name, ((op.Drop(name),),))
         for name in lost
         if name not in pairs
     ]
-    here = set(pairs.values())
-    order = list(wanted)
-    for name in [n for n in new if n not in here]:
-        changes.append(_added(name, new[name], order, given, here))
+    here = {*given, *pairs.values()}
+    changes += [
+        _added(name, wanted, here) for name in new if name not in pairs.values()
+    ]
     return changes
 
 
@@ -122,7 +113,7 @@ def _exchanges(
             continue
         modules = _outermost_modules(one, other)
         swapped = _swapped(*modules, given, wanted)
-        if modules == (one, other) or not swapped:
+        if not swapped:
             continue
         taken |= swapped
         choices = (exchange(*modules), exchange(one, other))
@@ -146,18 +137,16 @@ def _swapped(one: str, other: str, given: Shapes, wanted: Shapes) -> set[str]:
         for name in given
         if name.startswith(f"{module}.")
     }
-    if all(wanted.get(pairs[name]) == given[name] for name in pairs):
-        return set(pairs)
-    return set()
+    fits = all(wanted.get(pairs[name]) == given[name] for name in pairs)
+    return set(pairs) if fits else set()
 
 
-def _added(
-    name: str, shape: Shape, order: list[str], given: Shapes, here: set[str]
-) -> ParameterChange:
+def _added(name: str, wanted: Shapes, here: set[str]) -> ParameterChange:
+    order, shape = list(wanted), wanted[name]
     after = order[order.index(name) + 1 :]
-    before = next((n for n in after if n in given or n in here), None)
+    before = next((n for n in after if n in here), None)
     choices = tuple(
-        (Add(name, shape, fill=fill, before=before),) for fill in (1.0, 0.0)
+        (op.Add(name, shape, fill=fill, before=before),) for fill in (1.0, 0.0)
     )
     return ParameterChange("added", f"{name} {shape}", choices)
 
@@ -237,12 +226,12 @@ def _shapes(
         return
     if shape == wanted[::-1]:
         text = f"{name} {shape}"
-        yield ParameterChange("transposed", text, ((Transpose(name),),))
+        yield ParameterChange("transposed", text, ((op.Transpose(name),),))
         return
     text = f"{name} has {wanted[1]} columns instead of {shape[1]}"
     if wanted[1] > shape[1]:
         added = tuple(range(shape[1], wanted[1]))
-        choices = ((AddInputColumns(name, added),),)
+        choices = ((op.AddInputColumns(name, added),),)
         yield ParameterChange("columns added", text, choices)
     else:
         yield ParameterChange("columns removed", text)
@@ -255,11 +244,11 @@ def _cuts(
     taken: set[str] = set()
     for whole, names, dim in _splits(lost, new, taken):
         text = f"{whole} into {', '.join(names)}"
-        split = Split(whole, {n: new[n][dim] for n in names}, dim=dim)
+        split = op.Split(whole, {n: new[n][dim] for n in names}, dim=dim)
         yield ParameterChange("split", text, ((split,),)), {whole}, set(names)
     for whole, names, dim in _splits(new, lost, taken):
         text = f"{', '.join(names)} into {whole}"
-        fused = Concatenate(tuple(names), whole, dim=dim)
+        fused = op.Concatenate(tuple(names), whole, dim=dim)
         yield ParameterChange("fused", text, ((fused,),)), set(names), {whole}
 
 

@@ -25,7 +25,9 @@ def reorderings(run: SavedRun, model: nn.Module) -> tuple[Operation, ...]:
     if names == wanted or set(names) != set(wanted):
         return ()
     found = _with_patterns(_moves("", names, wanted), wanted)
-    if _names_after(found, run) == wanted:
+    for operation in found:
+        run = operation.apply(run)
+    if run.optimizers[0].names == wanted:
         return found
     return tuple(Reorder(*move) for move in _fewest_moves(names, wanted))
 
@@ -116,9 +118,3 @@ def _with_patterns(
             parent, dot, _ = pattern.rpartition(".")
             found.append(Reorder(pattern, before=f"{parent}{dot}{before}"))
     return tuple(found)
-
-
-def _names_after(operations: Sequence[Operation], run: SavedRun) -> list[str]:
-    for operation in operations:
-        run = operation.apply(run)
-    return run.optimizers[0].names

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from pytest_nlam_compat.diagnosis.trace_diff import agrees, row_difference
+from pytest_nlam_compat.judging.batch_and_loss import forcing_columns
+from pytest_nlam_compat.judging.grade import dtype_name
 from pytest_nlam_compat.references.reference import Reference
 from pytest_nlam_compat.under_test.tracing import column_moments, fingerprint
 
@@ -31,10 +33,10 @@ _MOST_TWINS = 5
 _BLOCKS = (2, 3)
 # Coarsest first: what fits bfloat16 fits float32.
 _LOWER = (torch.bfloat16, torch.float16, torch.float32)
-# Rounding to the coarsest of them; a larger difference has another cause.
-_LARGEST = 0.02
 # Entries that fit by chance, such as zeros, are not counted below this many.
 _FEWEST = 8
+# Columns that a line of a message names.
+_SHOWN = 24
 # Rounding that went through a few layers, in units of the last place.
 _ULPS = 256
 
@@ -46,8 +48,7 @@ class ColumnChange:
     Attributes
     ----------
     kind : str
-        ``scaled`` includes changes of sign, ``shifted`` is scaled plus an
-        offset.
+        ``scaled`` includes changes of sign; ``shifted`` has an offset, too.
     order : tuple of int
         Recorded column that each column is now; -1 for a new one.
     scale, shift : tuple of float
@@ -80,17 +81,12 @@ class ColumnChange:
         if self.kind == "added":
             new = [i for i, old in enumerate(self.order) if old < 0]
             return f"columns added: {_short(new)}"
-        if self.kind == "removed":
-            return f"recorded columns that are left: {_short(self.order)}"
-        return "none of the recorded columns"
+        return f"recorded columns that are left: {_short(self.order)}"
 
     def _units(self) -> list[str]:
         changed: dict[str, list[int]] = {}
-        for column, (factor, offset) in enumerate(
-            zip(self.scale, self.shift, strict=True)
-        ):
-            if factor == 1 and offset == 0:
-                continue
+        for column in self.changed_columns():
+            factor, offset = self.scale[column], self.shift[column]
             text = "changed sign" if factor == -1 else f"times {factor:.6g}"
             if offset:
                 text += f" plus {offset:.6g}"
@@ -110,9 +106,9 @@ class ColumnChange:
         return sorted(old for old in changed if old >= 0)
 
 
-def _short(columns: Sequence[int], limit: int = 24) -> str:
-    shown = ", ".join(map(str, columns[:limit]))
-    return shown + (", ..." if len(columns) > limit else "")
+def _short(columns: Sequence[int]) -> str:
+    shown = ", ".join(map(str, columns[:_SHOWN]))
+    return shown + (", ..." if len(columns) > _SHOWN else "")
 
 
 def explain_columns(then: Tensor, row: Tensor, tensor: Tensor) -> ColumnChange:
@@ -126,11 +122,6 @@ def explain_columns(then: Tensor, row: Tensor, tensor: Tensor) -> ColumnChange:
         Recorded fingerprint.
     tensor : Tensor
         (..., C) the input now.
-
-    Returns
-    -------
-    ColumnChange
-        Confirmed by the fingerprint where that is possible.
     """
     moments = column_moments(tensor)
     found = _compare(then, moments)
@@ -141,7 +132,7 @@ def explain_columns(then: Tensor, row: Tensor, tensor: Tensor) -> ColumnChange:
             row_difference(fingerprint(before), row)
         )
 
-    for change in (found, *_block_orders(tensor.shape[-1], then.shape[1])):
+    for change in (found, *_block_orders(tensor.shape[-1])):
         if confirmed(change):
             return replace(change, confirmed=True)
     fit = [c for c in _orders_of_twins(found, then) if confirmed(c)]
@@ -172,27 +163,14 @@ def lower_precision(tensor: Tensor) -> str:
     Empty where it needs float64, or has too few entries to tell.
     """
     if tensor.dtype is not torch.float64:
-        return str(tensor.dtype).removeprefix("torch.")
+        return dtype_name(tensor.dtype)
     values = tensor[tensor != tensor.round()]
     if values.numel() < _FEWEST:
         return ""
     for dtype in _LOWER:
         if torch.equal(values.to(dtype).double(), values):
-            return str(dtype).removeprefix("torch.")
+            return dtype_name(dtype)
     return ""
-
-
-def lost_precision(
-    outputs: Sequence[Tensor], inputs: Sequence[Tensor], difference: float
-) -> str:
-    """Name the precision to which a call rounds its outputs, if it does.
-
-    `difference` is that of the outputs from the recorded ones.
-    """
-    if difference > _LARGEST or any(lower_precision(t) for t in inputs):
-        return ""
-    found = [lower_precision(tensor) for tensor in outputs]
-    return found[0] if found and all(found) else ""
 
 
 def like_rounding(obtained: Tensor, expected: Tensor) -> bool:
@@ -208,16 +186,10 @@ def input_labels(reference: Reference, width: int) -> list[str]:
     Empty where the width is not that of the grid's input.
     """
     names = reference.dataset.names
-    forcing = reference.group("batch")["forcing"].shape[-1]
-    window = forcing // max(1, len(names["forcing"]))
     labels = [
         *(f"{name} now" for name in names["state"]),
         *(f"{name} before" for name in names["state"]),
-        *(
-            f"{name} (window {index})"
-            for name in names["forcing"]
-            for index in range(window)
-        ),
+        *forcing_columns(reference),
         *(f"static {name}" for name in names["static"]),
     ]
     return labels if len(labels) == width else []
@@ -225,8 +197,6 @@ def input_labels(reference: Reference, width: int) -> list[str]:
 
 def _undo(change: ColumnChange, tensor: Tensor, width: int) -> Tensor | None:
     """Turn an input back into the recorded one, if a change says how."""
-    if change.kind not in ("reordered", "scaled", "shifted", "added"):
-        return None
     if sorted(o for o in change.order if o >= 0) != list(range(width)):
         return None
     units = tensor
@@ -238,10 +208,8 @@ def _undo(change: ColumnChange, tensor: Tensor, width: int) -> Tensor | None:
     return units[..., places]
 
 
-def _block_orders(width: int, recorded: int) -> Iterator[ColumnChange]:
+def _block_orders(width: int) -> Iterator[ColumnChange]:
     """Yield every other order of the blocks that code concatenates."""
-    if width != recorded:
-        return
     for count in _BLOCKS:
         size, rest = divmod(width, count)
         if rest:
@@ -303,7 +271,7 @@ def _compare(then: Tensor, now: Tensor) -> ColumnChange:
         if width > then.shape[1]:
             return ColumnChange("added", tuple(order))
         return ColumnChange("removed", tuple(order))
-    if list(order) == list(range(width)):
+    if order == list(range(width)):
         return ColumnChange("same", tuple(order))
     if all(old >= 0 for old in order):
         return ColumnChange("reordered", tuple(order))
@@ -321,38 +289,29 @@ def _equal(then: Tensor, now: Tensor) -> Tensor:
 def _assign(same: Tensor) -> list[int]:
     """Assign a recorded column to each column; its own place first."""
     width, recorded = same.shape
-    order = [-1] * width
-    free = set(range(recorded))
-    for column in range(min(width, recorded)):
-        if same[column, column]:
-            order[column] = column
-            free.discard(column)
+    kept = {i for i in range(min(width, recorded)) if same[i, i]}
+    free = set(range(recorded)) - kept
+    order = []
     for column in range(width):
-        if order[column] < 0:
-            fits = [old for old in sorted(free) if same[column, old]]
-            if fits:
-                order[column] = fits[0]
-                free.discard(fits[0])
+        fits = [old for old in sorted(free) if same[column, old]]
+        old = column if column in kept else next(iter(fits), -1)
+        free.discard(old)
+        order.append(old)
     return order
 
 
 def _units(then: Tensor, now: Tensor, same: Tensor) -> ColumnChange:
     """Read columns that changed, each in its place, as other units."""
-    scales, shifts = [], []
-    for column in range(now.shape[1]):
-        unit: tuple[float, float] | None = (1.0, 0.0)
+    width = now.shape[1]
+    scale, shift = [1.0] * width, [0.0] * width
+    for column in range(width):
         if not same[column, column]:
             unit = _unit(then[:, column].tolist(), now[:, column].tolist())
-        if unit is None:
-            return ColumnChange("other")
-        scales.append(unit[0])
-        shifts.append(unit[1])
-    return ColumnChange(
-        "shifted" if any(shifts) else "scaled",
-        tuple(range(now.shape[1])),
-        tuple(scales),
-        tuple(shifts),
-    )
+            if unit is None:
+                return ColumnChange("other")
+            scale[column], shift[column] = unit
+    kind: Literal["shifted", "scaled"] = "shifted" if any(shift) else "scaled"
+    return ColumnChange(kind, tuple(range(width)), tuple(scale), tuple(shift))
 
 
 def _unit(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,9 +21,18 @@ from pytest_nlam_compat.numerics.torch_settings import (
     default_dtype,
     reproducible,
 )
-from pytest_nlam_compat.references.reference import SAMPLES, Call, Trace
+from pytest_nlam_compat.references.reference import (
+    SAMPLES,
+    Call,
+    Trace,
+    kind_of,
+)
 from pytest_nlam_compat.under_test.code_under_test import code_under_test
-from pytest_nlam_compat.under_test.tracing import CallTensors, record_trace
+from pytest_nlam_compat.under_test.tracing import (
+    CallTensors,
+    fingerprint,
+    record_trace,
+)
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
@@ -42,11 +50,8 @@ class CallPair:
         Current name, below the step predictor.
     then : int
         Index of the call in the trace of the reference.
-    recorded : Call
     called : bool
-        Whether the current code makes the call.
-    inputs, outputs : sequence of Tensor
-        Of the current code.
+        Whether the current code makes the call, with inputs and outputs.
     input_difference, output_difference : float
         Largest difference, over the size of the tensor; infinite where
         shapes or the number of tensors differ.
@@ -64,18 +69,7 @@ class CallPair:
 
 @dataclass
 class TraceDiff:
-    """The calls of a reference beside those of the current code.
-
-    Attributes
-    ----------
-    subject : ReferenceUnderTest
-    model : torch.nn.Module
-        The whole current model.
-    then, now : Trace
-        Of the reference, and of the current code.
-    pairs : list of CallPair
-        In the order of the reference.
-    """
+    """The calls of a reference, in order, beside those of the current code."""
 
     subject: ReferenceUnderTest
     model: nn.Module
@@ -87,11 +81,6 @@ class TraceDiff:
     def predictor(self) -> nn.Module:
         """The step predictor of the current model."""
         return self.subject.adapter.step_predictor(self.model)
-
-    @property
-    def package(self) -> str:
-        """Name of the package under test."""
-        return self.subject.adapter.current.path.name
 
     @property
     def prefix(self) -> str:
@@ -109,17 +98,23 @@ class TraceDiff:
         """Return the current module of a call."""
         return self.predictor.get_submodule(pair.module)
 
+    def class_name(self, module: str) -> str:
+        """Return the name of the current class of a submodule."""
+        return kind_of(type(self.predictor.get_submodule(module)).__name__)
+
+    def is_row(self, tensor: Tensor, row: int) -> bool:
+        """Tell whether a tensor is the one that a row of the trace records."""
+        return tuple(tensor.shape) == self.then.shapes[row] and agrees(
+            row_difference(fingerprint(tensor), self.then.rows[row])
+        )
+
     def enclosing(self, pair: CallPair) -> CallPair | None:
         """Return the call of the closest module around one, if any."""
         name = pair.module
         while "." in name:
             name = name.rpartition(".")[0]
-            for candidate in self.pairs:
-                if (
-                    candidate.module == name
-                    and candidate.then > pair.then
-                    and candidate.called
-                ):
+            for candidate in self.pairs[pair.then + 1 :]:
+                if candidate.module == name and candidate.called:
                     return candidate
         return None
 
@@ -143,11 +138,7 @@ class TraceDiff:
 
     def missing(self, before: CallPair) -> list[CallPair]:
         """List earlier calls that the current code no longer makes."""
-        return [
-            pair
-            for pair in self.pairs
-            if not pair.called and pair.then < before.then
-        ]
+        return [pair for pair in self.pairs[: before.then] if not pair.called]
 
 
 def compare_traces(subject: ReferenceUnderTest, model: nn.Module) -> TraceDiff:
@@ -163,27 +154,37 @@ def trace_step(
     subject: ReferenceUnderTest, model: nn.Module, dtype: torch.dtype
 ) -> tuple[Trace, list[CallTensors]]:
     """Run the first step as in the recording, and trace it."""
-    init, target, forcing, _ = (
-        tensor.to(subject.device) for tensor in subject.reference.batch(dtype)
-    )
+    init, target, forcing, _ = subject.recorded_batch(dtype)
     noise = subject.reference.noise("rollout")
     first = noise[: len(noise) // subject.reference.description["ar_steps"]]
     tensors: list[CallTensors] = []
-    with ExitStack() as stack:
-        stack.enter_context(
-            code_under_test("Tracing the first step of the current code")
+
+    def run() -> object:
+        return subject.adapter.outputs(
+            model, init, forcing[:, :1], target[:, :1]
         )
-        stack.enter_context(reproducible())
-        stack.enter_context(default_dtype(dtype))
-        stack.enter_context(ReplayNoise(first))
-        trace = record_trace(
-            subject.adapter.step_predictor(model),
-            lambda: subject.adapter.outputs(
-                model, init, forcing[:, :1], target[:, :1]
-            ),
-            tensors,
-        )
-    return trace, tensors
+
+    with code_under_test("Tracing the first step of the current code"):
+        with reproducible(), default_dtype(dtype), ReplayNoise(first):
+            predictor = subject.adapter.step_predictor(model)
+            return record_trace(predictor, run, tensors), tensors
+
+
+def owner(
+    subject: ReferenceUnderTest, model: nn.Module, name: str
+) -> tuple[str, type]:
+    """Find the innermost module of the package under test around another.
+
+    Returns its name, made readable for the step predictor, and its class.
+    """
+    package = subject.adapter.current.path.name
+    predictor = subject.adapter.step_predictor(model)
+    while name:
+        cls = type(predictor.get_submodule(name))
+        if cls.__module__.partition(".")[0] == package:
+            return name, cls
+        name = name.rpartition(".")[0]
+    return "the step predictor", type(predictor)
 
 
 def agrees(difference: float) -> bool:

@@ -26,10 +26,7 @@ if TYPE_CHECKING:
 def judge_batch(subject: ReferenceUnderTest) -> float:
     """Compare the batch that the current code makes with the recorded one.
 
-    Returns
-    -------
-    float
-        Largest share of the tolerance that is used.
+    Returns the largest share of the tolerance that is used.
 
     Raises
     ------
@@ -40,30 +37,21 @@ def judge_batch(subject: ReferenceUnderTest) -> float:
     differences = []
     for name, expected in reference.group("batch").items():
         found = batch[name]
-        if found.shape != expected.shape:
-            raise _batch_error(
-                reference,
-                {
-                    "shape differs": name,
-                    "expected": tuple(expected.shape),
-                    "obtained": tuple(found.shape),
-                },
-            )
-        if found.dtype != expected.dtype:
-            raise _batch_error(
-                reference,
-                {
-                    "precision differs": name,
-                    "expected": dtype_name(expected.dtype),
-                    "obtained": dtype_name(found.dtype),
-                },
-            )
+        for what, obtained, wanted in (
+            ("shape", tuple(found.shape), tuple(expected.shape)),
+            ("precision", dtype_name(found.dtype), dtype_name(expected.dtype)),
+        ):
+            if obtained != wanted:
+                facts = {"expected": wanted, "obtained": obtained}
+                raise _batch_error(
+                    reference, {f"{what} differs": name, **facts}
+                )
         difference = compare(
             found,
             expected,
             allowed(BATCH, expected),
             output=name,
-            variables=_columns(reference, name, expected.shape[-1]),
+            variables=_columns(reference, name),
         )
         differences.append(difference)
     most = worst(differences)
@@ -82,28 +70,28 @@ def _batch_error(reference: Reference, facts: dict[str, object]) -> CompatError:
     )
 
 
-def _columns(reference: Reference, name: str, width: int) -> list[str] | None:
+def _columns(reference: Reference, name: str) -> list[str] | None:
     """Name the columns of a part of the batch."""
     if name in ("init_states", "target_states"):
         return list(reference.dataset.names["state"])
-    if name != "forcing":
-        return None
+    return forcing_columns(reference) if name == "forcing" else None
+
+
+def forcing_columns(reference: Reference) -> list[str]:
+    """Name the columns of the forcing, window by window of each feature."""
     features = reference.dataset.names["forcing"]
-    window = width // len(features)
+    width = reference.group("batch")["forcing"].shape[-1]
     return [
         f"{feature} (window {index})"
         for feature in features
-        for index in range(window)
+        for index in range(width // len(features))
     ]
 
 
 def judge_loss(subject: ReferenceUnderTest) -> float:
     """Compare the training loss on the recorded batch with the recorded one.
 
-    Returns
-    -------
-    float
-        Share of the tolerance that is used.
+    Returns the share of the tolerance that is used.
 
     Raises
     ------
@@ -114,7 +102,7 @@ def judge_loss(subject: ReferenceUnderTest) -> float:
 
 
 def compare_loss(reference: Reference, loss: Tensor) -> float:
-    """Compare a loss, (1,) float64, with the recorded one; see `judge_loss`."""
+    """Compare a loss, (1,) float64, with the recorded one."""
     expected = reference.group("golden64")["loss"]
     rounded = reference.description.get("loss_weights") == "float32"
     row = LOSS_FLOAT32_WEIGHTS if rounded else LOSS

@@ -37,12 +37,10 @@ class Result:
 
     Attributes
     ----------
-    reference : Reference
     tolerance : Tolerance
         The row by which the outputs are judged.
     differences : tuple of Difference
         The largest of each output, the worst output first.
-    outputs : mapping of str to Tensor
     """
 
     reference: Reference

@@ -15,10 +15,7 @@ from pytest_nlam_compat.migrations.lint import (
     check_registry,
 )
 from pytest_nlam_compat.migrations.stamps import UPSTREAM_STAMP
-from pytest_nlam_compat.migrations.upstream import (
-    check_numbers,
-    check_on_file,
-)
+from pytest_nlam_compat.migrations.upstream import check_numbers, check_on_file
 from pytest_nlam_compat.under_test.code_under_test import code_under_test
 
 if TYPE_CHECKING:
@@ -49,12 +46,7 @@ def registries(own: Sequence[Migration]) -> list[str]:
 def judge_registry(name: str, own: Sequence[Migration]) -> None:
     """Check ids, reasons and order of the migrations of a registry.
 
-    Parameters
-    ----------
-    name : str
-        One of `registries`.
-    own : sequence of Migration
-        Those of the repository under test.
+    `name` is one of `registries`, `own` are those of the repository.
 
     Raises
     ------
@@ -88,19 +80,14 @@ def judge_migrations(
         With all findings.
     """
     registry = subject.registry
-    findings = check_on_run(
-        registry.steps,
-        subject.reference.release,
-        registry.layout,
-        subject.float64,
-    )
+    run, release = subject.float64, subject.reference.release
+    findings = check_on_run(registry.steps, release, registry.layout, run)
     if not findings:
         findings = _on_layout(subject)
         if findings and layout_changed():
             findings = []
     upstream = upstream_registry()
     if upstream is not None:
-        run = subject.float64
         stamp = run.stamps.get(UPSTREAM_STAMP, 0)
         findings += check_on_file(upstream.migrations, stamp, run.state_dict)
     what = f"{subject.reference.id}: migrations for it are not in order."

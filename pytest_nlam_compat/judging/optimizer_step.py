@@ -35,12 +35,8 @@ if TYPE_CHECKING:
 class ResumedResult:
     """How one more training step compares with the recorded one.
 
-    Attributes
-    ----------
-    share : float
-        Largest share of a tolerance that is used.
-    left_out : dict of str to str
-        Parameters with numbers that were not compared: which, and why.
+    `share` is the largest of a tolerance that is used; `left_out` says of
+    parameters which numbers were not compared, and why.
     """
 
     share: float
@@ -118,14 +114,9 @@ def _updates(
 
 
 def _recorded(reference: Reference) -> tuple[Tensor, Tensor]:
-    """Return what the release's step added to its parameters.
+    """Return what the release's step added to its parameters, where known.
 
-    Returns
-    -------
-    known : Tensor
-        (P,) bool, over all parameters, flattened one after the other.
-    updates : Tensor
-        (P,) float64, of those known.
+    (P,) bool and (P,) float64, over all parameters, one after the other.
     """
     before = [
         reference.state_dict[name].double().flatten()

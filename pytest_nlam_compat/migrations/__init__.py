@@ -1,16 +1,11 @@
 """The history of neural-lam, and the operations to write more of it."""
 
 from pytest_nlam_compat.migrations.history import HISTORY
-from pytest_nlam_compat.migrations.migration import Migration
+from pytest_nlam_compat.migrations.migration import Holds, Migration
 from pytest_nlam_compat.migrations.operations import *  # noqa: F403
 from pytest_nlam_compat.migrations.operations import __all__ as _operations
-from pytest_nlam_compat.migrations.origin import (
-    Evidence,
-    Origin,
-    detect_origin,
-)
+from pytest_nlam_compat.migrations.origin import detect_origin
 from pytest_nlam_compat.migrations.planning import Registry, apply, plan
-from pytest_nlam_compat.migrations.predicates import Holds
 from pytest_nlam_compat.migrations.reading import (
     saved_run_from_checkpoint,
     to_checkpoint_dict,
@@ -26,11 +21,9 @@ from pytest_nlam_compat.migrations.upstream import as_callables
 
 __all__ = [
     "HISTORY",
-    "Evidence",
     "Holds",
     "Migration",
     "Optimizer",
-    "Origin",
     "Registry",
     "SavedRun",
     "Statistics",

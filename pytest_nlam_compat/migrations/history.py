@@ -7,7 +7,12 @@ MEPS, whose features and their order were built into the code.
 
 from __future__ import annotations
 
-from pytest_nlam_compat.migrations.migration import Migration
+from pytest_nlam_compat.migrations.migration import (
+    HasHyperParameter,
+    HoldsInstance,
+    Migration,
+    RegeneratedGraph,
+)
 from pytest_nlam_compat.migrations.operations import (
     Add,
     FoldDifferenceStatistics,
@@ -27,13 +32,7 @@ from pytest_nlam_compat.migrations.operations import (
     UnwrapClass,
 )
 from pytest_nlam_compat.migrations.origin import KIND
-from pytest_nlam_compat.migrations.predicates import (
-    HasHyperParameter,
-    HoldsInstance,
-    RegeneratedGraph,
-)
-from pytest_nlam_compat.migrations.prefixes import PREFIX
-from pytest_nlam_compat.migrations.releases import CLAMP_BUFFERS
+from pytest_nlam_compat.migrations.releases import CLAMP_BUFFERS, PREFIX
 
 INPUTS = "grid_embedder.0"
 

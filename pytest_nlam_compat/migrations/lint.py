@@ -29,15 +29,7 @@ PLACEHOLDER = "TODO"
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong with a migration.
-
-    Attributes
-    ----------
-    step : str
-        Its id or description.
-    problem : str
-        One sentence.
-    """
+    """Something wrong with a migration, named by its id or description."""
 
     step: str
     problem: str
@@ -111,15 +103,9 @@ def check_layout(
     run: SavedRun,
     layout: Mapping[str, tuple[int, ...]],
 ) -> list[Finding]:
-    """Check that the last migration of a registry reaches the current layout.
+    """Check that migrations lead a run, migrated by them, to a layout.
 
-    Parameters
-    ----------
-    migrations : sequence of Migration
-    run : SavedRun
-        Migrated by them.
-    layout : mapping of str to tuple of int
-        Names and shapes of the current code's model.
+    `layout` has the names and shapes of the current code's model.
     """
     last = in_order(migrations)[-1].id if migrations else "none"
     shapes = {name: tuple(t.shape) for name, t in run.state_dict.items()}
@@ -149,16 +135,15 @@ def check_function(
     """Check a bare function on a state_dict, as in neural-lam's registry.
 
     It overwrites no tensor, renames nothing twice, and what it renames are
-    whole dot-separated segments.
+    whole dot-separated segments. It may change its argument.
 
     Parameters
     ----------
     step : str
         Its name in a finding.
     function : callable
-        Maps a state_dict to another; may change its argument.
+        Maps a state_dict to another.
     state_dict : mapping of str to Tensor
-        As it is when the function is called.
     planned : bool
         Whether a plan makes sure that it is called once. Then it may exchange
         names, which a second call would undo.
@@ -278,15 +263,19 @@ def _try(
 def _renamed_modules(
     function: StateDictFunction, state_dict: Mapping[str, Tensor]
 ) -> list[str]:
-    after = set(function(dict(state_dict)))
+    """Find the outermost modules of which no tensor keeps its name."""
+    after = function(dict(state_dict))
     gone = {name for name in state_dict if name not in after}
-    modules: dict[str, None] = {}
+    kept = {
+        parent for name in state_dict.keys() - gone for parent in _parents(name)
+    }
+    found: set[str] = set()
     for name in gone:
-        segments = name.split(".")
-        for end in range(1, len(segments)):
-            module = ".".join(segments[:end])
-            inside = {n for n in state_dict if n.startswith(f"{module}.")}
-            if inside <= gone:
-                modules[module] = None
-                break
-    return list(modules)
+        outside = [p for p in _parents(name) if p not in kept]
+        found |= set(outside[:1])
+    return sorted(found)
+
+
+def _parents(name: str) -> list[str]:
+    segments = name.split(".")
+    return [".".join(segments[:end]) for end in range(1, len(segments))]

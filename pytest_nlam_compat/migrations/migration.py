@@ -1,4 +1,8 @@
-"""A migration: one change of meaning between two releases."""
+"""A migration, one change of meaning between two releases, and its predicates.
+
+Predicates, for `Migration.when`, say which saved runs need a migration. They
+print as the Python that builds them, as operations do.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +11,98 @@ from dataclasses import dataclass, replace
 
 from packaging.version import Version
 
+from pytest_nlam_compat.checkpoints.stand_ins import InertObject
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.operations.base import (
     OnHyperParameters,
     Operation,
 )
-from pytest_nlam_compat.migrations.predicates import HasHyperParameter
+from pytest_nlam_compat.migrations.operations.graph import LEGACY
+from pytest_nlam_compat.migrations.operations.hyper_parameters import (
+    contains_instance_of,
+    find,
+)
+from pytest_nlam_compat.migrations.operations.segments import covers
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 
-# What a migration may need besides the checkpoint: whether a run has it.
-DATA: dict[str, Callable[[SavedRun], bool]] = {
-    "graph": lambda run: bool(run.graph),
-    "grid_shape": lambda run: run.grid_shape is not None,
-    "statistics": lambda run: run.statistics is not None,
-}
+
+@dataclass(frozen=True)
+class Holds:
+    """Whether a run has a module or tensor of some name.
+
+    The name is a pattern as in `Rename`. It may be below any parent, so that
+    it matches with and without ``forecaster.predictor``.
+
+    Examples
+    --------
+    >>> run = SavedRun({"forecaster.predictor.mesh_embedder.0.bias": 0}, {})
+    >>> Holds("mesh_embedder")(run), Holds("embedder")(run)
+    (True, False)
+    """
+
+    name: str
+
+    def __call__(self, run: SavedRun) -> bool:
+        """Look for the name."""
+        return any(
+            covers(self.name, ".".join(segments[start:]))
+            for segments in (name.split(".") for name in run.state_dict)
+            for start in range(len(segments))
+        )
+
+
+@dataclass(frozen=True)
+class HasHyperParameter:
+    """Whether a run has a hyper-parameter ``"config.x.y"``, or one of a value.
+
+    An object such as a ``str`` subclass has the value it was built from.
+    """
+
+    path: str
+    value: str | None = None
+
+    def __call__(self, run: SavedRun) -> bool:
+        """Look for the hyper-parameter."""
+        exists, found = find(run.hyper_parameters, self.path.split("."))
+        if self.value is None:
+            return exists
+        if isinstance(found, InertObject):
+            found = found.args[0]
+        return bool(found == self.value)
+
+
+@dataclass(frozen=True)
+class HoldsInstance:
+    """Whether an object of a class, module and name, is a hyper-parameter."""
+
+    cls: str
+
+    def __call__(self, run: SavedRun) -> bool:
+        """Search all hyper-parameters."""
+        return contains_instance_of(run.hyper_parameters, self.cls)
+
+
+@dataclass(frozen=True)
+class RegeneratedGraph:
+    """Whether the graph of an older run was created again, by 0.7.
+
+    Only 0.7 writes a format, so an older run came by such a graph later. If
+    `weight` is given, the run must have that tensor, too.
+    """
+
+    weight: str | None = None
+
+    def __call__(self, run: SavedRun) -> bool:
+        """Look at the format of the graph."""
+        return (
+            bool(run.graph)
+            and run.graph_format != LEGACY
+            and (self.weight is None or self.weight in run.state_dict)
+        )
+
+
+DATA = ("graph", "grid_shape", "statistics")
+"""Parts of a saved run that come with no checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +126,8 @@ class Migration:
         Tells of a saved run, as its release wrote it, whether it needs the
         migration.
     needs : tuple of str
-        Keys of `DATA`: what the run must come with. What the operations need
-        is added.
+        Of `DATA`: what the run must come with. What the operations need is
+        added.
     """
 
     id: str
@@ -89,33 +171,17 @@ class Migration:
         return origin < Version(self.since) <= target
 
     def applies(self, origin: Version, target: Version, run: SavedRun) -> bool:
-        """Tell whether a run needs the migration.
-
-        Parameters
-        ----------
-        origin : Version
-            Release that wrote the run.
-        target : Version
-            Release whose code is to load it.
-        run : SavedRun
-            As the origin wrote it.
-        """
+        """Tell whether a run, as `origin` wrote it, needs the migration."""
         return self.between(origin, target) and (
             self.when is None or self.when(run)
         )
 
     def missing(self, run: SavedRun) -> list[str]:
         """List the data that the migration needs and `run` lacks."""
-        return [need for need in self.needs if not DATA[need](run)]
+        return [need for need in self.needs if not getattr(run, need)]
 
     def apply(self, run: SavedRun) -> SavedRun:
-        """Apply the operations in order and note the id.
-
-        Raises
-        ------
-        CompatError
-            The error of an operation, with the id of this migration.
-        """
+        """Apply the operations in order, and note the id, also in errors."""
         for operation in self.operations:
             try:
                 run = operation.apply(run)

@@ -10,25 +10,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from packaging.version import Version
-
 from pytest_nlam_compat.checkpoints.refusals import printable
 from pytest_nlam_compat.checkpoints.stand_ins import InertObject
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.migrations.operations.trees import (
+from pytest_nlam_compat.migrations.operations.hyper_parameters import (
     contains_instance_of,
-)
-from pytest_nlam_compat.migrations.prefixes import (
-    FIRST_WITH_PREFIX,
-    PREFIX,
-    has_prefix,
-    raise_on_unknown_prefix,
 )
 from pytest_nlam_compat.migrations.releases import (
     CLAMP_BUFFERS,
+    FIRST_WITH_PREFIX,
+    PREFIX,
     RELEASES,
-    before,
-    since,
+    has_prefix,
+    raise_on_unknown_prefix,
 )
 from pytest_nlam_compat.migrations.stamps import (
     raise_on_upstream_stamp,
@@ -66,15 +60,7 @@ _MOST_SHOWN = 5
 
 @dataclass(frozen=True)
 class Evidence:
-    """One observation, and the releases that it leaves.
-
-    Attributes
-    ----------
-    seen : str
-        What was found in the file.
-    releases : tuple of str
-        Those that write such a file.
-    """
+    """What was seen in a file, and the releases that write such a file."""
 
     seen: str
     releases: tuple[str, ...]
@@ -92,41 +78,25 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Origin:
-    """The release that wrote a checkpoint, and why we think so.
-
-    Attributes
-    ----------
-    release : str
-        For example ``"0.6.0"``.
-    evidence : tuple of Evidence
-        What the answer rests on.
-    """
+    """The release that wrote a checkpoint, and what says so."""
 
     release: str
     evidence: tuple[Evidence, ...]
-
-    @property
-    def version(self) -> Version:
-        """The release as a version."""
-        return Version(self.release)
 
 
 def detect_origin(data: Mapping[str, Any]) -> Origin:
     """Detect which release wrote a checkpoint.
 
-    Parameters
-    ----------
-    data : mapping
-        The whole tree of a checkpoint, as ``Checkpoint.data``.
+    `data` is the whole tree of a checkpoint, as ``Checkpoint.data``.
 
     Raises
     ------
     CompatError
-        There are no weights under ``state_dict``; the evidence leaves several
-        releases, or none; the weights have a prefix that no release has; or a
-        stamp names a release, or a version of this package, that is unknown.
+        The evidence leaves several releases, or none; there are no weights, or
+        under a prefix that no release has; or a stamp is unknown.
     """
-    names = _weight_names(data)
+    raise_without_weights(data)
+    names = [str(name) for name in data["state_dict"]]
     raise_on_upstream_stamp(data)
     recorded = recorded_release(data)
     if recorded is not None:
@@ -137,61 +107,48 @@ def detect_origin(data: Mapping[str, Any]) -> Origin:
     evidence = (_prefix_evidence(names), *others)
     left = _left(evidence)
     if len(left) != 1:
-        raise _undecided(evidence, left, _may_be_a_part(names, others))
+        part = not has_prefix(names) and str(FIRST_WITH_PREFIX) in _left(others)
+        raise _undecided(evidence, left, part)
     return Origin(left[0], evidence)
 
 
-def raise_if_unreadable(data: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint whose layout is that of no known release.
-
-    Parameters
-    ----------
-    data : mapping
-        With ``state_dict``.
-
-    Raises
-    ------
-    CompatError
-        It has neural-lam's own stamp, or weights under an unknown prefix.
-    """
-    raise_on_upstream_stamp(data)
-    raise_on_unknown_prefix(data["state_dict"])
-
-
-def _weight_names(data: Mapping[str, Any]) -> list[str]:
-    remedy = (
-        "Pass a checkpoint that neural-lam's training has written. If you have "
-        "weights alone, save them as the entry state_dict of a dict."
-    )
+def raise_without_weights(data: Mapping[str, Any]) -> None:
+    """Refuse the tree of a file without weights under ``state_dict``."""
+    weights = data.get("state_dict")
+    if isinstance(weights, Mapping) and weights:
+        return
     if "state_dict" not in data:
         found = [printable(str(key)) for key in list(data)[:_MOST_SHOWN]]
         if len(data) > len(found):
             found.append(f"{len(data) - len(found)} more")
-        raise CompatError(
-            "The file holds no state_dict.",
-            facts={"found": ", ".join(found) or "nothing"},
-            remedy=remedy,
-        )
-    weights = data["state_dict"]
-    if not isinstance(weights, Mapping):
-        raise CompatError(
-            "The state_dict of the file is not a table of weights.",
-            facts={"found": f"something of type {type(weights).__name__}"},
-            remedy=remedy,
-        )
-    if not weights:
-        raise CompatError(
-            "The state_dict of the file is empty.",
-            facts={"expected": "the weights of a model"},
-            remedy=remedy,
-        )
-    return [str(name) for name in weights]
+        what = "The file holds no state_dict."
+        fact = {"found": ", ".join(found) or "nothing"}
+    elif isinstance(weights, Mapping):
+        what = "The state_dict of the file is empty."
+        fact = {"expected": "the weights of a model"}
+    else:
+        what = "The state_dict of the file is not a table of weights."
+        fact = {"found": f"something of type {type(weights).__name__}"}
+    raise CompatError(
+        what,
+        facts=fact,
+        remedy="Pass a checkpoint that neural-lam's training has written. If "
+        "you have weights alone, save them as the entry state_dict of a dict.",
+    )
+
+
+def _since(first: str) -> tuple[str, ...]:
+    return RELEASES[RELEASES.index(first) :]
+
+
+def _before(first: str) -> tuple[str, ...]:
+    return RELEASES[: RELEASES.index(first)]
 
 
 def _prefix_evidence(names: Iterable[str]) -> Evidence:
     if has_prefix(names):
-        return Evidence("weights under forecaster.", since("0.7.0"))
-    return Evidence("no weights under forecaster.", before("0.7.0"))
+        return Evidence("weights under forecaster.", _since("0.7.0"))
+    return Evidence("no weights under forecaster.", _before("0.7.0"))
 
 
 def _other_evidence(
@@ -199,9 +156,9 @@ def _other_evidence(
 ) -> Iterable[Evidence]:
     last = {name.rpartition(".")[2] for name in names}
     if last.issuperset(CLAMP_BUFFERS):
-        yield Evidence("buffers of output clamping", since("0.4.0"))
+        yield Evidence("buffers of output clamping", _since("0.4.0"))
     else:
-        yield Evidence("no buffers of output clamping", before("0.4.0"))
+        yield Evidence("no buffers of output clamping", _before("0.4.0"))
     if not isinstance(hyper_parameters, Mapping):
         return
     table = dict(hyper_parameters)
@@ -210,9 +167,9 @@ def _other_evidence(
             "class DatastoreKindStr in the config", ("0.3.0", "0.4.0")
         )
     if "config" in table:
-        yield Evidence("a config in the hyper-parameters", since("0.3.0"))
+        yield Evidence("a config in the hyper-parameters", _since("0.3.0"))
     elif "args" in table:
-        yield Evidence("args and no config", before("0.3.0"))
+        yield Evidence("args and no config", _before("0.3.0"))
     args = table.get("args")
     if isinstance(args, InertObject) and args.attributes:
         telling = _TELLING & set(args.attributes)
@@ -230,16 +187,18 @@ def _left(evidence: Iterable[Evidence]) -> list[str]:
     return [r for r in RELEASES if all(r in each.releases for each in found)]
 
 
-def _may_be_a_part(names: list[str], others: tuple[Evidence, ...]) -> bool:
-    """Tell whether only the prefix speaks against the first that has one."""
-    return not has_prefix(names) and str(FIRST_WITH_PREFIX) in _left(others)
-
-
 def _undecided(
     evidence: tuple[Evidence, ...], left: list[str], part: bool
 ) -> CompatError:
+    """Build the error; `part` is whether only the prefix excludes 0.7.0."""
     facts = {found.seen: found.span for found in evidence}
     facts["left"] = ", ".join(left) or "none"
+    what = (
+        "Several releases of neural-lam may have written this checkpoint."
+        if left
+        else "The checkpoint holds contradictory evidence of the release that "
+        "wrote it."
+    )
     remedy = (
         "Name the release that wrote it with --from, such as --from "
         f"{left[-1] if left else RELEASES[-1]}."
@@ -250,17 +209,10 @@ def _undecided(
             f"the predictor of {FIRST_WITH_PREFIX} alone, without the prefix "
             f"{PREFIX!r}"
         )
-        put = f"put {PREFIX!r} before each name of the state_dict, and save it."
+        put = f"ut {PREFIX!r} before each name of the state_dict, and save it."
         remedy = (
-            f"{remedy} If it is the predictor alone, {put}"
+            f"{remedy} If it is the predictor alone, p{put}"
             if left
-            else f"{put[0].upper()}{put[1:]}"
+            else f"P{put}"
         )
-    return CompatError(
-        "Several releases of neural-lam may have written this checkpoint."
-        if left
-        else "The checkpoint holds contradictory evidence of the release that "
-        "wrote it.",
-        facts=facts,
-        remedy=remedy,
-    )
+    return CompatError(what, facts=facts, remedy=remedy)

@@ -10,12 +10,13 @@ from packaging.version import InvalidVersion, Version
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.history import HISTORY
 from pytest_nlam_compat.migrations.migration import Migration
-from pytest_nlam_compat.migrations.origin import (
-    detect_origin,
-    raise_if_unreadable,
+from pytest_nlam_compat.migrations.origin import detect_origin
+from pytest_nlam_compat.migrations.releases import (
+    RELEASES,
+    raise_on_unknown_prefix,
 )
-from pytest_nlam_compat.migrations.releases import RELEASES
 from pytest_nlam_compat.migrations.saved_run import SavedRun
+from pytest_nlam_compat.migrations.stamps import raise_on_upstream_stamp
 
 
 def plan(
@@ -34,15 +35,9 @@ def plan(
     target : Version or str
         Release whose layout is wanted.
     origin : Version or str, optional
-        Release that wrote it, what ``--from`` says; by default detected from
-        the run, see `detect_origin`.
+        Release that wrote it; by default detected, see `detect_origin`.
     migrations : sequence of Migration
-        See `steps_between`.
-
-    Returns
-    -------
-    list of Migration
-        In order; empty where nothing changed in between.
+        See `steps_between`, which also says what is returned.
 
     Raises
     ------
@@ -50,14 +45,15 @@ def plan(
         The origin is unknown or ambiguous, a release is no version, or
         whatever `steps_between` refuses.
     """
-    data = {
-        "state_dict": run.state_dict,
-        "hyper_parameters": run.hyper_parameters,
-        **run.stamps,
-    }
-    raise_if_unreadable(data)
+    raise_on_upstream_stamp(run.stamps)
+    raise_on_unknown_prefix(run.state_dict)
     if origin is None:
-        origin = detect_origin(data).version
+        data = {
+            "state_dict": run.state_dict,
+            "hyper_parameters": run.hyper_parameters,
+            **run.stamps,
+        }
+        origin = detect_origin(data).release
     return steps_between(
         _version("origin", origin), _version("target", target), run, migrations
     )
@@ -74,8 +70,7 @@ def steps_between(
     Parameters
     ----------
     origin, target : Version
-        Release that wrote the run; release whose layout is wanted. For a
-        development install that is the newest release whose layout it has.
+        Release that wrote the run; release whose layout is wanted.
     run : SavedRun
         As the origin wrote it; that is what all predicates see.
     migrations : sequence of Migration
@@ -124,18 +119,8 @@ def steps_between(
 def apply(run: SavedRun, steps: Iterable[Migration]) -> SavedRun:
     """Apply migrations one after another.
 
-    Parameters
-    ----------
-    run : SavedRun
-        Not changed. Cast it with `SavedRun.double` first, or read it lazily,
-        so that folds are rounded once, when the result is cast back.
-    steps : iterable of Migration
-        From `plan`.
-
-    Raises
-    ------
-    CompatError
-        The error of an operation, with the id of its migration.
+    Cast the run with `SavedRun.double` first, or read it lazily, so that folds
+    are rounded once. An error of an operation has the id of its migration.
     """
     for step in steps:
         run = step.apply(run)
@@ -171,14 +156,7 @@ class Registry:
     applies to every run of an older release although the code is no 0.8.0
     yet, and to no run of 0.8.0 later on.
 
-    Attributes
-    ----------
-    release : Version
-        Newest release whose layout the code has, apart from `own`.
-    own : tuple of Migration
-        Of the repository under test.
-    history : tuple of Migration
-        Of neural-lam.
+    `release` is the newest whose layout the code has, apart from `own`.
     """
 
     release: Version

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pytest_nlam_compat.migrations.migration import Migration
 from pytest_nlam_compat.migrations.operations.tensors import POWERS
 from pytest_nlam_compat.migrations.planning import apply
-from pytest_nlam_compat.migrations.saved_run import Optimizer, SavedRun
+from pytest_nlam_compat.migrations.saved_run import SavedRun
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,12 +44,7 @@ class Provenance:
 def provenance(run: SavedRun, steps: Iterable[Migration]) -> Provenance:
     """Find out where the numbers of a migrated run come from.
 
-    Parameters
-    ----------
-    run : SavedRun
-        As it is before the migrations; float64, with an optimizer.
-    steps : iterable of Migration
-        As planned for it.
+    `run` is as before the migrations, float64, with an optimizer.
     """
     import torch
 
@@ -90,9 +85,6 @@ def _marked(run: SavedRun, marks: Tensor) -> SavedRun:
             kind: weights[name] if kind in POWERS else moment
             for kind, moment in optimizer.moments.get(name, {}).items()
         }
-    marked = Optimizer(
-        names=optimizer.names,
-        moments={name: kinds for name, kinds in moments.items() if kinds},
-        param_groups=optimizer.param_groups,
-    )
+    moments = {name: kinds for name, kinds in moments.items() if kinds}
+    marked = replace(optimizer, moments=moments, reset={})
     return replace(run, state_dict=weights, optimizers=[marked])

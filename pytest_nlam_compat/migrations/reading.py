@@ -6,13 +6,16 @@ so that a migration that renames, drops or reorders can't mix up moments.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.operations.base import WITHOUT_OPTIMIZER
+from pytest_nlam_compat.migrations.operations.graph import LEGACY
+from pytest_nlam_compat.migrations.origin import raise_without_weights
 from pytest_nlam_compat.migrations.releases import parameter_names
 from pytest_nlam_compat.migrations.saved_run import (
     WEIGHT,
@@ -20,12 +23,16 @@ from pytest_nlam_compat.migrations.saved_run import (
     Optimizer,
     SavedRun,
     Statistics,
+    dtype_name,
+    loaded,
 )
 from pytest_nlam_compat.migrations.stamps import STAMP, UPSTREAM_STAMP
-from pytest_nlam_compat.migrations.values import dtype_name, loaded
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+METAINFO = "metainfo.yaml"
+_LONGEST_METAINFO = 4096
 
 
 class Readable(Protocol):
@@ -51,14 +58,8 @@ def saved_run_from_checkpoint(
     ----------
     checkpoint : Checkpoint
         An open file.
-    graph : mapping of str to (Tensor or list of Tensor), optional
-        Contents of the graph directory by file stem.
-    graph_format : str
-        ``"legacy"`` or the ``spec_version`` of ``metainfo.yaml``.
-    statistics : Statistics, optional
-        Of the dataset that the run was trained on.
-    grid_shape : tuple of (int, int), optional
-        Grid nodes along x and y.
+    graph, graph_format, statistics, grid_shape
+        Parts of the `SavedRun` that come with no checkpoint.
     lazy : bool
         Keep each tensor as a `TensorRef` until a migration needs its values;
         the file must stay open meanwhile. By default all are loaded here.
@@ -69,14 +70,13 @@ def saved_run_from_checkpoint(
         The file holds no weights, or its optimizer doesn't fit them.
     """
     data = checkpoint.data
-    if "state_dict" not in data:
-        raise CompatError(
-            "The file holds no state_dict.",
-            facts={"found": ", ".join(map(str, data)) or "nothing"},
-            remedy="Pass a checkpoint that neural-lam's training has written.",
-        )
+    raise_without_weights(data)
     state_dict = {str(name): ref for name, ref in data["state_dict"].items()}
-    others = [n for n, ref in state_dict.items() if not _is_tensor(ref)]
+    others = [
+        name
+        for name, ref in state_dict.items()
+        if not isinstance(ref, TensorRef)
+    ]
     if others:
         raise CompatError(
             "The state_dict holds more than tensors.",
@@ -103,10 +103,6 @@ def saved_run_from_checkpoint(
     return run.map_tensors(loaded)
 
 
-def _is_tensor(value: object) -> bool:
-    return isinstance(value, TensorRef)
-
-
 def _stored_types(run: SavedRun) -> dict[tuple[str, str], str]:
     """Note the type of each weight and moment."""
     types = {(n, WEIGHT): dtype_name(t) for n, t in run.state_dict.items()}
@@ -119,14 +115,7 @@ def _stored_types(run: SavedRun) -> dict[tuple[str, str], str]:
 def _named_optimizer(
     state: Mapping[str, Any], state_dict: Mapping[str, Tensor]
 ) -> Optimizer:
-    """Name the parameters of an entry of ``optimizer_states``.
-
-    Raises
-    ------
-    CompatError
-        Another number of parameters than the file has, a moment of another
-        shape than its parameter, or several parameter groups.
-    """
+    """Name the parameters of an entry of ``optimizer_states``."""
     groups = state["param_groups"]
     if len(groups) != 1:
         raise CompatError(
@@ -151,7 +140,7 @@ def _named_optimizer(
             continue
         moments[name] = {
             # torch wrote the step as a number up to 1.11.
-            kind: value if _is_tensor(value) else _scalar(value)
+            kind: value if isinstance(value, TensorRef) else _scalar(value)
             for kind, value in state["state"][position].items()
         }
         for kind, moment in moments[name].items():
@@ -179,55 +168,21 @@ def _scalar(value: float) -> Tensor:
     return torch.tensor(value, dtype=torch.float32)
 
 
-def to_checkpoint_dict(
-    run: SavedRun, parameter_order: Sequence[str] | None = None
-) -> dict[str, Any]:
+def to_checkpoint_dict(run: SavedRun) -> dict[str, Any]:
     """Return the parts of a checkpoint file that a saved run has.
 
-    Parameters
-    ----------
-    run : SavedRun
-    parameter_order : sequence of str, optional
-        Names in the order of ``model.named_parameters()`` of the code that is
-        to load it; the order of the run by default.
-
-    Returns
-    -------
-    dict
-        ``state_dict``, ``optimizer_states`` (positional), and
-        ``hyper_parameters``, with its stand-ins.
-
-    Raises
-    ------
-    CompatError
-        `parameter_order` and the run name other parameters.
+    ``state_dict``, ``optimizer_states`` (by position again), and
+    ``hyper_parameters``, with its stand-ins.
     """
     return {
         "state_dict": dict(run.state_dict),
-        "optimizer_states": [
-            _positional(optimizer, parameter_order)
-            for optimizer in run.optimizers
-        ],
+        "optimizer_states": [_positional(each) for each in run.optimizers],
         "hyper_parameters": dict(run.hyper_parameters),
     }
 
 
-def _positional(
-    optimizer: Optimizer, order: Sequence[str] | None
-) -> dict[str, Any]:
-    names = optimizer.names if order is None else list(order)
-    if sorted(names) != sorted(optimizer.names):
-        wanted, found = set(names), set(optimizer.names)
-        raise CompatError(
-            "The parameters of the optimizer are not those of the model.",
-            facts={
-                "only in the model": ", ".join(sorted(wanted - found))
-                or "none",
-                "only in the saved run": ", ".join(sorted(found - wanted))
-                or "none",
-            },
-            remedy="Add the missing migration.",
-        )
+def _positional(optimizer: Optimizer) -> dict[str, Any]:
+    names = optimizer.names
     return {
         "state": {
             position: dict(optimizer.moments[name])
@@ -239,3 +194,19 @@ def _positional(
             for group in optimizer.param_groups
         ],
     }
+
+
+def graph_format(folder: Path) -> str:
+    """Return ``spec_version`` of a graph directory, ``"legacy"`` without.
+
+    ``metainfo.yaml`` (from #323 on) has that one entry; no other YAML is read.
+    """
+    metainfo = folder / METAINFO
+    if not metainfo.exists():
+        return LEGACY
+    with metainfo.open(encoding="utf-8", errors="replace") as stream:
+        for line in stream.read(_LONGEST_METAINFO).splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "spec_version":
+                return value.strip().strip("'\"")
+    return LEGACY

@@ -1,8 +1,18 @@
-"""The releases of neural-lam, and what is fixed about their layouts."""
+"""The releases of neural-lam, and how each names the weights of a model.
+
+Up to 0.6 there is one module, and its names begin at the top. Since 0.7 it is
+the predictor in a forecaster. A file of the predictor alone may have the very
+names of 0.6, and what wraps a model (``DataParallel``, ``torch.compile``, an
+average of weights) adds a prefix of its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+
+from packaging.version import Version
+
+from pytest_nlam_compat.errors import CompatError
 
 RELEASES = ("0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0", "0.6.0", "0.7.0")
 
@@ -18,31 +28,106 @@ CLAMP_BUFFERS = (
     "clamp_upper_idx",
 )
 
+FIRST_WITH_PREFIX = Version("0.7.0")
+PREFIX = "forecaster.predictor."
+"""Of all weights in a model of 0.7."""
 
-def since(first: str) -> tuple[str, ...]:
-    """List a release and those after it."""
-    return RELEASES[RELEASES.index(first) :]
-
-
-def before(first: str) -> tuple[str, ...]:
-    """List the releases before one."""
-    return RELEASES[: RELEASES.index(first)]
+_FORECASTER, _PREDICTOR = "forecaster.", "predictor."
+# At the top of GraphEFM, which 0.7.0 was the first to have.
+_SINCE = ("grid_prev_embedder.", "grid_current_embedder.")
+# Every release has one of them at the top: up to 0.6, and from 0.7 on.
+_FIRST_SEGMENTS = frozenset({"grid_embedder", "forecaster"})
 
 
 def parameter_names(names: Iterable[str]) -> list[str]:
     """Pick the parameters from the names of a state_dict, in order.
 
-    Parameters
-    ----------
-    names : iterable of str
-        Keys of a state_dict in the order of the file, which is the order in
-        which the optimizer numbered the parameters.
-
-    Returns
-    -------
-    list of str
-        All but the clamping buffers, under whatever prefix these are.
+    All but the clamping buffers, under whatever prefix these are. The order
+    of the file is that in which the optimizer numbered the parameters.
     """
     return [
         name for name in names if name.rpartition(".")[2] not in CLAMP_BUFFERS
     ]
+
+
+def has_prefix(names: Iterable[str]) -> bool:
+    """Tell whether weights are where 0.7 has them."""
+    return any(name.startswith(_FORECASTER) for name in names)
+
+
+def raise_on_unknown_prefix(names: Collection[str]) -> None:
+    """Refuse weights without the prefix of 0.7, or under a foreign one.
+
+    Raises
+    ------
+    CompatError
+        With the prefix.
+    """
+    if not has_prefix(names):
+        _raise_on_part(names)
+    _raise_on_wrapper(names)
+
+
+def without_prefix(name: str, found: str | None = None) -> CompatError:
+    """Build the error for weights of 0.7.0 without their prefix.
+
+    `name` is one of them as it is within the predictor, and `found` as it is
+    in the file, if that differs.
+    """
+    found = found or name
+    lacking = PREFIX.removesuffix(found.removesuffix(name))
+    return CompatError(
+        f"The weights are a part of a model of neural-lam {FIRST_WITH_PREFIX}, "
+        f"without the prefix {lacking!r}.",
+        facts={"found": found, "expected": f"{PREFIX}{name}"},
+        remedy=f"Put {lacking!r} before each name of the state_dict, and save "
+        "that.",
+    )
+
+
+def _raise_on_part(names: Iterable[str]) -> None:
+    for name in names:
+        rest = name.removeprefix(_PREDICTOR)
+        if rest.startswith(_SINCE):
+            raise without_prefix(rest, name)
+        if rest != name and rest.startswith("grid_embedder."):
+            raise _unknown(
+                _PREDICTOR,
+                f"If it is a forecaster of {FIRST_WITH_PREFIX} that was "
+                f"saved alone, put {_FORECASTER!r} before each name of the "
+                f"state_dict; else remove {_PREDICTOR!r}. Save that.",
+                found=name,
+                **{
+                    f"expected of {FIRST_WITH_PREFIX}": f"{PREFIX}{rest}",
+                    "expected before": rest,
+                },
+            )
+
+
+def _raise_on_wrapper(names: Iterable[str]) -> None:
+    wrapped = None
+    for name in names:
+        segments = name.split(".")
+        if segments[0] in _FIRST_SEGMENTS:
+            return
+        if wrapped is None and not _FIRST_SEGMENTS.isdisjoint(segments):
+            wrapped = segments
+    if wrapped is None:
+        return
+    first = min(wrapped.index(s) for s in _FIRST_SEGMENTS if s in wrapped)
+    raise _unknown(
+        ".".join(wrapped[:first]) + ".",
+        "Something that wrapped the model added the prefix. Remove it from "
+        "each name of the state_dict, and save that.",
+        found=".".join(wrapped),
+        expected=".".join(wrapped[first:]),
+    )
+
+
+def _unknown(prefix: str, remedy: str, **facts: str) -> CompatError:
+    return CompatError(
+        f"The names of the weights begin with {prefix!r}, as in no release of "
+        "neural-lam.",
+        facts=facts,
+        remedy=remedy,
+    )

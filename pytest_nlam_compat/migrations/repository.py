@@ -9,7 +9,6 @@ import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -39,14 +38,8 @@ _MISSING = "The migrations of the repository don't exist."
 class RepositorySetup:
     """Where a repository keeps its migrations, by pytest's configuration.
 
-    Attributes
-    ----------
-    root : pathlib.Path
-        Root of the repository; relative paths in ini keys start there.
-    source : str
-        Value of `INI_KEY`; empty if it is not set.
-    ini_file : pathlib.Path, optional
-        The configuration file.
+    `source` is the value of `INI_KEY`, relative to the root of the repository,
+    or empty if it is not set in the configuration file, `ini_file`.
     """
 
     root: Path = Path()
@@ -69,20 +62,15 @@ class RepositorySetup:
         Raises
         ------
         CompatError
-            It does not exist.
+            It does not exist, or is a module that can't be imported.
         """
         if not self.source:
             return None
-        path = locate(self.source, self.root)
+        path = _path(self.source, self.root)
         if path is not None:
             return path
-        with _import_errors(self.source):
-            spec = find_spec(self.source) if _exists(self.source) else None
-        if spec is None or spec.origin is None:
-            raise _no_module(self.source)
-        file = Path(spec.origin)
-        listed = LIST in file.read_text(encoding="utf-8")
-        return file if listed or file.name != "__init__.py" else file.parent
+        module = _module(self.source)
+        return _package_folder(module) or Path(str(module.__file__))
 
 
 def read_steps(source: str | Path, root: Path | None = None) -> list[Migration]:
@@ -101,8 +89,7 @@ def read_steps(source: str | Path, root: Path | None = None) -> list[Migration]:
     Returns
     -------
     list of Migration
-        As listed. Those of a folder by release, and within one by the names
-        of the files.
+        As listed; of a folder by release, then by the names of the files.
 
     Raises
     ------
@@ -110,15 +97,15 @@ def read_steps(source: str | Path, root: Path | None = None) -> list[Migration]:
         The file or module doesn't exist, can't be imported, or has no list of
         migrations.
     """
-    path = locate(source, root or Path.cwd())
+    path = _path(source, root or Path.cwd())
     if path is None:
         module = _module(str(source))
-        if hasattr(module, LIST) or not hasattr(module, "__path__"):
+        folder = _package_folder(module)
+        if folder is None:
             return _steps(module)
-        [folder] = module.__path__
         modules = [
             _module(f"{module.__name__}.{file.stem}")
-            for file in step_files(Path(folder))
+            for file in step_files(folder)
         ]
     elif path.is_dir():
         _raise_on_list(path / "__init__.py")
@@ -129,14 +116,8 @@ def read_steps(source: str | Path, root: Path | None = None) -> list[Migration]:
     return sorted(steps, key=lambda step: Version(step.since))
 
 
-def locate(source: str | Path, root: Path) -> Path | None:
-    """Find the path that a source names; None if it names a module.
-
-    Raises
-    ------
-    CompatError
-        It is a path that does not exist.
-    """
+def _path(source: str | Path, root: Path) -> Path | None:
+    """Find the path that a source names; None if it names a module."""
     path = root / source
     if path.exists():
         return path
@@ -167,17 +148,8 @@ def raise_on_duplicates(
 ) -> None:
     """Refuse two migrations with one id.
 
-    Parameters
-    ----------
-    steps : iterable of Migration
-        Of the repository.
-    history : iterable of Migration
-        Of neural-lam, up to the release of the code under test.
-
-    Raises
-    ------
-    CompatError
-        With the id and both reasons.
+    `steps` are those of the repository, and `history` is neural-lam's up to
+    the release of the code under test.
     """
     taken = {step.id: (step, "neural-lam's history") for step in history}
     for step in steps:
@@ -194,34 +166,20 @@ def raise_on_duplicates(
 
 
 def checked(found: object, source: str) -> list[Migration]:
-    """Check that something is a collection of migrations.
-
-    Parameters
-    ----------
-    found : object
-    source : str
-        Where it comes from, for the error.
-
-    Raises
-    ------
-    CompatError
-        With what is not a migration.
-    """
-    if not isinstance(found, Iterable) or isinstance(found, str | bytes):
-        raise _no_migrations(source, type(found).__name__)
-    steps = list(found)
-    for step in steps:
-        if not isinstance(step, Migration):
-            raise _no_migrations(source, f"{type(step).__name__} {step!r}")
-    return steps
-
-
-def _no_migrations(source: str, found: str) -> CompatError:
-    return CompatError(
+    """Return what a source provides as a list; refuse all but migrations."""
+    if isinstance(found, Iterable) and not isinstance(found, str | bytes):
+        steps = list(found)
+        others = [step for step in steps if not isinstance(step, Migration)]
+        if not others:
+            return steps
+        wrong = f"{type(others[0]).__name__} {others[0]!r}"
+    else:
+        wrong = type(found).__name__
+    raise CompatError(
         f"{source} provides something other than migrations.",
         facts={
             "expected": "a list of pytest_nlam_compat.migrations.Migration",
-            "found": found,
+            "found": wrong,
         },
         remedy="List Migration objects there, and nothing else.",
     )
@@ -250,13 +208,13 @@ def _steps(module: ModuleType) -> list[Migration]:
 
 def _module(name: str) -> ModuleType:
     with _import_errors(name):
-        if _exists(name):
+        try:
             return importlib.import_module(name)
-    raise _no_module(name)
-
-
-def _no_module(name: str) -> CompatError:
-    return CompatError(
+        except ModuleNotFoundError as error:
+            # One that the module imports is another matter.
+            if not f"{name}.".startswith(f"{error.name}."):
+                raise
+    raise CompatError(
         _MISSING,
         facts={"module": name},
         remedy="Correct the name, or install what has it. A path is relative "
@@ -264,14 +222,11 @@ def _no_module(name: str) -> CompatError:
     )
 
 
-def _exists(name: str) -> bool:
-    try:
-        return find_spec(name) is not None
-    except ModuleNotFoundError as error:
-        # Of the packages above it; one that it imports is another matter.
-        if error.name and f"{name}.".startswith(f"{error.name}."):
-            return False
-        raise
+def _package_folder(module: ModuleType) -> Path | None:
+    """Return the folder of a package that is read file by file."""
+    if hasattr(module, LIST) or not hasattr(module, "__path__"):
+        return None
+    return Path(next(iter(module.__path__)))
 
 
 def _file(path: Path) -> ModuleType:

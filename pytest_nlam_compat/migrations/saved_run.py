@@ -6,18 +6,56 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pytest_nlam_compat.migrations.values import (
-    dtype_named,
-    is_loaded,
-    values,
-)
+from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, dtype
 
+Lazy: TypeAlias = "Tensor | TensorRef"
 GraphTensor: TypeAlias = "Tensor | list[Tensor]"
 WEIGHT = "weight"
 """In `SavedRun.stored_types`, the tensor itself rather than a moment of it."""
+
+
+def values(tensor: Lazy) -> Tensor:
+    """Return a tensor in memory, loading it from its file if necessary.
+
+    A tensor in memory is returned as it is. One that is loaded is float64 if
+    it is floating point, so that it is rounded once after all steps
+    (`SavedRun.cast_back`).
+
+    Raises
+    ------
+    CompatError
+        The file is damaged or closed.
+    """
+    if not isinstance(tensor, TensorRef):
+        return tensor
+    return _as_double(tensor.load().detach())
+
+
+def loaded(tensor: Lazy) -> Tensor:
+    """Return a tensor in memory, in the type that it has in its file."""
+    return tensor.load() if isinstance(tensor, TensorRef) else tensor
+
+
+def dtype_named(name: str) -> dtype:
+    """Find an element type of torch by its name, or raise ValueError."""
+    import torch
+
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype):
+        raise ValueError(f"torch has no dtype {name!r}")
+    return found
+
+
+def dtype_name(tensor: Lazy) -> str:
+    """Return the element type by name, such as ``"float32"``."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _as_double(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
 
 
 @dataclass
@@ -127,10 +165,10 @@ class SavedRun:
     def double(self) -> SavedRun:
         """Cast every floating point tensor to float64.
 
-        Weights, buffers, optimizer moments and graph features; integers keep
-        their type. Folds of a run cast first are exact to float64 rounding.
+        Integers keep their type. Folds of a run cast first are exact to
+        float64 rounding.
         """
-        return self.map_tensors(_as_double)
+        return self.map_tensors(lambda tensor: _as_double(values(tensor)))
 
     def cast_back(self) -> SavedRun:
         """Cast what migrations have changed to the types of the file.
@@ -139,9 +177,9 @@ class SavedRun:
         one tensor are rounded once, here.
         """
 
-        def cast(name: str, kind: str, tensor: Tensor) -> Tensor:
+        def cast(name: str, kind: str, tensor: Any) -> Any:
             stored = self.stored_types.get((name, kind))
-            if stored is None or not is_loaded(tensor):
+            if stored is None or isinstance(tensor, TensorRef):
                 return tensor
             return tensor.to(dtype_named(stored))
 
@@ -155,10 +193,7 @@ class SavedRun:
         )
 
     def map_tensors(self, function: Callable[[Tensor], Tensor]) -> SavedRun:
-        """Return a new run with `function` applied to every tensor.
-
-        The statistics are shared with this one.
-        """
+        """Return a new run with `function` applied to every tensor."""
         return replace(
             self,
             state_dict={k: function(t) for k, t in self.state_dict.items()},
@@ -173,8 +208,3 @@ class SavedRun:
                 for stem, tensors in self.graph.items()
             },
         )
-
-
-def _as_double(tensor: Tensor) -> Tensor:
-    loaded = values(tensor)
-    return loaded.double() if loaded.is_floating_point() else loaded

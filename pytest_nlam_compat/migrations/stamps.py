@@ -19,40 +19,26 @@ from pytest_nlam_compat.migrations.releases import RELEASES
 
 STAMP = "nlam_compat"
 UPSTREAM_STAMP = "neural_lam_checkpoint_version"
+_UNKNOWN_WRITER = (
+    "The checkpoint was written by a neural-lam that this pytest-nlam-compat "
+    "does not know."
+)
 _UPGRADE = "Upgrade pytest-nlam-compat."
 
 
 def stamp(layout: Version, applied: Iterable[str]) -> dict[str, Any]:
-    """Return what to write into a migrated file, so that it is recognised.
+    """Return what to merge into a migrated file, so that it is recognised.
 
-    Parameters
-    ----------
-    layout : Version
-        Release whose layout the file has now.
-    applied : iterable of str
-        ``SavedRun.applied``.
-
-    Returns
-    -------
-    dict
-        One key and its value, to merge into the checkpoint.
+    `layout` is the release whose layout the file has now, and `applied` are
+    the ids of the migrations.
     """
     return {STAMP: {"layout": str(layout), "migrations": list(applied)}}
 
 
 def recorded_release(data: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Read the release from our record in a file.
+    """Read the release from our record in a file, and say where it stands.
 
-    Parameters
-    ----------
-    data : mapping
-        The tree of a checkpoint.
-
-    Returns
-    -------
-    (release, source) : tuple of (str, str) or None
-        Where the release comes from, in words; None if there is no record, or
-        it names no release.
+    None if the tree of the checkpoint has no record, or that names no release.
 
     Raises
     ------
@@ -64,23 +50,29 @@ def recorded_release(data: Mapping[str, Any]) -> tuple[str, str] | None:
         return None
     if "layout" in record:
         layout = record["layout"]
-        _raise_on_unknown_layout(layout)
+        if layout not in RELEASES:
+            raise _unknown_layout(layout)
         return layout, f"migrated to {layout} before"
-    if "stamp" in record:
-        version = _version_in(record["stamp"])
-        _raise_on_unknown_release(version)
-        if version in RELEASES:
-            return version, f"stamped by {version}"
+    try:
+        found = str(record["stamp"]["neural_lam"]["version"])
+    except (TypeError, KeyError):
+        return None
+    if found in RELEASES:
+        return found, f"stamped by {found}"
+    version = _version(found)
+    # That of a development install comes from tags its clone may not have.
+    from_tags = version and (version.is_devrelease or version.local is not None)
+    if not from_tags and _is_newer(version):
+        raise CompatError(
+            _UNKNOWN_WRITER,
+            facts={"stamped by": version, "newest known": RELEASES[-1]},
+            remedy=_UPGRADE,
+        )
     return None
 
 
 def raise_on_upstream_stamp(data: Mapping[str, Any]) -> None:
-    """Refuse a file with neural-lam's own stamp: no known release writes it.
-
-    Parameters
-    ----------
-    data : mapping
-        The tree of a checkpoint.
+    """Refuse a tree with neural-lam's own stamp: no known release writes it.
 
     Raises
     ------
@@ -90,8 +82,7 @@ def raise_on_upstream_stamp(data: Mapping[str, Any]) -> None:
     if UPSTREAM_STAMP in data:
         number = _upstream_number(data[UPSTREAM_STAMP])
         raise CompatError(
-            "The checkpoint was written by a neural-lam that this "
-            "pytest-nlam-compat does not know.",
+            _UNKNOWN_WRITER,
             facts={
                 UPSTREAM_STAMP: _shown(number),
                 "expected": f"none, as of each release up to {RELEASES[-1]}",
@@ -118,13 +109,12 @@ def refuse_newer(found: object, newest: int | None) -> None:
     """
     number = _upstream_number(found)
     if newest is None or number > newest:
+        known = "none" if newest is None else newest
         raise CompatError(
             "The checkpoint was written by a newer neural-lam.",
             facts={
                 UPSTREAM_STAMP: _shown(number),
-                "newest that the installed neural-lam knows": newest
-                if newest is not None
-                else "none",
+                "newest that the installed neural-lam knows": known,
             },
             remedy="Upgrade neural-lam.",
         )
@@ -140,20 +130,15 @@ def _upstream_number(found: object) -> int:
     )
 
 
-def _raise_on_unknown_layout(layout: Any) -> None:
-    if layout in RELEASES:
-        return
-    try:
-        parsed = Version(layout)
-    except (InvalidVersion, TypeError):
-        parsed = None
-    if parsed is not None and parsed > Version(RELEASES[-1]):
-        raise CompatError(
+def _unknown_layout(layout: Any) -> CompatError:
+    version = _version(layout)
+    if _is_newer(version):
+        return CompatError(
             "The checkpoint was migrated by a newer pytest-nlam-compat.",
-            facts={"layout": parsed, "newest known": RELEASES[-1]},
+            facts={"layout": version, "newest known": RELEASES[-1]},
             remedy=_UPGRADE,
         )
-    raise CompatError(
+    return CompatError(
         "The record of a migration in the checkpoint is not as "
         "pytest-nlam-compat writes it.",
         facts={
@@ -165,30 +150,15 @@ def _raise_on_unknown_layout(layout: Any) -> None:
     )
 
 
-def _version_in(stamp: Any) -> str:
-    """Read the version in a stamp; that of a development install says little.
-
-    It is derived from tags that its clone may not have.
-    """
+def _version(text: Any) -> Version | None:
     try:
-        return str(stamp["neural_lam"]["version"])
-    except (TypeError, KeyError):
-        return ""
+        return Version(text)
+    except (InvalidVersion, TypeError):
+        return None
 
 
-def _raise_on_unknown_release(version: str) -> None:
-    try:
-        parsed = Version(version)
-    except InvalidVersion:
-        return
-    made_from_tags = parsed.is_devrelease or parsed.local is not None
-    if not made_from_tags and parsed > Version(RELEASES[-1]):
-        raise CompatError(
-            "The checkpoint was written by a neural-lam that this "
-            "pytest-nlam-compat does not know.",
-            facts={"stamped by": parsed, "newest known": RELEASES[-1]},
-            remedy=_UPGRADE,
-        )
+def _is_newer(version: Version | None) -> bool:
+    return version is not None and version > Version(RELEASES[-1])
 
 
 def _shown(value: object) -> str:

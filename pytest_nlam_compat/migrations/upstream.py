@@ -1,15 +1,14 @@
 """neural-lam's own registry of migrations (#701, open).
 
-It keeps a list of ``Migration(target_version, description, apply,
-hard_break)``, where ``apply`` maps one state_dict to another. Its steps have
-a number each, and all above the number in a file are applied: of two with one
-number, or of one numbered too low, a file can miss one.
+It is a list of ``Migration(target_version, description, apply, hard_break)``.
+All steps above the number in a file are applied: of two with one number, or of
+one numbered too low, a file can miss one.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,12 +29,7 @@ if TYPE_CHECKING:
 class UpstreamStep(NamedTuple):
     """What ``neural_lam.migrations.Migration`` takes besides its number.
 
-    Attributes
-    ----------
-    description : str
-    apply : callable or None
-        Maps a state_dict to a new one; None for a hard break.
-    hard_break : bool
+    ``apply`` maps a state_dict to a new one; None for a hard break.
     """
 
     description: str
@@ -46,32 +40,13 @@ class UpstreamStep(NamedTuple):
 def as_callables(steps: Iterable[Migration]) -> list[UpstreamStep]:
     """Convert what migrations do to weights to neural-lam's registry.
 
-    Parameters
-    ----------
-    steps : iterable of Migration
-        In order. Their predicates are lost: neural-lam's registry has none
-        and goes by its integer stamp alone.
-
-    Returns
-    -------
-    list of UpstreamStep
-        For ``neural_lam.migrations.Migration(number, *step)``. A migration of
-        hyper-parameters or the graph only has none.
+    Predicates are lost: that registry goes by its integer stamp alone.
+    Migrations of hyper-parameters or the graph only are left out.
 
     Raises
     ------
     CompatError
         A migration changes weights by what a state_dict doesn't hold.
-
-    Examples
-    --------
-    >>> from pytest_nlam_compat.migrations import Rename
-    >>> step = Migration(
-    ...     "gnn-names", "0.8.0", "Shorter names (#800).",
-    ...     (Rename("mesh_up_gnns", "up"),),
-    ... )
-    >>> [upstream.description for upstream in as_callables([step])]
-    ['gnn-names: Shorter names (#800).']
     """
     found = []
     for step in steps:
@@ -110,15 +85,7 @@ def _chain(operations: list[Operation]) -> StateDictFunction:
 
 
 def check_numbers(migrations: Sequence[Any], newest: int) -> list[Finding]:
-    """Check what can be seen without a file.
-
-    Parameters
-    ----------
-    migrations : sequence
-        With ``target_version`` and ``description``.
-    newest : int
-        The number of new files.
-    """
+    """Check what can be seen without a file; `newest` is new files' number."""
     counts = Counter(one.target_version for one in migrations)
     findings = [
         Finding(_name(one), "Another step has the same number.")
@@ -143,31 +110,22 @@ def check_on_file(
 ) -> list[Finding]:
     """Check each step on the weights of a file, in order.
 
-    Parameters
-    ----------
-    migrations : iterable
-        With ``target_version``, ``description`` and ``apply``.
-    stamp : int
-        Number of the file, 0 if it has none.
-    state_dict : mapping of str to Tensor
+    `stamp` is the number of the file, 0 if it has none.
     """
-    return list(_on_file(migrations, stamp, dict(state_dict)))
-
-
-def _on_file(
-    migrations: Iterable[Any], stamp: int, weights: dict[str, Tensor]
-) -> Iterator[Finding]:
+    findings: list[Finding] = []
+    weights = dict(state_dict)
     for one in sorted(migrations, key=lambda step: int(step.target_version)):
         if one.target_version <= stamp:
             continue
         if one.apply is None:
             # Its loader stops at a hard break, and so does this check.
-            return
-        findings = check_function(_name(one), one.apply, weights)
-        yield from findings
-        if any(found.problem.startswith("It raises") for found in findings):
-            return
+            break
+        found = check_function(_name(one), one.apply, weights)
+        findings += found
+        if any(each.problem.startswith("It raises") for each in found):
+            break
         weights = one.apply(dict(weights))
+    return findings
 
 
 def _name(one: Any) -> str:

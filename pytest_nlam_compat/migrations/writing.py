@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,14 +75,8 @@ def test_{stem}():
 class Destination:
     """Where a migration is added.
 
-    Attributes
-    ----------
-    file : pathlib.Path
-        Need not exist.
-    unread : tuple of Migration
-        What it holds by now, if pytest does not read it.
-    advice : str
-        How to make pytest read it; empty if it does.
+    `unread` is what the file holds by now, if pytest does not read it, and
+    `advice` says how to make pytest read it.
     """
 
     file: Path
@@ -91,11 +86,6 @@ class Destination:
 
 def folder_for_new(setup: RepositorySetup) -> Path:
     """Find the folder in which each new migration gets a file of its own.
-
-    Returns
-    -------
-    pathlib.Path
-        Need not exist.
 
     Raises
     ------
@@ -120,13 +110,7 @@ def folder_for_new(setup: RepositorySetup) -> Path:
 
 
 def destination(setup: RepositorySetup, wanted: Path | None) -> Destination:
-    """Find the file that migrations are added to.
-
-    Parameters
-    ----------
-    setup : RepositorySetup
-    wanted : pathlib.Path or None
-        The file that was asked for.
+    """Find the file that migrations are added to: `wanted`, or by the setup.
 
     Raises
     ------
@@ -172,21 +156,10 @@ def from_here(path: Path) -> Path:
 
 
 def write_new(folder: Path, name: str, since: str) -> tuple[Path, Path]:
-    """Write a migration to fill in, and its test.
+    """Write a migration to fill in, and its test; nothing is overwritten.
 
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Made if it does not exist.
-    name : str
-        Words joined by hyphens.
-    since : str
-        First release with the change.
-
-    Raises
-    ------
-    CompatError
-        A file exists already.
+    `name` is of words joined by hyphens, and `since` the first release with
+    the change.
     """
     stem = name.replace("-", "_")
     contents = {
@@ -211,13 +184,7 @@ def write_new(folder: Path, name: str, since: str) -> tuple[Path, Path]:
 
 
 def add_to(file: Path, steps: Iterable[str]) -> None:
-    """Add migrations to a file with a list ``MIGRATIONS``, or begin one.
-
-    Parameters
-    ----------
-    file : pathlib.Path
-    steps : iterable of str
-        The Python of each.
+    """Add migrations, as Python, to the list of a file, or begin a file.
 
     Raises
     ------
@@ -246,12 +213,12 @@ def add_to(file: Path, steps: Iterable[str]) -> None:
 
 def _ends_with_list(text: str) -> bool:
     """Tell whether the last statement of a file is its list of migrations."""
-    last = ast.parse(text).body[-1:]
-    return any(
-        isinstance(node, ast.Assign | ast.AnnAssign)
-        and isinstance(node.value, ast.List)
-        and LIST in ast.unparse(node).partition("=")[0]
-        for node in last
+    body = ast.parse(text).body
+    return (
+        bool(body)
+        and isinstance(body[-1], ast.Assign | ast.AnnAssign)
+        and isinstance(body[-1].value, ast.List)
+        and LIST in ast.unparse(body[-1]).partition("=")[0]
     )
 
 
@@ -266,18 +233,16 @@ def _with_imports(text: str) -> str:
         if isinstance(node, ast.Import | ast.ImportFrom):
             end = node.end_lineno or 0
             known |= {name.asname or name.name for name in node.names}
-        elif isinstance(node, ast.Expr) and not end:
-            end = node.end_lineno or 0  # the docstring
     used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
     missing = sorted((used & set(migrations.__all__)) - known)
     if not missing or "*" in known:
         return text
+    if not end and ast.get_docstring(tree) is not None:
+        end = tree.body[0].end_lineno or 0
     lines = text.splitlines(keepends=True)
     line = f"from {migrations.__name__} import {', '.join(missing)}\n"
-    if not end:
-        line += "\n"
     return "".join([*lines[:end], line, *lines[end:]])
 
 
 def _indented(python: str) -> str:
-    return "".join(f"    {line}\n" for line in python.splitlines())[:-1] + ",\n"
+    return textwrap.indent(python, "    ") + ",\n"

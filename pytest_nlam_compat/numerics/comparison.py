@@ -8,38 +8,27 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Of its magnitude: a variable that varies by less than float32 can resolve is
-# a constant, and its deviation no measure of anything.
+# Of its magnitude: what varies by less than float32 can resolve is a constant.
 _CONSTANT = 1e-6
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Where one output differs most from its golden, by its tolerance.
+    """Where one output differs most from its golden, by its tolerance."""
 
-    Attributes
-    ----------
-    output, variable : str
-        ``prediction``, ``pred_std``, ...; name of the feature, or its index.
-    index : tuple of int
-        (batch item, step, node), or whatever axes the output has before the
-        last.
-    obtained, expected : float
-    allowed : float
-        Absolute, in the unit of the output (standardized).
-    relative : float
-        Difference over the spread of the variable.
-    share : float
-        Difference over what is allowed; the check fails above 1.
-    """
-
+    # ``prediction``, ``pred_std``, ...
     output: str
+    # Name of the feature, or its index.
     variable: str
+    # (batch item, step, node), or whatever axes come before the last.
     index: tuple[int, ...]
     obtained: float
     expected: float
+    # Absolute, in the unit of the output (standardized).
     allowed: float
+    # Difference over the spread of the variable.
     relative: float
+    # Difference over what is allowed; the check fails above 1.
     share: float
 
 
@@ -75,7 +64,6 @@ def compare(
         (..., d), of one shape.
     allowed : Tensor
         (d,) absolute difference that each variable is allowed.
-    output : str
     variables : sequence of str, optional
         Names of the d variables.
 
@@ -99,10 +87,8 @@ def compare(
     difference = (obtained - golden).abs()
     shares = difference / allowed.double().cpu()
     shares = torch.where(shares.isnan(), torch.inf, shares)
-    flat = int(shares.argmax())
-    index = tuple(
-        int(i) for i in torch.unravel_index(torch.tensor(flat), shares.shape)
-    )
+    largest = torch.unravel_index(shares.argmax(), shares.shape)
+    index = tuple(int(position) for position in largest)
     variable = index[-1]
     name = str(variable) if variables is None else variables[variable]
     return Difference(

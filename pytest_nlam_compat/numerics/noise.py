@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from pytest_nlam_compat.errors import CompatError
 
-# Ways of torch to draw from a normal distribution, in a forward pass.
+# Functions of torch that draw from a normal distribution in a forward pass.
 _NORMAL = frozenset(
     {torch.normal, torch.randn, torch.randn_like, torch.Tensor.normal_}
 )
@@ -39,8 +39,8 @@ class _NormalNoise(TorchFunctionMode):
         if func in (torch.normal, torch.Tensor.normal_):
             mean, std = _mean_and_std(func, args, kwargs)
             noise = mean + std * noise
-        # Into the tensor that torch drew: it may be one of the caller's. And
-        # what the caller does to it must not change what is remembered.
+        # Into torch's own result, which may be the caller's tensor. What the
+        # caller does to it must not reach the noise that was recorded.
         with torch.no_grad():
             return like.copy_(noise)
 
@@ -48,7 +48,7 @@ class _NormalNoise(TorchFunctionMode):
 def _mean_and_std(
     func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Any, Any]:
-    """Mean and standard deviation that a draw asks for."""
+    """Return the mean and standard deviation that a draw asks for."""
     given = args if func is torch.normal else args[1:]
     mean = given[0] if given else kwargs.get("mean", 0.0)
     std = given[1] if len(given) > 1 else kwargs.get("std", 1.0)
@@ -56,18 +56,12 @@ def _mean_and_std(
 
 
 class RecordNoise(_NormalNoise):
-    """Draws few-bit noise and remembers it.
-
-    Attributes
-    ----------
-    drawn : list of Tensor
-        Standard-normal-like noise in the order drawn, float32 multiples of
-        1/16.
-    """
+    """Draws few-bit noise and remembers it."""
 
     def __init__(self, generator: torch.Generator) -> None:
         super().__init__()
         self._generator = generator
+        # Standard-normal-like, in the order drawn: float32 multiples of 1/16.
         self.drawn: list[Tensor] = []
 
     def _standard(self, shape: torch.Size) -> Tensor:

@@ -15,22 +15,14 @@ from pytest_nlam_compat.numerics.comparison import spread
 
 @dataclass(frozen=True)
 class Tolerance:
-    """One row of the table.
-
-    Attributes
-    ----------
-    name : str
-    relative : float
-        Allowed difference over the spread of each variable.
-    noise : float
-        Allowed difference over the float32 noise of the golden, added.
-    rationale : str
-        Why this much and no more, with what was measured.
-    """
+    """One row of the table."""
 
     name: str
+    # Allowed difference over the spread of each variable.
     relative: float
+    # Allowed difference over the float32 noise of the golden, added.
     noise: float
+    # Why this much and no more, with what was measured.
     rationale: str
 
 
@@ -78,7 +70,6 @@ TRACE = Tolerance(
     "agree to 1e-13; what moves the outputs by 1e-9 moves the layer that is "
     "to blame by more than this.",
 )
-
 RESUME = Tolerance(
     name="resume",
     relative=1e-6,
@@ -94,17 +85,6 @@ RESUME_FLOAT32_WEIGHTS = Tolerance(
     noise=0.0,
     rationale="v0.1.0 and v0.2.0 only, for the same reason as their loss. "
     "Measured: at most 1.4e-6.",
-)
-
-TABLE = (
-    FLOAT64,
-    FLOAT32,
-    BATCH,
-    LOSS,
-    LOSS_FLOAT32_WEIGHTS,
-    TRACE,
-    RESUME,
-    RESUME_FLOAT32_WEIGHTS,
 )
 
 # Least float32 error to expect of a golden: a few roundings of its largest
@@ -130,17 +110,6 @@ def noise32(golden32: Tensor, golden64: Tensor) -> float:
 def allowed(row: Tolerance, golden: Tensor, noise: float = 0.0) -> Tensor:
     """Return the absolute difference that each variable is allowed.
 
-    Parameters
-    ----------
-    row : Tolerance
-    golden : Tensor
-        (..., d).
-    noise : float, optional
-        From `noise32`.
-
-    Returns
-    -------
-    Tensor
-        (d,) float64.
+    Takes a golden (..., d) and its `noise32`; returns (d,) float64.
     """
     return spread(golden) * (row.relative + row.noise * noise)

@@ -20,10 +20,7 @@ _EXACT_DTYPE = frozenset({torch.empty, torch.Tensor.set_})
 def choose_device(name: str) -> torch.device:
     """Return the device ``cpu``, ``cuda`` or ``auto`` (CUDA if there is a GPU).
 
-    Raises
-    ------
-    CompatError
-        If ``cuda`` is not available.
+    Raises CompatError if ``cuda`` is not available.
     """
     if name == "cpu":
         return torch.device("cpu")
@@ -151,7 +148,7 @@ def _no_tf32() -> Iterator[None]:
 
 
 def _switches() -> list[Any]:
-    """Whatever has a precision of its own, from torch 2.9 on."""
+    """Return whatever has a precision of its own, from torch 2.9 on."""
     backends: Any = torch.backends
     places = [backends, backends.cuda.matmul]
     for library in (backends.cudnn, backends.mkldnn):

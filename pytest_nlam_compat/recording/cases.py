@@ -29,16 +29,10 @@ WEIGHTS: Mapping[str, float] = {
 
 @dataclass(frozen=True)
 class Grid:
-    """Grid of a case.
+    """Grid of a case: nodes along x and y, extent in m.
 
-    Attributes
-    ----------
-    nx, ny : int
-        Nodes along x and y. The mesh has 3 ** (floor(log3 max(nx, ny)) - 1)
-        nodes along each side at its lowest level.
-    width, height : float
-        Extent in m, chosen so that each mesh node has a grid node within
-        0.67 mesh distances along x.
+    The mesh has 3 ** (floor(log3 max(nx, ny)) - 1) nodes along each side at its
+    lowest level; each has a grid node within 0.67 mesh distances along x.
     """
 
     nx: int
@@ -56,41 +50,21 @@ _LONG = Grid(nx=81, ny=2, width=81.0, height=3.0)
 
 @dataclass(frozen=True)
 class Case:
-    """One model of one release.
-
-    Attributes
-    ----------
-    model : str
-        Name in ``MODELS``, or the class if there is a `predictor`.
-    graph : str
-        Name of the graph directory.
-    levels : int or None
-        Mesh levels at most.
-    arguments : mapping of str to str
-        Command line of ``train_model``; a flag has the value "".
-    clamping, weighting : bool
-        Whether the configuration has them.
-    samples : int
-        Batch size.
-    predictor : mapping of str to Any, optional
-        Keyword arguments of a model that ``MODELS`` lacks.
-    since : str
-        First release that has the model.
-    void : mapping of str to str
-        Releases that can't run the case, with the reason.
-    """
+    """One model of one release."""
 
     name: str
-    model: str = "graph_lam"
+    model: str = "graph_lam"  # in MODELS, or the class if there is a predictor
     grid: Grid = _SMALL
     graph: str = "1level"
-    levels: int | None = 1
+    levels: int | None = 1  # of the mesh, at most
+    # The command line of train_model; a flag has the value "".
     arguments: Mapping[str, str] = field(default_factory=dict)
     clamping: bool = False
     weighting: bool = False
     samples: int = 2
-    predictor: Predictor | None = None
-    since: str = "0.4.0"
+    predictor: Predictor | None = None  # of a model that MODELS lacks
+    since: str = "0.4.0"  # the first release that has the model
+    # Releases that can't run the case, with the reason.
     void: Mapping[str, str] = field(default_factory=dict)
 
     @property

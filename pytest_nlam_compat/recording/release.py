@@ -41,14 +41,8 @@ def record_release(
 ) -> Path:
     """Record a release, which must be the installed one.
 
-    Parameters
-    ----------
-    release : Version
-    fixtures : Path
-        Folder of the archives, with ``registry.txt``. The new archive is
-        written to it, and returned.
-    progress : callable
-        Called with a line for each case.
+    The archive is written to `fixtures` and returned; `progress` receives a
+    line for each case.
 
     Raises
     ------
@@ -74,7 +68,7 @@ def record_release(
     current = probe()
     if current.version != str(release):
         raise CompatError(
-            f"neural-lam {release} can only be recorded with itself.",
+            f"neural-lam {release} is not the installed release.",
             facts={"installed": current.version, "path": current.path},
             remedy=f"Run `nox -s record -- {release}`, which installs that"
             " release separately.",
@@ -102,7 +96,7 @@ def record_release(
     index = {"release": str(release), "void": void, "provenance": provenance}
     write_archive(archive, index, recorded)
     digest = registry.sha256_of(archive)
-    registry.add(fixtures / "registry.txt", archive.name, digest)
+    registry.add(fixtures / "registry.txt", release, digest)
     return archive
 
 
@@ -121,12 +115,14 @@ def _provenance(release: Version) -> dict[str, Any]:
 def _quietly() -> Iterator[None]:
     """Silence neural-lam and Lightning, so that only our progress shows."""
     logger.disable("neural_lam")
-    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
+    for name in ("lightning_fabric", "pytorch_lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         with (
             contextlib.redirect_stdout(io.StringIO()),
             warnings.catch_warnings(),
         ):
+            # About workers, logging and checkpoints, all disabled on purpose.
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from argparse import Namespace
 from typing import Any
 
@@ -46,29 +44,25 @@ def train(work: Workspace, module: nn.Module, args: Namespace) -> None:
     """
     samples, checkpoint = work.case.samples, work.checkpoint
     datastore = work.datastore(torch.float32)
-    dataset = work.adapter.dataset(datastore, args, AR_STEPS)
+    dataset = work.adapter.loader(datastore, args, AR_STEPS).dataset
     first = torch.utils.data.Subset(dataset, range(samples))
     loader = torch.utils.data.DataLoader(first, batch_size=samples)
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        # About workers, logging and checkpoints, all disabled on purpose.
-        warnings.simplefilter("ignore")
-        trainer = pl.Trainer(
-            max_epochs=OPTIMIZER_STEPS,
-            accelerator="cpu",
-            devices=1,
-            deterministic=True,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            limit_val_batches=0,
-            default_root_dir=str(checkpoint.parent),
-        )
-        trainer.fit(module, train_dataloaders=loader)
-        assert trainer.global_step == OPTIMIZER_STEPS
-        trainer.save_checkpoint(checkpoint)
+    trainer = pl.Trainer(
+        max_epochs=OPTIMIZER_STEPS,
+        accelerator="cpu",
+        devices=1,
+        deterministic=True,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        limit_val_batches=0,
+        default_root_dir=str(checkpoint.parent),
+    )
+    trainer.fit(module, train_dataloaders=loader)
+    assert trainer.global_step == OPTIMIZER_STEPS
+    trainer.save_checkpoint(checkpoint)
 
 
 def training_noise(

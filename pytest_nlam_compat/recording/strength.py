@@ -28,18 +28,13 @@ Run = Callable[[], Mapping[str, Tensor]]
 class Strength:
     """Figures of a case.
 
-    Attributes
-    ----------
-    parameters : dict of str to float
-        Largest change of an output, over the spread of its variable, when
-        random 10 % of its root mean square are added to a parameter tensor.
-    columns : dict of str to float
-        The same when an input column of a grid embedder is scaled by 1.1.
-    required : float
-        The effect that each must reach.
+    An effect is the largest change of an output, over the spread of its
+    variable.
     """
 
+    # Of adding random 10 % of its root mean square to a parameter tensor.
     parameters: dict[str, float]
+    # Of scaling an input column of a grid embedder by 1.1.
     columns: dict[str, float]
     required: float
 

@@ -12,12 +12,12 @@ from torch import nn
 
 from pytest_nlam_compat.adapters.adapter import Adapter
 from pytest_nlam_compat.adapters.datastore import StoredDatastore
+from pytest_nlam_compat.migrations.reading import graph_format
 from pytest_nlam_compat.numerics.torch_settings import building
 from pytest_nlam_compat.recording import synthesis
 from pytest_nlam_compat.recording.cases import AR_STEPS, CLAMPING, WEIGHTS, Case
 from pytest_nlam_compat.references.reference import (
     Dataset,
-    graph_format,
     read_graph,
     write_graph,
 )

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.references.registry import sha256_of
@@ -26,7 +26,6 @@ TIMEOUT_S = (10, 30)
 """To connect, and between two pieces of the answer."""
 
 _CHUNK_BYTES = 1 << 16
-_MODE = 0o644
 
 _OTHER_SERVER = (
     "Check the URL; set another one with NLAM_COMPAT_URL or --nlam-compat-url"
@@ -36,11 +35,6 @@ _FETCH_BEFORE = (
     "To work without a network, run `nlam-compat fetch` while there is one,"
     " then use --nlam-compat-offline."
 )
-_OTHER_CACHE = (
-    "Fix the cause, or choose another folder with NLAM_COMPAT_CACHE"
-    " (`nlam-compat fetch --cache`)."
-)
-_ERASE_LINE = "\r\x1b[K"
 
 
 class _WrongHashError(Exception):
@@ -55,18 +49,9 @@ class _WrongHashError(Exception):
 def download(url: str, path: Path, sha256: str, *, progress: bool) -> None:
     """Download an archive; it appears complete and checked, or not at all.
 
-    After a broken connection, an overloaded server or a wrong content, it is
-    tried again a few times.
-
-    Parameters
-    ----------
-    url : str
-    path : Path
-        Where to store it. What is there is replaced.
-    sha256 : str
-        The published hash, lower-case hex digits.
-    progress : bool
-        Show on a terminal how far the download is.
+    A file at the path is replaced. After a broken connection, an overloaded
+    server or wrong content, try again a few times. `progress` shows a bar if
+    stderr is a terminal.
 
     Raises
     ------
@@ -88,42 +73,38 @@ def download(url: str, path: Path, sha256: str, *, progress: bool) -> None:
                 path=path.parent,
                 downloader=_RetryingDownloader(sha256, path.name, progress),
             )
+        return
     except _WrongHashError as error:
-        raise CompatError(
+        what = (
             "The server sent a file that is not the published archive"
-            f" {path.name}.",
-            facts={
-                "url": without_password(url),
-                "expected": f"sha256 {sha256}",
-                "found": f"sha256 {error.found}, {error.size} bytes",
-            },
-            remedy="The file was discarded. A proxy or a login page may have"
-            f" answered instead of the server. {_OTHER_SERVER}",
-        ) from None
+            f" {path.name}."
+        )
+        facts = {
+            "expected": f"sha256 {sha256}",
+            "found": f"sha256 {error.found}, {error.size} bytes",
+        }
+        remedy = (
+            "The file was discarded. A proxy or a login page may have answered"
+            f" instead of the server. {_OTHER_SERVER}"
+        )
     except requests.HTTPError as error:
-        raise CompatError(
-            f"The server did not send the archive {path.name}.",
-            facts={
-                "url": without_password(url),
-                "expected": "200 OK",
-                "found": f"{_answer(error).status_code}"
-                f" {_answer(error).reason}",
-            },
-            remedy=f"{_OTHER_SERVER} {_FETCH_BEFORE}",
-        ) from None
+        what = f"The server did not send the archive {path.name}."
+        answer = _answer(error)
+        facts = {
+            "expected": "200 OK",
+            "found": f"{answer.status_code} {answer.reason}",
+        }
+        remedy = f"{_OTHER_SERVER} {_FETCH_BEFORE}"
     # An OSError too, so ahead of those of the disk. A ValueError is an answer
     # or an address that the HTTP libraries can't make sense of.
     except (requests.RequestException, ValueError) as error:
-        raise CompatError(
-            f"The archive {path.name} can't be downloaded.",
-            facts={
-                "url": without_password(url),
-                "cause": _root_cause(error, outside),
-            },
-            remedy=f"{_OTHER_SERVER} {_FETCH_BEFORE}",
-        ) from None
+        what = f"The archive {path.name} can't be downloaded."
+        facts = {"cause": _root_cause(error, outside)}
+        remedy = f"{_OTHER_SERVER} {_FETCH_BEFORE}"
     except OSError as error:
         raise _not_stored(path, error) from None
+    facts = {"url": without_password(url), **facts}
+    raise CompatError(what, facts=facts, remedy=remedy)
 
 
 class _RetryingDownloader:
@@ -136,7 +117,7 @@ class _RetryingDownloader:
     def __init__(self, sha256: str, name: str, progress: bool) -> None:
         self._sha256 = sha256
         self._name = name
-        self._progress = progress and sys.stderr.isatty()
+        self._progress = progress
 
     def __call__(self, url: str, output_file: str, _: object) -> None:
         """Download to a file that pooch has made and will move or delete."""
@@ -144,9 +125,8 @@ class _RetryingDownloader:
 
         # pooch makes it readable for its owner only, also in a shared cache.
         # Made anew it gets the mode that the umask leaves.
-        os.remove(output_file)
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
-        os.close(os.open(output_file, flags, _MODE))
+        Path(output_file).unlink()
+        Path(output_file).touch(0o644, exist_ok=False)
         for pause in PAUSES_S:
             try:
                 return self._attempt(url, output_file)
@@ -159,58 +139,29 @@ class _RetryingDownloader:
     def _attempt(self, url: str, output_file: str) -> None:
         import pooch
         import requests
+        from tqdm import tqdm
 
-        bar = _ProgressLine(self._name, sys.stderr) if self._progress else None
-        fetch = pooch.HTTPDownloader(
-            progressbar=bar or False,
-            chunk_size=_CHUNK_BYTES,
-            timeout=TIMEOUT_S,
-        )
-        try:
-            fetch(url, output_file, None)
-        except requests.HTTPError as error:
-            # Left open it would be a ResourceWarning in another test.
-            _answer(error).close()
-            raise
-        finally:
-            if bar is not None:
-                bar.close()
+        with tqdm(
+            desc=self._name,
+            total=1,  # until pooch knows it; without one a bar is not true
+            unit="B",
+            unit_scale=True,
+            leave=False,
+            # None: unless stderr is a terminal.
+            disable=None if self._progress else True,
+        ) as bar:
+            fetch = pooch.HTTPDownloader(
+                progressbar=bar, chunk_size=_CHUNK_BYTES, timeout=TIMEOUT_S
+            )
+            try:
+                fetch(url, output_file, None)
+            except requests.HTTPError as error:
+                # Left open it would be a ResourceWarning in another test.
+                _answer(error).close()
+                raise
         found = sha256_of(Path(output_file))
         if found != self._sha256:
             raise _WrongHashError(found, os.path.getsize(output_file))
-
-
-class _ProgressLine:
-    """A progress bar as pooch expects it, in one line of a terminal.
-
-    pooch sets ``total``, the expected bytes; 0 if unknown.
-    """
-
-    def __init__(self, label: str, stream: TextIO) -> None:
-        self.total = 0
-        self._label = label
-        self._stream = stream
-        self._done = 0
-
-    def update(self, size: int) -> None:
-        """Count bytes that have arrived."""
-        self._done += size
-        # pooch counts whole chunks, the last of which is seldom full.
-        done = min(self._done, self.total) if self.total else self._done
-        of = f" of {self.total / 1000:.0f}" if self.total else ""
-        self._stream.write(
-            f"{_ERASE_LINE}{self._label}: {done / 1000:.0f}{of} kB"
-        )
-        self._stream.flush()
-
-    def reset(self) -> None:
-        """Start counting again."""
-        self._done = 0
-
-    def close(self) -> None:
-        """Clear the line."""
-        self._stream.write(_ERASE_LINE)
-        self._stream.flush()
 
 
 def _may_succeed(error: Exception) -> bool:
@@ -253,7 +204,6 @@ def _root_cause(error: BaseException, outside: BaseException | None) -> str:
 def _not_stored(path: Path, error: OSError) -> CompatError:
     # pooch says "permission denied" in words of its own, without a number.
     number = error.errno or errno.EACCES
-    root = path.parent.parent
     what = f"The archive {path.name} can't be stored in the cache."
     expected = "a writable folder"
     if number in (errno.ENOSPC, errno.EDQUOT):
@@ -262,11 +212,12 @@ def _not_stored(path: Path, error: OSError) -> CompatError:
     return CompatError(
         what,
         facts={
-            "cache": root,
+            "cache": path.parent.parent,
             "expected": expected,
             "found": os.strerror(number),
         },
-        remedy=_OTHER_CACHE,
+        remedy="Fix the cause, or choose another folder with NLAM_COMPAT_CACHE"
+        " (`nlam-compat fetch --cache`).",
     )
 
 

@@ -20,8 +20,6 @@ from torch import Tensor
 from pytest_nlam_compat.references.release_archive import ReleaseArchive
 
 CATEGORIES = ("state", "forcing", "static")
-
-
 SAMPLES = 5
 MOMENTS = 3
 
@@ -96,8 +94,8 @@ class Trace:
         flattened tensor, mean, mean square, and the mean weighted with the
         position (which tells a permutation).
     columns : dict of int to Tensor
-        (2, C) mean and mean square of each column, for rows that no
-        submodule put out: what was concatenated or read for a module.
+        (2, C) mean and mean square of each column, for rows that are no
+        output of a submodule: inputs that were concatenated or read.
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -109,13 +107,7 @@ class Trace:
 
 
 def kind_of(name: str) -> str:
-    """Return the name of a class without its random part.
-
-    Examples
-    --------
-    >>> kind_of("Sequential_497765"), kind_of("Linear")
-    ('Sequential', 'Linear')
-    """
+    """Return the name of a class without its random part."""
     return _RANDOM_SUFFIX.sub("", name)
 
 
@@ -209,20 +201,10 @@ class Reference:
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the recorded batch, standardised, as the model saw it.
 
-        Parameters
-        ----------
-        dtype : torch.dtype
-            Of the first three.
-
         Returns
         -------
-        init_states : Tensor
-            (B, 2, N, d).
-        target_states : Tensor
-            (B, T, N, d).
-        forcing : Tensor
-            (B, T, N, f * window).
-        target_times : Tensor
+        init_states, target_states, forcing, target_times : Tensor
+            (B, 2, N, d), (B, T, N, d) and (B, T, N, f * window) of the dtype;
             (B, T) int64, nanoseconds since 1970.
         """
         batch = self.group("batch")
@@ -234,13 +216,7 @@ class Reference:
         )
 
     def write(self, into: Path) -> Path:
-        """Write checkpoint, configuration and graph into a folder.
-
-        Returns
-        -------
-        Path
-            The checkpoint.
-        """
+        """Write checkpoint, configuration and graph; return the checkpoint."""
         for prefix in ("checkpoint.ckpt", "config.yaml", "graph/"):
             self._archive.extract(self.case, prefix, into)
         return into / "checkpoint.ckpt"
@@ -259,18 +235,14 @@ class Reference:
         features that were divided by the longest edge in float32.
         """
         found: dict[str, Any] = {}
-        for name, tensor in self.group("graph_as_fed").items():
+        # By level: there are fewer than ten.
+        for name, tensor in sorted(self.group("graph_as_fed").items()):
             stem, _, level = name.partition(".")
             if level:
-                found.setdefault(stem, {})[int(level)] = tensor
+                found.setdefault(stem, []).append(tensor)
             else:
                 found[stem] = tensor
-        return {
-            stem: [value[level] for level in sorted(value)]
-            if isinstance(value, dict)
-            else value
-            for stem, value in found.items()
-        }
+        return found
 
     @property
     def graph_name(self) -> str:
@@ -288,21 +260,6 @@ def read_graph(folder: Path) -> dict[str, Any]:
         path.stem: torch.load(path, map_location="cpu", weights_only=True)
         for path in sorted(folder.glob("*.pt"))
     }
-
-
-def graph_format(folder: Path) -> str:
-    """Return ``spec_version`` of a graph directory, ``"legacy"`` without.
-
-    ``metainfo.yaml`` (from #323 on) has that one entry.
-    """
-    metainfo = folder / "metainfo.yaml"
-    if not metainfo.exists():
-        return "legacy"
-    for line in metainfo.read_text(encoding="utf-8").splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == "spec_version":
-            return value.strip().strip("'\"")
-    return "legacy"
 
 
 def write_graph(graph: dict[str, Any], graph_format: str, folder: Path) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import re
 from pathlib import Path
 
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from pytest_nlam_compat.errors import CompatError
@@ -20,13 +21,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 def archive_name(release: Version) -> str:
-    """Return the file name of the archive of a release.
-
-    Examples
-    --------
-    >>> archive_name(Version("0.6.0"))
-    '0.6.0.zip'
-    """
+    """Return the file name of the archive of a release."""
     return f"{release}{_SUFFIX}"
 
 
@@ -42,11 +37,8 @@ def sha256_of(path: Path) -> str:
 def read(path: Path) -> dict[Version, str]:
     """Read and check a registry.
 
-    Parameters
-    ----------
-    path : Path
-        The file: a name and a hash a line. Empty lines and lines that begin
-        with ``#`` are comments.
+    Each line has a name and a hash. Empty lines and lines that begin with ``#``
+    are comments.
 
     Returns
     -------
@@ -78,40 +70,20 @@ def read(path: Path) -> dict[Version, str]:
     return dict(sorted(hashes.items()))
 
 
-def add(path: Path, name: str, sha256: str) -> None:
-    """Append the line of a new archive to a registry.
-
-    Parameters
-    ----------
-    path : Path
-        The registry, which must exist.
-    name : str
-        The file name of the archive, such as ``0.6.0.zip``.
-    sha256 : str
-        The hash of the archive, 64 hex digits.
+def add(path: Path, release: Version, sha256: str) -> None:
+    """Append the line of a new archive to an existing registry.
 
     Raises
     ------
     CompatError
-        If the registry can't be read or written, if the name or the hash is
-        invalid, or if the release is listed already.
+        If the registry can't be read or written, or the release is listed.
     """
-    listed = read(path)
-    try:
-        release, sha256 = _entry([name, sha256])
-    except ValueError as reason:
-        raise CompatError(
-            f"{name} can't be added to {path}: {reason}.",
-            facts={"expected": _LINE, "found": f"{name} {sha256}"},
-            remedy="Pass the name of a release's archive and its sha256.",
-        ) from None
-    if release in listed:
+    name = archive_name(release)
+    listed = read(path).get(release)
+    if listed is not None:
         raise CompatError(
             f"{name} can't be added to {path}: it is listed already.",
-            facts={
-                "listed": f"sha256 {listed[release]}",
-                "new": f"sha256 {sha256}",
-            },
+            facts={"listed": f"sha256 {listed}", "new": f"sha256 {sha256}"},
             remedy="A reference never changes. If this one was never published,"
             " delete its archive and its line and record it again.",
         )
@@ -126,6 +98,28 @@ def add(path: Path, name: str, sha256: str) -> None:
             f"{name} can't be added to {path}.",
             facts={"cause": error.strerror},
             remedy="Make the file writable.",
+        ) from None
+
+
+def parse_specifier(text: str, option: str) -> SpecifierSet:
+    """Parse an option that selects releases; pre-releases count too.
+
+    Raises
+    ------
+    CompatError
+        If the text is no version specifier.
+    """
+    try:
+        return SpecifierSet(text, prereleases=True)
+    except InvalidSpecifier:
+        raise CompatError(
+            f"{option} is not a version specifier.",
+            facts={
+                "expected": "a version specifier (PEP 440), such as '>=0.5'"
+                " or '==0.6.0'",
+                "found": text,
+            },
+            remedy="Correct it, or leave it out for all releases.",
         ) from None
 
 

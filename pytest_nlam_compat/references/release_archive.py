@@ -51,14 +51,8 @@ def write_archive(
 ) -> None:
     """Write the archive of a release.
 
-    Parameters
-    ----------
-    path : Path
-        Must not exist.
-    index : mapping
-        Content of ``release.json`` besides what this function adds.
-    cases : mapping of str to mapping of str to bytes
-        Members of each case by their name below its folder.
+    `index` is what is special in its ``release.json``, `cases` holds the
+    members of each case by their name below its folder.
 
     Raises
     ------
@@ -101,13 +95,6 @@ def to_json(value: Any) -> bytes:
 
 class ReleaseArchive:
     """The archive of a release, opened and checked for completeness.
-
-    Attributes
-    ----------
-    path : Path
-    index : dict
-        Content of ``release.json``.
-    release : Version
 
     Raises
     ------

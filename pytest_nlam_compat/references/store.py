@@ -36,17 +36,7 @@ LOCK_WAIT_S = 120.0
 
 @dataclass(frozen=True)
 class Obtained:
-    """An archive whose hash was checked.
-
-    Attributes
-    ----------
-    path : Path
-    how : str
-        Where it came from: used ``in place``, ``already there`` in the cache,
-        or ``downloaded``.
-    notice : str
-        What a user should know although it is no error; mostly empty.
-    """
+    """An archive whose hash was checked, with a warning or an empty one."""
 
     path: Path
     how: Literal["in place", "already there", "downloaded"]
@@ -54,24 +44,7 @@ class Obtained:
 
 
 class Store(ABC):
-    """The reference archives of all releases that the registry lists.
-
-    Parameters
-    ----------
-    listed : Path
-        The registry.
-
-    Raises
-    ------
-    CompatError
-        If the registry can't be read.
-
-    Examples
-    --------
-    >>> store = Store.locate()
-    >>> for release in store.releases:
-    ...     print(release, store.archive(release))
-    """
+    """The reference archives of all releases that the registry lists."""
 
     def __init__(self, listed: Path) -> None:
         self._listed = listed
@@ -84,7 +57,6 @@ class Store(ABC):
         url: str | None = None,
         cache: Path | None = None,
         offline: bool = False,
-        directory: Path | None = None,
     ) -> Store:
         """Find the archives that belong to this copy of the package.
 
@@ -103,35 +75,13 @@ class Store(ABC):
             ``NLAM_COMPAT_CACHE``, else the user's cache.
         offline : bool
             Never download.
-        directory : Path, optional
-            A folder with a ``registry.txt`` and all its archives, to be used in
-            place.
-
-        Returns
-        -------
-        Store
-            Nothing was downloaded yet, and no hash was checked.
 
         Raises
         ------
         CompatError
             If the registry can't be read, if a folder used in place doesn't
-            hold exactly the archives of its registry, if the URL is invalid, or
-            if ``directory`` is passed together with ``url`` or ``cache``.
+            hold exactly the archives of its registry, or if the URL is invalid.
         """
-        if directory is not None:
-            if url is not None or cache is not None:
-                raise CompatError(
-                    "Reference archives are either used in place or"
-                    " downloaded, not both.",
-                    facts={
-                        "in place": directory,
-                        "download": url or f"into {cache}",
-                    },
-                    remedy="Pass only one of the two.",
-                )
-            return _FolderStore(directory, f"the folder {directory}")
-
         shipped = PACKAGE / "references" / "registry.txt"
         checkout = PACKAGE.parent / "fixtures"
         listed = shipped
@@ -139,8 +89,7 @@ class Store(ABC):
         # lies beside a package in site-packages belongs to other packages.
         if not shipped.is_file() and (checkout / "registry.txt").is_file():
             if url is None and cache is None:
-                description = f"fixtures/ of the checkout {PACKAGE.parent}"
-                return _FolderStore(checkout, description)
+                return _FolderStore(checkout)
             listed = checkout / "registry.txt"
         return _CachedStore(listed, url=url, cache=cache, offline=offline)
 
@@ -151,31 +100,13 @@ class Store(ABC):
 
     @property
     def notices(self) -> list[str]:
-        """What a user should know about the archives that were obtained."""
+        """Warnings about the archives that were obtained."""
         return [each.notice for each in self._obtained.values() if each.notice]
 
     @property
     @abstractmethod
     def description(self) -> str:
         """Where the archives are, for a report's header."""
-
-    def sha256(self, release: Version) -> str:
-        """Return the published hash of the archive of a release.
-
-        Raises
-        ------
-        CompatError
-            If the release has no archive.
-        """
-        try:
-            return self._hashes[release]
-        except KeyError:
-            known = ", ".join(map(str, self.releases)) or "none"
-            raise CompatError(
-                f"There is no reference archive of neural-lam {release}.",
-                facts={"releases": known, "registry": self._listed},
-                remedy="Choose one of these releases.",
-            ) from None
 
     def archive(self, release: Version) -> Path:
         """Return the archive of a release; see `obtain`."""
@@ -184,17 +115,7 @@ class Store(ABC):
     def obtain(self, release: Version, *, progress: bool = False) -> Obtained:
         """Get the archive of a release, downloaded if need be.
 
-        Parameters
-        ----------
-        release : Version
-            One of `releases`.
-        progress : bool
-            Show on a terminal how far a download is.
-
-        Returns
-        -------
-        Obtained
-            The archive. Its hash is checked once in the life of this object.
+        Its hash is checked once in the life of this object.
 
         Raises
         ------
@@ -202,12 +123,20 @@ class Store(ABC):
             If the release has no archive, or if its archive is missing, is not
             the published one, can't be read, downloaded or stored.
         """
+        if release not in self._hashes:
+            known = ", ".join(map(str, self.releases)) or "none"
+            raise CompatError(
+                f"There is no reference archive of neural-lam {release}.",
+                facts={"releases": known, "registry": self._listed},
+                remedy="Choose one of these releases.",
+            )
         if release not in self._obtained:
-            sha256 = self.sha256(release)
             # The file has the spelling of the registry: 0.6 is 0.6.0.
             listed = self.releases[self.releases.index(release)]
             name = registry.archive_name(listed)
-            self._obtained[release] = self._provide(name, sha256, progress)
+            self._obtained[release] = self._provide(
+                name, self._hashes[release], progress
+            )
         return self._obtained[release]
 
     @abstractmethod
@@ -221,10 +150,9 @@ class _FolderStore(Store):
     The folder must hold exactly the archives that its registry lists.
     """
 
-    def __init__(self, folder: Path, description: str) -> None:
+    def __init__(self, folder: Path) -> None:
         super().__init__(folder / "registry.txt")
         self._folder = folder
-        self._description = description
         listed = {registry.archive_name(release) for release in self.releases}
         present = {path.name for path in folder.glob("*.zip")}
         if missing := sorted(listed - present):
@@ -247,7 +175,7 @@ class _FolderStore(Store):
 
     @property
     def description(self) -> str:
-        return self._description
+        return f"fixtures/ of the checkout {self._folder.parent}"
 
     def _provide(self, name: str, sha256: str, progress: bool) -> Obtained:
         path = self._folder / name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-_SHOWN = 6
+from pytest_nlam_compat.errors import join_some
 
 
 @dataclass
@@ -18,15 +18,10 @@ class Cause:
     references: dict[str, None] = field(default_factory=dict)
 
 
-def group(
-    failed: Iterable[tuple[str, dict[str, object]]],
-) -> list[Cause]:
+def group(failed: Iterable[tuple[str, dict[str, object]]]) -> list[Cause]:
     """Group failed checks by their cause, that of most failures first.
 
-    Parameters
-    ----------
-    failed : iterable of (str, dict of str to object)
-        Id of the reference, and the properties of the report.
+    Of each: the id of its reference, and the properties of its report.
     """
     causes: dict[str, Cause] = {}
     for reference, properties in failed:
@@ -54,8 +49,5 @@ def render(causes: Iterable[Cause]) -> Iterator[str]:
         yield f"  {failures}: {cause.text}"
         if cause.source:
             yield f"    at {cause.source}"
-        names = list(cause.references)
-        rest = len(names) - _SHOWN
-        more = f" and {rest} more" if rest > 0 else ""
-        yield f"    in {', '.join(names[:_SHOWN])}{more}"
+        yield f"    in {join_some(cause.references, most=6)}"
     yield "  nlam-compat suggest searches for a migration that fixes it"

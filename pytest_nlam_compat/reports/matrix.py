@@ -50,17 +50,8 @@ class Cell:
         *,
         setup: bool,
     ) -> None:
-        """Add the report of a check.
-
-        Parameters
-        ----------
-        check : str
-        passed : bool
-        properties : mapping of str to Any
-            User properties of the report.
-        setup : bool
-            Whether it is about the setup, which only counts if it failed.
-        """
+        """Add the report of a check, or of its setup, with its properties."""
+        # That a setup passed says nothing of the check.
         if not (setup and passed):
             self.checked.add(check)
         if not passed:
@@ -101,16 +92,10 @@ def _percent(share: float) -> str:
 def render(
     cells: Mapping[tuple[Version, str], Cell], width: int
 ) -> Iterator[str]:
-    """Print the matrix, in as many blocks of columns as it takes.
+    """Print the matrix, in as many blocks of columns as `width` allows.
 
-    The legend and the reasons of void cases follow.
-
-    Parameters
-    ----------
-    cells : mapping of (Version, str) to Cell
-        By release and case.
-    width : int
-        Characters in a line.
+    `cells` are those of each release and case. The legend and the reasons of
+    void cases follow.
     """
     releases = sorted({release for release, _ in cells})
     cases = sorted({case for _, case in cells})

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, is_dataclass, replace
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from pytest_nlam_compat.adapters.model_arguments import (
+    ACCEPTED,
+    UNUSED,
+    config_class,
+)
+from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef
 from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis
 from pytest_nlam_compat.diagnosis.model_state import differing_weights
 from pytest_nlam_compat.diagnosis.module_names import predictor_prefix
@@ -23,28 +31,28 @@ from pytest_nlam_compat.diagnosis.parameter_matching import (
     match_parameters,
 )
 from pytest_nlam_compat.diagnosis.tensor_changes import ColumnChange
-from pytest_nlam_compat.migrations import (
-    Concatenate,
-    FoldInputs,
-    FoldStaticFeatures,
-    Operation,
-    PermuteInputColumns,
-    ReverseEdges,
-    SavedRun,
-    Scale,
-    ShiftNodes,
-    Split,
-    Transpose,
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations import SavedRun
+from pytest_nlam_compat.migrations import operations as op
+from pytest_nlam_compat.migrations.operations.hyper_parameters import (
+    attributes,
+    hyper_parameter,
 )
 from pytest_nlam_compat.migrations.operations.tensors import OnTensors
-from pytest_nlam_compat.suggest.hyper_parameter_candidates import (
-    candidates_for_arguments,
-)
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,
     )
+
+_NO_ATTRIBUTE = re.compile(r"'Namespace' object has no attribute '(\w+)'")
+_UNEXPECTED = re.compile(
+    r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'"
+)
+_READ_FROM_ARGS = re.compile(r"args(?:\.|,\s*[\"'])(\w+)")
+# Names with less in common are not likely to be one.
+_SIMILAR = 0.4
+_MOST_NAMES = 4
 
 
 def candidates_for_outputs(
@@ -60,21 +68,21 @@ def candidates_for_outputs(
             if all(isinstance(o, OnTensors) for o in operations):
                 yield from _everywhere(operations, name, subject.migrated)
             yield operations
-    if found.edges is not None and found.file:
-        row, shift = found.edges.row, found.edges.shift
-        if row is None:
-            yield (ReverseEdges(found.file),)
+    edges = found.edges
+    if edges is not None and edges.file:
+        if edges.row is None:
+            yield (op.ReverseEdges(edges.file),)
         else:
-            yield (ShiftNodes(found.file, row, -shift),)
+            yield (op.ShiftNodes(edges.file, edges.row, -edges.shift),)
     if found.kind in ("class", "layer"):
         name = f"{prefix}{found.module}.weight"
         weight = subject.migrated.state_dict.get(name)
         if weight is not None and weight.dim() == 2:
-            yield (Transpose(name),)
+            yield (op.Transpose(name),)
     if found.kind == "weights":
         yield from _for_changed_weights(subject, model)
     if found.kind == "hyper-parameter":
-        yield from candidates_for_arguments(subject)
+        yield from _for_arguments(subject)
     if found.kind == "output":
         yield from _for_exchanged_outputs(subject.migrated, prefix)
 
@@ -87,18 +95,16 @@ def candidates_for_loading(
     changes = match_parameters(given, wanted)
     if not all(change.choices for change in changes):
         return []
-    found = [_chosen(changes, 0)]
-    if any(len(change.choices) > 1 for change in changes):
-        found.append(_chosen(changes, 1))
+    found = [_chosen(changes, 0), _chosen(changes, 1)]
     if any(change.kind == "transposed" for change in changes):
         # A square weight has the same shape either way.
         square = [
-            Transpose(name)
+            op.Transpose(name)
             for name, shape in wanted.items()
             if len(shape) == 2 and shape[0] == shape[1]
         ]
         found.append((*found[0], *square))
-    return [operations for operations in found if operations]
+    return found
 
 
 def _chosen(changes: list[ParameterChange], choice: int) -> Operations:
@@ -114,12 +120,12 @@ def _for_columns(change: ColumnChange, layer: str) -> Iterator[Operations]:
     name = f"{layer}.weight"
     if change.kind == "reordered":
         for order in (change.order, *change.others):
-            yield (PermuteInputColumns(name, order),)
+            yield (op.PermuteInputColumns(name, order),)
     elif change.kind == "added":
         # Loading needed as many columns: zeros stand at the end already.
         spare = iter(range(max(change.order) + 1, len(change.order)))
         order = tuple(o if o >= 0 else next(spare) for o in change.order)
-        yield (PermuteInputColumns(name, order),)
+        yield (op.PermuteInputColumns(name, order),)
     elif change.kind == "scaled":
         groups: dict[float, list[int]] = {}
         for column, factor in enumerate(change.scale):
@@ -127,7 +133,7 @@ def _for_columns(change: ColumnChange, layer: str) -> Iterator[Operations]:
                 groups.setdefault(factor, []).append(column)
         width = len(change.scale)
         yield tuple(
-            Scale(
+            op.Scale(
                 name,
                 1 / factor,
                 columns=None if len(columns) == width else tuple(columns),
@@ -136,22 +142,16 @@ def _for_columns(change: ColumnChange, layer: str) -> Iterator[Operations]:
         )
     elif change.kind == "shifted":
         # The dataset's own statistics first: numbers fit one dataset only.
-        yield (FoldStaticFeatures(layer, "standardised", "raw"),)
+        yield (op.FoldStaticFeatures(layer, "standardised", "raw"),)
         yield (_fold(change, layer),)
 
 
-def _fold(change: ColumnChange, layer: str) -> FoldInputs:
+def _fold(change: ColumnChange, layer: str) -> op.FoldInputs:
     """Fold the columns that changed, and no others."""
-    changed = [
-        i
-        for i, (factor, offset) in enumerate(
-            zip(change.scale, change.shift, strict=True)
-        )
-        if factor != 1 or offset != 0
-    ]
+    changed = change.changed_columns()
     block = slice(changed[0], changed[-1] + 1)
     scale, shift = change.scale[block], change.shift[block]
-    return FoldInputs(
+    return op.FoldInputs(
         layer,
         tuple(1 / factor for factor in scale),
         tuple(-b / a for a, b in zip(scale, shift, strict=True)),
@@ -193,14 +193,14 @@ def _for_changed_weights(
         yield operations
 
 
-def _undo(name: str, loaded: Tensor, given: Tensor) -> Operation | None:
+def _undo(name: str, loaded: Tensor, given: Tensor) -> op.Operation | None:
     if loaded.dim() == 2 and torch.equal(loaded, given.T):
-        return Transpose(name)
+        return op.Transpose(name)
     ratio = (loaded / given)[given != 0]
     if ratio.numel() and bool((ratio == ratio[0]).all()):
         factor = float(ratio[0])
         if factor and math.isfinite(factor):
-            return Scale(name, 1 / factor)
+            return op.Scale(name, 1 / factor)
     return None
 
 
@@ -210,12 +210,108 @@ def _for_exchanged_outputs(run: SavedRun, prefix: str) -> Iterator[Operations]:
     biases = [n for n in last if n.endswith(".bias")]
     if not biases or run.state_dict[biases[-1]].shape[0] % 2:
         return
-    operations: list[Operation] = []
+    operations: list[op.Operation] = []
     for name in (biases[-1].removesuffix("bias") + "weight", biases[-1]):
         half = run.state_dict[name].shape[0] // 2
         one, two = f"{name}_first", f"{name}_second"
         operations += [
-            Split(name, {one: half, two: half}),
-            Concatenate((two, one), name),
+            op.Split(name, {one: half, two: half}),
+            op.Concatenate((two, one), name),
         ]
     yield tuple(operations)
+
+
+def candidates_for_building(
+    subject: ReferenceUnderTest, error: CompatError
+) -> Iterator[Operations]:
+    """Yield operations on hyper-parameters, by why building failed."""
+    text = str(error)
+    missing = _NO_ATTRIBUTE.search(text)
+    if missing:
+        new = missing.group(1)
+        args = hyper_parameter(subject.migrated, "args")
+        for old in _similar(new, attributes(args) or {}):
+            yield (op.RenameHyperParameter(f"args.{old}", new),)
+    unexpected = _UNEXPECTED.search(text)
+    if unexpected:
+        cls, old = unexpected.groups()
+        yield from _for_config_field(subject, cls, old)
+    if UNUSED in error.facts:
+        yield from _for_unused(subject, error)
+
+
+def _for_arguments(subject: ReferenceUnderTest) -> Iterator[Operations]:
+    """Yield renames of arguments to those that the current code reads."""
+    args = subject.hyper_parameters.get("args")
+    if args is None:
+        return
+    source = subject.adapter.current.path / "train_model.py"
+    read = set(_READ_FROM_ARGS.findall(source.read_text(encoding="utf-8")))
+    known = set(vars(args))
+    for new in sorted(read - known):
+        words = set(new.split("_"))
+        shared = {old: words & set(old.split("_")) for old in known - read}
+        for old in sorted(shared, key=lambda name: -len(shared[name])):
+            if len(shared[old]) > 1:
+                yield (op.RenameHyperParameter(f"args.{old}", new),)
+
+
+def _for_unused(
+    subject: ReferenceUnderTest, error: CompatError
+) -> Iterator[Operations]:
+    """Rename what the model's class does not accept to what it accepts now.
+
+    No golden distinguishes a renamed from a dropped one: nothing is dropped
+    while the class accepts something new.
+    """
+    accepted = str(error.facts[ACCEPTED]).split(", ")
+    for path in str(error.facts[UNUSED]).split(", "):
+        parent, _, old = path.rpartition(".")
+        given = subject.migrated.hyper_parameters
+        inside = attributes(given[parent]) if parent else given
+        new = [name for name in accepted if name not in (inside or {})]
+        for name in _similar(old, new) or new:
+            yield (op.RenameHyperParameter(path, name),)
+        if not new:
+            yield (op.DropHyperParameter(path),)
+
+
+def _for_config_field(
+    subject: ReferenceUnderTest, cls: str, old: str
+) -> Iterator[Operations]:
+    """Rename or drop a field of a class of the configuration."""
+    found = config_class(GlobalRef("neural_lam.config", cls))
+    path = _path_of_object(subject.migrated.hyper_parameters, cls, old)
+    if not is_dataclass(found) or path is None:
+        return
+    names = [field.name for field in fields(found)]
+    inside = attributes(hyper_parameter(subject.migrated, path)) or {}
+    for new in _similar(old, [name for name in names if name not in inside]):
+        yield (op.RenameHyperParameter(f"{path}.{old}", new),)
+    yield (op.DropHyperParameter(f"{path}.{old}"),)
+
+
+def _path_of_object(
+    values: Any, cls: str, field: str, path: str = ""
+) -> str | None:
+    """Find the path of an object of a class that has a field."""
+    inside = values if isinstance(values, dict) else attributes(values)
+    for key, value in (inside or {}).items():
+        here = f"{path}.{key}" if path else str(key)
+        named = getattr(getattr(value, "cls", None), "name", None)
+        if named == cls and field in (attributes(value) or {}):
+            return here
+        deeper = _path_of_object(value, cls, field, here)
+        if deeper is not None:
+            return deeper
+    return None
+
+
+def _similar(name: str, names: Iterable[str]) -> list[str]:
+    """Return the names most like one, the likeliest first."""
+    rated = [
+        (SequenceMatcher(None, name, other, autojunk=False).ratio(), other)
+        for other in names
+    ]
+    likely = [o for ratio, o in sorted(rated, reverse=True) if ratio > _SIMILAR]
+    return likely[:_MOST_NAMES]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis
 from pytest_nlam_compat.diagnosis.explain import diagnose
@@ -22,11 +22,9 @@ from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.grade import Result, grade
 from pytest_nlam_compat.migrations import Migration
 from pytest_nlam_compat.suggest.candidates import (
+    candidates_for_building,
     candidates_for_loading,
     candidates_for_outputs,
-)
-from pytest_nlam_compat.suggest.hyper_parameter_candidates import (
-    candidates_for_building,
 )
 from pytest_nlam_compat.suggest.simplify import simplify
 
@@ -62,12 +60,15 @@ class SearchResult:
     tried : int
     exhausted : bool
         Whether the budget ended before the candidates did.
+    cause : str
+        Why the reference fails, where none is verified.
     """
 
     verified: list[Trial] = field(default_factory=list)
     closest: Trial | None = None
     tried: int = 0
     exhausted: bool = False
+    cause: str = ""
 
 
 @dataclass
@@ -78,7 +79,6 @@ class Trial:
     ----------
     subject : ReferenceUnderTest
         With them.
-    operations : tuple of Operation
     model : torch.nn.Module or None
         The current model, where the run fits it.
     result : Result or None
@@ -109,15 +109,9 @@ def search(
     folder: Path,
     budget: SearchBudget | None = None,
 ) -> SearchResult:
-    """Search for operations that fix a reference, best first.
+    """Search for operations that fix a reference that fails, best first.
 
-    Parameters
-    ----------
-    subject : ReferenceUnderTest
-        It does not load, or gives other outputs than its golden.
-    folder : pathlib.Path
-        Empty, to work in.
-    budget : SearchBudget, optional
+    The empty folder is for the files of the trials.
     """
     budget = budget or SearchBudget()
     ends = time.monotonic() + budget.seconds
@@ -181,31 +175,31 @@ def attempt(
 
 def _candidates(trial: Trial) -> Iterator[Operations]:
     """Yield what may bring a failed trial further."""
-    if trial.model is not None:
-        if trial.diagnosis is not None:
-            yield from candidates_for_outputs(
-                trial.subject, trial.model, trial.diagnosis
-            )
+    subject, model, diagnosis = trial.subject, trial.model, trial.diagnosis
+    if model is not None:
+        if diagnosis is not None:
+            yield from candidates_for_outputs(subject, model, diagnosis)
         return
     try:
-        wanted = trial.subject.layout()
+        wanted = subject.layout()
     except CompatError as error:
-        yield from candidates_for_building(trial.subject, error)
-        return
-    yield from candidates_for_loading(trial.subject, wanted)
+        yield from candidates_for_building(subject, error)
+    else:
+        yield from candidates_for_loading(subject, wanted)
 
 
 def _same(one: Trial, other: Trial) -> bool:
     """Tell whether two trials lead to the same model."""
     a, b = one.subject.migrated.state_dict, other.subject.migrated.state_dict
-    if a.keys() != b.keys():
-        return False
-    for name, tensor in a.items():
-        size = float(tensor.double().abs().max()) if tensor.numel() else 0.0
-        apart = (tensor.double() - b[name].double()).abs()
-        if apart.numel() and float(apart.max()) > _ROUNDING * size:
-            return False
-    return True
+    return a.keys() == b.keys() and all(
+        _nearly_equal(tensor.double(), b[name].double())
+        for name, tensor in a.items()
+    )
+
+
+def _nearly_equal(one: Tensor, other: Tensor) -> bool:
+    size = float(one.abs().max()) if one.numel() else 0.0
+    return torch.allclose(one, other, rtol=0, atol=_ROUNDING * size)
 
 
 def _polished(subject: ReferenceUnderTest, trial: Trial, folder: Path) -> Trial:
@@ -215,9 +209,9 @@ def _polished(subject: ReferenceUnderTest, trial: Trial, folder: Path) -> Trial:
         again = attempt(subject, shorter, folder / "simple")
         trial = again if again.verified else trial
     assert trial.model is not None
-    more = reorderings(trial.subject.migrated, trial.model)
-    if more:
-        longer = (*trial.operations, *more)
+    order = reorderings(trial.subject.migrated, trial.model)
+    if order:
+        longer = (*trial.operations, *order)
         again = attempt(subject, longer, folder / "ordered")
         trial = again if again.verified else trial
     return trial

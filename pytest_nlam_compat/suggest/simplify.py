@@ -10,13 +10,8 @@ from pytest_nlam_compat.diagnosis.name_patterns import (
     generalise,
     renames,
 )
-from pytest_nlam_compat.migrations import (
-    AddInputColumns,
-    Operation,
-    PermuteInputColumns,
-    Rename,
-    SavedRun,
-)
+from pytest_nlam_compat.migrations import SavedRun
+from pytest_nlam_compat.migrations import operations as op
 from pytest_nlam_compat.migrations.operations.tensors import OnTensors
 
 
@@ -29,7 +24,7 @@ def simplify(run: SavedRun, operations: Operations) -> Operations:
 def _one_rename(run: SavedRun, operations: Operations) -> Operations:
     """Write a chain of renames as what it comes to."""
     if len(operations) < 2 or not all(
-        isinstance(o, Rename) for o in operations
+        isinstance(o, op.Rename) for o in operations
     ):
         return operations
     after = run
@@ -46,30 +41,24 @@ def _with_added_columns_in_place(operations: Operations) -> Operations:
     for one in operations:
         for two in operations:
             if (
-                isinstance(one, AddInputColumns)
-                and isinstance(two, PermuteInputColumns)
+                isinstance(one, op.AddInputColumns)
+                and isinstance(two, op.PermuteInputColumns)
                 and one.names == two.names
             ):
-                places = [
-                    new
-                    for new, old in enumerate(two.order)
-                    if old in one.columns
-                ]
-                found[found.index(one)] = replace(one, columns=tuple(places))
+                order = enumerate(two.order)
+                places = tuple(new for new, old in order if old in one.columns)
+                found[found.index(one)] = replace(one, columns=places)
                 found.remove(two)
     return tuple(found)
 
 
-def _without_unmoved(operation: Operation) -> Operation:
+def _without_unmoved(operation: op.Operation) -> op.Operation:
     """Name only the columns that move: others may be there or not."""
-    if (
-        not isinstance(operation, PermuteInputColumns)
-        or operation.start is not None
-    ):
+    if not isinstance(operation, op.PermuteInputColumns):
         return operation
     order = operation.order
     moved = [new for new, old in enumerate(order) if new != old]
-    if not moved:
+    if not moved or operation.start is not None:
         return operation
     first, end = moved[0], moved[-1] + 1
     block = tuple(old - first for old in order[first:end])
@@ -82,7 +71,7 @@ def _without_unmoved(operation: Operation) -> Operation:
 def _with_patterns(operations: Operations, run: SavedRun) -> Operations:
     """Write the same operation on several tensors with patterns."""
     groups: dict[str, list[OnTensors]] = {}
-    rest: list[Operation] = []
+    rest: list[op.Operation] = []
     for operation in operations:
         if (
             isinstance(operation, OnTensors)

@@ -11,16 +11,8 @@ from typing import TYPE_CHECKING
 from pytest_nlam_compat.diagnosis.name_patterns import Operations
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.optimizer_step import judge_resumed
-from pytest_nlam_compat.migrations import (
-    FoldStaticFeatures,
-    Holds,
-    Migration,
-    Operation,
-    Reorder,
-    ReverseEdges,
-    ShiftNodes,
-)
-from pytest_nlam_compat.migrations.prefixes import PREFIX
+from pytest_nlam_compat.migrations import Holds, Migration, Operation, Reorder
+from pytest_nlam_compat.migrations.releases import PREFIX
 from pytest_nlam_compat.suggest.search import attempt
 from pytest_nlam_compat.suggest.widths import Use, by_width, names_in
 
@@ -29,12 +21,6 @@ if TYPE_CHECKING:
         ReferenceUnderTest,
     )
 
-_NEEDS = {
-    FoldStaticFeatures: "statistics",
-    ReverseEdges: "graph",
-    ShiftNodes: "graph",
-}
-
 
 @dataclass
 class SuggestedStep:
@@ -42,7 +28,6 @@ class SuggestedStep:
 
     Attributes
     ----------
-    migration : Migration
     proved : list of str
         Ids of the references that give their golden with it.
     largest : float
@@ -58,18 +43,15 @@ class SuggestedStep:
         step = self.migration
         lines = [
             "Migration(",
-            f"    id={_quoted(step.id)},",
-            f"    since={_quoted(step.since)},",
-            f"    reason={_quoted(step.reason)},",
+            f'    id="{step.id}",',
+            f'    since="{step.since}",',
+            f'    reason="{step.reason}",',
             "    operations=(",
             *(f"        {o.python()}," for o in step.operations),
             "    ),",
         ]
         if isinstance(step.when, Holds):
-            lines.append(f"    when=Holds({_quoted(step.when.name)}),")
-        if step.needs:
-            needs = "".join(f"{_quoted(need)}, " for need in step.needs).strip()
-            lines.append(f"    needs=({needs}),")
+            lines.append(f'    when=Holds("{step.when.name}"),')
         return "\n".join([*lines, ")"])
 
 
@@ -78,16 +60,8 @@ def make_steps(
 ) -> list[SuggestedStep]:
     """Make one migration of each change, for all references that need it.
 
-    Parameters
-    ----------
-    subjects : sequence of ReferenceUnderTest
-    fixes : mapping of str to tuple of Operation
-        What each reference needs, by its id; nothing where it passes.
-
-    Returns
-    -------
-    list of SuggestedStep
-        To be applied in this order; not proved yet.
+    `fixes` is what each reference needs, by its id; nothing where it passes.
+    The steps are to be applied in their order, and not proved yet.
     """
     # Compared as text: not every operation can be hashed.
     uses: dict[str, Use] = {}
@@ -146,12 +120,6 @@ def _migration(
 ) -> Migration:
     release = using[0].adapter.current.release
     since = f"{release.major}.{release.minor + 1}.0"
-    needs = dict.fromkeys(
-        need
-        for operation in unit
-        for kind, need in _NEEDS.items()
-        if isinstance(operation, kind)
-    )
     kinds = dict.fromkeys(type(o).__name__ for o in unit)
     name = f"{since}-{'-'.join(_dashed(kind) for kind in kinds)}"
     free = (name, *(f"{name}-{number}" for number in range(2, 1000)))
@@ -162,7 +130,6 @@ def _migration(
         "changed, with the pull request.",
         operations=unit,
         when=_predicate(unit, using, others) if others else None,
-        needs=tuple(needs),
     )
 
 
@@ -201,12 +168,8 @@ def prove(
 ) -> tuple[list[str], dict[str, str]]:
     """Apply all steps to all references, and note in them which pass.
 
-    Returns
-    -------
-    failed : list of str
-        References that do not give their golden with the steps.
-    training : dict of str to str
-        Others whose training does not continue as it did, and why.
+    Returns the references that do not give their golden with the steps, and
+    others whose training does not continue as it did, with the reason.
     """
     failed: list[str] = []
     training: dict[str, str] = {}
@@ -236,7 +199,3 @@ def prove(
 
 def _dashed(name: str) -> str:
     return re.sub(r"(?<=.)([A-Z])", r"-\1", name).lower()
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -41,13 +41,9 @@ class Suggestions:
     Attributes
     ----------
     steps : list of SuggestedStep
-        Verified, in the order in which they are to be applied.
-    unfixed : dict of str to SearchResult
-        References without a verified step, by id.
-    several : dict of str to SearchResult
-        References for which several steps remain.
-    causes : dict of str to str
-        Why those without a step fail.
+        In the order in which they are to be applied.
+    undecided : dict of str to SearchResult
+        References for which no step, or more than one, was verified, by id.
     unproved : list of str
         References that do not pass with all steps together.
     training : dict of str to str
@@ -56,18 +52,14 @@ class Suggestions:
     """
 
     steps: list[SuggestedStep] = field(default_factory=list)
-    unfixed: dict[str, SearchResult] = field(default_factory=dict)
-    several: dict[str, SearchResult] = field(default_factory=dict)
-    causes: dict[str, str] = field(default_factory=dict)
+    undecided: dict[str, SearchResult] = field(default_factory=dict)
     unproved: list[str] = field(default_factory=list)
     training: dict[str, str] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
         """Whether every reference passes or is fixed, in one way only."""
-        return not (
-            self.unfixed or self.several or self.unproved or self.training
-        )
+        return not (self.undecided or self.unproved or self.training)
 
     @property
     def verified(self) -> bool:
@@ -95,23 +87,8 @@ class Suggestions:
                 f"{name}: its outputs are fixed, and its optimizer is NOT. "
                 f"{reason}"
             )
-        for name, found in self.several.items():
-            lines.append(
-                f"{name}: {len(found.verified)} different steps give its "
-                "golden outputs, so none is suggested:"
-            )
-            lines += [_listed(trial.operations) for trial in found.verified]
-        for name, found in self.unfixed.items():
-            lines.append(f"{name}: none verified, {found.tried} tried.")
-            lines.append(f"  cause: {self.causes[name]}")
-            if found.exhausted:
-                lines.append(
-                    "  The search reached its limit before it had tried all "
-                    "candidates."
-                )
-            if found.closest is not None and found.closest.operations:
-                guess = _listed(found.closest.operations)
-                lines.append(f"  A guess only, NOT verified:\n{guess}")
+        for name, result in self.undecided.items():
+            lines += _report_of_search(name, result)
         return "\n".join(lines) or "Nothing fails."
 
 
@@ -129,6 +106,26 @@ def _report_of_step(step: SuggestedStep) -> Iterator[str]:
             "It lists the widths of these references and refuses runs of any "
             "other: better write the rule behind them."
         )
+
+
+def _report_of_search(name: str, result: SearchResult) -> Iterator[str]:
+    if result.verified:
+        yield (
+            f"{name}: {len(result.verified)} different steps give its golden "
+            "outputs, so none is suggested:"
+        )
+        for trial in result.verified:
+            yield _listed(trial.operations)
+        return
+    yield f"{name}: none verified, {result.tried} tried."
+    yield f"  cause: {result.cause}"
+    if result.exhausted:
+        yield (
+            "  The search reached its limit before it had tried all candidates."
+        )
+    if result.closest is not None and result.closest.operations:
+        guess = _listed(result.closest.operations)
+        yield f"  A guess only, NOT verified:\n{guess}"
 
 
 def _listed(operations: Operations) -> str:
@@ -153,12 +150,6 @@ def suggest_steps(
     find_newer : callable, optional
         Finds the newer counterpart of a reference that holds no trace: what
         fixes that one is tried.
-
-    Returns
-    -------
-    Suggestions
-        Each step proved, along with the others, on every reference that it
-        names.
     """
     found = Suggestions()
     fixes: dict[str, Operations] = {}
@@ -177,11 +168,10 @@ def suggest_steps(
                 fix = _by_newer(subject, place / "newer", budget, find_newer)
             if len(result.verified) == 1:
                 fix = result.verified[0].operations
-            elif result.verified:
-                found.several[name] = result
             elif fix is None:
-                found.unfixed[name] = result
-                found.causes[name] = _cause(subject, find_newer)
+                found.undecided[name] = result
+                if not result.verified:
+                    result.cause = _cause(subject, find_newer)
         if fix is not None:
             fixes[name] = fix
             known.append((fix, subject))
@@ -205,11 +195,7 @@ def _by_known_fix(
             tried.setdefault(repr(other), other)
     for number, operations in enumerate(tried.values()):
         trial = attempt(subject, operations, folder / str(number))
-        if (
-            trial.verified
-            and trial.model is not None
-            and not reorderings(trial.subject.migrated, trial.model)
-        ):
+        if trial.verified and _in_order(trial.subject):
             return operations
     return None
 
@@ -228,8 +214,8 @@ def _by_newer(
     # Where several fit, the newer one does not tell which it is.
     if len(verified) != 1:
         return None
-    known = [(trial.operations, newer) for trial in verified]
-    return _by_known_fix(subject, known, folder / "known")
+    known = (verified[0].operations, newer)
+    return _by_known_fix(subject, [known], folder / "known")
 
 
 def _cause(subject: ReferenceUnderTest, find_newer: FindNewer | None) -> str:
@@ -242,8 +228,13 @@ def _cause(subject: ReferenceUnderTest, find_newer: FindNewer | None) -> str:
 
 def _passes(subject: ReferenceUnderTest) -> bool:
     try:
-        result = grade(subject, torch.float64)
+        passed = grade(subject, torch.float64).passed
     except CompatError:
         return False
+    return passed and _in_order(subject)
+
+
+def _in_order(subject: ReferenceUnderTest) -> bool:
+    """Tell whether the optimizer has the parameters in the model's order."""
     model = subject.migrated_model(torch.float64)
-    return result.passed and not reorderings(subject.migrated, model)
+    return not reorderings(subject.migrated, model)

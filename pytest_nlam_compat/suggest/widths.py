@@ -48,18 +48,7 @@ def resized(
 
     Columns are moved by whole blocks: the states, forcing and static features
     of the grid, or equal halves or thirds, as graph layers concatenate them.
-
-    Parameters
-    ----------
-    operations : tuple of Operation
-    fixed, other : ReferenceUnderTest
-        Without the operations.
-
-    Returns
-    -------
-    tuple of Operation or None
-        Not verified; None where an order tears blocks apart, or an operation
-        does not fit.
+    None where an order tears blocks apart, or an operation does not fit.
     """
     run, other_run = fixed.migrated, other.migrated
     found: list[Operation] = []

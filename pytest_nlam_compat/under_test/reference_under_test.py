@@ -29,6 +29,7 @@ from pytest_nlam_compat.migrations import (
     saved_run_from_checkpoint,
     to_checkpoint_dict,
 )
+from pytest_nlam_compat.migrations.reading import graph_format
 from pytest_nlam_compat.migrations.stamps import UPSTREAM_STAMP
 from pytest_nlam_compat.numerics.noise import ReplayNoise
 from pytest_nlam_compat.numerics.torch_settings import (
@@ -38,7 +39,6 @@ from pytest_nlam_compat.numerics.torch_settings import (
 )
 from pytest_nlam_compat.references.reference import (
     Reference,
-    graph_format,
     read_graph,
     write_graph,
 )

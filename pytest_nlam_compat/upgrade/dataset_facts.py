@@ -36,26 +36,12 @@ _LARGEST = 64 * 1024 * 1024
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """What is known about a dataset.
+    """What is known about a dataset; ``docs/upgrade.md`` describes it."""
 
-    Attributes
-    ----------
-    arrays : mapping of str to list of float
-        By the names of `ARRAYS`.
-    static_names : tuple of str
-        Static features in today's order.
-    grid_shape : tuple of (int, int)
-        Grid nodes along x and y.
-    config : mapping, optional
-        neural-lam's configuration, plain, as in its YAML file.
-    features : mapping of str to list of str, optional
-        Names of ``state``, ``forcing`` and ``static`` features, in order.
-    """
-
-    arrays: Mapping[str, list[float]]
-    static_names: tuple[str, ...]
-    grid_shape: tuple[int, int]
-    config: Mapping[str, Any] | None = None
+    arrays: Mapping[str, list[float]]  # by the names of `ARRAYS`
+    static_names: tuple[str, ...]  # in today's order
+    grid_shape: tuple[int, int]  # nodes along x and y
+    config: Mapping[str, Any] | None = None  # neural-lam's, as in its YAML file
     features: Mapping[str, list[str]] = field(default_factory=dict)
 
     def statistics(self) -> Statistics:
@@ -153,7 +139,7 @@ def facts_from_table(table: Any) -> DatasetFacts:
 
 def _facts(table: Any) -> DatasetFacts:
     if not isinstance(table, Mapping):
-        raise ValueError("it holds no table")
+        raise ValueError("it is not a table")
     if table[FORMAT] != 1:
         raise ValueError(f"its format is {table[FORMAT]}, not 1")
     names = tuple(map(str, table["static_names"]))

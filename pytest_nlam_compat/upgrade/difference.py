@@ -9,7 +9,7 @@ from typing import Any
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
 from pytest_nlam_compat.checkpoints.refusals import printable
 from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
-from pytest_nlam_compat.migrations.prefixes import PREFIX
+from pytest_nlam_compat.migrations.releases import PREFIX
 from pytest_nlam_compat.upgrade.inspection import report
 
 _COMPARED = ("model", "graph", "parameters", "buffers", "callbacks")
@@ -17,19 +17,10 @@ _ABSENT = "(absent)"
 
 
 def difference(first: Checkpoint, second: Checkpoint) -> dict[str, Any]:
-    """Compare two open checkpoints.
+    """Compare two open checkpoints; the result is plain data.
 
     Tensors are compared by the checksums in the files; none is read. If only
     one file has the prefix of 0.7, the names are compared without it.
-
-    Returns
-    -------
-    dict
-        Plain data, for JSON: ``files``, ``origin`` (two releases),
-        ``without_prefix``, ``changed`` (path to pair of values),
-        ``only_in_first``, ``only_in_second``, ``other_layout``,
-        ``other_values``, ``not_compared`` (names of tensors) and
-        ``same_values`` (how many).
     """
     reports = (report(first), report(second))
     prefixed = [
@@ -57,12 +48,8 @@ def difference(first: Checkpoint, second: Checkpoint) -> dict[str, Any]:
     }
 
 
-def difference_text(found: Mapping[str, Any]) -> str:
+def difference_lines(found: Mapping[str, Any]) -> Iterator[str]:
     """Write a `difference` as text for a terminal."""
-    return "\n".join(_lines(found))
-
-
-def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     for file, release in zip(found["files"], found["origin"], strict=True):
         yield f"{file}: neural-lam {release or 'unknown'}"
     same = "" if found["changed"] else " the same"

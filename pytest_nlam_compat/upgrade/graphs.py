@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import hashlib
 import os
 import shutil
@@ -15,37 +16,26 @@ from pytest_nlam_compat.checkpoints.reader import Checkpoint, read_checkpoint
 from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
 from pytest_nlam_compat.checkpoints.writer import write_checkpoint
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.migrations.prefixes import PREFIX
-from pytest_nlam_compat.migrations.saved_run import SavedRun
-from pytest_nlam_compat.migrations.values import (
+from pytest_nlam_compat.migrations.reading import METAINFO, graph_format
+from pytest_nlam_compat.migrations.releases import PREFIX
+from pytest_nlam_compat.migrations.saved_run import (
     Lazy,
+    SavedRun,
     dtype_name,
     loaded,
     values,
 )
 
-METAINFO = "metainfo.yaml"
-LEGACY = "legacy"
-_LONGEST = 4096
 _SINGLE = ("g2m_features", "g2m_edge_index", "m2g_features", "m2g_edge_index")
 
 
 @dataclass(frozen=True)
 class GraphDirectory:
-    """An open graph directory.
-
-    Attributes
-    ----------
-    folder : Path
-    tensors : dict of str to (TensorRef or list of TensorRef)
-        By file stem.
-    format : str
-        ``"legacy"``, or ``spec_version`` of ``metainfo.yaml``.
-    """
+    """An open graph directory."""
 
     folder: Path
-    tensors: dict[str, Any]
-    format: str
+    tensors: dict[str, Any]  # a TensorRef, or a list of them, by file stem
+    format: str  # by `graph_format`
 
 
 @contextlib.contextmanager
@@ -70,7 +60,7 @@ def open_graph(folder: Path) -> Iterator[GraphDirectory]:
             file.stem: _tensors(opened.enter_context(read_checkpoint(file)))
             for file in files
         }
-        yield GraphDirectory(folder, tensors, _format(folder / METAINFO))
+        yield GraphDirectory(folder, tensors, graph_format(folder))
 
 
 def _tensors(opened: Checkpoint) -> Any:
@@ -86,18 +76,6 @@ def _tensors(opened: Checkpoint) -> Any:
 
 def _parts(content: Any) -> list[Any]:
     return content if isinstance(content, list) else [content]
-
-
-def _format(metainfo: Path) -> str:
-    """Read the one entry that create_graph writes; no other YAML."""
-    if not metainfo.exists():
-        return LEGACY
-    with metainfo.open(encoding="utf-8", errors="replace") as stream:
-        for line in stream.read(_LONGEST).splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "spec_version":
-                return value.strip().strip("'\"")
-    return LEGACY
 
 
 def write_graph(
@@ -136,15 +114,11 @@ def write_graph(
 
 def _refuse_other_content(part: Path, target: Path) -> None:
     """Refuse a target that is not byte for byte what would be written."""
-    names = {file.name for file in part.iterdir()}
-    same = target.is_dir() and all(
-        (target / name).is_file()
-        and (target / name).read_bytes() == (part / name).read_bytes()
-        for name in names
-    )
-    if not same:
+    names = [file.name for file in part.iterdir()]
+    same, _, _ = filecmp.cmpfiles(part, target, names, shallow=False)
+    if len(same) != len(names):
         raise CompatError(
-            "The output of the graph exists, and is another graph.",
+            "The output directory exists, and holds another graph.",
             facts={"directory": target},
             remedy="Choose another --graph-out.",
         )
@@ -197,11 +171,8 @@ def refuse_mismatch(
 ) -> None:
     """Refuse a graph that a run can't have been trained with.
 
-    Raises
-    ------
-    CompatError
-        If numbers of levels, features, edges or nodes differ from each other,
-        the weights or the grid, or the fingerprint from that in the stamp.
+    Its numbers of levels, features, edges and nodes must fit each other, the
+    weights and the grid, and its fingerprint that in the stamp.
     """
     for compared, found, expected in _comparisons(graph, run, stamp):
         if found != expected:
@@ -227,7 +198,7 @@ def _comparisons(
     if not isinstance(levels, list):
         yield "files", "no list in mesh_features.pt", "one"
     for stem in _SINGLE:
-        if stem not in tensors or isinstance(tensors[stem], list):
+        if not isinstance(tensors.get(stem), TensorRef):
             yield "files", f"no single tensor in {stem}.pt", "one"
     # A flat model has one embedder, mesh_embedder, and one level.
     embedders = sum(map(_embeds_level, run.state_dict)) or 1
@@ -266,5 +237,5 @@ def _embeds_level(name: str) -> bool:
 
 
 def _weight(run: SavedRun, name: str) -> Any:
-    weights = run.state_dict
-    return next((weights[n] for n in weights if f".{n}".endswith(name)), None)
+    found = [w for n, w in run.state_dict.items() if f".{n}".endswith(name)]
+    return found[0] if found else None

@@ -1,4 +1,4 @@
-"""Describe a checkpoint file without loading its tensors."""
+"""Describe a checkpoint file as plain data, without loading its tensors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from packaging.version import Version
 from pytest_nlam_compat.checkpoints.known import owner
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
 from pytest_nlam_compat.checkpoints.refusals import printable
-from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
+from pytest_nlam_compat.checkpoints.stand_ins import (
+    GlobalRef,
+    InertObject,
+    StorageRef,
+    TensorRef,
+)
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.history import HISTORY
 from pytest_nlam_compat.migrations.origin import detect_origin
@@ -19,24 +24,15 @@ from pytest_nlam_compat.migrations.planning import in_order
 from pytest_nlam_compat.migrations.releases import parameter_names
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 from pytest_nlam_compat.migrations.stamps import STAMP
-from pytest_nlam_compat.upgrade.plain import flat, plain
 from pytest_nlam_compat.upgrade.request import NEWEST, OPTIONS
 
 _LONGEST_NAME = 1000
+_LONGEST_TEXT = 200
+_MOST_ITEMS = 200
 
 
 def report(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Describe an open checkpoint; none of its tensors is read.
-
-    Returns
-    -------
-    dict
-        Plain data, for JSON: ``file``, ``bytes``, ``origin``, ``record``,
-        ``training``, ``model``, ``graph``, ``hyper_parameters``,
-        ``parameters``, ``buffers``, ``tensors``, ``optimizers``,
-        ``lr_schedulers``, ``callbacks``, ``classes``, ``migrations``,
-        ``needs`` and ``to``.
-    """
+    """Describe an open checkpoint as plain data, without reading tensors."""
     data = _table(checkpoint.data)
     hyper_parameters = _table(data.get("hyper_parameters"))
     arguments = flat(hyper_parameters.get("args", {}))
@@ -102,11 +98,7 @@ def _origin(data: Mapping[str, Any]) -> dict[str, Any]:
         except CompatError as error:
             evidence = [f"{k}: {v}" for k, v in error.facts.items()]
             problem = error.what
-    return {
-        "release": release,
-        "evidence": [plain(found) for found in evidence],
-        "problem": problem,
-    }
+    return {"release": release, "evidence": plain(evidence), "problem": problem}
 
 
 def _optimizer(state: dict[Any, Any]) -> dict[str, Any]:
@@ -152,15 +144,7 @@ def _migrations(
     ]
     return {
         "to": NEWEST,
-        "migrations": [
-            {
-                "id": step.id,
-                "since": step.since,
-                "reason": step.reason,
-                "needs": list(step.needs),
-            }
-            for step in steps
-        ],
+        "migrations": [{"id": s.id, "reason": s.reason} for s in steps],
         "needs": list(dict.fromkeys(n for step in steps for n in step.needs)),
     }
 
@@ -173,23 +157,78 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def report_text(report: Mapping[str, Any]) -> str:
-    """Write a `report` as text for a terminal."""
-    return "\n".join(_lines(report))
-
-
 def _size(count: int) -> str:
     if count < 1000:
         return f"{count} bytes"
-    value = float(count)
-    for unit in ("kB", "MB", "GB"):
+    value, units = count / 1000, ["kB", "MB", "GB", "TB"]
+    while value >= 1000 and len(units) > 1:
         value /= 1000
-        if value < 1000:
-            return f"{value:.1f} {unit}"
-    return f"{value / 1000:.1f} TB"
+        units.pop(0)
+    return f"{value:.1f} {units[0]}"
 
 
-def _lines(report: Mapping[str, Any]) -> Iterator[str]:
+def plain(value: Any) -> Any:
+    """Convert any part of a checkpoint's tree to what JSON has.
+
+    Classes become their names, objects their attributes, tensors their shape
+    and type; what is very long is cut.
+    """
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float):
+        # JSON has neither infinity nor not-a-number.
+        return value if abs(value) < float("inf") else str(value)
+    if isinstance(value, str):
+        return printable(value, _LONGEST_TEXT)
+    if isinstance(value, dict):
+        items = list(value.items())[:_MOST_ITEMS]
+        return {_key(key): plain(item) for key, item in items}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in list(value)[:_MOST_ITEMS]]
+    if isinstance(value, InertObject):
+        return _object(value)
+    if isinstance(value, GlobalRef):
+        return printable(value.path, _LONGEST_TEXT)
+    if isinstance(value, TensorRef):
+        return f"tensor {list(value.shape)} {value.dtype}"
+    if isinstance(value, StorageRef):
+        return f"storage of {value.nbytes} bytes"
+    return printable(repr(value), _LONGEST_TEXT)
+
+
+def flat(tree: Any) -> dict[str, Any]:
+    """Return the plain values in dicts and objects by their dotted paths."""
+    found: dict[str, Any] = {}
+
+    def visit(node: Any, path: str) -> None:
+        children = node.attributes if isinstance(node, InertObject) else node
+        if isinstance(children, dict) and children:
+            for key, value in children.items():
+                visit(value, f"{path}.{_key(key)}" if path else _key(key))
+        elif path:
+            found[path] = plain(node)
+
+    visit(tree, "")
+    return found
+
+
+def _object(value: InertObject) -> Any:
+    if value.attributes:
+        return plain(value.attributes)
+    arguments = [plain(argument) for argument in value.args]
+    if len(arguments) == 1:
+        # A class around one value, such as a str subclass or a path.
+        return arguments[0]
+    name = getattr(value.cls, "path", "object")
+    return f"{printable(name)}({', '.join(map(str, arguments))})"
+
+
+def _key(key: Any) -> str:
+    return printable(key if isinstance(key, str) else str(plain(key)))
+
+
+def report_lines(report: Mapping[str, Any]) -> Iterator[str]:
+    """Write a `report` as text for a terminal."""
     origin = report["origin"]
     yield f"{report['file']}: {_size(report['bytes'])}"
     yield f"written by: neural-lam {origin['release'] or 'unknown'}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
 from pytest_nlam_compat.checkpoints.weights import Weights, write_weights
-from pytest_nlam_compat.checkpoints.writer import Progress, write_checkpoint
+from pytest_nlam_compat.checkpoints.writer import write_checkpoint
 from pytest_nlam_compat.errors import CompatError
 
 UPGRADED = "upgraded_"
@@ -27,11 +27,7 @@ class OutputFile:
     """
 
     def __init__(
-        self,
-        file: Path,
-        path: Path | None,
-        prefix: str,
-        in_place: bool = False,
+        self, file: Path, path: Path | None, prefix: str, in_place: bool = False
     ) -> None:
         if path is not None and (in_place or _same(file, path)):
             raise CompatError(
@@ -59,16 +55,10 @@ class OutputFile:
 
     def refuse_existing(self) -> None:
         """Refuse to overwrite a file, before any work."""
-        if self.path.exists() and not self.in_place:
-            raise CompatError(
-                f"The output {self.path.name} exists.",
-                facts={"file": self.path},
-                remedy="Choose another -o, or move the file.",
-            )
+        if not self.in_place:
+            refuse_existing(self.path)
 
-    def write(
-        self, checkpoint: Checkpoint, progress: Progress | None
-    ) -> Path | None:
+    def write(self, checkpoint: Checkpoint) -> Path | None:
         """Write an open checkpoint, whole or not at all.
 
         Returns the backup, if the old file was replaced.
@@ -85,12 +75,7 @@ class OutputFile:
             if isinstance(checkpoint, Weights):
                 write_weights(checkpoint, real, overwrite=self.in_place)
             else:
-                write_checkpoint(
-                    checkpoint,
-                    real,
-                    overwrite=self.in_place,
-                    progress=progress,
-                )
+                write_checkpoint(checkpoint, real, overwrite=self.in_place)
         except BaseException:
             # After Ctrl-C the new file may have its name already: then the
             # backup is the only copy of the old one.
@@ -98,6 +83,16 @@ class OutputFile:
                 backup.unlink()
             raise
         return backup if self.in_place else None
+
+
+def refuse_existing(output: Path) -> None:
+    """Refuse to overwrite a file."""
+    if output.exists():
+        raise CompatError(
+            f"The output {output.name} exists.",
+            facts={"file": output},
+            remedy="Choose another -o, or move the file.",
+        )
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -109,11 +104,8 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _same(file: Path, output: Path) -> bool:
-    try:
-        return output.samefile(file)
-    except OSError:
-        return False
+def _same(file: Path, other: Path) -> bool:
+    return _identity(file) is not None and _identity(file) == _identity(other)
 
 
 def _back_up(file: Path, backup: Path) -> bool:

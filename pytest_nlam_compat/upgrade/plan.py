@@ -12,7 +12,7 @@ from pytest_nlam_compat import __version__
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
 from pytest_nlam_compat.checkpoints.weights import Weights
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.migrations import planning, prefixes, reading
+from pytest_nlam_compat.migrations import planning, reading, releases
 from pytest_nlam_compat.migrations.history import HISTORY
 from pytest_nlam_compat.migrations.migration import Migration
 from pytest_nlam_compat.migrations.origin import detect_origin
@@ -35,29 +35,14 @@ _DEFAULT_CONFIG_NOTE = (
 
 @dataclass(frozen=True)
 class UpgradePlan:
-    """How a checkpoint gets to the requested release.
+    """How a checkpoint gets to the requested release."""
 
-    Attributes
-    ----------
-    origin : str
-        The release whose layout the file has.
-    evidence : list of str
-        How that was detected.
-    run : SavedRun
-        The content of the file; no tensor has been read.
-    steps : list of Migration
-    facts : DatasetFacts, optional
-        Passed by the user, or from the file's own stamp.
-    notes : list of str
-        What to tell the user.
-    """
-
-    origin: str
-    evidence: list[str]
-    run: SavedRun
+    origin: str  # the release whose layout the file has
+    evidence: list[str]  # how that was detected
+    run: SavedRun  # no tensor has been read
     steps: list[Migration]
-    facts: DatasetFacts | None
-    notes: list[str]
+    facts: DatasetFacts | None  # from the user, or the file's own stamp
+    notes: list[str]  # what to tell the user
 
 
 @dataclass(frozen=True)
@@ -98,7 +83,13 @@ def plan_upgrade(
             data["hyper_parameters"] = {"config": inert_config(facts.config)}
         else:
             _refuse_undecidable(checkpoint, between)
-        notes += _unchanged_hyper_parameters(between, request.target)
+        changes = [s for s in between if s.on_hyper_parameters_only]
+        if changes:
+            notes.append(
+                "The file has no hyper-parameters. These changed too, so build"
+                f" the model with those of {request.target}:"
+            )
+            notes += [f"  {step.id}: {step.reason}" for step in changes]
     if request.drop_optimizer:
         notes.append("The optimizer starts anew: its state was left out.")
         if "optimizer_states" in data:
@@ -124,10 +115,10 @@ def plan_upgrade(
     names = list(run.state_dict)
     if (
         names
-        and Version(origin) >= prefixes.FIRST_WITH_PREFIX
-        and not prefixes.has_prefix(names)
+        and Version(origin) >= releases.FIRST_WITH_PREFIX
+        and not releases.has_prefix(names)
     ):
-        raise prefixes.without_prefix(names[0])
+        raise releases.without_prefix(names[0])
     return UpgradePlan(origin, evidence, run, steps, facts, notes)
 
 
@@ -166,20 +157,6 @@ def _refuse_undecidable(
         )
 
 
-def _unchanged_hyper_parameters(
-    between: list[Migration], target: str
-) -> list[str]:
-    """Note what the user must change who builds a model for the weights."""
-    changes = [step for step in between if step.on_hyper_parameters_only]
-    if not changes:
-        return []
-    return [
-        "The file has no hyper-parameters. These changed too, so build the "
-        f"model with those of {target}:",
-        *(f"  {step.id}: {step.reason}" for step in changes),
-    ]
-
-
 def migrate(
     checkpoint: Checkpoint, plan: UpgradePlan, request: UpgradeRequest
 ) -> tuple[dict[str, Any], SavedRun, list[str]]:
@@ -193,11 +170,6 @@ def migrate(
         After the steps, each tensor in the type of its file.
     notes : list of str
         What to tell the user.
-
-    Raises
-    ------
-    CompatError
-        If a step refuses.
     """
     # Steps compute in float64; rounded once, at the end.
     run = planning.apply(plan.run, plan.steps).cast_back()

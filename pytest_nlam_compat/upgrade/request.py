@@ -23,25 +23,7 @@ OPTIONS = {
 
 @dataclass(frozen=True)
 class UpgradeRequest:
-    """What to do with a checkpoint file.
-
-    Attributes
-    ----------
-    origin : str, optional
-        Release that wrote the file; detected by default.
-    target : str
-        Release whose layout the new file gets.
-    graph, graph_out : Path, optional
-        The graph directory of the run, and where to write the converted one.
-    facts : DatasetFacts, optional
-        About the dataset of the run.
-    allowed : tuple of str
-        Classes that the pickle may name besides the known ones.
-    in_place : bool
-        Whether the new file replaces the old one.
-    verify : bool
-        Whether to check also the tensors that no step reads.
-    """
+    """What to do with a checkpoint file: the options of ``upgrade``."""
 
     origin: str | None = None
     target: str = NEWEST
@@ -72,25 +54,15 @@ class UpgradeRequest:
 class UpgradeResult:
     """What was done with a file, or would be done in a dry run.
 
-    Attributes
-    ----------
-    evidence : list of str
-        How the origin was detected.
-    steps : list of str
-        Ids of the migrations, in order.
-    output, backup, graph_out : Path, optional
-        What was written; nothing if there are no steps.
-    before : Path, optional
-        The output of an earlier upgrade.
-    notes : list of str
-        Further things to tell the user.
+    Without steps nothing is written. `before` is the output of an earlier
+    upgrade.
     """
 
     file: Path
     origin: str
     target: str
-    evidence: list[str]
-    steps: list[str]
+    evidence: list[str] = field(default_factory=list)
+    steps: list[str] = field(default_factory=list)
     output: Path | None = None
     backup: Path | None = None
     graph_out: Path | None = None
@@ -108,11 +80,12 @@ class UpgradeResult:
         lines += [f"  {found}" for found in self.evidence]
         lines.append("steps:")
         lines += [f"  {step}" for step in self.steps]
-        lines.append(f"checkpoint: {self.output}")
-        if self.backup is not None:
-            lines.append(f"backup: {self.backup}")
-        if self.graph_out is not None:
-            lines.append(f"graph: {self.graph_out}")
+        written = {
+            "checkpoint": self.output,
+            "backup": self.backup,
+            "graph": self.graph_out,
+        }
+        lines += [f"{name}: {path}" for name, path in written.items() if path]
         return "\n".join([*lines, *self.notes])
 
     def plain(self) -> dict[str, Any]:

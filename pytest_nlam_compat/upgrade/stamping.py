@@ -30,8 +30,8 @@ from pytest_nlam_compat.upgrade.dataset_facts import (
     facts_from_table,
 )
 from pytest_nlam_compat.upgrade.graphs import fingerprint, open_graph
+from pytest_nlam_compat.upgrade.inspection import flat
 from pytest_nlam_compat.upgrade.output import OutputFile
-from pytest_nlam_compat.upgrade.plain import flat
 from pytest_nlam_compat.upgrade.trust import refuse_unknown
 
 ENTRY = "stamp"
@@ -73,8 +73,6 @@ def stamp_file(
 ) -> dict[str, Any]:
     """Stamp a file that was written without a stamp, and return the stamp.
 
-    The parameters are those of an `UpgradeRequest`.
-
     Raises
     ------
     CompatError
@@ -90,7 +88,7 @@ def stamp_file(
             raise CompatError(
                 f"{file.name} has a stamp already.",
                 facts={"file": file, "stamp": record[ENTRY].get("neural_lam")},
-                remedy="It needs no other.",
+                remedy="It needs no second one.",
             )
         # --from doesn't make an unknown layout a known one.
         raise_on_upstream_stamp(data)
@@ -105,7 +103,7 @@ def stamp_file(
         )
         data[STAMP] = {**record, ENTRY: stamp}
         checkpoint.data = data
-        output.write(checkpoint, None)
+        output.write(checkpoint)
     return stamp
 
 

@@ -23,13 +23,7 @@ _MOST_SHOWN = 20
 
 
 def refuse_unknown(checkpoint: Checkpoint, allowed: Collection[str]) -> None:
-    """Refuse a file that names classes neither known nor ``allowed``.
-
-    Raises
-    ------
-    CompatError
-        With the unknown classes.
-    """
+    """Refuse a file that names classes neither known nor ``allowed``."""
     unknown = [
         named.path
         for named in checkpoint.globals
@@ -54,11 +48,6 @@ def refuse_malformed(checkpoint: Checkpoint) -> None:
     """Refuse a checkpoint whose parts are not of the types Lightning writes.
 
     The rest of this package relies on them.
-
-    Raises
-    ------
-    CompatError
-        With the part, and what it should be.
     """
     for fits, part, expected in _checks(checkpoint.data):
         if not fits:
@@ -114,17 +103,13 @@ def _is_list(value: Any, of: type) -> bool:
     return isinstance(value, list) and all(type(each) is of for each in value)
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
 _RECORD: dict[str, Callable[[Any], bool]] = {
-    "layout": _is_text,
+    "layout": lambda value: isinstance(value, str),
     "migrations": lambda value: _is_list(value, str),
-    "origin": _is_text,
+    "origin": lambda value: isinstance(value, str),
     "evidence": lambda value: _is_list(value, str),
     "optimizer_reset": lambda value: (
-        _is_table(value, str) and all(map(_is_text, value.values()))
+        _is_table(value, str) and _is_list([*value.values()], str)
     ),
     "stamp": lambda value: (
         _is_table(value, str)

@@ -13,7 +13,6 @@ from typing import Any
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.checkpoints.refusals import open_regular
 from pytest_nlam_compat.checkpoints.weights import read_run
-from pytest_nlam_compat.checkpoints.writer import Progress
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 from pytest_nlam_compat.migrations.stamps import STAMP
@@ -29,27 +28,12 @@ from pytest_nlam_compat.upgrade.request import UpgradeRequest, UpgradeResult
 from pytest_nlam_compat.upgrade.stamping import record_in
 from pytest_nlam_compat.upgrade.trust import refuse_unknown
 
+# What torch and DeepSpeed leave in a folder that is a checkpoint.
+_DISTRIBUTED = (".metadata", "zero_to_fp32.py")
 
-def upgrade(
-    output: OutputFile,
-    request: UpgradeRequest,
-    progress: Progress | None = None,
-) -> UpgradeResult:
-    """Upgrade a checkpoint file.
 
-    Parameters
-    ----------
-    output : OutputFile
-        The file, and where to write the new one.
-    request : UpgradeRequest
-    progress : callable, optional
-        Called with the number of bytes written, and of all bytes.
-
-    Raises
-    ------
-    CompatError
-        Whatever is wrong; the file is unchanged then.
-    """
+def upgrade(output: OutputFile, request: UpgradeRequest) -> UpgradeResult:
+    """Upgrade a checkpoint file; after a CompatError it is unchanged."""
     with contextlib.ExitStack() as opened:
         checkpoint = opened.enter_context(read_run(output.file, STAMP))
         refuse_unknown(checkpoint, request.allowed)
@@ -76,7 +60,7 @@ def upgrade(
             if graph is not None:
                 _place_graph(graph, run, request, result)
             if not request.dry_run:
-                result.backup = output.write(checkpoint, progress)
+                result.backup = output.write(checkpoint)
     return result
 
 
@@ -153,9 +137,7 @@ class FolderResult:
         return "\n".join(lines + errors)
 
 
-def upgrade_folder(
-    folder: Path, request: UpgradeRequest, progress: Progress | None
-) -> FolderResult:
+def upgrade_folder(folder: Path, request: UpgradeRequest) -> FolderResult:
     """Upgrade each ``.ckpt`` below a folder.
 
     Links are left out, and so are the outputs of an earlier upgrade: a file
@@ -167,23 +149,18 @@ def upgrade_folder(
     CompatError
         If there is no checkpoint.
     """
-    found = sorted(
+    found = {
         file
         for file in folder.rglob("*.ckpt")
         if (file.is_file() or file.is_dir()) and not file.is_symlink()
-    )
-    files = [
-        file
-        for file in found
-        if not (
-            file.name.startswith(UPGRADED)
-            and file.with_name(file.name.removeprefix(UPGRADED)) in found
-        )
-    ]
-    if not files and (folder.suffix == ".ckpt" or _is_distributed(folder)):
-        # Raises an error that says what it is, and what to do with it.
-        open_regular(folder)
+    }
+    files = sorted(found - {_output(file) for file in found})
     if not files:
+        if folder.suffix == ".ckpt" or any(
+            (folder / name).is_file() for name in _DISTRIBUTED
+        ):
+            # Raises an error that says what it is, and what to do with it.
+            open_regular(folder)
         raise CompatError(
             "There are no checkpoints below the folder.",
             facts={"folder": folder, "expected": "files named *.ckpt"},
@@ -191,32 +168,26 @@ def upgrade_folder(
         )
     results: dict[Path, UpgradeResult | CompatError] = {}
     for file in files:
-        output = file.with_name(f"{UPGRADED}{file.name}")
         try:
             earlier = None
-            if output in found and not request.in_place:
-                earlier = _earlier(file, output, request)
+            if _output(file) in found and not request.in_place:
+                earlier = _earlier(file, request)
             results[file] = earlier or upgrade(
                 OutputFile(file, None, UPGRADED, request.in_place),
                 request,
-                progress,
             )
         except CompatError as error:
             results[file] = error
     return FolderResult(folder, results)
 
 
-def _is_distributed(folder: Path) -> bool:
-    """Tell whether torch or DeepSpeed wrote a checkpoint as this folder."""
-    return any(
-        (folder / name).is_file() for name in (".metadata", "zero_to_fp32.py")
-    )
+def _output(file: Path) -> Path:
+    return file.with_name(f"{UPGRADED}{file.name}")
 
 
-def _earlier(
-    file: Path, output: Path, request: UpgradeRequest
-) -> UpgradeResult | None:
+def _earlier(file: Path, request: UpgradeRequest) -> UpgradeResult | None:
     """Return the result of an earlier upgrade, if the output is one."""
+    output = _output(file)
     with read_checkpoint(output) as checkpoint:
         record = record_in(checkpoint.data)
     if record.get("layout") != request.target:
@@ -225,8 +196,6 @@ def _earlier(
         file=file,
         origin=str(record.get("origin")),
         target=request.target,
-        evidence=[],
-        steps=[],
         before=output,
     )
 

@@ -36,7 +36,14 @@ def defective(monkeypatch):
     monkeypatch.setattr(utils, "zero_index_g2m", zero_index_g2m_of_06)
 
 
-@pytest.mark.usefixtures("defective")
+@pytest.fixture
+def before_323(monkeypatch):
+    from neural_lam import create_graph
+
+    monkeypatch.delattr(create_graph, "CURRENT_GRAPH_SPEC_VERSION")
+
+
+@pytest.mark.usefixtures("defective", "before_323")
 @pytest.mark.parametrize("model", HIERARCHICAL)
 def test_hierarchical_models_of_0_6_cannot_run(adapter, model):
     assert adapter.cannot_run(model) == (
@@ -45,16 +52,18 @@ def test_hierarchical_models_of_0_6_cannot_run(adapter, model):
     )
 
 
-@pytest.mark.usefixtures("defective")
+@pytest.mark.usefixtures("defective", "before_323")
 def test_others_can(adapter):
     assert adapter.cannot_run("graph_lam") is None
 
 
+@pytest.mark.usefixtures("before_323")
 @pytest.mark.parametrize("model", HIERARCHICAL)
 def test_where_it_is_fixed_they_can(adapter, model):
     assert adapter.cannot_run(model) is None
 
 
+@pytest.mark.usefixtures("before_323")
 @pytest.mark.parametrize("model", HIERARCHICAL)
 def test_before_0_6_there_was_no_such_function(adapter, monkeypatch, model):
     from neural_lam import utils

@@ -90,10 +90,8 @@ def test_graphs_are_created_as_when_it_was_recorded(
     current_adapter, reference_of, tmp_path, case, levels, hierarchical
 ):
     from pytest_nlam_compat.adapters.datastore import StoredDatastore
-    from pytest_nlam_compat.references.reference import (
-        graph_format,
-        read_graph,
-    )
+    from pytest_nlam_compat.migrations.reading import graph_format
+    from pytest_nlam_compat.references.reference import read_graph
 
     reference = reference_of(f"0.7.0-{case}")
     reference.write(tmp_path)

@@ -14,7 +14,7 @@ NEXT = (
     "{}. In encoding_mlp.py, write the reason, and the operations that move "
     "old weights\n   to where the new code looks for them.\n"
     "{}. Run `pytest --nlam-compat`. It fails until all references older than "
-    "0.8.0\n   give their outputs again, and says what is missing.\n"
+    "0.8.0\n   reproduce their outputs, and says what is missing.\n"
     "{}. In test_encoding_mlp.py, test the migration on a few weights.\n"
 )
 

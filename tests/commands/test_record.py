@@ -62,10 +62,10 @@ def test_fixtures_are_those_of_the_current_folder(
 @pytest.mark.parametrize(
     ("release", "what"),
     [
-        ("0.6.0", "neural-lam 0.6.0 can only be recorded with itself."),
+        ("0.6.0", "neural-lam 0.6.0 is not the installed release."),
         (
             "0.7.0.dev1",
-            "neural-lam 0.7.0.dev1 can only be recorded with itself.",
+            "neural-lam 0.7.0.dev1 is not the installed release.",
         ),
     ],
 )

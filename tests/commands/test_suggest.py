@@ -10,7 +10,7 @@ from nlam_runs import ONE, failed
 
 from pytest_nlam_compat.commands import suggest
 
-pytestmark = pytest.mark.neural_lam
+pytestmark = [pytest.mark.neural_lam, pytest.mark.slow]
 
 GRAPH = "models/step_predictors/graph/base.py"
 STATES = (

@@ -16,8 +16,9 @@ from pytest_nlam_compat.adapters.datastore import StoredDatastore
 from pytest_nlam_compat.checkpoints.stand_ins import InertObject
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.grade import grade
-from pytest_nlam_compat.migrations.operations.trees import rebuild
-from pytest_nlam_compat.references.reference import graph_format, read_graph
+from pytest_nlam_compat.migrations.operations.hyper_parameters import rebuild
+from pytest_nlam_compat.migrations.reading import graph_format
+from pytest_nlam_compat.references.reference import read_graph
 
 pytestmark = [
     pytest.mark.neural_lam,

@@ -1,5 +1,4 @@
 import pytest
-from packaging.version import Version
 from saved_runs import namespace
 
 from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, InertObject
@@ -57,9 +56,7 @@ def checkpoint(release):
 
 @pytest.mark.parametrize("release", ARGUMENTS)
 def test_each_release_is_recognised(release):
-    origin = detect_origin(checkpoint(release))
-    assert origin.release == release
-    assert origin.version == Version(release)
+    assert detect_origin(checkpoint(release)).release == release
 
 
 def test_the_evidence_is_shown_with_the_answer():

@@ -105,32 +105,13 @@ def newer_subject(subject, folder, fixtures):
 def failures(subject) -> dict[str, str]:
     """Messages of all checks that fail, by reference and name."""
     from pytest_nlam_compat.errors import CompatError
-    from pytest_nlam_compat.judging.batch_and_loss import (
-        judge_batch,
-        judge_loss,
-    )
-    from pytest_nlam_compat.judging.grade import grade
-    from pytest_nlam_compat.judging.optimizer_step import judge_resumed
+    from pytest_nlam_compat.judging.all_checks import checks_of
 
-    def native():
-        if subject.reference.release == NEWEST and not subject.steps:
-            module = subject.native_model(torch.float64)
-            grade(subject, torch.float64, module).raise_on_failure()
-
-    checks = {
-        "outputs": lambda: grade(subject, torch.float64).raise_on_failure(),
-        "outputs_float32": lambda: grade(
-            subject, torch.float32
-        ).raise_on_failure(),
-        "batch": lambda: judge_batch(subject),
-        "loss": lambda: judge_loss(subject),
-        "resumes": lambda: judge_resumed(subject),
-        "native": native,
-    }
+    checks = checks_of(newest=subject.reference.release == NEWEST)
     failed = {}
     for name, run in checks.items():
         try:
-            run()
+            run(subject)
         except CompatError as error:
             failed[f"{subject.reference.id} {name}"] = str(error)
     return failed

@@ -58,6 +58,7 @@ def test_each_way_not_to_load_has_a_mutant(what):
 
 
 @pytest.mark.neural_lam
+@pytest.mark.slow
 def test_a_few(tmp_path):
     done = subprocess.run(
         [sys.executable, "-W", "ignore", Path(__file__).parent, "--", *FEW],

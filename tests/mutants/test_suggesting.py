@@ -9,7 +9,7 @@ from mutants import GRAPH, Mutant
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-pytestmark = pytest.mark.neural_lam
+pytestmark = [pytest.mark.neural_lam, pytest.mark.slow]
 
 BEFORE = (
     "        # Compute indices and define clamping functions\n"

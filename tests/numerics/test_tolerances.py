@@ -10,12 +10,12 @@ from pytest_nlam_compat.numerics.comparison import spread
 from pytest_nlam_compat.numerics.tolerances import (
     FLOAT32,
     FLOAT64,
-    TABLE,
     Tolerance,
     allowed,
     noise32,
 )
 
+TABLE = [v for v in vars(tolerances).values() if isinstance(v, Tolerance)]
 EPS32 = torch.finfo(torch.float32).eps
 
 
@@ -34,12 +34,8 @@ def test_each_row_has_a_reason(row):
 
 
 def test_names_are_unique():
+    assert len(TABLE) >= 8
     assert len({row.name for row in TABLE}) == len(TABLE)
-
-
-def test_the_table_is_complete():
-    rows = [v for v in vars(tolerances).values() if isinstance(v, Tolerance)]
-    assert rows == list(TABLE)
 
 
 def test_float64_is_far_from_both_sides():

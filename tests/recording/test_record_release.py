@@ -120,7 +120,7 @@ def test_provenance(record):
 @pytest.mark.usefixtures("state")
 def test_another_release_than_the_installed_one(record, current_adapter):
     assert error_of(record, Version("0.6.0")) == (
-        "neural-lam 0.6.0 can only be recorded with itself.\n"
+        "neural-lam 0.6.0 is not the installed release.\n"
         "  installed: 0.7.0\n"
         f"  path: {current_adapter.current.path}\n"
         "Run `nox -s record -- 0.6.0`, which installs that release "

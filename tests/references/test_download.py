@@ -229,15 +229,9 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize(
-    ("answer", "shown"),
-    [
-        ("complete", ["66 of 102 kB", "102 of 102 kB", "102 of 102 kB"]),
-        ("cut_off_unannounced", ["66 kB", "0 kB"]),
-    ],
-)
-def test_progress_is_shown_on_a_terminal(
-    archives, server, monkeypatch, answer, shown
+@pytest.mark.parametrize("answer", ["complete", "cut_off_unannounced"])
+def test_progress_is_shown_on_a_terminal_and_cleared(
+    archives, server, monkeypatch, answer
 ):
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
@@ -247,8 +241,10 @@ def test_progress_is_shown_on_a_terminal(
         archives.obtain(R6, progress=True)
     except CompatError:
         assert answer == "cut_off_unannounced"
-    lines = [f"0.6.0.zip: {each}" for each in shown]
-    assert terminal.getvalue().split("\r\x1b[K") == ["", *lines, "", ""]
+    _, *shown, last, end = terminal.getvalue().split("\r")
+    assert shown
+    assert all(each.startswith("0.6.0.zip: ") for each in shown)
+    assert (last.strip(), end) == ("", "")
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -7,10 +7,10 @@ import pytest
 import torch
 from packaging.version import Version
 
+from pytest_nlam_compat.migrations.reading import graph_format
 from pytest_nlam_compat.references.reference import (
     MOMENTS,
     SAMPLES,
-    graph_format,
     read_graph,
     write_graph,
 )

@@ -48,7 +48,6 @@ def test_a_checkout_uses_its_archives_in_place(checkout):
     assert archives.releases == [R5, R6]
     assert archives.archive(R6) == checkout / "0.6.0.zip"
     assert archives.obtain(R6).how == "in place"
-    assert archives.sha256(R6) == sha(b"six")
     assert archives.description == (
         f"fixtures/ of the checkout {checkout.parent}"
     )
@@ -60,33 +59,11 @@ def test_this_package_is_in_a_checkout():
     assert Store.locate().description == f"fixtures/ of the checkout {root}"
 
 
-def test_a_passed_folder_is_used_in_place(folder, installed):
-    archives = Store.locate(directory=folder, offline=True)
-    assert archives.archive(R5) == folder / "0.5.0.zip"
-    assert archives.description == f"the folder {folder}"
-
-
 def test_a_checkout_can_be_told_to_download(checkout, tmp_path):
     cache = tmp_path / "cache"
     archives = Store.locate(cache=cache)
     assert archives.description == f"cache {cache}, filled from {DEFAULT_URL}"
     assert archives.releases == [R5, R6]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "download"),
-    [
-        ({"url": "http://localhost/"}, "http://localhost/"),
-        ({"cache": "elsewhere"}, "into elsewhere"),
-    ],
-)
-def test_in_place_and_downloaded_exclude_each_other(
-    folder, arguments, download
-):
-    with pytest.raises(CompatError) as error:
-        Store.locate(directory=folder, **arguments)
-    assert error.value.facts == {"in place": folder, "download": download}
-    assert "only one of the two" in error.value.remedy
 
 
 def test_an_archive_in_place_is_hashed_once(checkout):

@@ -12,7 +12,8 @@ from pytest_nlam_compat.migrations import (
     saved_run_from_checkpoint,
     to_checkpoint_dict,
 )
-from pytest_nlam_compat.references.reference import graph_format, read_graph
+from pytest_nlam_compat.migrations.reading import graph_format
+from pytest_nlam_compat.references.reference import read_graph
 from pytest_nlam_compat.under_test.dataset_statistics import statistics
 
 ONLY_RENAMED = "0.6.0-graph_lam"

@@ -1,6 +1,10 @@
 """Operations on a saved run, one concern a module."""
 
-from pytest_nlam_compat.migrations.operations.base import Operation
+from pytest_nlam_compat.migrations.operations.base import (
+    CallFunction,
+    HardBreak,
+    Operation,
+)
 from pytest_nlam_compat.migrations.operations.columns import (
     AddInputColumns,
     ByWidth,
@@ -11,10 +15,6 @@ from pytest_nlam_compat.migrations.operations.dataset_folds import (
     FoldDifferenceStatistics,
     FoldMeshPositions,
     FoldStaticFeatures,
-)
-from pytest_nlam_compat.migrations.operations.escapes import (
-    CallFunction,
-    HardBreak,
 )
 from pytest_nlam_compat.migrations.operations.folds import FoldInputs
 from pytest_nlam_compat.migrations.operations.graph import (

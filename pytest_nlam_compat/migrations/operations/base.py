@@ -1,14 +1,14 @@
-"""What every operation on a saved run has in common."""
+"""What operations on a saved run have in common, and two for all else."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.operations.segments import covers
-from pytest_nlam_compat.migrations.saved_run import SavedRun
+from pytest_nlam_compat.migrations.saved_run import Optimizer, SavedRun, values
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,28 +23,13 @@ class Operation:
     """One declarative change of a saved run.
 
     Operations are frozen, never change the run that is passed, and print as
-    the Python that builds them.
-
-    Attributes
-    ----------
-    needs : tuple of str
-        What a run must come with, see `Migration.needs`.
+    the Python that builds them. `needs` is as in `Migration`.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
 
     def apply(self, run: SavedRun) -> SavedRun:
-        """Apply the operation to a whole saved run.
-
-        Parameters
-        ----------
-        run : SavedRun
-            Not changed.
-
-        Returns
-        -------
-        SavedRun
-            A new run; what did not change is shared with `run`.
+        """Return a new run; what did not change is shared with `run`.
 
         Raises
         ------
@@ -55,15 +40,9 @@ class Operation:
         raise NotImplementedError
 
     def __call__(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Apply the operation to the weights of a plain state_dict.
+        """Return the weights of a plain state_dict as they become.
 
-        An operation on the graph or on hyper-parameters returns them
-        unchanged.
-
-        Parameters
-        ----------
-        state_dict : mapping of str to Tensor
-            Not changed.
+        An operation on the graph or on hyper-parameters leaves them alone.
         """
         run = SavedRun(state_dict=dict(state_dict), hyper_parameters={})
         return self.apply(run).state_dict
@@ -125,9 +104,7 @@ class Operation:
                 )
             taken[new] = old
 
-    def raise_on_merge(
-        self, names: Mapping[str, str], target: str, remedy: str
-    ) -> None:
+    def raise_on_merge(self, names: Mapping[str, str], target: str) -> None:
         """Raise if renamed tensors join others under `target`, a pattern."""
         there = [
             old
@@ -137,7 +114,7 @@ class Operation:
         if there:
             raise self.refuse(
                 f"{target!r} already names something else.",
-                remedy,
+                "Rename what is there first, or drop it.",
                 there=", ".join(there),
             )
 
@@ -156,16 +133,73 @@ class OnHyperParameters(NotOnWeights):
     """An operation on hyper-parameters only."""
 
 
+@dataclass(frozen=True, repr=False)
+class HardBreak(Operation):
+    """Refuse a run that can't be migrated, and say what its owner can do."""
+
+    why: str
+    remedy: str
+
+    def apply(self, run: SavedRun) -> SavedRun:
+        """Refuse the run."""
+        raise self.refuse(self.why, self.remedy)
+
+
+@dataclass(frozen=True, repr=False)
+class CallFunction(Operation):
+    """Call a function on the saved run, where no operation does it.
+
+    The function has the duties of an operation: it returns a new run,
+    converts the moments along with the weights, and raises if it finds
+    nothing to do.
+
+    Attributes
+    ----------
+    function : callable
+        Maps a `SavedRun`, whose tensors are loaded, to a new one. Defined at
+        the top level of a module, so that its name identifies it.
+    """
+
+    function: Callable[[SavedRun], SavedRun]
+
+    def __post_init__(self) -> None:
+        if not self.function.__qualname__.isidentifier():
+            raise ValueError(
+                "Not at the top level of a module: "
+                f"{self.function.__qualname__}"
+            )
+
+    def apply(self, run: SavedRun) -> SavedRun:
+        """Call the function."""
+        try:
+            new: object = self.function(run.map_tensors(values))
+        except CompatError:
+            raise
+        # Somebody else's function can raise anything.
+        except Exception as cause:
+            raise self.refuse(
+                "The function of a migration failed.",
+                "Fix the error above.",
+                cause=f"{type(cause).__name__}: {cause}",
+            ) from cause
+        if not isinstance(new, SavedRun):
+            raise self.refuse(
+                "The function of a migration returned no saved run.",
+                "Return a new one: dataclasses.replace(run, ...).",
+                found=type(new).__name__,
+            )
+        return new
+
+    def python(self) -> str:
+        """Return the expression, with the function by its name."""
+        return f"CallFunction({self.function.__qualname__})"
+
+
 def with_names(run: SavedRun, names: Mapping[str, str]) -> SavedRun:
     """Rename parameters and buffers, their moments and positions.
 
     `names` maps every name of the state_dict, without collisions.
     """
-
-    def renamed(moment: str) -> str:
-        name, _, kind = moment.rpartition(".")
-        return f"{names[name]}.{kind}"
-
     return replace(
         run,
         state_dict={names[k]: t for k, t in run.state_dict.items()},
@@ -178,11 +212,22 @@ def with_names(run: SavedRun, names: Mapping[str, str]) -> SavedRun:
                 optimizer,
                 names=[names[name] for name in optimizer.names],
                 moments={names[n]: m for n, m in optimizer.moments.items()},
-                reset={renamed(m): why for m, why in optimizer.reset.items()},
+                reset=_reset_of(optimizer, lambda name: [names[name]]),
             )
             for optimizer in run.optimizers
         ],
     )
+
+
+def _reset_of(
+    optimizer: Optimizer, heirs: Callable[[str], Sequence[str]]
+) -> dict[str, str]:
+    """Return which moments are reset, under the names that parameters get."""
+    return {
+        f"{heir}.{moment.rpartition('.')[2]}": reason
+        for moment, reason in optimizer.reset.items()
+        for heir in heirs(moment.rpartition(".")[0])
+    }
 
 
 def replace_tensors(
@@ -199,43 +244,32 @@ def replace_tensors(
     """
     gone = set(old)
 
-    def with_new(names: Sequence[str]) -> list[str]:
-        found: list[str] = []
-        for name in names:
-            if name == old[0]:
-                found += new
-            elif name not in gone:
-                found.append(name)
-        return found
-
     def heirs(name: str) -> Sequence[str]:
         return list(new) if name in gone else [name]
+
+    def with_new(names: Iterable[str]) -> list[str]:
+        kept = [name for name in names if name == old[0] or name not in gone]
+        return [heir for name in kept for heir in heirs(name)]
 
     optimizers = []
     for optimizer, of_new in zip(run.optimizers, moments, strict=True):
         kept = {k: v for k, v in optimizer.moments.items() if k not in gone}
-        reset = {
-            f"{heir}.{moment.rpartition('.')[2]}": reason
-            for moment, reason in optimizer.reset.items()
-            for heir in heirs(moment.rpartition(".")[0])
-        }
         optimizers.append(
             replace(
                 optimizer,
                 names=with_new(optimizer.names),
                 moments={**kept, **of_new},
-                reset=reset,
+                reset=_reset_of(optimizer, heirs),
             )
         )
     tensors = {**run.state_dict, **new}
     return replace(
         run,
-        state_dict={n: tensors[n] for n in with_new(list(run.state_dict))},
+        state_dict={name: tensors[name] for name in with_new(run.state_dict)},
         optimizers=optimizers,
         stored_types={
             (heir, kind): stored
             for (name, kind), stored in run.stored_types.items()
-            for heir in (heirs(name) if name == old[0] else [name])
-            if name == old[0] or name not in gone
+            for heir in with_new([name])
         },
     )

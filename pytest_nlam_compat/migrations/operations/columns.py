@@ -102,7 +102,7 @@ class RepeatInputColumn(OnTensors):
     times : int
         How often the input comes from now on.
     keep : int
-        Which of the new columns takes the old one; the first by default.
+        Which of the new columns takes the old one.
     """
 
     column: int
@@ -133,11 +133,8 @@ class RepeatInputColumn(OnTensors):
 class AddInputColumns(OnTensors):
     """Make room for new inputs, with weights of zero.
 
-    Attributes
-    ----------
-    columns : tuple of int
-        Where the new columns are afterwards, ascending. Their moments are
-        zero: they never had a gradient.
+    `columns` are where they are afterwards, ascending. Their moments are zero:
+    they never had a gradient.
     """
 
     columns: tuple[int, ...]
@@ -168,14 +165,8 @@ class ByWidth(Operation):
     """Operations for each number of input columns that a weight can have.
 
     The number depends on the variables of a dataset, or on the hidden
-    dimension. A run with a number that is not listed is refused.
-
-    Attributes
-    ----------
-    names : str
-        Pattern of weights (out, in), all of one width.
-    operations : mapping of int to tuple of Operation
-        What to apply, by the width.
+    dimension. A run with a number that is not listed is refused. `names` are
+    weights (out, in), all of one width.
     """
 
     names: str

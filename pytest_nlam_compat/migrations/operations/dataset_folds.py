@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pytest_nlam_compat.migrations.operations.base import Operation
-from pytest_nlam_compat.migrations.operations.folds import Affine, fold_inputs
+from pytest_nlam_compat.migrations.operations.folds import fold_inputs
 from pytest_nlam_compat.migrations.operations.segments import match
 from pytest_nlam_compat.migrations.operations.tensors import (
     OnTensors,
@@ -58,28 +58,27 @@ class FoldStaticFeatures(Operation):
         names = _statistics(self, run).static_names
         scale, shift = [], []
         for name in names:
-            old = _units(self, run, name, self._old(name))
-            new = _units(self, run, name, self.new)
-            if old.size == 0:
+            old_size, old_zero = _units(self, run, name, self._old(name))
+            new_size, new_zero = _units(self, run, name, self.new)
+            if old_size == 0:
                 raise self.refuse(
                     f"The static feature {name!r} is constant, and its old "
                     "scaling divides by its spread.",
                     _ORIGINAL,
                 )
-            scale.append(new.size / old.size)
-            shift.append((new.zero - old.zero) / old.size)
-        units = Affine(tuple(scale), tuple(shift))
-        return fold_inputs(self, run, self.layer, -len(names), units)
+            scale.append(new_size / old_size)
+            shift.append((new_zero - old_zero) / old_size)
+        return fold_inputs(self, run, self.layer, -len(names), scale, shift)
 
     def _old(self, name: str) -> str:
-        if not isinstance(self.old, Mapping):
+        if isinstance(self.old, str):
             return self.old
-        if name not in self.old:
-            raise self.refuse(
-                f"The old scaling of the static feature {name!r} is unknown.",
-                _ORIGINAL,
-            )
-        return self.old[name]
+        if name in self.old:
+            return self.old[name]
+        raise self.refuse(
+            f"The old scaling of the static feature {name!r} is unknown.",
+            _ORIGINAL,
+        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -91,12 +90,7 @@ class FoldDifferenceStatistics(Operation):
     and standard deviation d, and s the standard deviation of the state, an
     output o of the old model meant o d s + m s, and of the new o d + m. So
     o' = o s + (m s - m) / d. An output scaling has exact images on both
-    moments.
-
-    Attributes
-    ----------
-    mlp : str
-        Name of the MLP, ``"output_map"``.
+    moments. `mlp` is a name, ``"output_map"``.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("statistics",)
@@ -130,14 +124,12 @@ class FoldDifferenceStatistics(Operation):
         return with_images(run, [weight, bias], image)
 
     def _last_linear(self, run: SavedRun) -> tuple[str, str]:
-        numbers = [
-            int(found.captured[0])
-            for name in run.state_dict
-            if (found := match(f"{self.mlp}.*.weight", name)) is not None
-            and found.captured[0].isdigit()
-        ]
+        pattern = f"{self.mlp}.*.weight"
+        hits = [match(pattern, name) for name in run.state_dict]
+        layers = [hit.captured[0] for hit in hits if hit]
+        numbers = [int(layer) for layer in layers if layer.isdigit()]
         if not numbers:
-            raise self.unmatched(run, f"{self.mlp}.*.weight")
+            raise self.unmatched(run, pattern)
         last = f"{self.mlp}.{max(numbers)}"
         return f"{last}.weight", f"{last}.bias"
 
@@ -147,12 +139,8 @@ class FoldMeshPositions(OnTensors):
     """Fold a new scaling of the mesh positions into the mesh embedders.
 
     Up to 0.6 a graph held positions over the largest absolute coordinate of
-    the grid; 0.7 divides by the longer side of the grid (#323).
-
-    Attributes
-    ----------
-    names : str
-        Pattern of the weights (h, 2) that multiply the positions.
+    the grid; 0.7 divides by the longer side of the grid (#323). `names` are
+    the weights (h, 2) that multiply the positions.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("statistics",)
@@ -169,30 +157,21 @@ class FoldMeshPositions(OnTensors):
         return with_images(run, self.matched(run), image)
 
 
-@dataclass(frozen=True)
-class _Units:
-    """How a feature was scaled: raw = size * value + zero."""
-
-    size: float
-    zero: float
-
-
 def _units(
     operation: Operation, run: SavedRun, name: str, scaling: str
-) -> _Units:
-    """Get the units of a static feature under one of `SCALINGS`."""
+) -> tuple[float, float]:
+    """Get size and zero of a static feature: raw = size * value + zero."""
 
     def of(array_name: str) -> float:
         return _static_feature(operation, run, name, array_name)
 
     if scaling == "raw":
-        return _Units(1.0, 0.0)
+        return 1.0, 0.0
     if scaling == "standardised":
-        return _Units(of("static_std"), of("static_mean"))
+        return of("static_std"), of("static_mean")
     if scaling == "min-max":
-        low, high = of("static_min"), of("static_max")
-        return _Units(high - low, low)
-    return _Units(_largest_coordinate(operation, run), 0.0)
+        return of("static_max") - of("static_min"), of("static_min")
+    return _largest_coordinate(operation, run), 0.0
 
 
 def _statistics(operation: Operation, run: SavedRun) -> Statistics:
@@ -231,19 +210,18 @@ def _static_feature(
     return float(_array(operation, run, array_name)[names.index(name)])
 
 
-def _extent(operation: Operation, run: SavedRun) -> tuple[float, ...]:
+def _extent(operation: Operation, run: SavedRun) -> list[float]:
     """Get x_min, x_max, y_min and y_max of the grid's coordinates.
 
     From the static features ``x`` and ``y`` if the statistics have no extent.
     """
     if "extent" in _statistics(operation, run).arrays:
-        limits = _array(operation, run, "extent")
-        return tuple(float(limits[index]) for index in range(4))
-    return tuple(
+        return [float(x) for x in _array(operation, run, "extent")]
+    return [
         _static_feature(operation, run, name, array_name)
         for name in ("x", "y")
         for array_name in ("static_min", "static_max")
-    )
+    ]
 
 
 def _largest_coordinate(operation: Operation, run: SavedRun) -> float:

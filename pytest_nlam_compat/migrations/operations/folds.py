@@ -20,9 +20,9 @@ first step of a resumed training was 30 times the learning rate.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_nlam_compat.migrations.operations.base import (
     WITHOUT_OPTIMIZER,
@@ -33,25 +33,10 @@ from pytest_nlam_compat.migrations.operations.columns import (
     width_of,
 )
 from pytest_nlam_compat.migrations.operations.tensors import POWERS, times
-from pytest_nlam_compat.migrations.saved_run import Optimizer, SavedRun
-from pytest_nlam_compat.migrations.values import values
+from pytest_nlam_compat.migrations.saved_run import Optimizer, SavedRun, values
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-@dataclass(frozen=True)
-class Affine:
-    """Old inputs as functions of the new ones: x = scale x' + shift.
-
-    Attributes
-    ----------
-    scale, shift : tuple of float
-        One number for each of a block of columns.
-    """
-
-    scale: tuple[float, ...]
-    shift: tuple[float, ...]
 
 
 @dataclass(frozen=True, repr=False)
@@ -79,30 +64,41 @@ class FoldInputs(Operation):
 
     def apply(self, run: SavedRun) -> SavedRun:
         """Fold into weight, bias and moments."""
-        units = Affine(self.scale, self.shift)
-        return fold_inputs(self, run, self.layer, self.start, units)
+        return fold_inputs(
+            self, run, self.layer, self.start, self.scale, self.shift
+        )
 
 
 def fold_inputs(
-    operation: Operation, run: SavedRun, layer: str, start: int, units: Affine
+    operation: Operation,
+    run: SavedRun,
+    layer: str,
+    start: int,
+    scale: Sequence[float],
+    shift: Sequence[float],
 ) -> SavedRun:
     """Fold a change of units of the inputs from `start` on into a Linear.
 
     Refuses a layer that lacks weight, bias or columns, and moments of only one
     of weight and bias.
     """
+    import torch
+
     weight, bias = f"{layer}.weight", f"{layer}.bias"
     for name in (weight, bias):
         if name not in run.state_dict:
             raise operation.unmatched(run, name)
     old, added_to = (values(run.state_dict[name]) for name in (weight, bias))
-    length = len(units.scale)
     width = width_of(operation, weight, old)
-    first = first_column(operation, weight, width, start, length)
-    columns = slice(first, first + length)
+    first = first_column(operation, weight, width, start, len(scale))
+    units = _Units(
+        slice(first, first + len(scale)),
+        torch.tensor(scale, dtype=torch.float64),
+        torch.tensor(shift, dtype=torch.float64),
+    )
     folded = old.clone()
-    folded[:, columns] = times(old[:, columns], _float64(units.scale))
-    added = old.double()[:, columns] @ _float64(units.shift)
+    folded[:, units.columns] = times(old[:, units.columns], units.scale)
+    added = old.double()[:, units.columns] @ units.shift
     new = {
         weight: folded,
         bias: (added_to.double() + added).to(added_to.dtype),
@@ -111,10 +107,18 @@ def fold_inputs(
         run,
         state_dict={**run.state_dict, **new},
         optimizers=[
-            _fold_moments(operation, optimizer, weight, bias, columns, units)
+            _fold_moments(operation, optimizer, weight, bias, units)
             for optimizer in run.optimizers
         ],
     )
+
+
+class _Units(NamedTuple):
+    """Columns whose old inputs are scale * new input + shift, (columns,)."""
+
+    columns: slice
+    scale: Tensor
+    shift: Tensor
 
 
 def _fold_moments(
@@ -122,8 +126,7 @@ def _fold_moments(
     optimizer: Optimizer,
     weight: str,
     bias: str,
-    columns: slice,
-    units: Affine,
+    units: _Units,
 ) -> Optimizer:
     moments = optimizer.moments
     if (weight in moments) != (bias in moments):
@@ -140,50 +143,39 @@ def _fold_moments(
     for kind in folded.keys() & POWERS:
         moment = values(folded[kind])
         image, lost = _fold_moment(
-            moment.double()[:, columns],
+            moment.double()[:, units.columns],
             values(moments[bias][kind]).double(),
             units,
             POWERS[kind],
         )
         folded[kind] = moment.clone()
-        folded[kind][:, columns] = image.to(moment.dtype)
+        folded[kind][:, units.columns] = image.to(moment.dtype)
         if lost:
+            columns = [str(units.columns.start + i) for i in lost]
             reset[f"{weight}.{kind}"] = (
-                f"columns {', '.join(str(columns.start + i) for i in lost)}: "
-                "no exact image under an offset of the input, set to its "
-                "upper bound"
+                f"columns {', '.join(columns)}: no exact image under an offset "
+                "of the input, set to its upper bound"
             )
     return replace(optimizer, moments={**moments, weight: folded}, reset=reset)
 
 
 def _fold_moment(
-    of_weight: Tensor, of_bias: Tensor, units: Affine, power: int
+    of_weight: Tensor, of_bias: Tensor, units: _Units, power: int
 ) -> tuple[Tensor, list[int]]:
     """Return the image (h, columns) of a moment, and which columns were reset.
 
     The moments are float64, (h, columns) of the weight and (h,) of the bias;
     `power` is 1 for the mean of the gradient, 2 for that of its square.
     """
-    # A new input of scale 0 is constant at 0, and so are its gradients.
-    factors = [0.0 if a == 0 else a**-power for a in units.scale]
-    shift = _float64(units.shift)
+    constant = units.scale == 0
     if power == 1:
-        image = of_weight - of_bias[:, None] * shift
+        image = of_weight - of_bias[:, None] * units.shift
         reset = []
     else:
-        offset = of_bias.sqrt()[:, None] * shift.abs()
+        offset = of_bias.sqrt()[:, None] * units.shift.abs()
         image = (of_weight.sqrt() + offset) ** 2
-        reset = [
-            column
-            for column, (a, c) in enumerate(
-                zip(units.scale, units.shift, strict=True)
-            )
-            if a != 0 and c != 0
-        ]
-    return image * _float64(factors), reset
-
-
-def _float64(numbers: Iterable[float]) -> Tensor:
-    import torch
-
-    return torch.tensor(list(numbers), dtype=torch.float64)
+        reset = (~constant & (units.shift != 0)).nonzero().flatten().tolist()
+    # A new input of scale 0 is constant at 0, and so are its gradients.
+    factors = units.scale**-power
+    factors[constant] = 0
+    return image * factors, reset

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from pytest_nlam_compat.migrations.operations.base import NotOnWeights
-from pytest_nlam_compat.migrations.saved_run import GraphTensor, SavedRun
-from pytest_nlam_compat.migrations.values import values
+from pytest_nlam_compat.migrations.saved_run import (
+    GraphTensor,
+    SavedRun,
+    values,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,13 +22,7 @@ _ORIGINAL = "Pass the graph directory that the run was trained with."
 
 @dataclass(frozen=True, repr=False)
 class OnGraphFile(NotOnWeights):
-    """An operation on each tensor of one graph file.
-
-    Attributes
-    ----------
-    stem : str
-        File without ``.pt``: ``"g2m_edge_index"``.
-    """
+    """An operation on each tensor of one graph file: ``"g2m_edge_index"``."""
 
     needs: ClassVar[tuple[str, ...]] = ("graph",)
 
@@ -49,14 +45,7 @@ class OnGraphFile(NotOnWeights):
 
 @dataclass(frozen=True, repr=False)
 class ShiftNodes(OnGraphFile):
-    """Add a number to the node ids of one side of the edges.
-
-    Attributes
-    ----------
-    row : int
-        0 for senders, 1 for receivers.
-    by : int
-    """
+    """Add a number to the ids of senders, row 0, or receivers, row 1."""
 
     row: int
     by: int
@@ -87,11 +76,8 @@ class ReverseEdges(OnGraphFile):
 class RelabelGrid(NotOnWeights):
     """Renumber the grid nodes of g2m and m2g for another order of the grid.
 
-    Attributes
-    ----------
-    old, new : str
-        ``"y-major"``: node iy * NX + ix, up to v0.2; ``"x-major"``: node
-        ix * NY + iy, since.
+    An order is ``"y-major"``, node iy * NX + ix, up to v0.2, or ``"x-major"``,
+    node ix * NY + iy, since.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("graph", "grid_shape")
@@ -126,15 +112,9 @@ class RelabelGrid(NotOnWeights):
                 )
             return local % fast * slow + local // fast + first
 
-        return _with_graph(
-            run,
-            g2m_edge_index=_on_row(
-                _edge_index(self, run, "g2m_edge_index"), 0, relabel
-            ),
-            m2g_edge_index=_on_row(
-                _edge_index(self, run, "m2g_edge_index"), 1, relabel
-            ),
-        )
+        g2m, m2g = (edges.clone() for edges in _edge_indices(self, run))
+        g2m[0], m2g[1] = relabel(g2m[0]), relabel(m2g[1])
+        return _with_graph(run, g2m_edge_index=g2m, m2g_edge_index=m2g)
 
 
 @dataclass(frozen=True, repr=False)
@@ -167,30 +147,15 @@ class NumberFromMinimum(NotOnWeights):
 
     def apply(self, run: SavedRun) -> SavedRun:
         """Renumber ``g2m_edge_index`` and ``m2g_edge_index``, (2, M) each."""
-        g2m = _from_minimum(_edge_index(self, run, "g2m_edge_index"))
-        m2g = _from_minimum(_edge_index(self, run, "m2g_edge_index"))
+        g2m, m2g = _edge_indices(self, run)
+        g2m = g2m - g2m.amin(dim=1, keepdim=True)
+        m2g = m2g - m2g.amin(dim=1, keepdim=True)
         if run.graph_format == LEGACY:
             # In a legacy directory the mesh nodes of all levels come first.
             first = _mesh_nodes(self, run)
             g2m[0] += first
             m2g[1] += first
         return _with_graph(run, g2m_edge_index=g2m, m2g_edge_index=m2g)
-
-
-def _from_minimum(edge_index: Tensor) -> Tensor:
-    """Subtract from each row its minimum; a new tensor (2, M)."""
-    local = edge_index.clone()
-    for row in (0, 1):
-        local[row] -= edge_index[row].min()
-    return local
-
-
-def _on_row(
-    edge_index: Tensor, row: int, function: Callable[[Tensor], Tensor]
-) -> Tensor:
-    changed = edge_index.clone()
-    changed[row] = function(edge_index[row])
-    return changed
 
 
 def _mesh_nodes(operation: NotOnWeights, run: SavedRun) -> int:
@@ -204,13 +169,17 @@ def _mesh_nodes(operation: NotOnWeights, run: SavedRun) -> int:
     return sum(level.shape[0] for level in levels)
 
 
-def _edge_index(operation: NotOnWeights, run: SavedRun, stem: str) -> Tensor:
-    found = _content(operation, run, stem)
-    if isinstance(found, list):
-        raise operation.refuse(
-            f"{stem}.pt holds a list of tensors instead of one.", _ORIGINAL
-        )
-    return values(found)
+def _edge_indices(operation: NotOnWeights, run: SavedRun) -> list[Tensor]:
+    """Return the edge indices of g2m and m2g, (2, M) each."""
+    found = []
+    for stem in ("g2m_edge_index", "m2g_edge_index"):
+        content = _content(operation, run, stem)
+        if isinstance(content, list):
+            raise operation.refuse(
+                f"{stem}.pt holds a list of tensors instead of one.", _ORIGINAL
+            )
+        found.append(values(content))
+    return found
 
 
 def _content(operation: NotOnWeights, run: SavedRun, stem: str) -> GraphTensor:

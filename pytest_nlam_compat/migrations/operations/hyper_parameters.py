@@ -1,20 +1,18 @@
-"""Operations on the hyper-parameters, by paths such as ``args.hidden_dim``."""
+"""Operations on the hyper-parameters, by paths such as ``args.hidden_dim``.
+
+They are trees of plain data and stand-ins, changed by copying. A path names a
+value through dicts and attributes alike.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, InertObject
 from pytest_nlam_compat.migrations.operations.base import OnHyperParameters
-from pytest_nlam_compat.migrations.operations.trees import (
-    attributes,
-    find,
-    is_instance_of,
-    rebuild,
-    with_attributes,
-)
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 
 
@@ -25,12 +23,9 @@ def hyper_parameter(run: SavedRun, path: str) -> Any:
 
 @dataclass(frozen=True, repr=False)
 class OnHyperParameter(OnHyperParameters):
-    """An operation on one hyper-parameter.
+    """An operation on one hyper-parameter, such as ``"args.loss"``.
 
-    Attributes
-    ----------
-    path : str
-        ``"args.loss"``; everything but the last name must exist.
+    Everything but the last name of the path must exist.
     """
 
     path: str
@@ -69,12 +64,7 @@ class OnHyperParameter(OnHyperParameters):
 class New:
     """An object to put into hyper-parameters, for `SetHyperParameter`.
 
-    Attributes
-    ----------
-    name : str
-        Module and class, ``"neural_lam.config.OutputClamping"``.
-    attributes : mapping of str to object
-        Plain data, or further `New`.
+    `name` is of module and class; `attributes` are plain data or further `New`.
     """
 
     name: str
@@ -92,14 +82,9 @@ class New:
 
 @dataclass(frozen=True, repr=False)
 class SetHyperParameter(OnHyperParameter):
-    """Set a hyper-parameter.
+    """Set a hyper-parameter to plain data or `New`.
 
-    Attributes
-    ----------
-    value : object
-        Plain data or `New`.
-    replace : bool
-        Whether it may have a value already. By default that is an error.
+    That it has a value already is an error, unless `replace` is set.
     """
 
     value: Any
@@ -125,10 +110,7 @@ class SetHyperParameter(OnHyperParameter):
 class RenameHyperParameter(OnHyperParameter):
     """Rename a hyper-parameter within the object that holds it.
 
-    Attributes
-    ----------
-    name : str
-        Its new last name: ``"num_workers"`` for ``"args.n_workers"``.
+    `name` is its new last name: ``"num_workers"`` for ``"args.n_workers"``.
     """
 
     name: str
@@ -158,12 +140,9 @@ class DropHyperParameter(OnHyperParameter):
 
 @dataclass(frozen=True, repr=False)
 class MapHyperParameter(OnHyperParameter):
-    """Replace the value of a hyper-parameter by a table.
+    """Replace the value of a hyper-parameter by a table, old to new.
 
-    Attributes
-    ----------
-    values : mapping
-        Old value to new value. A value that isn't listed stays as it is.
+    A value that isn't listed stays as it is.
     """
 
     values: Mapping[Any, Any]
@@ -182,36 +161,141 @@ class UnwrapClass(OnHyperParameters):
 
     For a class that wraps a plain value, such as a ``str`` subclass, and is
     gone from the newer code, so that a file that pickled it can't be opened.
-
-    Attributes
-    ----------
-    name : str
-        Module and class, ``"neural_lam.config.DatastoreKindStr"``.
+    `name` is of module and class, ``"neural_lam.config.DatastoreKindStr"``.
     """
 
     name: str
 
     def apply(self, run: SavedRun) -> SavedRun:
         """Replace the objects in all hyper-parameters."""
-        found = 0
 
         def unwrap(value: Any) -> Any:
-            nonlocal found
             if not is_instance_of(value, self.name):
                 return value
-            if len(value.args) != 1 or value.kwargs or value.state:
+            if len(value.args) != 1 or value.state:
                 raise self.refuse(
                     f"An object of {self.name} holds more than one value.",
                     "Write a migration that keeps one of them.",
                     found=value,
                 )
-            found += 1
             return value.args[0]
 
         hyper_parameters = rebuild(run.hyper_parameters, unwrap)
-        if not found:
+        if hyper_parameters is run.hyper_parameters:
             raise self.refuse(
                 f"No hyper-parameter is a {self.name}.",
                 "Correct the name, or the predicate of its migration.",
             )
         return replace(run, hyper_parameters=hyper_parameters)
+
+
+def is_instance_of(value: object, name: str) -> bool:
+    """Tell whether `value` stands for an object of the class `name`."""
+    return (
+        isinstance(value, InertObject)
+        and isinstance(value.cls, GlobalRef)
+        and value.cls.path == name
+    )
+
+
+def contains_instance_of(tree: Any, name: str) -> bool:
+    """Tell whether any node of a tree is an object of the class `name`."""
+    nodes: list[Any] = []
+
+    def note(value: Any) -> Any:
+        nodes.append(value)
+        return value
+
+    rebuild(tree, note)
+    return any(is_instance_of(value, name) for value in nodes)
+
+
+def attributes(value: Any) -> dict[str, Any] | None:
+    """Return what a path can step into: entries or attributes, else None."""
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, InertObject):
+        return value.attributes
+    return None
+
+
+def find(tree: Any, path: Sequence[str]) -> tuple[bool, Any]:
+    """Look up a path: whether something is there, and its value or None."""
+    for step in path:
+        inside = attributes(tree)
+        if inside is None or step not in inside:
+            return False, None
+        tree = inside[step]
+    return True, tree
+
+
+def with_attributes(tree: Any, path: Sequence[str], new: dict[str, Any]) -> Any:
+    """Copy a tree with all entries or attributes at an existing path replaced.
+
+    `new` are those that the dict or `InertObject` has afterwards.
+    """
+    if path:
+        inside = attributes(tree)
+        assert inside is not None
+        child = with_attributes(inside[path[0]], path[1:], new)
+        new = {**inside, path[0]: child}
+    if isinstance(tree, InertObject):
+        if isinstance(tree.state, tuple):
+            # With __slots__ the state is a pair, and one part the attributes.
+            state: Any = tuple(
+                new if part is tree.attributes else part for part in tree.state
+            )
+        else:
+            state = new
+        return replace(tree, state=state)
+    copied = copy.copy(tree)
+    copied.clear()
+    copied.update(new)
+    return copied
+
+
+def rebuild(
+    value: Any,
+    function: Callable[[Any], Any],
+    done: dict[int, Any] | None = None,
+) -> Any:
+    """Apply a function to each node of a tree, leaves first.
+
+    Dicts, lists, tuples and `InertObject` are entered; everything else is a
+    leaf. The tree is not changed, and nodes in which nothing changes are
+    shared with the new one. `done` has results by ``id``: what is shared in
+    the file is done once and stays shared.
+    """
+    done = {} if done is None else done
+    if id(value) in done:
+        return done[id(value)]
+    # Stands for itself meanwhile, so that a cycle ends.
+    done[id(value)] = value
+    done[id(value)] = function(_with_content(value, function, done))
+    return done[id(value)]
+
+
+def _with_content(
+    value: Any, function: Callable[[Any], Any], done: dict[int, Any]
+) -> Any:
+    if isinstance(value, dict):
+        content = {k: rebuild(v, function, done) for k, v in value.items()}
+        if all(content[k] is v for k, v in value.items()):
+            return value
+        copied = copy.copy(value)
+        copied.update(content)
+        return copied
+    if isinstance(value, (list, tuple)):
+        items = [rebuild(v, function, done) for v in value]
+        if all(a is b for a, b in zip(items, value, strict=True)):
+            return value
+        return items if isinstance(value, list) else tuple(items)
+    if isinstance(value, InertObject):
+        parts = {
+            part: rebuild(getattr(value, part), function, done)
+            for part in ("args", "state", "dict_items")
+        }
+        if all(new is getattr(value, part) for part, new in parts.items()):
+            return value
+        return replace(value, **parts)
+    return value

@@ -32,9 +32,6 @@ class Rename(Operation):
     alone : bool
         Whether a tensor may leave its module while others stay there. By
         default that is an error: a weight renamed without its bias is a slip.
-    merge : bool
-        Whether `new` may name a module that holds something already. By
-        default that is an error.
 
     Examples
     --------
@@ -47,32 +44,24 @@ class Rename(Operation):
     old: str
     new: str
     alone: bool = False
-    merge: bool = False
 
     def __post_init__(self) -> None:
         check_same_wildcards(self.old, self.new)
 
     def apply(self, run: SavedRun) -> SavedRun:
         """Rename in state_dict, moments and positions."""
-        names = {name: name for name in run.state_dict}
-        whole: list[str] = []
-        matched = False
-        for name in run.state_dict:
-            found = match(self.old, name)
-            if found is not None:
-                matched = True
-                names[name] = fill(self.new, found)
-                if not found.rest:
-                    whole.append(name)
-        if not matched:
+        found = {name: match(self.old, name) for name in run.state_dict}
+        if not any(found.values()):
             raise self.unmatched(run, self.old)
+        names = {
+            name: fill(self.new, hit) if hit else name
+            for name, hit in found.items()
+        }
+        whole = [name for name, hit in found.items() if hit and not hit.rest]
         self.raise_on_collision(names)
         if not self.alone:
             self._raise_if_left_behind(names, whole)
-        if not self.merge:
-            self.raise_on_merge(
-                names, self.new, "Set merge=True if they belong together."
-            )
+        self.raise_on_merge(names, self.new)
         return with_names(run, names)
 
     def _raise_if_left_behind(
@@ -99,13 +88,7 @@ class Rename(Operation):
 
 @dataclass(frozen=True, repr=False)
 class MoveUnder(Operation):
-    """Move everything under a parent module.
-
-    Attributes
-    ----------
-    parent : str
-        Dot-separated segments, without wildcards.
-    """
+    """Move everything under a parent module, named without wildcards."""
 
     parent: str
 
@@ -121,21 +104,13 @@ class MoveUnder(Operation):
         if all(old == new for old, new in names.items()):
             raise self.unmatched(run, "*")
         self.raise_on_collision(names)
-        self.raise_on_merge(
-            names, self.parent, "Rename what is there first, or drop it."
-        )
+        self.raise_on_merge(names, self.parent)
         return with_names(run, names)
 
 
 @dataclass(frozen=True, repr=False)
 class Drop(Operation):
-    """Drop modules or tensors, with their moments and positions.
-
-    Attributes
-    ----------
-    name : str
-        Pattern of whole segments.
-    """
+    """Drop what a pattern names, with its moments and positions."""
 
     name: str
 

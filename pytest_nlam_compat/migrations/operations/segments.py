@@ -16,12 +16,8 @@ from functools import lru_cache
 class Match:
     """How a pattern covers a name.
 
-    Attributes
-    ----------
-    captured : tuple of str
-        What each ``*`` stands for.
-    rest : str
-        What follows the pattern in the name: ``""`` or ``".0.weight"``.
+    `captured` is what each ``*`` stands for, and `rest` what follows the
+    pattern in the name: ``""`` or ``".0.weight"``.
     """
 
     captured: tuple[str, ...]
@@ -38,11 +34,6 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 def match(pattern: str, name: str) -> Match | None:
     """Match a pattern against the leading segments of a name.
-
-    Raises
-    ------
-    ValueError
-        The pattern has an empty segment.
 
     Examples
     --------

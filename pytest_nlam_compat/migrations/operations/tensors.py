@@ -22,8 +22,12 @@ from pytest_nlam_compat.migrations.operations.segments import (
     check_pattern,
     match,
 )
-from pytest_nlam_compat.migrations.saved_run import Optimizer, SavedRun
-from pytest_nlam_compat.migrations.values import dtype_named, values
+from pytest_nlam_compat.migrations.saved_run import (
+    Optimizer,
+    SavedRun,
+    dtype_named,
+    values,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,11 +73,7 @@ def times(tensor: Tensor, factor: Tensor | float) -> Tensor:
 class OnTensors(Operation):
     """An operation on every tensor that a pattern names in full.
 
-    Attributes
-    ----------
-    names : str
-        Pattern; ``mesh_embedders.*.0.weight`` names tensors,
-        ``mesh_embedders`` none.
+    ``mesh_embedders.*.0.weight`` names tensors, ``mesh_embedders`` none.
     """
 
     names: str
@@ -102,14 +102,9 @@ class OnTensors(Operation):
 
 @dataclass(frozen=True, repr=False)
 class Scale(OnTensors):
-    """Multiply tensors by a number.
+    """Multiply tensors by a finite number other than 0.
 
-    Attributes
-    ----------
-    factor : float
-        Finite and not 0.
-    columns : tuple of int, optional
-        Input columns, the last dimension; all by default.
+    `columns` are input columns, the last dimension; all by default.
     """
 
     factor: float
@@ -162,9 +157,7 @@ class Add(Operation):
     shape : tuple of int
         ``(0,)`` for an empty tensor, ``()`` for a scalar.
     fill : float
-        Zero by default.
     dtype : str
-        ``"float32"`` by default.
     buffer : bool
         Whether it is a buffer, which has no position in the optimizer.
     before : str, optional
@@ -190,10 +183,9 @@ class Add(Operation):
         place = [*run.state_dict, None].index(self.before)
         new = torch.full(self.shape, self.fill, dtype=dtype_named(self.dtype))
         tensors.insert(place, (self.name, new))
-        # Buffers have no position: the parameters that stand before count.
-        earlier = {name for name, _ in tensors[:place]}
         optimizers = run.optimizers
         if not self.buffer:
+            earlier = {name for name, _ in tensors[:place]}
             optimizers = [
                 replace(optimizer, names=self._with(optimizer.names, earlier))
                 for optimizer in optimizers
@@ -201,6 +193,7 @@ class Add(Operation):
         return replace(run, state_dict=dict(tensors), optimizers=optimizers)
 
     def _with(self, names: list[str], earlier: set[str]) -> list[str]:
+        # Buffers have no position: the parameters that stand before count.
         position = sum(name in earlier for name in names)
         return [*names[:position], self.name, *names[position:]]
 
@@ -209,13 +202,7 @@ class Add(Operation):
 class Split(Operation):
     """Cut a tensor, and its moments, into pieces that take its place.
 
-    Attributes
-    ----------
-    name : str
-    into : mapping of str to int
-        Name of each piece to its length, in order.
-    dim : int
-        Dimension along which to cut.
+    `into` has the name of each piece and its length along `dim`, in order.
     """
 
     name: str
@@ -251,28 +238,24 @@ class Split(Operation):
         return pieces
 
     def _moments(self, optimizer: Optimizer) -> Moments:
-        pieces: Moments = {name: {} for name in self.into}
-        for kind, moment in optimizer.moments.get(self.name, {}).items():
-            cut = self._pieces(moment) if kind in POWERS else {}
-            for name in self.into:
-                pieces[name][kind] = (
-                    cut[name] if kind in POWERS else values(moment).clone()
-                )
-        return {name: kinds for name, kinds in pieces.items() if kinds}
+        whole = optimizer.moments.get(self.name)
+        if not whole:
+            return {}
+        cut = {
+            kind: self._pieces(moment)
+            if kind in POWERS
+            else {name: values(moment).clone() for name in self.into}
+            for kind, moment in whole.items()
+        }
+        return {
+            name: {kind: pieces[name] for kind, pieces in cut.items()}
+            for name in self.into
+        }
 
 
 @dataclass(frozen=True, repr=False)
 class Concatenate(Operation):
-    """Join tensors, and their moments, to one in the place of the first.
-
-    Attributes
-    ----------
-    names : tuple of str
-        In order.
-    into : str
-    dim : int
-        Dimension along which to join.
-    """
+    """Join tensors along `dim`, and their moments, in place of the first."""
 
     names: tuple[str, ...]
     into: str
@@ -299,7 +282,7 @@ class Concatenate(Operation):
         for name, tensor in tensors.items():
             _raise_without_dimension(self, name, tensor, self.dim)
             shape = list(tensor.shape)
-            shape[self.dim] = -1
+            del shape[self.dim]
             others.add(tuple(shape))
         if len(others) > 1:
             shapes = [str(tuple(t.shape)) for t in tensors.values()]

@@ -14,7 +14,7 @@ from pytest_nlam_compat.migrations import (
     saved_run_from_checkpoint,
     to_checkpoint_dict,
 )
-from pytest_nlam_compat.migrations.values import loaded
+from pytest_nlam_compat.migrations.saved_run import loaded
 
 SHAPES = {"a.weight": (4, 6), "a.bias": (4,), "b.weight": (4, 6)}
 STATISTICS = statistics()

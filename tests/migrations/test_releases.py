@@ -5,7 +5,7 @@ import torch
 
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import SavedRun, detect_origin, plan
-from pytest_nlam_compat.migrations.prefixes import raise_on_unknown_prefix
+from pytest_nlam_compat.migrations.releases import raise_on_unknown_prefix
 
 BOTH = "grid_embedder.0.weight"
 SINCE = "grid_prev_embedder.0.weight"
