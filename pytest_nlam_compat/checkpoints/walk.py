@@ -81,25 +81,21 @@ def refuse_endless(root: Any, path: Path, size: int = 0) -> None:
         measure(root, "", 0)
 
 
-def nodes(root: Any) -> Iterator[tuple[str, Any]]:
-    """Yield every part of a tree with its path, each container once."""
+def tensors(root: Any) -> dict[str, TensorRef]:
+    """Return every tensor of a tree by its path; no container twice."""
+    found: dict[str, TensorRef] = {}
     seen: set[int] = set()
 
-    def search(node: Any, at: str) -> Iterator[tuple[str, Any]]:
-        if not isinstance(node, _CONTAINERS):
-            yield at, node
-        elif id(node) not in seen:
+    def search(node: Any, at: str) -> None:
+        if isinstance(node, TensorRef):
+            found[at] = node
+        elif isinstance(node, _CONTAINERS) and id(node) not in seen:
             seen.add(id(node))
-            yield at, node
             for step, child in children(node):
-                yield from search(child, _join(at, step))
+                search(child, _join(at, step))
 
-    return search(root, "")
-
-
-def tensors(root: Any) -> dict[str, TensorRef]:
-    """Return every tensor of a tree by its path."""
-    return {at: node for at, node in nodes(root) if isinstance(node, TensorRef)}
+    search(root, "")
+    return found
 
 
 def _join(path: str, step: str) -> str:

@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -22,8 +22,6 @@ from pytest_nlam_compat.checkpoints.zipformat import ALIGNMENT, Layout
 if TYPE_CHECKING:
     import torch
 
-Progress = Callable[[int, int], None]
-
 #: From this size on, the kernel copies a record.
 _LARGE_RECORD = 256 * 1024
 _BUFFER = 1024 * 1024
@@ -35,7 +33,6 @@ def write_checkpoint(
     path: str | os.PathLike[str],
     *,
     overwrite: bool = False,
-    progress: Progress | None = None,
 ) -> None:
     """Write a checkpoint, whole or not at all.
 
@@ -51,8 +48,6 @@ def write_checkpoint(
         checkpoints; all must be open.
     path : str or path-like
         May be that of the checkpoint itself, with ``overwrite``.
-    progress : callable, optional
-        Receives the number of bytes of tensors written so far, and of all.
 
     Raises
     ------
@@ -69,7 +64,7 @@ def write_checkpoint(
     folder = checkpoint.archive.folder if is_open else "archive"
     refs = [each for each in storages if isinstance(each, StorageRef)]
     with draft(target, overwrite) as stream:
-        _write_records(ZipWriter(stream, folder), pickle, storages, progress)
+        _write_records(ZipWriter(stream, folder), pickle, storages)
         for archive in {ref.archive for ref in refs}:
             archive.refuse_changed()
 
@@ -78,39 +73,23 @@ def _write_records(
     writer: ZipWriter,
     pickle: bytes,
     storages: list[StorageRef | torch.UntypedStorage],
-    progress: Progress | None,
 ) -> None:
     """Write the records in the order of torch."""
     writer.add("data.pkl", pickle)
     writer.add(".format_version", b"1")
     writer.add(".storage_alignment", str(ALIGNMENT).encode())
     writer.add("byteorder", sys.byteorder.encode())
-    done, whole = 0, sum(map(_nbytes, storages))
-
-    def advance(size: int) -> None:
-        nonlocal done
-        done += size
-        if progress:
-            progress(done, whole)
-
     for key, storage in enumerate(storages):
         if isinstance(storage, StorageRef):
             record = storage.archive.records[storage.record]
-            writer.copy(f"data/{key}", storage.archive, record, advance)
+            writer.copy(f"data/{key}", storage.archive, record)
         else:
             writer.add(f"data/{key}", _content(storage))
-            advance(storage.nbytes())
     writer.add("version", b"3\n")
     # 40 digits that differ for other contents; torch only logs them.
     identity = f"{len(pickle):020d}{zlib.crc32(writer.layout.directory):020d}"
     writer.add(".data/serialization_id", identity.encode())
     writer.finish()
-
-
-def _nbytes(storage: StorageRef | torch.UntypedStorage) -> int:
-    if isinstance(storage, StorageRef):
-        return storage.nbytes
-    return int(storage.nbytes())
 
 
 def _content(storage: torch.UntypedStorage) -> memoryview:
@@ -134,13 +113,7 @@ class ZipWriter:
         with self._record(name, len(content), zlib.crc32(content)):
             self._stream.write(content)
 
-    def copy(
-        self,
-        name: str,
-        archive: Archive,
-        record: Record,
-        advance: Callable[[int], None],
-    ) -> None:
+    def copy(self, name: str, archive: Archive, record: Record) -> None:
         """Copy a record with its checksum: a damaged one stays recognisable.
 
         By the kernel, if it can: it then takes as long as ``cp``.
@@ -155,7 +128,6 @@ class ZipWriter:
                 if not count:
                     raise archive.changed()
                 start += count
-                advance(count)
 
     def finish(self) -> None:
         """Write the list of records; nothing can be added after it."""
