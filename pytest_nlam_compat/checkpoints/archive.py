@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import sys
 import zlib
 from collections.abc import Iterator
@@ -11,22 +12,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from pytest_nlam_compat.checkpoints.refusals import (
-    COPY_AGAIN,
-    DISTRUST,
-    SAVE_AGAIN,
-    Budget,
-    open_regular,
-    printable,
-    refusal,
-    refuse_foreign,
-)
-from pytest_nlam_compat.checkpoints.zipformat import (
-    ALIGNMENT,
-    END_SIZE,
-    Layout,
-    entries,
-)
+from pytest_nlam_compat.checkpoints import refusals, zipformat
+from pytest_nlam_compat.checkpoints.refusals import printable
 from pytest_nlam_compat.errors import CompatError
 
 _CHUNK = 1024 * 1024
@@ -48,7 +35,7 @@ _CONTENTS = {
     "version": rb"([1-9]|10)\n?",
     "byteorder": sys.byteorder.encode(),
     ".format_version": b"[1-9]",
-    ".storage_alignment": str(ALIGNMENT).encode(),
+    ".storage_alignment": str(zipformat.ALIGNMENT).encode(),
     ".data/serialization_id": b"[0-9]{1,64}",
 }
 
@@ -72,13 +59,13 @@ class Archive:
         self.path = path
         self.folder = ""
         self.records: dict[str, Record] = {}
-        self._stream = open_regular(path)
+        self._stream = refusals.open_regular(path)
         self._verified: set[str] = set()
         try:
             status = os.fstat(self._stream.fileno())
             self.size = status.st_size
             self._modified = status.st_mtime_ns
-            self.budget = Budget(path, self.size)
+            self.budget = refusals.Budget(path, self.size)
             self._read_records()
         except BaseException:
             self._stream.close()
@@ -136,7 +123,7 @@ class Archive:
     def changed(self, how: str = "became shorter") -> CompatError:
         """Make the error for a file that changes while it is read."""
         remedy = "Wait until nothing writes to it any more, and try again."
-        return refusal(self.path, f"{how} while it was read", remedy)
+        return refusals.refusal(self.path, f"{how} while it was read", remedy)
 
     def _check(self, record: Record, content: bytearray | None = None) -> None:
         crc = 0
@@ -144,7 +131,7 @@ class Archive:
             crc = zlib.crc32(chunk, crc)
         if crc != record.crc:
             what = "is damaged: a record does not have its checksum"
-            raise self._refuse(what, COPY_AGAIN, record=record.name)
+            raise self._refuse(what, refusals.COPY_AGAIN, record=record.name)
         self._verified.add(record.name)
 
     def _chunks(
@@ -160,34 +147,43 @@ class Archive:
             yield chunk
 
     def _read_records(self) -> None:
-        refuse_foreign(self.read_at(0, 64), self.size, self.path)
-        at = max(0, self.size - END_SIZE)
-        tail = self.read_at(at, END_SIZE)
-        count, length, start = (
-            int.from_bytes(tail[place : place + 8], "little")
-            for place in (32, 40, 48)
-        )
+        refusals.refuse_foreign(self.read_at(0, 64), self.size, self.path)
+        at = max(0, self.size - zipformat.END_SIZE)
+        tail = self.read_at(at, zipformat.END_SIZE)
+        numbers = struct.unpack_from("<3Q", tail.ljust(zipformat.END_SIZE), 32)
+        count, length, start = numbers
         if not tail.startswith(b"PK\6\6") or start + length != at:
             raise self._refuse(
                 "does not end as an archive of torch.save does: it was cut "
                 "short, something was appended, or another program wrote it",
-                COPY_AGAIN,
+                refusals.COPY_AGAIN,
             )
         self.budget.charge(count * _RECORD_COST + length)
-        directory, layout = self.read_at(start, length), Layout()
-        for path, size, crc in islice(entries(directory), count):
+        directory, layout = self.read_at(start, length), zipformat.Layout()
+        for path, size, crc in islice(zipformat.entries(directory), count):
             self._add(layout, path, size, crc)
         if layout.at != start or layout.end() != directory + tail:
             what = "is damaged: its list of records is not as torch writes it"
-            raise self._refuse(what, COPY_AGAIN)
-        for name, expected in _CONTENTS.items():
-            self._check_content(name, expected)
+            raise self._refuse(what, refusals.COPY_AGAIN)
         if "data.pkl" not in self.records or "version" not in self.records:
-            raise self._refuse("has no data.pkl or no version", COPY_AGAIN)
+            what = "has no data.pkl or no version"
+            raise self._refuse(what, refusals.COPY_AGAIN)
+        for name in filter(self.records.__contains__, _CONTENTS):
+            size = min(self.records[name].size, _MOST_CONTENT + 1)
+            content = self.read_part(name, 0, size)
+            if not re.fullmatch(_CONTENTS[name], content):
+                raise self._refuse(
+                    "was not written by torch.save on such a machine as this",
+                    "If you trust its author: load it with torch.load here, "
+                    "and save it again with torch.save(..., path).",
+                    **{name: content.decode("latin-1")},
+                )
         # A tensor needs as much in the pickle, however small it is.
         self.budget.grant(count * _TENSOR_COST)
 
-    def _add(self, layout: Layout, raw: bytes, size: int, crc: int) -> None:
+    def _add(
+        self, layout: zipformat.Layout, raw: bytes, size: int, crc: int
+    ) -> None:
         """Add the next record, if it is as and where torch writes it."""
         path = raw.decode("utf-8", "replace")
         folder, _, name = path.partition("/")
@@ -206,7 +202,7 @@ class Archive:
             or folder != self.folder
         ):
             what = "holds a record that torch.save does not write"
-            raise self._refuse(what, SAVE_AGAIN, record=path)
+            raise self._refuse(what, refusals.SAVE_AGAIN, record=path)
         if name in self.records:
             what = "holds two records of one name"
             raise self._refuse(what, record=path)
@@ -222,23 +218,8 @@ class Archive:
             raise self._refuse(what, record=path)
         self.records[name] = Record(name, start, size, crc)
 
-    def _check_content(self, name: str, expected: bytes) -> None:
-        """Check one of the small records, if it is there."""
-        content = b""
-        if name not in self.records:
-            return
-        if self.records[name].size <= _MOST_CONTENT:
-            content = bytes(self.read(name))
-        if not re.fullmatch(expected, content):
-            raise self._refuse(
-                "was not written by torch.save on such a machine as this",
-                "If you trust its author: load it with torch.load here, and "
-                "save it again with torch.save(..., path).",
-                **{name: content.decode("latin-1")},
-            )
-
     def _refuse(
-        self, what: str, remedy: str = DISTRUST, **facts: str
+        self, what: str, remedy: str = refusals.DISTRUST, **facts: str
     ) -> CompatError:
         shown = {name: printable(fact) for name, fact in facts.items()}
-        return refusal(self.path, what, remedy, **shown)
+        return refusals.refusal(self.path, what, remedy, **shown)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from pytest_nlam_compat.checkpoints import walk
@@ -17,8 +16,7 @@ from pytest_nlam_compat.checkpoints.unpickler import CheckpointUnpickler
 class Checkpoint:
     """An open checkpoint: its whole tree, and where its tensors are.
 
-    Its file stays open until `close`, or the end of a with block; tensors
-    can be loaded, and the checkpoint written, until then.
+    Until it is closed, tensors can be loaded and the checkpoint written.
 
     Attributes
     ----------
@@ -29,8 +27,7 @@ class Checkpoint:
         The tree: plain containers, numbers and text, and stand-ins for the
         rest. It may be changed.
     globals : tuple of GlobalRef
-        What the pickle names, in its order, whether used or not. That of
-        ``torch.save`` itself (``collections.OrderedDict`` and so on) too.
+        What the pickle names, in its order, whether used or not.
     """
 
     def __init__(self, archive: Archive) -> None:
@@ -43,12 +40,7 @@ class Checkpoint:
     def __enter__(self) -> Checkpoint:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -57,25 +49,17 @@ class Checkpoint:
 
     def tensors(self) -> dict[str, TensorRef]:
         """Find all tensors, by path: ``state_dict.grid_embedder.0.weight``."""
-        return dict(walk.tensors(self.data))
+        return walk.tensors(self.data)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the weights: the part of the tree itself, not a copy.
-
-        Raises
-        ------
-        CompatError
-            If there is none.
-        """
-        weights = (
-            self.data.get("state_dict") if isinstance(self.data, dict) else None
-        )
+        """Return the weights, a part of the tree; CompatError without any."""
+        weights = self.data
+        if isinstance(weights, dict):
+            weights = weights.get("state_dict")
         if not isinstance(weights, dict):
-            raise refusal(
-                self.path,
-                "is not a checkpoint of Lightning: it has no state_dict",
-                "Pass a file that Trainer.save_checkpoint wrote.",
-            )
+            what = "is not a checkpoint of Lightning: it has no state_dict"
+            remedy = "Pass a file that Trainer.save_checkpoint wrote."
+            raise refusal(self.path, what, remedy)
         return weights
 
 

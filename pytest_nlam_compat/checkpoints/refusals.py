@@ -1,8 +1,4 @@
-"""How a file is refused: what is wrong, where, and what to do.
-
-Also what a file is, if it is no checkpoint, and the memory that reading one
-may take before anybody trusts it.
-"""
+"""How a file is refused, what it is instead, and the memory it may take."""
 
 from __future__ import annotations
 
@@ -56,12 +52,9 @@ class Budget:
         """Use up some bytes; raise a CompatError if less than that is left."""
         self._left -= amount
         if self._left < 0:
-            raise refusal(
-                self._path,
-                "asks for far more memory than its size",
-                DISTRUST,
-                allowed=f"{self._allowed // (1024 * 1024)} MiB",
-            )
+            what = "asks for far more memory than its size"
+            allowed = f"{self._allowed // (1024 * 1024)} MiB"
+            raise refusal(self._path, what, DISTRUST, allowed=allowed)
 
 
 def refusal(path: Path, what: str, remedy: str, **facts: object) -> CompatError:

@@ -7,23 +7,20 @@ import os
 import stat
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pytest_nlam_compat.checkpoints.archive import Archive, Record
 from pytest_nlam_compat.checkpoints.pickler import dump
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
-from pytest_nlam_compat.checkpoints.refusals import printable, refusal
+from pytest_nlam_compat.checkpoints.refusals import refusal
 from pytest_nlam_compat.checkpoints.stand_ins import StorageRef
 from pytest_nlam_compat.checkpoints.walk import refuse_endless
 from pytest_nlam_compat.checkpoints.zipformat import ALIGNMENT, Layout
-from pytest_nlam_compat.errors import CompatError
 
 if TYPE_CHECKING:
     import torch
-
-Progress = Callable[[int, int], None]
 
 #: From this size on, the kernel copies a record.
 _LARGE_RECORD = 256 * 1024
@@ -36,7 +33,6 @@ def write_checkpoint(
     path: str | os.PathLike[str],
     *,
     overwrite: bool = False,
-    progress: Progress | None = None,
 ) -> None:
     """Write a checkpoint, whole or not at all.
 
@@ -52,8 +48,6 @@ def write_checkpoint(
         checkpoints; all must be open.
     path : str or path-like
         May be that of the checkpoint itself, with ``overwrite``.
-    progress : callable, optional
-        Receives the number of bytes of tensors written so far, and of all.
 
     Raises
     ------
@@ -68,11 +62,10 @@ def write_checkpoint(
     refuse_endless(tree, target, sys.maxsize)
     pickle, storages = dump(tree)
     folder = checkpoint.archive.folder if is_open else "archive"
+    refs = [each for each in storages if isinstance(each, StorageRef)]
     with draft(target, overwrite) as stream:
-        _write_records(ZipWriter(stream, folder), pickle, storages, progress)
-        for archive in {
-            each.archive for each in storages if isinstance(each, StorageRef)
-        }:
+        _write_records(ZipWriter(stream, folder), pickle, storages)
+        for archive in {ref.archive for ref in refs}:
             archive.refuse_changed()
 
 
@@ -80,39 +73,23 @@ def _write_records(
     writer: ZipWriter,
     pickle: bytes,
     storages: list[StorageRef | torch.UntypedStorage],
-    progress: Progress | None,
 ) -> None:
     """Write the records in the order of torch."""
     writer.add("data.pkl", pickle)
     writer.add(".format_version", b"1")
     writer.add(".storage_alignment", str(ALIGNMENT).encode())
     writer.add("byteorder", sys.byteorder.encode())
-    done, whole = 0, sum(map(_nbytes, storages))
-
-    def advance(size: int) -> None:
-        nonlocal done
-        done += size
-        if progress:
-            progress(done, whole)
-
     for key, storage in enumerate(storages):
         if isinstance(storage, StorageRef):
             record = storage.archive.records[storage.record]
-            writer.copy(f"data/{key}", storage.archive, record, advance)
+            writer.copy(f"data/{key}", storage.archive, record)
         else:
             writer.add(f"data/{key}", _content(storage))
-            advance(storage.nbytes())
     writer.add("version", b"3\n")
     # 40 digits that differ for other contents; torch only logs them.
     identity = f"{len(pickle):020d}{zlib.crc32(writer.layout.directory):020d}"
     writer.add(".data/serialization_id", identity.encode())
     writer.finish()
-
-
-def _nbytes(storage: StorageRef | torch.UntypedStorage) -> int:
-    if isinstance(storage, StorageRef):
-        return storage.nbytes
-    return int(storage.nbytes())
 
 
 def _content(storage: torch.UntypedStorage) -> memoryview:
@@ -136,32 +113,21 @@ class ZipWriter:
         with self._record(name, len(content), zlib.crc32(content)):
             self._stream.write(content)
 
-    def copy(
-        self,
-        name: str,
-        archive: Archive,
-        record: Record,
-        advance: Callable[[int], None],
-    ) -> None:
+    def copy(self, name: str, archive: Archive, record: Record) -> None:
         """Copy a record with its checksum: a damaged one stays recognisable.
 
         By the kernel, if it can: it then takes as long as ``cp``.
         """
-        start, left = record.start, record.size
-        by_kernel = left >= _LARGE_RECORD and hasattr(os, "copy_file_range")
+        start, end = record.start, record.start + record.size
         with self._record(name, record.size, record.crc):
-            while left:
-                count = 0
-                if by_kernel:
-                    count = self._copy_by_kernel(archive, start, left)
-                    by_kernel = count > 0
+            while start < end:
+                count = self._copy_by_kernel(archive, start, end - start)
                 if not count:
-                    block = archive.read_at(start, min(left, _BUFFER))
-                    if not block:
-                        raise archive.changed()
+                    block = archive.read_at(start, min(end - start, _BUFFER))
                     count = self._stream.write(block)
-                start, left = start + count, left - count
-                advance(count)
+                if not count:
+                    raise archive.changed()
+                start += count
 
     def finish(self) -> None:
         """Write the list of records; nothing can be added after it."""
@@ -178,17 +144,18 @@ class ZipWriter:
 
     def _copy_by_kernel(self, archive: Archive, start: int, size: int) -> int:
         """Have the kernel copy; return how many bytes it did, 0 if it can't."""
-        source, target = archive.fileno(), self._stream
-        target.flush()
+        if size < _LARGE_RECORD or not hasattr(os, "copy_file_range"):
+            return 0
+        source = archive.fileno()
+        self._stream.flush()
         try:
-            return os.copy_file_range(
-                source, target.fileno(), min(size, _PIECE), start
-            )
+            target, size = self._stream.fileno(), min(size, _PIECE)
+            return os.copy_file_range(source, target, size, start)
         except OSError:
             # If it is not about the file systems, copying meets it again.
             return 0
         finally:
-            target.seek(0, os.SEEK_END)
+            self._stream.seek(0, os.SEEK_END)
 
 
 @contextlib.contextmanager
@@ -213,14 +180,12 @@ def draft(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
         path.replace(target)
         _sync_folder(target.parent)
     except OSError as error:
-        raise CompatError(
-            f"{printable(target.name)} can't be written.",
-            facts={
-                "file": printable(str(target), 1000),
-                "cause": error.strerror or error,
-            },
-            remedy="Nothing was changed. Make room or fix the permissions of "
-            "its folder, and try again.",
+        raise refusal(
+            target,
+            "can't be written",
+            "Nothing was changed. Make room or fix the permissions of its "
+            "folder, and try again.",
+            cause=error.strerror or error,
         ) from error
     finally:
         with contextlib.suppress(OSError):
@@ -229,11 +194,8 @@ def draft(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
 
 def _refuse_existing(target: Path) -> None:
     if target.exists():
-        raise refusal(
-            target,
-            "exists already",
-            "Choose another path, or allow it to be overwritten.",
-        )
+        remedy = "Choose another path, or allow it to be overwritten."
+        raise refusal(target, "exists already", remedy)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -112,10 +112,13 @@ def test_a_file_of_the_library(tmp_path: Path) -> None:
 BROKEN = [
     (lambda t: t["a"].update(dtype="F128"), "its header makes no sense"),
     (lambda t: t["a"].update(shape=[2, 4]), "a is not where the one"),
-    (lambda t: t["a"].update(shape=[-2, -3]), "the numbers of a make no sense"),
+    (
+        lambda t: t["a"].update(shape=[-2, -3]),
+        "the name or the shape of a makes",
+    ),
     (
         lambda t: t["a"].update(shape=[True, 6]),
-        "the numbers of a make no sense",
+        "the name or the shape of a makes",
     ),
     (lambda t: t["a"].update(shape=3), "its header makes no sense"),
     (lambda t: t["a"].update(data_offsets=[16, 64]), "is not where the one"),
@@ -129,7 +132,10 @@ BROKEN = [
         lambda t: t.update(__metadata__={"a": 1}),
         "its metadata is not text",
     ),
-    (lambda t: t.update({"x" * 5000: t.pop("a")}), "a name of 5000 charact"),
+    (
+        lambda t: t.update({"x" * 5000: t.pop("a")}),
+        "the name or the shape of xxx",
+    ),
     (lambda _: b'{"a": 1, "a": 2}', "has a name twice"),
     (lambda _: b'{"a": ' + b"[" * 100_000, "is a damaged safetensors file"),
     (lambda _: b"{nonsense", "Expecting property name"),
