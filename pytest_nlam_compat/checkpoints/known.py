@@ -1,268 +1,259 @@
-"""The classes that checkpoints of neural-lam may name, and how.
+"""The classes and functions that checkpoints of neural-lam name, and how.
 
 Each by its name, never by its package: torch and numpy have functions that
 run their arguments, and a pickle may name those too. Even a harmless class can
 do harm when it is called (``ModelCheckpoint("ftp://...")`` connects to a
 server). So each is accepted only in the form in which Lightning, neural-lam
-and the libraries write it: most as a name or with stored state, a few as a
-call with arguments that are checked here.
+and the libraries write it; everything else stays a call that nobody makes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import re
+from collections import OrderedDict
+from dataclasses import replace
+from types import NoneType
 from typing import Any
 
+from pytest_nlam_compat.checkpoints.archive import Archive
+from pytest_nlam_compat.checkpoints.refusals import DISTRUST, KEY_LENGTH
 from pytest_nlam_compat.checkpoints.stand_ins import (
     ITEMSIZES,
     STORAGES,
+    UNTYPED,
     GlobalRef,
     How,
     InertObject,
+    StorageRef,
+    TensorRef,
 )
 
-_CONFIG = (
-    "DatastoreSelection ManualStateFeatureWeighting NeuralLAMConfig "
-    "OutputClamping TrainingConfig UniformFeatureWeighting"
+CONVERT = (
+    "If you trust its author: load it with torch.load in the environment that "
+    "wrote it, convert this part or leave it out, and save it again."
 )
-_TYPES = (
-    "bool bytearray bytes complex dict float frozenset int list object set str "
-    "tuple"
-)
-_PATHS = "Path PosixPath PurePath PurePosixPath PureWindowsPath WindowsPath"
-_SCALARS = (
-    "bool_ bool float16 float32 float64 int8 int16 int32 int64 uint8 uint16 "
-    "uint32 uint64 complex64 complex128"
-)
-_REBUILD = "_rebuild_tensor_v2 _rebuild_tensor_v3 _rebuild_parameter"
 
-#: Owner -> module -> names.
-_KNOWN: dict[str, dict[str, str]] = {
-    "neural-lam": {"neural_lam.config": f"DatastoreKindStr {_CONFIG}"},
-    "Lightning": {
-        "lightning_fabric.utilities.data": "AttributeDict",
-        "lightning.fabric.utilities.data": "AttributeDict",
-        "pytorch_lightning.utilities.parsing": "AttributeDict",
-        "lightning.pytorch.utilities.parsing": "AttributeDict",
-        "pytorch_lightning.callbacks.model_checkpoint": "ModelCheckpoint",
-        "lightning.pytorch.callbacks.model_checkpoint": "ModelCheckpoint",
-        "pytorch_lightning.callbacks.early_stopping": "EarlyStopping",
-        "lightning.pytorch.callbacks.early_stopping": "EarlyStopping",
-    },
-    "torch": {
-        "torch": " ".join([*STORAGES, *ITEMSIZES, "Size", "Tensor", "device"]),
-        "torch.cuda": " ".join(STORAGES),
-        "torch.storage": "UntypedStorage TypedStorage",
-        "torch._utils": _REBUILD,
-        "torch.nn.parameter": "Parameter Buffer",
-    },
-    "numpy": {
-        "numpy": f"ndarray dtype {_SCALARS}",
-        "numpy.core.multiarray": "_reconstruct scalar",
-        "numpy._core.multiarray": "_reconstruct scalar",
-    },
-    "Python": {
-        "argparse": "Namespace",
-        "builtins": _TYPES,
-        "collections": "Counter OrderedDict defaultdict",
-        "pathlib": _PATHS,
-        "pathlib._local": _PATHS,
-        "_codecs": "encode",
-    },
+#: Owner, form, module and names. The form is that of an object, as in
+#: `is_well_formed`; "value" for what `make` makes; "name" for what is never
+#: called: types, storages, keys of callbacks.
+_TABLE = f"""
+neural-lam text neural_lam.config DatastoreKindStr
+neural-lam attributes neural_lam.config DatastoreSelection NeuralLAMConfig
+neural-lam attributes neural_lam.config ManualStateFeatureWeighting
+neural-lam attributes neural_lam.config OutputClamping TrainingConfig
+neural-lam attributes neural_lam.config UniformFeatureWeighting
+Lightning items lightning_fabric.utilities.data AttributeDict
+Lightning items lightning.fabric.utilities.data AttributeDict
+Lightning name pytorch_lightning.callbacks.model_checkpoint ModelCheckpoint
+Lightning name lightning.pytorch.callbacks.model_checkpoint ModelCheckpoint
+Lightning name pytorch_lightning.callbacks.early_stopping EarlyStopping
+Lightning name lightning.pytorch.callbacks.early_stopping EarlyStopping
+torch value torch._utils _rebuild_tensor_v2 _rebuild_tensor_v3
+torch value torch._utils _rebuild_parameter
+torch sizes torch Size
+torch device torch device
+torch name torch {" ".join([*STORAGES, *ITEMSIZES])}
+torch name torch.cuda {" ".join(STORAGES)}
+torch name torch.storage UntypedStorage
+numpy numpy-type numpy dtype
+numpy numpy-scalar numpy.core.multiarray scalar
+numpy numpy-scalar numpy._core.multiarray scalar
+Python value collections OrderedDict
+Python counts collections Counter
+Python defaults collections defaultdict
+Python attributes argparse Namespace
+Python path pathlib Path PosixPath WindowsPath
+Python path pathlib PurePath PurePosixPath PureWindowsPath
+Python path pathlib._local Path PosixPath WindowsPath
+Python path pathlib._local PurePath PurePosixPath PureWindowsPath
+Python value builtins bytes frozenset set
+Python value _codecs encode
+Python name builtins bool dict float int list object str tuple
+"""
+
+#: What checkpoints of neural-lam name -> its owner, and its form.
+KNOWN = {
+    GlobalRef(module, name): (owner, form)
+    for owner, form, module, *names in map(str.split, _TABLE.split("\n")[1:-1])
+    for name in names
 }
 
-_OWNERS = {
-    (module, name): owner
-    for owner, modules in _KNOWN.items()
-    for module, names in modules.items()
-    for name in names.split()
-}
+_LARGEST = 2**48
+_MOST_DIMENSIONS = 64
+_LOCATION = re.compile(r"(?!meta)[a-z]+(:[0-9]{1,3})?")
+_NUMPY_TYPE = re.compile("b1|[iu][1248]|f[248]")
+_KEYS = (str, int, bool, float, NoneType, GlobalRef)
+
+#: Python's hash of an integer is its remainder by this: only below it no file
+#: can bring many keys of one hash, which would take quadratic time.
+_HASH_MODULUS = 2**61 - 1
+
+
+class MalformedError(ValueError):
+    """Something in a pickle that is not accepted; the text says what."""
+
+    def __init__(self, what: str, remedy: str = DISTRUST) -> None:
+        super().__init__(what)
+        self.remedy = remedy
 
 
 def owner(named: GlobalRef) -> str | None:
-    """Tell whose a class or function is.
-
-    Parameters
-    ----------
-    named : GlobalRef
-        What a pickle names.
-
-    Returns
-    -------
-    str or None
-        ``neural-lam``, ``Lightning``, ``torch``, ``numpy`` or ``Python``;
-        None for what no checkpoint of neural-lam needs to name.
-    """
-    return _OWNERS.get((named.module, named.name))
+    """Return whose a name is, such as ``Lightning``; None if unknown."""
+    return KNOWN.get(named, (None, None))[0]
 
 
 def is_well_formed(made: InertObject) -> bool:
     """Tell whether a known class is used as the libraries write it."""
-    cls = made.cls
-    if isinstance(cls, InertObject):
-        # The result of a call, called: known classes have no such use.
-        return isinstance(cls.cls, InertObject) or owner(cls.cls) is None
-    form = _FORMS.get(cls.name) if owner(cls) else _is_any
-    return form is not None and form(made)
+    _, form = KNOWN.get(made.cls, ("", "unknown"))
+    is_call = made.how is How.REDUCE
+    is_bare = made.state in (None, {}) and not made.dict_items
+    match form, made.args:
+        case "unknown", _:
+            return True
+        case "attributes", ():
+            is_state = _is_text_dict(made.state or {})
+            return not is_call and is_state and not made.dict_items
+        case "items", ():
+            return not is_call and made.state in (None, {})
+        case "text", (str(),):
+            return not is_call and is_bare
+        case "path", parts:
+            return is_call and is_bare and set(map(type, parts)) <= {str}
+        case "sizes", (tuple(sizes),):
+            return is_call and is_bare and _are_counts(*sizes)
+        case "device", ("cpu" | "cuda" | "mps" | "xpu", *index):
+            is_index = len(index) < 2 and _are_counts(*index)
+            is_small = all(each < 128 for each in index if is_index)
+            return is_call and is_bare and is_index and is_small
+        case "counts", () | (dict(),):
+            counts = [each for part in made.args for each in part.values()]
+            return is_call and is_bare and set(map(type, counts)) <= {int}
+        case "defaults", () | (GlobalRef(module="builtins"),):
+            is_known = all(part in KNOWN for part in made.args)
+            return is_call and made.state is None and is_known
+        case "numpy-type", (str(name), False, True):
+            orders = [(3, o, None, None, None, -1, -1, 0) for o in "<>|"]
+            is_state = made.state in orders and not made.dict_items
+            return is_call and is_state and bool(_NUMPY_TYPE.fullmatch(name))
+        case "numpy-scalar", (InertObject() as dtype, bytes(content)):
+            # The type was made before, and so has been checked before.
+            is_type = dtype.cls == GlobalRef("numpy", "dtype")
+            is_size = is_type and f"{len(content)}" == dtype.args[0][1:]
+            return is_call and is_bare and is_size
+    return False
 
 
-def _is_any(_: InertObject) -> bool:
-    return True
+def make(called: GlobalRef, args: tuple[Any, ...]) -> Any:
+    """Return what one of the few calls makes whose meaning is known."""
+    match called.name, args:
+        case "OrderedDict", ():
+            return OrderedDict()
+        case "set", (list(members),):
+            return set(checked_keys(members))
+        case "frozenset", (list(members),):
+            return frozenset(checked_keys(members))
+        case "bytes", ():
+            return b""
+        case "encode", (str(text), "latin1") if (
+            max(text, default="") < "\u0100"
+        ):
+            # How protocol 2, which knows no bytes, writes them.
+            return text.encode("latin-1")
+        case "_rebuild_tensor_v2", (StorageRef() as ref, *view):
+            if ref.cls != UNTYPED:
+                return _tensor(ref, ref.dtype, view)
+        case "_rebuild_tensor_v3", (StorageRef() as ref, *view):
+            dtype = view.pop(5) if len(view) > 5 else None
+            if ref.cls == UNTYPED and isinstance(dtype, GlobalRef):
+                if dtype.module != "torch" or dtype.name not in ITEMSIZES:
+                    what = f"a tensor of an unknown type: {dtype.path}"
+                    raise MalformedError(what, CONVERT)
+                return _tensor(ref, dtype.name, view)
+        case "_rebuild_parameter", (TensorRef() as data, requires_grad, hooks):
+            if not data.is_parameter:
+                _refuse_behaviour(requires_grad, hooks, data.dtype)
+                return replace(
+                    data, requires_grad=requires_grad, is_parameter=True
+                )
+    raise MalformedError(f"a call of {called.path} with unknown arguments")
 
 
-def _has_attributes(made: InertObject) -> bool:
-    """Tell whether an object is stored as its attributes alone."""
-    state = {} if made.state is None else made.state
-    return (
-        made.how is How.NEWOBJ
-        and not (made.args or made.list_items or made.dict_items)
-        and isinstance(state, dict)
-        and all(type(name) is str for name in state)
-    )
-
-
-def _is_attribute_dict(made: InertObject) -> bool:
-    return (
-        made.how is How.NEWOBJ
-        and not (made.args or made.list_items)
-        and made.state in (None, {})
-        and all(type(name) is str for name in made.dict_items)
-    )
-
-
-def _call(
-    fits: Callable[..., bool], more: str = "", how: How = How.REDUCE
-) -> Callable[[InertObject], bool]:
-    """Make a form: a call whose arguments fit."""
-
-    def form(made: InertObject) -> bool:
-        filled = {
-            "list_items": bool(made.list_items),
-            "dict_items": bool(made.dict_items),
-            "state": made.state is not None,
-        }
-        state = (made.state,) if more == "state" else ()
-        return (
-            made.how is how
-            and not any(on for name, on in filled.items() if name != more)
-            and fits(*made.args, *state)
+def _tensor(ref: StorageRef, dtype: str, view: list[Any]) -> TensorRef:
+    """Describe a tensor, if all of it is inside of its storage."""
+    match view:
+        case [offset, tuple(shape), tuple(stride), requires_grad, hooks]:
+            _refuse_behaviour(requires_grad, hooks, dtype)
+        case [_, _, _, _, _, _]:
+            what = "a tensor with metadata, as conjugated ones have"
+            raise MalformedError(what, CONVERT)
+        case _:
+            raise MalformedError("a tensor whose description makes no sense")
+    is_shape = len(shape) == len(stride) <= _MOST_DIMENSIONS
+    if not is_shape or not _are_counts(offset, *shape, *stride):
+        raise MalformedError("a tensor whose description makes no sense")
+    made = TensorRef(ref, dtype, offset, shape, stride, requires_grad)
+    # An empty tensor may begin anywhere, since it has no first element.
+    sizes = math.prod(max(1, size) for size in shape)
+    if made.span[1] > ref.nbytes or sizes > _LARGEST:
+        raise MalformedError(
+            f"a tensor that reaches beyond its storage, {ref.record}"
         )
-
-    return form
-
-
-def _are_texts(*parts: Any) -> bool:
-    return all(type(part) is str for part in parts)
+    return made
 
 
-def _are_counts(*parts: Any) -> bool:
-    return all(type(part) is int and 0 <= part < 2**63 for part in parts)
+def _refuse_behaviour(requires_grad: Any, hooks: Any, dtype: str) -> None:
+    if type(requires_grad) is not bool or type(hooks) is not OrderedDict:
+        raise MalformedError("a tensor whose description makes no sense")
+    # torch itself never saves hooks; they would be functions to be called.
+    if hooks or vars(hooks):
+        raise MalformedError("a tensor with functions hooked to it")
+    if requires_grad and not dtype.startswith(("float", "bfloat", "complex")):
+        raise MalformedError(f"a gradient for a tensor of the type {dtype}")
 
 
-def _is_kind(*parts: Any) -> bool:
-    return len(parts) == 1 and _are_texts(*parts)
+def storage(archive: Archive, pid: Any) -> StorageRef:
+    """Resolve a persistent id, by which a pickle refers to a storage."""
+    match pid:
+        case ("storage", GlobalRef() as cls, str(key), str(device), numel):
+            is_storage = type(pid) is tuple and _are_counts(numel)
+        case _:
+            is_storage = False
+    if not is_storage:
+        raise MalformedError("a persistent id that is not that of a storage")
+    dtype = "uint8" if cls == UNTYPED else STORAGES.get(cls.name)
+    if dtype is None or cls not in KNOWN:
+        raise MalformedError(f"an unknown kind of storage: {cls.path}")
+    if not _LOCATION.fullmatch(device):
+        raise MalformedError(f"a storage on an unknown device: {device}")
+    ref = StorageRef(archive, key, cls, dtype, numel, device)
+    record = archive.records.get(ref.record)
+    if record is None:
+        raise MalformedError(f"a storage that the file does not have: {key}")
+    if record.size != ref.nbytes:
+        raise MalformedError(
+            f"a storage of {ref.nbytes} bytes whose record, {ref.record}, has "
+            f"{record.size}"
+        )
+    return ref
 
 
-def _is_size(*parts: Any) -> bool:
-    return (
-        len(parts) == 1 and type(parts[0]) is tuple and _are_counts(*parts[0])
-    )
+def checked_keys(keys: list[Any]) -> list[Any]:
+    """Return keys of a dict, or members of a set, that are cheap to hash."""
+    for key in keys:
+        if type(key) not in _KEYS:
+            kind = type(key).__name__
+            raise MalformedError(f"a key that is a {kind}", CONVERT)
+        if type(key) is str and len(key) > KEY_LENGTH:
+            raise MalformedError(f"a key of {len(key)} characters")
+        if type(key) is int and abs(key) >= _HASH_MODULUS:
+            raise MalformedError("a key that is a very large number")
+    return keys
 
 
-def _is_device(*parts: Any) -> bool:
-    kind, *index = parts or (None,)
-    return (
-        kind in ("cpu", "cuda", "mps", "xpu", "meta")
-        and len(index) < 2
-        and _are_counts(*index)
-        and all(each < 128 for each in index)
-    )
+def _are_counts(*values: Any) -> bool:
+    return all(type(each) is int and 0 <= each <= _LARGEST for each in values)
 
 
-def _is_counter(*parts: Any) -> bool:
-    return len(parts) < 2 and all(
-        type(table) is dict
-        and all(type(each) is int for each in table.values())
-        for table in parts
-    )
-
-
-def _is_factory(*parts: Any) -> bool:
-    return len(parts) < 2 and all(
-        isinstance(part, GlobalRef) and part.path.startswith("builtins.")
-        for part in parts
-    )
-
-
-# numpy, whose objects are a type, a shape and bytes.
-
-_ITEMSIZES = {
-    f"{kind}{size}": size
-    for kind, sizes in {"b": "1", "iu": "1248", "f": "248"}.items()
-    for kind in kind
-    for size in map(int, sizes)
-} | {"c8": 8, "c16": 16}
-
-
-def _is_numpy_type(*parts: Any) -> bool:
-    return (
-        len(parts) == 4
-        and type(parts[0]) is str
-        and parts[0] in _ITEMSIZES
-        and parts[1:3] == (False, True)
-        and type(parts[3]) is tuple
-        and parts[3][1:2] in (("<",), (">",), ("|",))
-        and (parts[3][0], *parts[3][2:]) == (3, None, None, None, -1, -1, 0)
-    )
-
-
-def _is_numpy_scalar(*parts: Any) -> bool:
-    return len(parts) == 2 and _holds(parts[0], 1, parts[1])
-
-
-def _is_numpy_array(*parts: Any) -> bool:
-    empty = (GlobalRef("numpy", "ndarray"), (0,), b"b")
-    if parts[:3] != empty or len(parts) != 4 or type(parts[3]) is not tuple:
-        return False
-    if len(parts[3]) != 5:
-        return False
-    version, shape, dtype, is_fortran, content = parts[3]
-    return (
-        version == 1
-        and type(shape) is tuple
-        and len(shape) <= 32
-        and _are_counts(*shape)
-        # Else an empty array could claim sizes that numpy does not take.
-        and math.prod(max(1, size) for size in shape) < 2**31
-        and type(is_fortran) is bool
-        and _holds(dtype, math.prod(shape), content)
-    )
-
-
-def _holds(dtype: Any, count: int, content: Any) -> bool:
-    """Tell whether there are the bytes of so many numbers of a type."""
-    return (
-        isinstance(dtype, InertObject)
-        and dtype.cls == GlobalRef("numpy", "dtype")
-        and dtype.args[:1] != ()
-        and type(content) is bytes
-        and len(content) == count * _ITEMSIZES.get(str(dtype.args[0]), -1)
-    )
-
-
-#: Known class -> whether an object of it is as the libraries write it. The
-#: others are only named: types, storages, keys of callbacks.
-_FORMS: dict[str, Callable[[InertObject], bool]] = {
-    **dict.fromkeys(["Namespace", *_CONFIG.split()], _has_attributes),
-    **dict.fromkeys(_PATHS.split(), _call(_are_texts)),
-    "AttributeDict": _is_attribute_dict,
-    "DatastoreKindStr": _call(_is_kind, how=How.NEWOBJ),
-    "Counter": _call(_is_counter),
-    "defaultdict": _call(_is_factory, "dict_items"),
-    "Size": _call(_is_size),
-    "device": _call(_is_device),
-    "dtype": _call(_is_numpy_type, "state"),
-    "scalar": _call(_is_numpy_scalar),
-    "_reconstruct": _call(_is_numpy_array, "state"),
-}
+def _is_text_dict(state: Any) -> bool:
+    return type(state) is dict and set(map(type, state)) <= {str}

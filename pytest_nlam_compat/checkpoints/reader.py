@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytest_nlam_compat.checkpoints import walk
 from pytest_nlam_compat.checkpoints.archive import Archive
@@ -13,33 +12,22 @@ from pytest_nlam_compat.checkpoints.refusals import refusal
 from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, TensorRef
 from pytest_nlam_compat.checkpoints.unpickler import CheckpointUnpickler
 
-if TYPE_CHECKING:
-    import torch
-
 
 class Checkpoint:
     """An open checkpoint: its whole tree, and where its tensors are.
 
-    Its file stays open until `close`, or the end of a with block; tensors
-    can be loaded, and the checkpoint written, until then.
-
-    Parameters
-    ----------
-    archive : Archive
-        The file.
+    Until it is closed, tensors can be loaded and the checkpoint written.
 
     Attributes
     ----------
     path : Path
-        The file.
     archive : Archive
         Its records.
     data : object
         The tree: plain containers, numbers and text, and stand-ins for the
         rest. It may be changed.
     globals : tuple of GlobalRef
-        What the pickle names, in its order, whether used or not. That of
-        ``torch.save`` itself (``collections.OrderedDict`` and so on) too.
+        What the pickle names, in its order, whether used or not.
     """
 
     def __init__(self, archive: Archive) -> None:
@@ -52,12 +40,7 @@ class Checkpoint:
     def __enter__(self) -> Checkpoint:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -65,84 +48,32 @@ class Checkpoint:
         self.archive.close()
 
     def tensors(self) -> dict[str, TensorRef]:
-        """Find all tensors.
-
-        Returns
-        -------
-        dict of str to TensorRef
-            By path, such as ``state_dict.grid_embedder.0.weight``.
-        """
-        return dict(walk.tensors(self.data))
-
-    def load(self, ref: TensorRef) -> torch.Tensor:
-        """Load one tensor; as ``ref.load()``."""
-        return ref.load()
+        """Find all tensors, by path: ``state_dict.grid_embedder.0.weight``."""
+        return walk.tensors(self.data)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the weights, still in the file.
-
-        Returns
-        -------
-        dict of str to TensorRef
-            The part of the tree itself, not a copy: changing it changes the
-            checkpoint. A module's extra state is there as it is.
-
-        Raises
-        ------
-        CompatError
-            If there is none.
-        """
-        weights = (
-            self.data.get("state_dict") if isinstance(self.data, dict) else None
-        )
+        """Return the weights, a part of the tree; CompatError without any."""
+        weights = self.data
+        if isinstance(weights, dict):
+            weights = weights.get("state_dict")
         if not isinstance(weights, dict):
-            raise refusal(
-                self.path,
-                "is not a checkpoint of Lightning: it has no state_dict",
-                "Pass a file that Trainer.save_checkpoint wrote.",
-            )
+            what = "is not a checkpoint of Lightning: it has no state_dict"
+            remedy = "Pass a file that Trainer.save_checkpoint wrote."
+            raise refusal(self.path, what, remedy)
         return weights
-
-    def load_state_dict(self) -> dict[str, torch.Tensor]:
-        """Load the weights.
-
-        Returns
-        -------
-        dict of str to torch.Tensor
-            By name, in the order of the file, without any extra state.
-
-        Raises
-        ------
-        CompatError
-            If there are none, or as for `TensorRef.load`.
-        """
-        return {
-            name: ref.load()
-            for name, ref in self.state_dict().items()
-            if isinstance(ref, TensorRef)
-        }
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Open a checkpoint and read all of it but its tensors.
 
     Nothing that its pickle names is imported or called, so that an untrusted
-    file may be read.
-
-    Parameters
-    ----------
-    path : str or path-like
-        A file that ``torch.save`` or Lightning wrote.
-
-    Returns
-    -------
-    Checkpoint
-        To be closed, or used in a with block.
+    file may be read. To be closed, or used in a with block.
 
     Raises
     ------
     CompatError
-        If the file is anything else, damaged, or dangerous to read.
+        If the file is not one that ``torch.save`` or Lightning wrote, damaged,
+        or dangerous to read.
     """
     archive = Archive(Path(path))
     try:

@@ -1,8 +1,4 @@
-"""How a file is refused: what is wrong, where, and what to do.
-
-Also what a file is, if it is no checkpoint, and the memory that reading one
-may take before anybody trusts it.
-"""
+"""How a file is refused, what it is instead, and the memory it may take."""
 
 from __future__ import annotations
 
@@ -35,10 +31,6 @@ FACTOR = 3
 #: The longest text that may be a key or the name of a class, in characters.
 KEY_LENGTH = 4096
 
-_ZIP = b"PK\x03\x04"
-_HEAD = 512
-_TAR_MAGIC_AT = 257
-
 
 class Budget:
     """The memory that reading one file may still take, estimated.
@@ -49,8 +41,7 @@ class Budget:
 
     def __init__(self, path: Path, size: int) -> None:
         self._path = path
-        self._allowed = max(FLOOR, FACTOR * size)
-        self._left = self._allowed
+        self._allowed = self._left = max(FLOOR, FACTOR * size)
 
     def grant(self, amount: int) -> None:
         """Allow some bytes more."""
@@ -61,28 +52,13 @@ class Budget:
         """Use up some bytes; raise a CompatError if less than that is left."""
         self._left -= amount
         if self._left < 0:
-            raise refusal(
-                self._path,
-                "asks for far more memory than its size",
-                DISTRUST,
-                allowed=f"{self._allowed // (1024 * 1024)} MiB",
-            )
+            what = "asks for far more memory than its size"
+            allowed = f"{self._allowed // (1024 * 1024)} MiB"
+            raise refusal(self._path, what, DISTRUST, allowed=allowed)
 
 
 def refusal(path: Path, what: str, remedy: str, **facts: object) -> CompatError:
-    """Make the error for a file that can't be read.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    what : str
-        What is wrong with it, to follow its name: "is empty".
-    remedy : str
-        What to do.
-    **facts : object
-        Labelled facts, after the file.
-    """
+    """Make the error for a file; ``what`` follows its name: "is empty"."""
     return CompatError(
         f"{printable(path.name)} {what}.",
         facts={"file": printable(str(path), 1000), **facts},
@@ -125,49 +101,43 @@ def open_regular(path: Path) -> BinaryIO:
 def is_safetensors(path: Path) -> bool:
     """Tell whether a file starts like safetensors; False if unreadable."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
+        if not path.is_file():
             return False
         with path.open("rb") as stream:
-            head = stream.read(_HEAD)
-            size = stream.seek(0, 2)
+            return _starts_as_safetensors(stream.read(9), stream.seek(0, 2))
     except OSError:
         return False
-    return _starts_as_safetensors(head, size)
 
 
 def refuse_foreign(head: bytes, size: int, path: Path) -> None:
     """Refuse a file that does not start like an archive of torch.save."""
+    what, remedy = "is not a checkpoint of torch.save", COPY_AGAIN
+    if head.startswith(b"PK\x03\x04"):
+        return
     if size == 0:
-        raise refusal(path, "is empty", COPY_AGAIN)
-    if not head.startswith(_ZIP):
-        what, remedy = _name(head, size)
-        raise refusal(path, what, remedy)
-
-
-def _name(head: bytes, size: int) -> tuple[str, str]:
-    if _starts_as_safetensors(head, size):
-        return (
-            "is a safetensors file, not a checkpoint",
+        what = "is empty"
+    elif _starts_as_safetensors(head, size):
+        what = "is a safetensors file, not a checkpoint"
+        remedy = (
             "It has tensors but no hyper-parameters. Pass the checkpoint that "
-            "it was exported from.",
+            "it was exported from."
         )
-    if head[_TAR_MAGIC_AT : _TAR_MAGIC_AT + 5] == b"ustar":
-        return "is a tar archive, as torch before 0.2 wrote", SAVE_AGAIN
-    if head[:1] == b"\x80" and head[1:2] <= b"\x05":
-        return (
+    elif head[:1] == b"\x80" and head[1:2] <= b"\x05":
+        what = (
             "is a bare pickle, as torch before 1.6 and other tools write; "
-            "loading it may run any code",
+            "loading it may run any code"
+        )
+        remedy = (
             "If you trust its author: load it with torch.load in the "
             "environment that wrote it, and save it again with "
-            "torch.save(..., path).",
+            "torch.save(..., path)."
         )
-    if head.startswith(b"\x89HDF"):
-        return "is an HDF5 file, as Keras writes", SAVE_AGAIN
-    if head.startswith(b"\x1f\x8b"):
-        return "is compressed with gzip", "Unpack it with gunzip."
-    if head.startswith(b"version https://git-lfs"):
-        return "is only the pointer of a Git LFS file", "Run git lfs pull."
-    return "is not a checkpoint of torch.save", COPY_AGAIN
+    elif head.startswith(b"\x1f\x8b"):
+        what, remedy = "is compressed with gzip", "Unpack it with gunzip."
+    elif head.startswith(b"version https://git-lfs"):
+        what = "is only the pointer of a Git LFS file"
+        remedy = "Run git lfs pull."
+    raise refusal(path, what, remedy)
 
 
 def _starts_as_safetensors(head: bytes, size: int) -> bool:

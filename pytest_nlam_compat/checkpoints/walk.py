@@ -6,11 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pytest_nlam_compat.checkpoints.refusals import (
-    DISTRUST,
-    printable,
-    refusal,
-)
+from pytest_nlam_compat.checkpoints.refusals import DISTRUST, printable, refusal
 from pytest_nlam_compat.checkpoints.stand_ins import InertObject, TensorRef
 from pytest_nlam_compat.errors import CompatError
 
@@ -43,8 +39,7 @@ def children(node: Any) -> Iterator[tuple[str, Any]]:
             yield "<member>", member
     elif isinstance(node, InertObject):
         yield "<class>", node.cls
-        yield from (("<args>", part) for part in (node.args, node.kwargs))
-        yield from children(node.list_items)
+        yield "<args>", node.args
         yield from children(node.dict_items)
         if isinstance(node.state, dict):
             yield from children(node.state)
@@ -54,16 +49,15 @@ def children(node: Any) -> Iterator[tuple[str, Any]]:
 
 def refuse_endless(root: Any, path: Path, size: int = 0) -> None:
     """Refuse a tree that nobody could walk through."""
-    #: Container -> its height, and the number of its parts.
-    measured: dict[int, tuple[int, int]] = {}
-    open_containers: set[int] = set()
+    #: Container -> its height and the number of its parts; None while open.
+    measured: dict[int, tuple[int, int] | None] = {}
 
     def refuse(what: str, at: str) -> CompatError:
         return refusal(path, what, DISTRUST, at=printable(at, 200))
 
     def measure(node: Any, at: str, depth: int) -> tuple[int, int]:
         known = measured.get(id(node), (1, 1))
-        if id(node) in open_containers:
+        if known is None:
             raise refuse("holds an object that holds itself", at)
         if depth + known[0] > DEPTH:
             raise refuse(f"is nested more than {DEPTH} levels deep", at)
@@ -71,7 +65,7 @@ def refuse_endless(root: Any, path: Path, size: int = 0) -> None:
             raise refuse("has very long names inside of each other", at)
         if id(node) in measured:
             return known
-        open_containers.add(id(node))
+        measured[id(node)] = None
         height, parts = 1, 1
         for step, child in children(node):
             parts += 1
@@ -80,7 +74,6 @@ def refuse_endless(root: Any, path: Path, size: int = 0) -> None:
                 height, parts = max(height, below + 1), parts + more
         if parts > PARTS + size:
             raise refuse("shares its parts so often that it has no end", at)
-        open_containers.remove(id(node))
         measured[id(node)] = height, parts
         return height, parts
 
@@ -88,27 +81,21 @@ def refuse_endless(root: Any, path: Path, size: int = 0) -> None:
         measure(root, "", 0)
 
 
-def nodes(root: Any) -> Iterator[tuple[str, Any]]:
-    """Yield every part of a tree with its path, each container once."""
+def tensors(root: Any) -> dict[str, TensorRef]:
+    """Return every tensor of a tree by its path; no container twice."""
+    found: dict[str, TensorRef] = {}
     seen: set[int] = set()
 
-    def search(node: Any, at: str) -> Iterator[tuple[str, Any]]:
-        if not isinstance(node, _CONTAINERS):
-            yield at, node
-        elif id(node) not in seen:
+    def search(node: Any, at: str) -> None:
+        if isinstance(node, TensorRef):
+            found[at] = node
+        elif isinstance(node, _CONTAINERS) and id(node) not in seen:
             seen.add(id(node))
-            yield at, node
             for step, child in children(node):
-                yield from search(child, _join(at, step))
+                search(child, _join(at, step))
 
-    return search(root, "")
-
-
-def tensors(root: Any) -> Iterator[tuple[str, TensorRef]]:
-    """Yield every tensor of a tree with its path; parameters as for `nodes`."""
-    return (
-        (at, node) for at, node in nodes(root) if isinstance(node, TensorRef)
-    )
+    search(root, "")
+    return found
 
 
 def _join(path: str, step: str) -> str:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 import sys
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from pytest_nlam_compat.checkpoints.draft import draft
+from pytest_nlam_compat.checkpoints.archive import Archive, Record
 from pytest_nlam_compat.checkpoints.pickler import dump
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
-from pytest_nlam_compat.checkpoints.refusals import SAVE_AGAIN, refusal
+from pytest_nlam_compat.checkpoints.refusals import refusal
 from pytest_nlam_compat.checkpoints.stand_ins import StorageRef
 from pytest_nlam_compat.checkpoints.walk import refuse_endless
-from pytest_nlam_compat.checkpoints.zipwriter import (
-    ALIGNMENT,
-    Progress,
-    ZipWriter,
-)
+from pytest_nlam_compat.checkpoints.zipformat import ALIGNMENT, Layout
 
 if TYPE_CHECKING:
     import torch
+
+#: From this size on, the kernel copies a record.
+_LARGE_RECORD = 256 * 1024
+_BUFFER = 1024 * 1024
+_PIECE = 64 * 1024 * 1024
 
 
 def write_checkpoint(
@@ -28,7 +33,6 @@ def write_checkpoint(
     path: str | os.PathLike[str],
     *,
     overwrite: bool = False,
-    progress: Progress | None = None,
 ) -> None:
     """Write a checkpoint, whole or not at all.
 
@@ -40,15 +44,10 @@ def write_checkpoint(
     ----------
     checkpoint : Checkpoint or object
         An open checkpoint, or a tree: plain containers, numbers and text,
-        stand-ins, and ``torch.Tensor``. References in it may come from
-        several checkpoints; all must be open.
+        stand-ins, and ``torch.Tensor``. Its references may come from several
+        checkpoints; all must be open.
     path : str or path-like
-        Where to. May be the file that the checkpoint was read from.
-    overwrite : bool, optional
-        Whether there may be a file already, which is then replaced.
-    progress : callable, optional
-        Receives now and then how many bytes of tensors are written, and of
-        how many.
+        May be that of the checkpoint itself, with ``overwrite``.
 
     Raises
     ------
@@ -62,20 +61,11 @@ def write_checkpoint(
     tree = checkpoint.data if is_open else checkpoint
     refuse_endless(tree, target, sys.maxsize)
     pickle, storages = dump(tree)
-    sources = [each for each in storages if isinstance(each, StorageRef)]
-    for source in sources:
-        if source.archive.byteorder != sys.byteorder:
-            raise refusal(
-                source.archive.path,
-                "was written on a machine of the other byte order",
-                SAVE_AGAIN,
-            )
+    folder = checkpoint.archive.folder if is_open else "archive"
+    refs = [each for each in storages if isinstance(each, StorageRef)]
     with draft(target, overwrite) as stream:
-        writer = ZipWriter(
-            stream, checkpoint.archive.folder if is_open else "archive"
-        )
-        _write_records(writer, pickle, storages, progress)
-        for archive in {source.archive for source in sources}:
+        _write_records(ZipWriter(stream, folder), pickle, storages)
+        for archive in {ref.archive for ref in refs}:
             archive.refuse_changed()
 
 
@@ -83,40 +73,23 @@ def _write_records(
     writer: ZipWriter,
     pickle: bytes,
     storages: list[StorageRef | torch.UntypedStorage],
-    progress: Progress | None,
 ) -> None:
     """Write the records in the order of torch."""
     writer.add("data.pkl", pickle)
-    # Lets torch calculate the places of records.
     writer.add(".format_version", b"1")
     writer.add(".storage_alignment", str(ALIGNMENT).encode())
     writer.add("byteorder", sys.byteorder.encode())
-    done, whole = 0, sum(map(_nbytes, storages))
-
-    def advance(size: int) -> None:
-        nonlocal done
-        done += size
-        if progress:
-            progress(done, whole)
-
     for key, storage in enumerate(storages):
         if isinstance(storage, StorageRef):
-            record = storage.record
-            writer.copy(f"data/{key}", storage.archive, record, advance)
+            record = storage.archive.records[storage.record]
+            writer.copy(f"data/{key}", storage.archive, record)
         else:
             writer.add(f"data/{key}", _content(storage))
-            advance(storage.nbytes())
     writer.add("version", b"3\n")
     # 40 digits that differ for other contents; torch only logs them.
-    identity = f"{len(pickle):020d}{writer.checksum():020d}"
+    identity = f"{len(pickle):020d}{zlib.crc32(writer.layout.directory):020d}"
     writer.add(".data/serialization_id", identity.encode())
     writer.finish()
-
-
-def _nbytes(storage: StorageRef | torch.UntypedStorage) -> int:
-    if isinstance(storage, StorageRef):
-        return storage.nbytes
-    return int(storage.nbytes())
 
 
 def _content(storage: torch.UntypedStorage) -> memoryview:
@@ -125,3 +98,112 @@ def _content(storage: torch.UntypedStorage) -> memoryview:
 
     whole = torch.empty(0, dtype=torch.uint8)
     return memoryview(whole.set_(storage).numpy())  # type: ignore[arg-type]
+
+
+class ZipWriter:
+    """Writes an archive, record after record, named without the folder."""
+
+    def __init__(self, stream: BinaryIO, folder: str) -> None:
+        self._stream = stream
+        self._folder = folder
+        self.layout = Layout()
+
+    def add(self, name: str, content: bytes | memoryview) -> None:
+        """Write a record from memory."""
+        with self._record(name, len(content), zlib.crc32(content)):
+            self._stream.write(content)
+
+    def copy(self, name: str, archive: Archive, record: Record) -> None:
+        """Copy a record with its checksum: a damaged one stays recognisable.
+
+        By the kernel, if it can: it then takes as long as ``cp``.
+        """
+        start, end = record.start, record.start + record.size
+        with self._record(name, record.size, record.crc):
+            while start < end:
+                count = self._copy_by_kernel(archive, start, end - start)
+                if not count:
+                    block = archive.read_at(start, min(end - start, _BUFFER))
+                    count = self._stream.write(block)
+                if not count:
+                    raise archive.changed()
+                start += count
+
+    def finish(self) -> None:
+        """Write the list of records; nothing can be added after it."""
+        self._stream.write(self.layout.end())
+
+    @contextlib.contextmanager
+    def _record(self, name: str, size: int, crc: int) -> Iterator[None]:
+        """Write what is before and behind the bytes of a record."""
+        path = f"{self._folder}/{name}".encode()
+        header, descriptor = self.layout.add(path, size, crc)
+        self._stream.write(header)
+        yield
+        self._stream.write(descriptor)
+
+    def _copy_by_kernel(self, archive: Archive, start: int, size: int) -> int:
+        """Have the kernel copy; return how many bytes it did, 0 if it can't."""
+        if size < _LARGE_RECORD or not hasattr(os, "copy_file_range"):
+            return 0
+        source = archive.fileno()
+        self._stream.flush()
+        try:
+            target, size = self._stream.fileno(), min(size, _PIECE)
+            return os.copy_file_range(source, target, size, start)
+        except OSError:
+            # If it is not about the file systems, copying meets it again.
+            return 0
+        finally:
+            self._stream.seek(0, os.SEEK_END)
+
+
+@contextlib.contextmanager
+def draft(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
+    """Write a file beside its target, which becomes the target at the end.
+
+    At any moment there is either what was at the target before, or all of the
+    new file.
+    """
+    if not overwrite:
+        _refuse_existing(target)
+    path = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
+    try:
+        with path.open("xb", buffering=_BUFFER) as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        if not overwrite:
+            _refuse_existing(target)
+        elif target.exists():
+            path.chmod(stat.S_IMODE(target.stat().st_mode))
+        path.replace(target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise refusal(
+            target,
+            "can't be written",
+            "Nothing was changed. Make room or fix the permissions of its "
+            "folder, and try again.",
+            cause=error.strerror or error,
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def _refuse_existing(target: Path) -> None:
+    if target.exists():
+        remedy = "Choose another path, or allow it to be overwritten."
+        raise refusal(target, "exists already", remedy)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name survive a power cut, where a folder can do so."""
+    if os.name == "posix":
+        with contextlib.suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)

@@ -72,7 +72,6 @@ class Diagnosis:
         Linear whose input differs, by its full current name.
     columns : ColumnChange or None
         How that input differs.
-    edges : EdgeChange or None
     other : str
         Submodule whose input the first one receives now.
     end : float or None

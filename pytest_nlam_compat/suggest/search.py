@@ -77,8 +77,6 @@ class Trial:
 
     Attributes
     ----------
-    subject : ReferenceUnderTest
-        With them.
     model : torch.nn.Module or None
         The current model, where the run fits it.
     result : Result or None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import io
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+
+from pytest_nlam_compat.checkpoints.writer import ZipWriter
 
 
 def lightning_checkpoint() -> dict[str, Any]:
@@ -70,17 +71,14 @@ def craft(tmp_path: Path) -> Craft:
         records: Mapping[str, bytes] | None = None,
         *,
         folder: str = "archive",
-        name: str = "crafted.ckpt",
-        **options: Any,
     ) -> Path:
-        path = tmp_path / name
-        with zipfile.ZipFile(path, "w", **options) as archive:
-            archive.writestr(f"{folder}/data.pkl", pickle)
-            for record, content in {
-                "version": b"3\n",
-                **(records or {}),
-            }.items():
-                archive.writestr(f"{folder}/{record}", content)
+        path = tmp_path / "crafted.ckpt"
+        contents = {"data.pkl": pickle, "version": b"3\n", **(records or {})}
+        with path.open("wb") as stream:
+            writer = ZipWriter(stream, folder)
+            for name, content in contents.items():
+                writer.add(name, content)
+            writer.finish()
         return path
 
     return craft

@@ -51,14 +51,13 @@ def test_changes(lightning_file: Path) -> None:
         assert archive.testzip() is None
 
 
-@pytest.mark.filterwarnings("ignore:ComplexHalf")
 @pytest.mark.parametrize(
     "tensor",
     [
         torch.empty(0, 3),
         torch.ones(()),
         torch.arange(6.0).reshape(2, 3).t(),
-        torch.tensor([1 + 2j]).conj(),
+        torch.tensor([1 + 2j]),
         torch.nn.Parameter(torch.ones(2)),
         torch.ones(2, requires_grad=True),
         torch.tensor([1, 2], dtype=torch.uint16),
@@ -83,7 +82,13 @@ def test_new_tensors(tmp_path: Path, tensor: torch.Tensor) -> None:
     ("value", "what"),
     [
         (argparse.Namespace(), "A argparse.Namespace can't be written"),
+        (1 + 2j, "A builtins.complex can't be written"),
+        (GlobalRef("m", "A.B"), "A class of the name m.A.B can't be"),
+        (GlobalRef("commands", "run"), "A class of the name commands.run"),
+        (torch.ones(1).untyped_storage(), "A torch.storage.UntypedStorage"),
         (torch.eye(2).to_sparse(), "A Tensor of type float32 can't be"),
+        (torch.tensor([1j]).conj(), "A Tensor of type complex64 can't be"),
+        (torch.ones(1, dtype=torch.complex32), "A Tensor of type complex32"),
         (torch.empty(1, device="meta"), "A Tensor of type float32 can't"),
         (
             (lambda one: [one, one.view(torch.int32)])(torch.ones(1)),

@@ -110,7 +110,7 @@ def test_an_end_beyond_all_numbers(tmp_path: Path) -> None:
         + struct.pack("<2Q", 2**64 - 1, 2**64 - 1)
         + ORIGINAL[-34:]
     )
-    with pytest.raises(CompatError, match="its end is not as torch"):
+    with pytest.raises(CompatError, match="does not end as an archive"):
         read_checkpoint(path)
 
 

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
+from pytest_nlam_compat.checkpoints.writer import ZipWriter
 from pytest_nlam_compat.errors import CompatError
 
 OPCODES = [opcode.code.encode("latin-1") for opcode in pickletools.opcodes]
@@ -80,13 +81,15 @@ def test_mutated_pickles(
     path = tmp_path / "mutated.ckpt"
     with (
         zipfile.ZipFile(io.BytesIO(lightning_bytes)) as real,
-        zipfile.ZipFile(path, "w") as mutated,
+        path.open("wb") as mutated,
     ):
+        writer = ZipWriter(mutated, "archive")
         for name in real.namelist():
             content = real.read(name)
             if name.endswith("data.pkl"):
                 content = edited(content, changes)
-            mutated.writestr(name, content)
+            writer.add(name.partition("/")[2], content)
+        writer.finish()
     read_all(path)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import pytest
@@ -11,22 +10,11 @@ import torch
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.checkpoints.stand_ins import (
     ITEMSIZES,
-    QUANTIZED,
     STORAGES,
-    InertObject,
-    StorageRef,
-    TensorRef,
 )
 from pytest_nlam_compat.errors import CompatError
 
 BYTES = torch.arange(1, 33, dtype=torch.uint8)
-DTYPES = sorted(
-    {
-        *torch.storage._dtype_to_storage_type_map(),
-        *torch.storage._new_dtypes(),
-    },
-    key=str,
-)
 
 
 def same(left: torch.Tensor, right: torch.Tensor) -> bool:
@@ -48,33 +36,29 @@ def elements(tensor: torch.Tensor) -> bytes:
     return plain.reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
-def test_every_type_of_torch_is_known() -> None:
+def test_storages_have_the_types_of_torch() -> None:
     storages = torch.storage._dtype_to_storage_type_map()
     known = {
-        name: f"torch.{dtype}"
-        for name, dtype in STORAGES.items()
-        if name != "UntypedStorage"
+        name: f"torch.{STORAGES[name]}"
+        for name in storages.values()
+        if name in STORAGES
     }
-    assert known == {name: str(dtype) for dtype, name in storages.items()}
+    assert len(known) == len(STORAGES)
+    assert known == {
+        name: str(dtype) for dtype, name in storages.items() if name in known
+    }
 
 
-@pytest.mark.parametrize(
-    "dtype",
-    [dtype for dtype in DTYPES if str(dtype)[6:] not in QUANTIZED],
-    ids=str,
-)
-def test_every_type_of_torch(tmp_path: Path, dtype: torch.dtype) -> None:
-    name = str(dtype).removeprefix("torch.")
+@pytest.mark.parametrize("name", ITEMSIZES)
+def test_every_type(tmp_path: Path, name: str) -> None:
+    dtype = getattr(torch, name)
     path = tmp_path / "typed.pt"
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="ComplexHalf")
-        torch.save({"x": BYTES.view(dtype)}, path)
-        with read_checkpoint(path) as checkpoint:
-            ref = checkpoint.data["x"]
-            assert (ref.dtype, ref.nbytes) == (name, 32)
-            assert ITEMSIZES[name] == torch.empty(0, dtype=dtype).element_size()
-            expected = torch.load(path)["x"]
-            assert same(checkpoint.load(ref), expected)
+    torch.save({"x": BYTES.view(dtype)}, path)
+    with read_checkpoint(path) as checkpoint:
+        ref = checkpoint.data["x"]
+        assert (ref.dtype, ref.nbytes) == (name, 32)
+        assert ITEMSIZES[name] == torch.empty(0, dtype=dtype).element_size()
+        assert same(ref.load(), torch.load(path)["x"])
 
 
 @pytest.mark.parametrize(
@@ -88,7 +72,7 @@ def test_every_type_of_torch(tmp_path: Path, dtype: torch.dtype) -> None:
         torch.nn.Parameter(torch.ones(2)),
         torch.nn.Parameter(torch.ones(2), requires_grad=False),
         torch.ones(2, requires_grad=True),
-        torch.tensor([1 + 2j]).conj(),
+        torch.tensor([1 + 2j]),
     ],
     ids=lambda tensor: f"{type(tensor).__name__} {tuple(tensor.shape)}",
 )
@@ -96,13 +80,15 @@ def test_kinds_of_tensors(tmp_path: Path, tensor: torch.Tensor) -> None:
     path = tmp_path / "kind.pt"
     torch.save([tensor], path)
     with read_checkpoint(path) as checkpoint:
-        loaded = checkpoint.load(checkpoint.data[0])
+        loaded = checkpoint.data[0].load()
     assert same(loaded, torch.load(path)[0])
 
 
 def test_the_weights_of_a_lightning_checkpoint(lightning_file: Path) -> None:
     with read_checkpoint(lightning_file) as checkpoint:
-        weights = checkpoint.load_state_dict()
+        weights = {
+            name: ref.load() for name, ref in checkpoint.state_dict().items()
+        }
     expected = torch.load(lightning_file, weights_only=False)["state_dict"]
     assert list(weights) == list(expected)
     assert all(same(weights[name], expected[name]) for name in expected)
@@ -120,8 +106,8 @@ def test_only_what_a_view_needs_is_loaded(tmp_path: Path) -> None:
 def test_what_is_loaded_is_ones_own(lightning_file: Path) -> None:
     with read_checkpoint(lightning_file) as checkpoint:
         ref = checkpoint.state_dict()["2.weight"]
-        checkpoint.load(ref).zero_()
-        assert checkpoint.load(ref).any()
+        ref.load().zero_()
+        assert ref.load().any()
 
 
 def test_extra_state_is_not_loaded(tmp_path: Path) -> None:
@@ -129,7 +115,6 @@ def test_extra_state_is_not_loaded(tmp_path: Path) -> None:
     torch.save({"state_dict": {"a": torch.ones(1), "_extra_state": 5}}, path)
     with read_checkpoint(path) as checkpoint:
         assert checkpoint.state_dict()["_extra_state"] == 5
-        assert list(checkpoint.load_state_dict()) == ["a"]
 
 
 def test_a_type_that_this_torch_does_not_have(
@@ -140,24 +125,14 @@ def test_a_type_that_this_torch_does_not_have(
         read_checkpoint(lightning_file) as checkpoint,
         pytest.raises(CompatError, match="type float32, which can't be loaded"),
     ):
-        checkpoint.load(checkpoint.state_dict()["2.weight"])
+        checkpoint.state_dict()["2.weight"].load()
 
 
-@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
-@pytest.mark.filterwarnings("ignore:TypedStorage")
-def test_quantized_and_sparse_tensors_stay_calls(tmp_path: Path) -> None:
+def test_sparse_tensors_stay_calls(tmp_path: Path) -> None:
     path = tmp_path / "calls.pt"
-    quantized = torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)
-    torch.save([quantized, torch.eye(2).to_sparse()], path)
+    torch.save([torch.eye(2).to_sparse()], path)
     with read_checkpoint(path) as checkpoint:
-        first, second = checkpoint.data
-        assert isinstance(first, InertObject)
-        assert first.cls.path == "torch._utils._rebuild_qtensor"
-        assert isinstance(first.args[0], StorageRef)
-        assert first.args[0].dtype == "qint8"
-        assert second.cls.path == "torch._utils._rebuild_sparse_tensor"
+        (sparse,) = checkpoint.data
+        assert sparse.cls.path == "torch._utils._rebuild_sparse_tensor"
         values = [ref.shape for ref in checkpoint.tensors().values()]
         assert values == [(2, 2), (2,)]
-        bare = TensorRef(first.args[0], "qint8", 0, (3,), (1,))
-        with pytest.raises(CompatError, match="qint8, which can't be loaded"):
-            checkpoint.load(bare)

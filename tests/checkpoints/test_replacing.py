@@ -15,15 +15,6 @@ from pytest_nlam_compat.checkpoints.writer import write_checkpoint
 from pytest_nlam_compat.errors import CompatError
 
 
-def test_the_other_byte_order(
-    craft: Any, lightning_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with read_checkpoint(lightning_file) as checkpoint:
-        checkpoint.archive.byteorder = "big"
-        with pytest.raises(CompatError, match="of the other byte order"):
-            write_checkpoint(checkpoint, lightning_file.with_name("new"))
-
-
 def test_no_file_is_overwritten_unasked(lightning_file: Path) -> None:
     before = lightning_file.read_bytes()
     with read_checkpoint(lightning_file) as checkpoint:
@@ -55,7 +46,9 @@ def test_writing_over_the_file_itself_and_through_a_link(
         checkpoint.data["epoch"] = 7
         write_checkpoint(checkpoint, link, overwrite=True)
         # The old file is still there for those who have it open.
-        assert checkpoint.load_state_dict()
+        assert {
+            name: ref.load() for name, ref in checkpoint.state_dict().items()
+        }
     assert link.is_symlink()
     assert stat.S_IMODE(lightning_file.stat().st_mode) == 0o640
     assert torch.load(lightning_file, weights_only=False)["epoch"] == 7

@@ -52,7 +52,7 @@ def with_header(change: Callable[[dict[str, Any]], Any], file: Path) -> None:
 
 def test_its_tensors(file: Path) -> None:
     with read_run(file, KEY) as weights:
-        found = weights.load_state_dict()
+        found = {name: ref.load() for name, ref in weights.state_dict().items()}
         assert {name: str(t.dtype)[6:] for name, t in found.items()} == {
             "a": "float64",
             "b": "bfloat16",
@@ -91,9 +91,8 @@ def test_what_changed_is_written_as_it_is_now(
         weights.data[KEY] = {"steps": ["x", "y"]}
         write_weights(weights, new)
     with read_run(new, KEY) as weights:
-        found = weights.load_state_dict()
+        found = {name: ref.load() for name, ref in weights.state_dict().items()}
         assert set(found) == {"a", "empty", "large", "scalar", "c"}
-        assert list(found)[-1] == "c"
         assert found["a"].tolist() == [[0, 2, 4], [6, 8, 10]]
         assert found["c"].tolist() == [1.5, -2]
         assert weights.data[KEY] == {"steps": ["x", "y"]}
@@ -104,33 +103,39 @@ def test_a_file_of_the_library(tmp_path: Path) -> None:
     save_file({"w": torch.arange(4.0)}, path, {"format": "pt"})
     with read_run(path, KEY) as weights:
         assert isinstance(weights, Weights)
-        assert weights.load_state_dict()["w"].tolist() == [0, 1, 2, 3]
+        assert weights.state_dict()["w"].load().tolist() == [0, 1, 2, 3]
         write_weights(weights, tmp_path / "ours.safetensors")
     theirs = load_file(tmp_path / "ours.safetensors")
     assert theirs["w"].tolist() == [0, 1, 2, 3]
 
 
 BROKEN = [
-    (lambda t: t["a"].update(dtype="F128"), "the entry of a makes no sense"),
-    (lambda t: t["a"].update(shape=[2, 4]), "a has not as many bytes"),
-    (lambda t: t["a"].update(shape=[-2, -3]), "the numbers of a make no sense"),
+    (lambda t: t["a"].update(dtype="F128"), "its header makes no sense"),
+    (lambda t: t["a"].update(shape=[2, 4]), "a is not where the one"),
+    (
+        lambda t: t["a"].update(shape=[-2, -3]),
+        "the name or the shape of a makes",
+    ),
     (
         lambda t: t["a"].update(shape=[True, 6]),
-        "the numbers of a make no sense",
+        "the name or the shape of a makes",
     ),
-    (lambda t: t["a"].update(shape=3), "the entry of a makes no sense"),
+    (lambda t: t["a"].update(shape=3), "its header makes no sense"),
     (lambda t: t["a"].update(data_offsets=[16, 64]), "is not where the one"),
-    (lambda t: t["a"].update(data_offsets=[48, 0]), "a has not as many bytes"),
-    (lambda t: t["a"].update(data_offsets=[0]), "the entry of a makes no"),
+    (lambda t: t["a"].update(data_offsets=[48, 0]), "a is not where the one"),
+    (lambda t: t["a"].update(data_offsets=[0]), "a is not where"),
     (lambda t: t["b"].update(data_offsets=[44, 48]), "b is not where the one"),
     (lambda t: t.pop("b"), "do not end where the file ends"),
-    (lambda t: t.update(a=3), "the entry of a makes no sense"),
-    (lambda t: t.update(__metadata__=[]), "its metadata is no table of texts"),
+    (lambda t: t.update(a=3), "its header makes no sense"),
+    (lambda t: t.update(__metadata__=[]), "its header makes no sense"),
     (
         lambda t: t.update(__metadata__={"a": 1}),
-        "its metadata is no table of texts",
+        "its metadata is not text",
     ),
-    (lambda t: t.update({"x" * 5000: t.pop("a")}), "a name of 5000 charact"),
+    (
+        lambda t: t.update({"x" * 5000: t.pop("a")}),
+        "the name or the shape of xxx",
+    ),
     (lambda _: b'{"a": 1, "a": 2}', "has a name twice"),
     (lambda _: b'{"a": ' + b"[" * 100_000, "is a damaged safetensors file"),
     (lambda _: b"{nonsense", "Expecting property name"),

@@ -23,11 +23,8 @@ from pytest_nlam_compat.migrations import (
     plan,
     saved_run_from_checkpoint,
 )
-from pytest_nlam_compat.references.reference import (
-    Reference,
-    graph_format,
-    read_graph,
-)
+from pytest_nlam_compat.migrations.reading import graph_format
+from pytest_nlam_compat.references.reference import Reference, read_graph
 from pytest_nlam_compat.under_test.dataset_statistics import statistics
 
 RELEASES = [f"0.{minor}.0" for minor in range(1, 8)]

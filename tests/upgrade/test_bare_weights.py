@@ -19,7 +19,9 @@ def run(*arguments):
 def export(checkpoint, file, metadata=None):
     """Write weights as the library safetensors does."""
     with read_checkpoint(checkpoint) as opened:
-        weights = opened.load_state_dict()
+        weights = {
+            name: ref.load() for name, ref in opened.state_dict().items()
+        }
     save_file(weights, file, metadata or {"format": "pt"})
 
 
@@ -72,7 +74,9 @@ def test_they_equal_those_of_the_upgraded_checkpoint(name, owned, tmp_path):
     assert old.read_bytes() == before
     found, metadata = content(bare / "upgraded_old.safetensors")
     with read_checkpoint(whole / "new") as checkpoint:
-        expected = checkpoint.load_state_dict()
+        expected = {
+            name: ref.load() for name, ref in checkpoint.state_dict().items()
+        }
         steps = checkpoint.data["nlam_compat"]["migrations"]
     assert sorted(found) == sorted(expected)
     for key, tensor in found.items():

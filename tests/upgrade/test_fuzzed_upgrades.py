@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_bare_weights import export
 
+from pytest_nlam_compat.checkpoints.writer import ZipWriter
 from pytest_nlam_compat.cli import main
 
 pytestmark = pytest.mark.slow
@@ -54,15 +55,14 @@ def edited(content: bytes, edits: list[tuple[float, int, bytes]]) -> bytes:
 def with_pickle(content: bytes, edits: list[tuple[float, int, bytes]]) -> bytes:
     """Edit the pickle alone, so that the archive around it is whole."""
     out = io.BytesIO()
-    with (
-        zipfile.ZipFile(io.BytesIO(content)) as real,
-        zipfile.ZipFile(out, "w") as mutated,
-    ):
+    writer = ZipWriter(out, "archive")
+    with zipfile.ZipFile(io.BytesIO(content)) as real:
         for name in real.namelist():
             part = real.read(name)
             if name.endswith("data.pkl"):
                 part = edited(part, edits)
-            mutated.writestr(name, part)
+            writer.add(name.partition("/")[2], part)
+    writer.finish()
     return out.getvalue()
 
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from pytest_nlam_compat.checkpoints import draft
+from pytest_nlam_compat.checkpoints import writer
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.cli import main
 
@@ -57,7 +57,7 @@ def interrupted_when_placed(monkeypatch):
         if list(folder.glob("*.ckpt")):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(draft, "_sync_folder", press)
+    monkeypatch.setattr(writer, "_sync_folder", press)
 
 
 def test_an_interrupt_once_it_is_in_place_keeps_the_old_file(

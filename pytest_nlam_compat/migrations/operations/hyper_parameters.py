@@ -172,7 +172,7 @@ class UnwrapClass(OnHyperParameters):
         def unwrap(value: Any) -> Any:
             if not is_instance_of(value, self.name):
                 return value
-            if len(value.args) != 1 or value.kwargs or value.state:
+            if len(value.args) != 1 or value.state:
                 raise self.refuse(
                     f"An object of {self.name} holds more than one value.",
                     "Write a migration that keeps one of them.",
@@ -293,7 +293,7 @@ def _with_content(
     if isinstance(value, InertObject):
         parts = {
             part: rebuild(getattr(value, part), function, done)
-            for part in ("args", "kwargs", "state", "list_items", "dict_items")
+            for part in ("args", "state", "dict_items")
         }
         if all(new is getattr(value, part) for part, new in parts.items()):
             return value
