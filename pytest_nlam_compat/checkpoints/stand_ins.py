@@ -62,10 +62,6 @@ class GlobalRef:
         return f"{self.module}.{self.name}"
 
 
-#: The class of storages whose tensors have an element type of their own.
-UNTYPED = GlobalRef("torch.storage", "UntypedStorage")
-
-
 class How(enum.Enum):
     """The way in which the pickle makes an object."""
 
@@ -105,8 +101,7 @@ class InertObject:
 class StorageRef:
     """The bytes that one or several tensors view: a record of an archive.
 
-    ``device`` is where it was when it was saved, such as ``cuda:0``; ``dtype``
-    is ``uint8`` if it is untyped.
+    ``device`` is where it was when it was saved, such as ``cuda:0``.
     """
 
     archive: Archive = field(repr=False)
