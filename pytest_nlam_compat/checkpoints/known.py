@@ -152,11 +152,11 @@ def make(called: GlobalRef, args: tuple[Any, ...]) -> Any:
             return frozenset(checked_keys(members))
         case "bytes", ():
             return b""
-        case "encode", (str(text), "latin1") if (
-            max(text, default="") < "\u0100"
-        ):
+        case "encode", (str(text), "latin1"):
             # How protocol 2, which knows no bytes, writes them.
-            return text.encode("latin-1")
+            content = text.encode("latin-1", "ignore")
+            if len(content) == len(text):
+                return content
         case "_rebuild_tensor_v2", (StorageRef() as ref, *view):
             return _tensor(ref, view)
         case "_rebuild_parameter", (TensorRef() as data, requires_grad, hooks):
@@ -185,9 +185,8 @@ def _tensor(ref: StorageRef, view: list[Any]) -> TensorRef:
     # An empty tensor may begin anywhere, since it has no first element.
     sizes = math.prod(max(1, size) for size in shape)
     if made.span[1] > ref.nbytes or sizes > _LARGEST:
-        raise MalformedError(
-            f"a tensor that reaches beyond its storage, {ref.record}"
-        )
+        what = f"a tensor that reaches beyond its storage, {ref.record}"
+        raise MalformedError(what)
     return made
 
 
@@ -219,10 +218,8 @@ def storage(archive: Archive, pid: Any) -> StorageRef:
     if record is None:
         raise MalformedError(f"a storage that the file does not have: {key}")
     if record.size != ref.nbytes:
-        raise MalformedError(
-            f"a storage of {ref.nbytes} bytes whose record, {ref.record}, has "
-            f"{record.size}"
-        )
+        what = f"a storage of {ref.nbytes} bytes whose record, {ref.record}"
+        raise MalformedError(f"{what}, has {record.size}")
     return ref
 
 

@@ -184,12 +184,9 @@ class TensorRef:
                 torch=torch.__version__,
             )
         if archive.byteorder != sys.byteorder:
-            raise refusal(
-                archive.path,
-                f"was written on a {archive.byteorder}-endian machine, and "
-                f"this one is {sys.byteorder}-endian",
-                SAVE_AGAIN,
-            )
+            what = f"was written on a {archive.byteorder}-endian machine, and "
+            what += f"this one is {sys.byteorder}-endian"
+            raise refusal(archive.path, what, SAVE_AGAIN)
         start, end = self.span
         whole = torch.empty(0, dtype=torch.uint8)
         if start < end:

@@ -382,6 +382,16 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
         b"".join(b"Nr" + i.to_bytes(4, "little") for i in range(900_000)),
         text("a" * 20_000_000 + "\N{SNOWMAN}\U0001f600"),
         b"cm\nC\nq\0" + b"h\0)R" * 1_000_000,
+        # Calls that share a long argument.
+        b"cbuiltins\nset\nq\0](" + b"K\1" * 100_000 + b"e\x85q\1"
+        b"h\0h\1R" * 100_000,
+        b"c_codecs\nencode\nq\0"
+        + (text("a" * 1_000_000) + text("latin1") + b"\x86q\1")
+        + b"h\0h\1R" * 100_000,
+        b"}q\0("
+        + b"".join(text(f"k{index}") + b"N" for index in range(50_000))
+        + b"uccollections\nOrderedDict\nq\1"
+        + b"h\1)Rh\0b" * 100_000,
     ],
     ids=lambda body: ascii(body)[:20],
 )
