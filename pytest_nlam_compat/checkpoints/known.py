@@ -21,7 +21,6 @@ from pytest_nlam_compat.checkpoints.refusals import DISTRUST, KEY_LENGTH
 from pytest_nlam_compat.checkpoints.stand_ins import (
     ITEMSIZES,
     STORAGES,
-    UNTYPED,
     GlobalRef,
     How,
     InertObject,
@@ -49,13 +48,11 @@ Lightning name pytorch_lightning.callbacks.model_checkpoint ModelCheckpoint
 Lightning name lightning.pytorch.callbacks.model_checkpoint ModelCheckpoint
 Lightning name pytorch_lightning.callbacks.early_stopping EarlyStopping
 Lightning name lightning.pytorch.callbacks.early_stopping EarlyStopping
-torch value torch._utils _rebuild_tensor_v2 _rebuild_tensor_v3
-torch value torch._utils _rebuild_parameter
+torch value torch._utils _rebuild_tensor_v2 _rebuild_parameter
 torch sizes torch Size
 torch device torch device
 torch name torch {" ".join([*STORAGES, *ITEMSIZES])}
 torch name torch.cuda {" ".join(STORAGES)}
-torch name torch.storage UntypedStorage
 numpy numpy-type numpy dtype
 numpy numpy-scalar numpy.core.multiarray scalar
 numpy numpy-scalar numpy._core.multiarray scalar
@@ -155,21 +152,13 @@ def make(called: GlobalRef, args: tuple[Any, ...]) -> Any:
             return frozenset(checked_keys(members))
         case "bytes", ():
             return b""
-        case "encode", (str(text), "latin1") if (
-            max(text, default="") < "\u0100"
-        ):
+        case "encode", (str(text), "latin1"):
             # How protocol 2, which knows no bytes, writes them.
-            return text.encode("latin-1")
+            content = text.encode("latin-1", "ignore")
+            if len(content) == len(text):
+                return content
         case "_rebuild_tensor_v2", (StorageRef() as ref, *view):
-            if ref.cls != UNTYPED:
-                return _tensor(ref, ref.dtype, view)
-        case "_rebuild_tensor_v3", (StorageRef() as ref, *view):
-            dtype = view.pop(5) if len(view) > 5 else None
-            if ref.cls == UNTYPED and isinstance(dtype, GlobalRef):
-                if dtype.module != "torch" or dtype.name not in ITEMSIZES:
-                    what = f"a tensor of an unknown type: {dtype.path}"
-                    raise MalformedError(what, CONVERT)
-                return _tensor(ref, dtype.name, view)
+            return _tensor(ref, view)
         case "_rebuild_parameter", (TensorRef() as data, requires_grad, hooks):
             if not data.is_parameter:
                 _refuse_behaviour(requires_grad, hooks, data.dtype)
@@ -179,11 +168,11 @@ def make(called: GlobalRef, args: tuple[Any, ...]) -> Any:
     raise MalformedError(f"a call of {called.path} with unknown arguments")
 
 
-def _tensor(ref: StorageRef, dtype: str, view: list[Any]) -> TensorRef:
+def _tensor(ref: StorageRef, view: list[Any]) -> TensorRef:
     """Describe a tensor, if all of it is inside of its storage."""
     match view:
         case [offset, tuple(shape), tuple(stride), requires_grad, hooks]:
-            _refuse_behaviour(requires_grad, hooks, dtype)
+            _refuse_behaviour(requires_grad, hooks, ref.dtype)
         case [_, _, _, _, _, _]:
             what = "a tensor with metadata, as conjugated ones have"
             raise MalformedError(what, CONVERT)
@@ -192,13 +181,12 @@ def _tensor(ref: StorageRef, dtype: str, view: list[Any]) -> TensorRef:
     is_shape = len(shape) == len(stride) <= _MOST_DIMENSIONS
     if not is_shape or not _are_counts(offset, *shape, *stride):
         raise MalformedError("a tensor whose description makes no sense")
-    made = TensorRef(ref, dtype, offset, shape, stride, requires_grad)
+    made = TensorRef(ref, ref.dtype, offset, shape, stride, requires_grad)
     # An empty tensor may begin anywhere, since it has no first element.
     sizes = math.prod(max(1, size) for size in shape)
     if made.span[1] > ref.nbytes or sizes > _LARGEST:
-        raise MalformedError(
-            f"a tensor that reaches beyond its storage, {ref.record}"
-        )
+        what = f"a tensor that reaches beyond its storage, {ref.record}"
+        raise MalformedError(what)
     return made
 
 
@@ -221,20 +209,17 @@ def storage(archive: Archive, pid: Any) -> StorageRef:
             is_storage = False
     if not is_storage:
         raise MalformedError("a persistent id that is not that of a storage")
-    dtype = "uint8" if cls == UNTYPED else STORAGES.get(cls.name)
-    if dtype is None or cls not in KNOWN:
+    if cls not in KNOWN or cls.name not in STORAGES:
         raise MalformedError(f"an unknown kind of storage: {cls.path}")
     if not _LOCATION.fullmatch(device):
         raise MalformedError(f"a storage on an unknown device: {device}")
-    ref = StorageRef(archive, key, cls, dtype, numel, device)
+    ref = StorageRef(archive, key, cls, STORAGES[cls.name], numel, device)
     record = archive.records.get(ref.record)
     if record is None:
         raise MalformedError(f"a storage that the file does not have: {key}")
     if record.size != ref.nbytes:
-        raise MalformedError(
-            f"a storage of {ref.nbytes} bytes whose record, {ref.record}, has "
-            f"{record.size}"
-        )
+        what = f"a storage of {ref.nbytes} bytes whose record, {ref.record}"
+        raise MalformedError(f"{what}, has {record.size}")
     return ref
 
 

@@ -13,9 +13,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_nlam_compat.checkpoints.stand_ins import (
-    ITEMSIZES,
     STORAGES,
-    UNTYPED,
     GlobalRef,
     How,
     InertObject,
@@ -147,6 +145,8 @@ class CheckpointPickler(pickle._Pickler):
 
     def _save_tensor(self, value: TensorRef | torch.Tensor) -> None:
         ref = value if isinstance(value, TensorRef) else self._describe(value)
+        if ref.storage.cls.name not in STORAGES:
+            raise _unwritable(value, f"tensor in a {ref.storage.cls.path}")
         function = "_rebuild_tensor_v2"
         args: tuple[Any, ...] = (
             *(ref.storage, ref.offset, ref.shape, ref.stride),
@@ -156,9 +156,6 @@ class CheckpointPickler(pickle._Pickler):
             # A parameter is a leaf around a tensor without gradient.
             inner = replace(ref, requires_grad=False, is_parameter=False)
             function, args = "_rebuild_parameter", (inner, *args[-2:])
-        elif ref.storage.cls == UNTYPED:
-            function = "_rebuild_tensor_v3"
-            args = *args, GlobalRef("torch", ref.dtype)
         self._save_call("torch._utils", function, args, value)
 
     def _describe(self, value: torch.Tensor) -> TensorRef:
@@ -168,18 +165,19 @@ class CheckpointPickler(pickle._Pickler):
         name = str(value.dtype).removeprefix("torch.")
         is_dense = value.layout is torch.strided and not value.is_meta
         is_special = value.is_conj() or value.is_neg() or bool(vars(value))
-        if not is_dense or is_special or name not in ITEMSIZES:
+        if not is_dense or is_special or name not in _STORAGE_CLASSES:
             raise _unwritable(value, f"{type(value).__name__} of type {name}")
-        cls = _STORAGE_CLASSES.get(name, UNTYPED)
         memory: Any = value.untyped_storage()
         if memory._cdata not in self._memories:
-            dtype = "uint8" if cls == UNTYPED else name
-            numel = memory.nbytes() // ITEMSIZES[dtype]
-            storage = StorageRef(_NO_ARCHIVE, "", cls, dtype, numel)
+            cls, numel = (
+                _STORAGE_CLASSES[name],
+                memory.nbytes() // value.itemsize,
+            )
+            storage = StorageRef(_NO_ARCHIVE, "", cls, name, numel)
             self._memories[memory._cdata] = storage
             self._contents[id(storage)] = memory.cpu()
         storage = self._memories[memory._cdata]
-        if storage.cls != cls:
+        if storage.dtype != name:
             raise _unwritable(value, f"{value.dtype} view of another type")
         place = int(value.storage_offset()), tuple(value.shape), value.stride()
         is_parameter = isinstance(value, torch.nn.Parameter)

@@ -62,10 +62,6 @@ class GlobalRef:
         return f"{self.module}.{self.name}"
 
 
-#: The class of storages whose tensors have an element type of their own.
-UNTYPED = GlobalRef("torch.storage", "UntypedStorage")
-
-
 class How(enum.Enum):
     """The way in which the pickle makes an object."""
 
@@ -105,8 +101,7 @@ class InertObject:
 class StorageRef:
     """The bytes that one or several tensors view: a record of an archive.
 
-    ``device`` is where it was when it was saved, such as ``cuda:0``; ``dtype``
-    is ``uint8`` if it is untyped.
+    ``device`` is where it was when it was saved, such as ``cuda:0``.
     """
 
     archive: Archive = field(repr=False)
@@ -189,12 +184,9 @@ class TensorRef:
                 torch=torch.__version__,
             )
         if archive.byteorder != sys.byteorder:
-            raise refusal(
-                archive.path,
-                f"was written on a {archive.byteorder}-endian machine, and "
-                f"this one is {sys.byteorder}-endian",
-                SAVE_AGAIN,
-            )
+            what = f"was written on a {archive.byteorder}-endian machine, and "
+            what += f"this one is {sys.byteorder}-endian"
+            raise refusal(archive.path, what, SAVE_AGAIN)
         start, end = self.span
         whole = torch.empty(0, dtype=torch.uint8)
         if start < end:

@@ -138,16 +138,13 @@ class CheckpointUnpickler(pickle._Unpickler):
         if self.stack or self.metastack:
             raise self._refuse("leaves something behind")
         if self._left():
-            raise self._refuse(
-                "goes on after its end: a second pickle may be hidden there"
-            )
+            what = "goes on after its end: a second pickle may be hidden there"
+            raise self._refuse(what)
         refuse_endless(tree, self._archive.path, self._size)
         for made in self._objects:
             if not is_well_formed(made):
-                raise self._refuse(
-                    f"makes a {printable(made.cls.path)} in a way in which no "
-                    "checkpoint does"
-                )
+                what = f"makes a {printable(made.cls.path)} in a way in which"
+                raise self._refuse(f"{what} no checkpoint does")
         return tree
 
     def _run(self) -> Any:
@@ -167,12 +164,9 @@ class CheckpointUnpickler(pickle._Unpickler):
         return self._size - self._content.tell()
 
     def _refuse(self, what: str, remedy: str = DISTRUST) -> CompatError:
-        return refusal(
-            self._archive.path,
-            f"has a data.pkl that {what}",
-            remedy,
-            **{"at its byte": self._content.tell()},
-        )
+        what, place = f"has a data.pkl that {what}", self._content.tell()
+        path = self._archive.path
+        return refusal(path, what, remedy, **{"at its byte": place})
 
     # Values.
 
@@ -270,6 +264,10 @@ class CheckpointUnpickler(pickle._Unpickler):
             raise MalformedError("a call without arguments")
         made: Any
         if how is How.REDUCE and KNOWN.get(called, ("", ""))[1] == "value":
+            # Many calls may share one long argument.
+            members = [len(each) for each in args if type(each) is list]
+            letters = [len(each) for each in args if type(each) is str]
+            self._charge(_ENTRY * sum(members) + sum(letters))
             made = make(called, args)
         else:
             made = InertObject(called, args, how=how)
@@ -285,6 +283,7 @@ class CheckpointUnpickler(pickle._Unpickler):
             top.state = state
         elif type(top) is OrderedDict and type(state) is dict:
             # The _metadata of a state_dict. No method may be covered up.
+            self._charge(len(state) * _ENTRY)
             for name, value in state.items():
                 if not isinstance(name, str) or hasattr(top, name):
                     raise MalformedError("an OrderedDict with a changed part")

@@ -169,16 +169,6 @@ def text(content: str) -> bytes:
             "holds a gradient for a tensor of the type int32",
         ),
         (
-            tensor(more=b"N").replace(b"_v2", b"_v3"),
-            "holds a call of torch._utils._rebuild_tensor_v3 with unknown "
-            "arguments",
-        ),
-        (
-            tensor(more=b"ctorch\nfloat32\n").replace(b"_v2", b"_v3"),
-            "holds a call of torch._utils._rebuild_tensor_v3 with unknown "
-            "arguments",
-        ),
-        (
             tensor().replace(b")R", b")RK\1K\1s"),
             "holds a tensor with functions hooked to it",
         ),
@@ -285,11 +275,11 @@ def test_the_opcodes_of_other_protocols(craft: Any, opcode: str) -> None:
         (torch.tensor([1j]).conj(), "a tensor with metadata, as conjugated"),
         (
             torch.ones(2, dtype=torch.complex32),
-            "a tensor of an unknown type: torch.complex32",
+            "an unknown kind of storage: torch.storage.UntypedStorage",
         ),
         (
-            torch.ones(2).to(torch.float8_e4m3fnuz),
-            "a tensor of an unknown type: torch.float8_e4m3fnuz",
+            torch.ones(2).to(torch.float8_e4m3fn),
+            "an unknown kind of storage: torch.storage.UntypedStorage",
         ),
     ],
     ids=lambda value: str(type(value)),
@@ -392,6 +382,16 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
         b"".join(b"Nr" + i.to_bytes(4, "little") for i in range(900_000)),
         text("a" * 20_000_000 + "\N{SNOWMAN}\U0001f600"),
         b"cm\nC\nq\0" + b"h\0)R" * 1_000_000,
+        # Calls that share a long argument.
+        b"cbuiltins\nset\nq\0](" + b"K\1" * 100_000 + b"e\x85q\1"
+        b"h\0h\1R" * 100_000,
+        b"c_codecs\nencode\nq\0"
+        + (text("a" * 1_000_000) + text("latin1") + b"\x86q\1")
+        + b"h\0h\1R" * 100_000,
+        b"}q\0("
+        + b"".join(text(f"k{index}") + b"N" for index in range(50_000))
+        + b"uccollections\nOrderedDict\nq\1"
+        + b"h\1)Rh\0b" * 100_000,
     ],
     ids=lambda body: ascii(body)[:20],
 )

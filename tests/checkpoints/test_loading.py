@@ -49,7 +49,7 @@ def test_storages_have_the_types_of_torch() -> None:
     }
 
 
-@pytest.mark.parametrize("name", ITEMSIZES)
+@pytest.mark.parametrize("name", STORAGES.values())
 def test_every_type(tmp_path: Path, name: str) -> None:
     dtype = getattr(torch, name)
     path = tmp_path / "typed.pt"
