@@ -15,9 +15,9 @@ import torch
 
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.checkpoints.writer import write_checkpoint
+from pytest_nlam_compat.migrations.saved_run import Statistics
 from pytest_nlam_compat.references.reference import Reference
 from pytest_nlam_compat.references.release_archive import ReleaseArchive
-from pytest_nlam_compat.under_test.dataset_statistics import statistics
 from pytest_nlam_compat.upgrade.dataset_facts import DatasetFacts
 
 CASE = "graph_lam"
@@ -48,7 +48,7 @@ def main(archive: Path, target: Path, megabytes: int) -> None:
 
 def facts_of(reference: Reference) -> DatasetFacts:
     """Return what the migrations need of the dataset."""
-    found = statistics(reference.dataset)
+    found = Statistics.of_dataset(reference.dataset)
     return DatasetFacts(
         {name: array.tolist() for name, array in found.arrays.items()},
         tuple(found.static_names),

@@ -53,8 +53,6 @@ class Record:
 class Archive:
     """An open archive; only its list of records has been read."""
 
-    byteorder = sys.byteorder
-
     def __init__(self, path: Path) -> None:
         self.path = path
         self.folder = ""

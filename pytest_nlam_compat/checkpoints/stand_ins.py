@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import enum
 import math
-import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pytest_nlam_compat.checkpoints.refusals import SAVE_AGAIN, refusal
+from pytest_nlam_compat.checkpoints.refusals import refusal
 
 if TYPE_CHECKING:
     import torch
@@ -183,10 +182,6 @@ class TensorRef:
                 record=self.storage.record,
                 torch=torch.__version__,
             )
-        if archive.byteorder != sys.byteorder:
-            what = f"was written on a {archive.byteorder}-endian machine, and "
-            what += f"this one is {sys.byteorder}-endian"
-            raise refusal(archive.path, what, SAVE_AGAIN)
         start, end = self.span
         whole = torch.empty(0, dtype=torch.uint8)
         if start < end:

@@ -11,8 +11,14 @@ from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
 if TYPE_CHECKING:
     from torch import Tensor, dtype
 
+    from pytest_nlam_compat.references.reference import Dataset
+
 Lazy: TypeAlias = "Tensor | TensorRef"
 GraphTensor: TypeAlias = "Tensor | list[Tensor]"
+_STORED = (
+    *("state_mean", "state_std", "state_diff_mean", "state_diff_std"),
+    *("static_mean", "static_std"),
+)
 WEIGHT = "weight"
 """In `SavedRun.stored_types`, the tensor itself rather than a moment of it."""
 
@@ -110,6 +116,20 @@ class Statistics:
 
     arrays: Mapping[str, Tensor | Sequence[float]] = field(default_factory=dict)
     static_names: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of_dataset(cls, dataset: Dataset) -> Statistics:
+        """Collect the statistics of a reference's dataset."""
+        import torch
+
+        found = {
+            name: torch.from_numpy(dataset.arrays[name]).double()
+            for name in ("static", "xy", *_STORED)
+        }
+        static, xy = found.pop("static"), found.pop("xy").reshape(-1, 2)
+        found["static_min"], found["static_max"] = static.aminmax(dim=0)
+        found["extent"] = torch.stack(xy.aminmax(dim=0), dim=1).flatten()
+        return cls(found, list(dataset.names["static"]))
 
 
 @dataclass

@@ -30,6 +30,7 @@ from pytest_nlam_compat.migrations import (
     to_checkpoint_dict,
 )
 from pytest_nlam_compat.migrations.reading import graph_format
+from pytest_nlam_compat.migrations.saved_run import Statistics
 from pytest_nlam_compat.migrations.stamps import UPSTREAM_STAMP
 from pytest_nlam_compat.numerics.noise import ReplayNoise
 from pytest_nlam_compat.numerics.torch_settings import (
@@ -43,7 +44,6 @@ from pytest_nlam_compat.references.reference import (
     write_graph,
 )
 from pytest_nlam_compat.under_test.code_under_test import code_under_test
-from pytest_nlam_compat.under_test.dataset_statistics import statistics
 
 _NUMPY = {torch.float32: "f4", torch.float64: "f8"}
 
@@ -143,7 +143,7 @@ class ReferenceUnderTest:
             graph=dict(read_graph(graph) | self.reference.scaled_edge_features),
             graph_format=graph_format(graph),
             grid_shape=self.reference.dataset.grid_shape,
-            statistics=statistics(self.reference.dataset),
+            statistics=Statistics.of_dataset(self.reference.dataset),
         )
         return run.double()
 

@@ -24,8 +24,8 @@ from pytest_nlam_compat.migrations import (
     saved_run_from_checkpoint,
 )
 from pytest_nlam_compat.migrations.reading import graph_format
+from pytest_nlam_compat.migrations.saved_run import Statistics
 from pytest_nlam_compat.references.reference import Reference, read_graph
-from pytest_nlam_compat.under_test.dataset_statistics import statistics
 
 RELEASES = [f"0.{minor}.0" for minor in range(1, 8)]
 
@@ -45,7 +45,7 @@ def runs(request, recorded, tmp_path_factory):
                 graph=read_graph(graph),
                 graph_format=graph_format(graph),
                 grid_shape=reference.dataset.grid_shape,
-                statistics=statistics(reference.dataset),
+                statistics=Statistics.of_dataset(reference.dataset),
             )
     return runs
 

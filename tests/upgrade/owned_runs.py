@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_nlam_compat.migrations.saved_run import Statistics
 from pytest_nlam_compat.references.reference import Reference
 from pytest_nlam_compat.references.release_archive import ReleaseArchive
-from pytest_nlam_compat.under_test.dataset_statistics import statistics
 from pytest_nlam_compat.upgrade.dataset_facts import DatasetFacts
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -41,7 +41,7 @@ class Owned:
 
 
 def facts_of(reference: Reference) -> DatasetFacts:
-    found = statistics(reference.dataset)
+    found = Statistics.of_dataset(reference.dataset)
     return DatasetFacts(
         {name: array.tolist() for name, array in found.arrays.items()},
         tuple(found.static_names),

@@ -13,8 +13,8 @@ from pytest_nlam_compat.migrations import (
     to_checkpoint_dict,
 )
 from pytest_nlam_compat.migrations.reading import graph_format
+from pytest_nlam_compat.migrations.saved_run import Statistics
 from pytest_nlam_compat.references.reference import read_graph
-from pytest_nlam_compat.under_test.dataset_statistics import statistics
 
 ONLY_RENAMED = "0.6.0-graph_lam"
 
@@ -52,7 +52,7 @@ def by_torch(case):
             graph=read_graph(case.graph),
             graph_format=graph_format(case.graph),
             grid_shape=case.reference.dataset.grid_shape,
-            statistics=statistics(case.reference.dataset),
+            statistics=Statistics.of_dataset(case.reference.dataset),
         )
     run = run.double()
     steps = plan(run, "0.7.0", origin=case.release)
@@ -241,7 +241,7 @@ def test_halves_in_bfloat16_are_folded_as_torch_rounds(owned, tmp_path):
             checkpoint,
             graph=read_graph(case.graph),
             grid_shape=case.reference.dataset.grid_shape,
-            statistics=statistics(case.reference.dataset),
+            statistics=Statistics.of_dataset(case.reference.dataset),
         ).double()
     run = apply(run, plan(run, "0.7.0", origin="0.2.0"))
     with read_checkpoint(tmp_path / "new.ckpt") as checkpoint:
