@@ -48,7 +48,7 @@ def with_config(
         If pytest can't be configured here.
     """
     reader = _ConfigReader(read)
-    # Not captured: a download shows its progress.
+    # Not captured, so that what a conftest.py prints is seen.
     status = pytest.main(["-p", "nlam_compat", "-s", *options], [reader])
     if not reader.found:
         raise CompatError(
