@@ -52,7 +52,11 @@ STEPS = (
 def tests(session: nox.Session) -> None:
     """Run the test suite."""
     python = environment(session)
-    session.run(python, "-m", "pytest", *session.posargs, external=True)
+    # A process for each core; the tests of one file share what is costly.
+    spread = ("-n", "auto", "--dist", "loadfile")
+    session.run(
+        python, "-m", "pytest", *spread, *session.posargs, external=True
+    )
 
 
 @nox.session

@@ -85,6 +85,7 @@ def test_the_document_has_the_blocks_of_the_example():
     ]
 
 
+@pytest.mark.slow
 def test_the_example_goes_as_it_says(project):
     (project.folder / "pytest.ini").unlink()
     project.write("pyproject.toml", "[tool.pytest.ini_options]\n")

@@ -153,6 +153,7 @@ def test_what_is_left_out_of_garbage_collection_comes_back(project):
     assert result.outlines[-1] == "frozen: 0"
 
 
+@pytest.mark.slow
 def test_two_processes_show_the_same_matrix_as_one(project):
     project.neural_lam(
         (

@@ -39,6 +39,7 @@ def registries(result):
     return dict(re.findall(pattern, result.stdout.str(), re.MULTILINE))
 
 
+@pytest.mark.slow
 def test_a_step_in_a_folder_fixes_what_the_code_has_renamed(project):
     project.neural_lam(*RENAMED)
     red = project.run(*ONE)
@@ -289,6 +290,7 @@ def with_registry(project, **text):
     (copy / "migrations.py").write_text(registry)
 
 
+@pytest.mark.slow
 def test_neural_lams_own_registry_fixes_either_route(project):
     with_registry(
         project, number=2, old="encoding_grid_mlp.", new="grid_update_mlp."

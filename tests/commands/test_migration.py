@@ -124,6 +124,7 @@ def test_a_package_is_a_folder_too(repository):
     assert "own/steps/a.py" in repository.files()
 
 
+@pytest.mark.slow
 def test_the_step_is_read_and_its_test_passes(repository):
     assert repository.new("encoding-mlp").returncode == 0
     code = (
