@@ -69,7 +69,7 @@ def rewritten(path: Path) -> Any:
     return torch.load(target, weights_only=False)
 
 
-@pytest.mark.parametrize("value", PLAIN, ids=lambda value: ascii(value)[:20])
+@pytest.mark.parametrize("value", PLAIN, ids=lambda value: type(value).__name__)
 def test_plain_values(tmp_path: Path, value: Any) -> None:
     torch.save(value, tmp_path / "plain.pt")
     found = rewritten(tmp_path / "plain.pt")
