@@ -17,6 +17,10 @@ from pytest_nlam_compat.checkpoints.refusals import printable
 from pytest_nlam_compat.errors import CompatError
 
 _CHUNK = 1024 * 1024
+_SAVE_HERE = (
+    "If you trust its author: load it with torch.load here, and save it again "
+    "with torch.save(..., path)."
+)
 
 #: What one record costs in memory: its object, its name and its numbers.
 _RECORD_COST = 500
@@ -172,8 +176,7 @@ class Archive:
             if not re.fullmatch(_CONTENTS[name], content):
                 raise self._refuse(
                     "was not written by torch.save on such a machine as this",
-                    "If you trust its author: load it with torch.load here, "
-                    "and save it again with torch.save(..., path).",
+                    _SAVE_HERE,
                     **{name: content.decode("latin-1")},
                 )
         # A tensor needs as much in the pickle, however small it is.
@@ -213,7 +216,7 @@ class Archive:
             or self.read_at(start + size, len(descriptor)) != descriptor
         ):
             what = "holds a record that is not laid out as torch.save does it"
-            raise self._refuse(what, record=path)
+            raise self._refuse(what, _SAVE_HERE, record=path)
         self.records[name] = Record(name, start, size, crc)
 
     def _refuse(
