@@ -43,7 +43,7 @@ def main(archive: Path, target: Path, megabytes: int) -> None:
             )
         with read_checkpoint(written) as checkpoint:
             grow(checkpoint.data, round(megabytes / MEGABYTES_EACH))
-            write_checkpoint(checkpoint, target)
+            write_checkpoint(checkpoint.data, target)
 
 
 def facts_of(reference: Reference) -> DatasetFacts:

@@ -12,15 +12,12 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from pytest_nlam_compat.checkpoints import refusals, zipformat
-from pytest_nlam_compat.checkpoints.refusals import printable
+from pytest_nlam_compat.checkpoints import zipformat
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.files import recognition, refusals
+from pytest_nlam_compat.files.refusals import printable
 
 _CHUNK = 1024 * 1024
-_SAVE_HERE = (
-    "If you trust its author: load it with torch.load here, and save it again "
-    "with torch.save(..., path)."
-)
 
 #: What one record costs in memory: its object, its name and its numbers.
 _RECORD_COST = 500
@@ -61,7 +58,7 @@ class Archive:
         self.path = path
         self.folder = ""
         self.records: dict[str, Record] = {}
-        self._stream = refusals.open_regular(path)
+        self._stream = recognition.open_regular(path)
         self._verified: set[str] = set()
         try:
             status = os.fstat(self._stream.fileno())
@@ -94,11 +91,9 @@ class Archive:
         self._stream.seek(start)
         return self._stream.read(size)
 
-    def read(self, name: str) -> bytearray:
-        """Read one record and check it."""
-        return self.read_part(name, 0, self.records[name].size)
-
-    def read_part(self, name: str, start: int, end: int) -> bytearray:
+    def read(
+        self, name: str, start: int = 0, end: int | None = None
+    ) -> bytearray:
         """Read a part of a record; check the whole record the first time."""
         record = self.records[name]
         content = bytearray().join(self._chunks(record, start, end))
@@ -149,7 +144,7 @@ class Archive:
             yield chunk
 
     def _read_records(self) -> None:
-        refusals.refuse_foreign(self.read_at(0, 64), self.size, self.path)
+        recognition.refuse_foreign(self.read_at(0, 64), self.size, self.path)
         at = max(0, self.size - zipformat.END_SIZE)
         tail = self.read_at(at, zipformat.END_SIZE)
         numbers = struct.unpack_from("<3Q", tail.ljust(zipformat.END_SIZE), 32)
@@ -172,11 +167,11 @@ class Archive:
             raise self._refuse(what, refusals.COPY_AGAIN)
         for name in filter(self.records.__contains__, _CONTENTS):
             size = min(self.records[name].size, _MOST_CONTENT + 1)
-            content = self.read_part(name, 0, size)
+            content = self.read(name, 0, size)
             if not re.fullmatch(_CONTENTS[name], content):
                 raise self._refuse(
                     "was not written by torch.save on such a machine as this",
-                    _SAVE_HERE,
+                    refusals.SAVE_AGAIN,
                     **{name: content.decode("latin-1")},
                 )
         # A tensor needs as much in the pickle, however small it is.
@@ -216,7 +211,7 @@ class Archive:
             or self.read_at(start + size, len(descriptor)) != descriptor
         ):
             what = "holds a record that is not laid out as torch.save does it"
-            raise self._refuse(what, _SAVE_HERE, record=path)
+            raise self._refuse(what, refusals.SAVE_AGAIN, record=path)
         self.records[name] = Record(name, start, size, crc)
 
     def _refuse(

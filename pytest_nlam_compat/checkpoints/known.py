@@ -17,7 +17,6 @@ from types import NoneType
 from typing import Any
 
 from pytest_nlam_compat.checkpoints.archive import Archive
-from pytest_nlam_compat.checkpoints.refusals import DISTRUST, KEY_LENGTH
 from pytest_nlam_compat.checkpoints.stand_ins import (
     ITEMSIZES,
     STORAGES,
@@ -27,6 +26,7 @@ from pytest_nlam_compat.checkpoints.stand_ins import (
     StorageRef,
     TensorRef,
 )
+from pytest_nlam_compat.files.refusals import DISTRUST, KEY_LENGTH
 
 CONVERT = (
     "If you trust its author: load it with torch.load in the environment that "

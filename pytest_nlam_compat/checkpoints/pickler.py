@@ -169,10 +169,8 @@ class CheckpointPickler(pickle._Pickler):
             raise _unwritable(value, f"{type(value).__name__} of type {name}")
         memory: Any = value.untyped_storage()
         if memory._cdata not in self._memories:
-            cls, numel = (
-                _STORAGE_CLASSES[name],
-                memory.nbytes() // value.itemsize,
-            )
+            cls, numel = _STORAGE_CLASSES[name], memory.nbytes()
+            numel //= value.itemsize
             storage = StorageRef(_NO_ARCHIVE, "", cls, name, numel)
             self._memories[memory._cdata] = storage
             self._contents[id(storage)] = memory.cpu()

@@ -6,10 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pytest_nlam_compat.checkpoints import walk
 from pytest_nlam_compat.checkpoints.archive import Archive
-from pytest_nlam_compat.checkpoints.refusals import refusal
-from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, TensorRef
+from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef
 from pytest_nlam_compat.checkpoints.unpickler import CheckpointUnpickler
 
 
@@ -46,21 +44,6 @@ class Checkpoint:
     def close(self) -> None:
         """Close the file. The tree stays."""
         self.archive.close()
-
-    def tensors(self) -> dict[str, TensorRef]:
-        """Find all tensors, by path: ``state_dict.grid_embedder.0.weight``."""
-        return walk.tensors(self.data)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the weights, a part of the tree; CompatError without any."""
-        weights = self.data
-        if isinstance(weights, dict):
-            weights = weights.get("state_dict")
-        if not isinstance(weights, dict):
-            what = "is not a checkpoint of Lightning: it has no state_dict"
-            remedy = "Pass a file that Trainer.save_checkpoint wrote."
-            raise refusal(self.path, what, remedy)
-        return weights
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:

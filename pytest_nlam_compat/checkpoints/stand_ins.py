@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pytest_nlam_compat.checkpoints.refusals import refusal
+from pytest_nlam_compat.files.refusals import refusal
 
 if TYPE_CHECKING:
     import torch
@@ -85,15 +85,8 @@ class InertObject:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """The dict in the state that would become the attributes.
-
-        An object with ``__slots__`` has a pair as its state.
-        """
-        if isinstance(self.state, dict):
-            return self.state
-        if isinstance(self.state, tuple) and len(self.state) == 2:
-            return next((p for p in self.state if isinstance(p, dict)), {})
-        return {}
+        """The state, if it is a dict: it would become the attributes."""
+        return self.state if isinstance(self.state, dict) else {}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -185,7 +178,7 @@ class TensorRef:
         start, end = self.span
         whole = torch.empty(0, dtype=torch.uint8)
         if start < end:
-            content = archive.read_part(self.storage.record, start, end)
+            content = archive.read(self.storage.record, start, end)
             # The tensor keeps the bytearray alive, and may change it.
             whole = torch.frombuffer(content, dtype=torch.uint8)
         tensor = torch.empty(0, dtype=dtype)

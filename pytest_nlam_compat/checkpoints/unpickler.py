@@ -28,14 +28,6 @@ from pytest_nlam_compat.checkpoints.known import (
     make,
     storage,
 )
-from pytest_nlam_compat.checkpoints.refusals import (
-    COPY_AGAIN,
-    DISTRUST,
-    KEY_LENGTH,
-    Budget,
-    printable,
-    refusal,
-)
 from pytest_nlam_compat.checkpoints.stand_ins import (
     GlobalRef,
     How,
@@ -45,10 +37,14 @@ from pytest_nlam_compat.checkpoints.stand_ins import (
 )
 from pytest_nlam_compat.checkpoints.walk import refuse_endless
 from pytest_nlam_compat.errors import CompatError
-
-_DEFAULT_PROTOCOL = (
-    "Load it with torch.load in the environment that wrote it, and save it "
-    "again with the default protocol of torch.save."
+from pytest_nlam_compat.files.refusals import (
+    COPY_AGAIN,
+    DISTRUST,
+    KEY_LENGTH,
+    SAVE_AGAIN,
+    Budget,
+    printable,
+    refusal,
 )
 
 # About what things take in memory, in bytes.
@@ -119,7 +115,7 @@ class CheckpointUnpickler(pickle._Unpickler):
             raise self._refuse("is no pickle", COPY_AGAIN)
         protocol = int.from_bytes(self.read(1), "little")
         if protocol != 2:
-            remedy = _DEFAULT_PROTOCOL if 3 <= protocol <= 5 else DISTRUST
+            remedy = SAVE_AGAIN if 3 <= protocol <= 5 else DISTRUST
             raise self._refuse(f"is of pickle protocol {protocol}", remedy)
         try:
             tree = self._run()
@@ -128,13 +124,11 @@ class CheckpointUnpickler(pickle._Unpickler):
             raise self._refuse(what, error.remedy) from None
         except UnicodeDecodeError:
             raise self._refuse("holds text that is not UTF-8") from None
-        except (EOFError, struct.error):
+        except (EOFError, struct.error, IndexError, pickle.UnpicklingError):
+            # Of the bytes of an opcode at the very end, or of the stack.
+            if self._left() or self._last == pickle.STOP:
+                raise self._refuse("takes what it never put down") from None
             raise self._refuse("is cut short", COPY_AGAIN) from None
-        except (IndexError, pickle.UnpicklingError):
-            # Of the stack, or of the bytes of an opcode at the very end.
-            if not self._left() and self._last != pickle.STOP:
-                raise self._refuse("is cut short", COPY_AGAIN) from None
-            raise self._refuse("takes what it never put down") from None
         if self.stack or self.metastack:
             raise self._refuse("leaves something behind")
         if self._left():

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pytest_nlam_compat.checkpoints.refusals import DISTRUST, printable, refusal
 from pytest_nlam_compat.checkpoints.stand_ins import InertObject, TensorRef
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.files.refusals import DISTRUST, printable, refusal
 
 #: How deep lists, dicts and objects may be nested. Lightning needs about 10.
 DEPTH = 100
@@ -82,7 +82,10 @@ def refuse_endless(root: Any, path: Path, size: int = 0) -> None:
 
 
 def tensors(root: Any) -> dict[str, TensorRef]:
-    """Return every tensor of a tree by its path; no container twice."""
+    """Return every tensor by its path: ``state_dict.grid_embedder.0.weight``.
+
+    No container is searched twice.
+    """
     found: dict[str, TensorRef] = {}
     seen: set[int] = set()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import sys
 import zlib
 from collections.abc import Iterator
@@ -13,23 +12,22 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pytest_nlam_compat.checkpoints.archive import Archive, Record
 from pytest_nlam_compat.checkpoints.pickler import dump
-from pytest_nlam_compat.checkpoints.reader import Checkpoint
-from pytest_nlam_compat.checkpoints.refusals import refusal
 from pytest_nlam_compat.checkpoints.stand_ins import StorageRef
 from pytest_nlam_compat.checkpoints.walk import refuse_endless
 from pytest_nlam_compat.checkpoints.zipformat import ALIGNMENT, Layout
+from pytest_nlam_compat.files.drafts import draft
 
 if TYPE_CHECKING:
     import torch
 
 #: From this size on, the kernel copies a record.
 _LARGE_RECORD = 256 * 1024
-_BUFFER = 1024 * 1024
+_BLOCK = 1024 * 1024
 _PIECE = 64 * 1024 * 1024
 
 
 def write_checkpoint(
-    checkpoint: Checkpoint | Any,
+    tree: Any,
     path: str | os.PathLike[str],
     *,
     overwrite: bool = False,
@@ -42,12 +40,11 @@ def write_checkpoint(
 
     Parameters
     ----------
-    checkpoint : Checkpoint or object
-        An open checkpoint, or a tree: plain containers, numbers and text,
-        stand-ins, and ``torch.Tensor``. Its references may come from several
-        checkpoints; all must be open.
+    tree : object
+        Plain containers, numbers and text, stand-ins, and ``torch.Tensor``.
+        Its references may come from several checkpoints; all must be open.
     path : str or path-like
-        May be that of the checkpoint itself, with ``overwrite``.
+        May be that of one of these, with ``overwrite``.
 
     Raises
     ------
@@ -57,14 +54,11 @@ def write_checkpoint(
     """
     # Through a link, as those that Lightning makes for its last checkpoint.
     target = Path(os.path.realpath(path))
-    is_open = isinstance(checkpoint, Checkpoint)
-    tree = checkpoint.data if is_open else checkpoint
     refuse_endless(tree, target, sys.maxsize)
     pickle, storages = dump(tree)
-    folder = checkpoint.archive.folder if is_open else "archive"
     refs = [each for each in storages if isinstance(each, StorageRef)]
     with draft(target, overwrite) as stream:
-        _write_records(ZipWriter(stream, folder), pickle, storages)
+        _write_records(ZipWriter(stream), pickle, storages)
         for archive in {ref.archive for ref in refs}:
             archive.refuse_changed()
 
@@ -101,9 +95,12 @@ def _content(storage: torch.UntypedStorage) -> memoryview:
 
 
 class ZipWriter:
-    """Writes an archive, record after record, named without the folder."""
+    """Writes an archive, record after record, named without the folder.
 
-    def __init__(self, stream: BinaryIO, folder: str) -> None:
+    The folder is that of ``torch.save`` to a stream, as Lightning does it.
+    """
+
+    def __init__(self, stream: BinaryIO, folder: str = "archive") -> None:
         self._stream = stream
         self._folder = folder
         self.layout = Layout()
@@ -123,7 +120,7 @@ class ZipWriter:
             while start < end:
                 count = self._copy_by_kernel(archive, start, end - start)
                 if not count:
-                    block = archive.read_at(start, min(end - start, _BUFFER))
+                    block = archive.read_at(start, min(end - start, _BLOCK))
                     count = self._stream.write(block)
                 if not count:
                     raise archive.changed()
@@ -156,54 +153,3 @@ class ZipWriter:
             return 0
         finally:
             self._stream.seek(0, os.SEEK_END)
-
-
-@contextlib.contextmanager
-def draft(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
-    """Write a file beside its target, which becomes the target at the end.
-
-    At any moment there is either what was at the target before, or all of the
-    new file.
-    """
-    if not overwrite:
-        _refuse_existing(target)
-    path = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
-    try:
-        with path.open("xb", buffering=_BUFFER) as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        if not overwrite:
-            _refuse_existing(target)
-        elif target.exists():
-            path.chmod(stat.S_IMODE(target.stat().st_mode))
-        path.replace(target)
-        _sync_folder(target.parent)
-    except OSError as error:
-        raise refusal(
-            target,
-            "can't be written",
-            "Nothing was changed. Make room or fix the permissions of its "
-            "folder, and try again.",
-            cause=error.strerror or error,
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
-
-
-def _refuse_existing(target: Path) -> None:
-    if target.exists():
-        remedy = "Choose another path, or allow it to be overwritten."
-        raise refusal(target, "exists already", remedy)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new name survive a power cut, where a folder can do so."""
-    if os.name == "posix":
-        with contextlib.suppress(OSError):
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)

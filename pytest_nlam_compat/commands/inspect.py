@@ -27,13 +27,13 @@ def run(arguments: argparse.Namespace) -> int:
     """
     import json
 
-    from pytest_nlam_compat.checkpoints.weights import read_run
     from pytest_nlam_compat.migrations.stamps import STAMP
     from pytest_nlam_compat.upgrade.difference import (
         difference,
         difference_lines,
     )
     from pytest_nlam_compat.upgrade.inspection import report, report_lines
+    from pytest_nlam_compat.upgrade.weights import read_run
 
     if len(arguments.file) > 2:
         raise CompatError(

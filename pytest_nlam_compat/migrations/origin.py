@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_nlam_compat.checkpoints.refusals import printable
 from pytest_nlam_compat.checkpoints.stand_ins import InertObject
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.files.refusals import printable
 from pytest_nlam_compat.migrations.operations.hyper_parameters import (
     contains_instance_of,
 )

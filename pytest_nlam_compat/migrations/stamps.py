@@ -13,8 +13,8 @@ from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
-from pytest_nlam_compat.checkpoints.refusals import printable
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.files.refusals import printable
 from pytest_nlam_compat.migrations.releases import RELEASES
 
 STAMP = "nlam_compat"

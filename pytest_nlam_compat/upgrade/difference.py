@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pytest_nlam_compat.checkpoints import walk
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
-from pytest_nlam_compat.checkpoints.refusals import printable
 from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
+from pytest_nlam_compat.files.refusals import printable
 from pytest_nlam_compat.migrations.releases import PREFIX
 from pytest_nlam_compat.upgrade.inspection import report
 
@@ -78,7 +79,7 @@ def difference_lines(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _tensors(checkpoint: Checkpoint, bare: bool) -> dict[str, TensorRef]:
-    table = checkpoint.tensors()
+    table = walk.tensors(checkpoint.data)
     if bare:
         table = {
             name.replace(f"state_dict.{PREFIX}", "state_dict.", 1): ref

@@ -8,9 +8,9 @@ from typing import Any
 
 from packaging.version import Version
 
+from pytest_nlam_compat.checkpoints import walk
 from pytest_nlam_compat.checkpoints.known import owner
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
-from pytest_nlam_compat.checkpoints.refusals import printable
 from pytest_nlam_compat.checkpoints.stand_ins import (
     GlobalRef,
     InertObject,
@@ -18,6 +18,7 @@ from pytest_nlam_compat.checkpoints.stand_ins import (
     TensorRef,
 )
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.files.refusals import printable
 from pytest_nlam_compat.migrations.history import HISTORY
 from pytest_nlam_compat.migrations.origin import detect_origin
 from pytest_nlam_compat.migrations.planning import in_order
@@ -67,7 +68,7 @@ def report(checkpoint: Checkpoint) -> dict[str, Any]:
                 "dtype": ref.dtype,
                 "bytes": ref.nbytes,
             }
-            for name, ref in (weights or checkpoint.tensors()).items()
+            for name, ref in (weights or walk.tensors(checkpoint.data)).items()
         ],
         "optimizers": [
             _optimizer(_table(state))

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
-from pytest_nlam_compat.checkpoints.weights import Weights, write_weights
 from pytest_nlam_compat.checkpoints.writer import write_checkpoint
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.upgrade.weights import Weights, write_weights
 
 UPGRADED = "upgraded_"
 BACKUP = ".bak"
@@ -75,7 +75,7 @@ class OutputFile:
             if isinstance(checkpoint, Weights):
                 write_weights(checkpoint, real, overwrite=self.in_place)
             else:
-                write_checkpoint(checkpoint, real, overwrite=self.in_place)
+                write_checkpoint(checkpoint.data, real, overwrite=self.in_place)
         except BaseException:
             # After Ctrl-C the new file may have its name already: then the
             # backup is the only copy of the old one.

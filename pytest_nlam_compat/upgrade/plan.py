@@ -10,7 +10,6 @@ from packaging.version import Version
 
 from pytest_nlam_compat import __version__
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
-from pytest_nlam_compat.checkpoints.weights import Weights
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import planning, reading, releases
 from pytest_nlam_compat.migrations.history import HISTORY
@@ -24,6 +23,7 @@ from pytest_nlam_compat.upgrade.dataset_facts import DatasetFacts
 from pytest_nlam_compat.upgrade.request import OPTIONS, UpgradeRequest
 from pytest_nlam_compat.upgrade.stamping import facts_in, record_in, stamp_in
 from pytest_nlam_compat.upgrade.trust import refuse_malformed
+from pytest_nlam_compat.upgrade.weights import Weights
 
 _FIRST_WITH_CONFIG = Version("0.3.0")
 _DEFAULT_CONFIG_NOTE = (
@@ -65,7 +65,6 @@ def plan_upgrade(
         If the release can't be detected, a step needs what was not passed, or
         the graph is not that of the run.
     """
-    checkpoint.state_dict()
     refuse_malformed(checkpoint)
     data = dict(checkpoint.data)
     known = stamp_in(data)

@@ -32,7 +32,7 @@ from pytest_nlam_compat.upgrade.dataset_facts import (
 from pytest_nlam_compat.upgrade.graphs import fingerprint, open_graph
 from pytest_nlam_compat.upgrade.inspection import flat
 from pytest_nlam_compat.upgrade.output import OutputFile
-from pytest_nlam_compat.upgrade.trust import refuse_unknown
+from pytest_nlam_compat.upgrade.trust import refuse_malformed, refuse_unknown
 
 ENTRY = "stamp"
 PREFIX = "stamped_"
@@ -81,7 +81,7 @@ def stamp_file(
     file = output.file
     with read_checkpoint(file) as checkpoint:
         refuse_unknown(checkpoint, allowed)
-        checkpoint.state_dict()
+        refuse_malformed(checkpoint)
         data = dict(checkpoint.data)
         record = record_in(data)
         if ENTRY in record:

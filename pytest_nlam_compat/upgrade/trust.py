@@ -11,12 +11,12 @@ from typing import Any
 
 from pytest_nlam_compat.checkpoints.known import owner
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
-from pytest_nlam_compat.checkpoints.refusals import (
+from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
+from pytest_nlam_compat.files.refusals import (
     DISTRUST,
     printable,
     refusal,
 )
-from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
 from pytest_nlam_compat.migrations.stamps import STAMP
 
 _MOST_SHOWN = 20
@@ -49,7 +49,13 @@ def refuse_malformed(checkpoint: Checkpoint) -> None:
 
     The rest of this package relies on them.
     """
-    for fits, part, expected in _checks(checkpoint.data):
+    data = checkpoint.data
+    weights = data.get("state_dict") if isinstance(data, dict) else None
+    if not isinstance(weights, dict):
+        what = "is not a checkpoint of Lightning: it has no state_dict"
+        remedy = "Pass a file that Trainer.save_checkpoint wrote."
+        raise refusal(checkpoint.path, what, remedy)
+    for fits, part, expected in _checks(data):
         if not fits:
             raise refusal(
                 checkpoint.path,

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
-from pytest_nlam_compat.checkpoints.refusals import open_regular
-from pytest_nlam_compat.checkpoints.weights import read_run
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.files.recognition import open_regular
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 from pytest_nlam_compat.migrations.stamps import STAMP
 from pytest_nlam_compat.upgrade.graphs import (
@@ -27,6 +26,7 @@ from pytest_nlam_compat.upgrade.plan import migrate, plan_upgrade
 from pytest_nlam_compat.upgrade.request import UpgradeRequest, UpgradeResult
 from pytest_nlam_compat.upgrade.stamping import record_in
 from pytest_nlam_compat.upgrade.trust import refuse_unknown
+from pytest_nlam_compat.upgrade.weights import read_run
 
 # What torch and DeepSpeed leave in a folder that is a checkpoint.
 _DISTRIBUTED = (".metadata", "zero_to_fp32.py")

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pytest_nlam_compat.checkpoints import walk
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.checkpoints.stand_ins import (
     GlobalRef,
@@ -277,14 +278,14 @@ def check(content: bytes, folder: Path) -> bool:
         return False
     with checkpoint:
         try:
-            for ref in checkpoint.tensors().values():
+            for ref in walk.tensors(checkpoint.data).values():
                 ref.load()
             checkpoint.archive.verify()
         except CompatError:
             return False
         theirs = load_with_torch(path)
         Comparison().same(checkpoint.data, theirs)
-        write_checkpoint(checkpoint, again, overwrite=True)
+        write_checkpoint(checkpoint.data, again, overwrite=True)
     written = load_with_torch(again)
     with read_checkpoint(again) as checkpoint:
         Comparison().same(checkpoint.data, theirs)

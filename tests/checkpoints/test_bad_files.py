@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import torch
 
-from pytest_nlam_compat.checkpoints import refusals
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.checkpoints.writer import ZipWriter
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.files import refusals
 
 EMPTY_DICT = b"\x80\x02}."
 
@@ -79,8 +79,8 @@ def test_a_refusal_shows_the_file_and_a_way_out(tmp_path: Path) -> None:
         "legacy.ckpt is a bare pickle, as torch before 1.6 and other tools "
         "write; loading it may run any code.\n"
         f"  file: {path}\n"
-        "If you trust its author: load it with torch.load in the environment "
-        "that wrote it, and save it again with torch.save(..., path)."
+        "If you trust its author: load it with torch.load, here if its "
+        "classes are installed, and save it again with torch.save(..., path)."
     )
 
 
@@ -326,7 +326,7 @@ def test_a_size_beyond_the_file(craft: Any) -> None:
 
 def test_a_file_that_shrinks_while_it_is_read(lightning_file: Path) -> None:
     with read_checkpoint(lightning_file) as checkpoint:
-        weight = checkpoint.state_dict()["2.weight"]
+        weight = checkpoint.data["state_dict"]["2.weight"]
         record = checkpoint.archive.records[weight.storage.record]
         os.truncate(lightning_file, record.start + 1)
         for read in (
@@ -339,7 +339,7 @@ def test_a_file_that_shrinks_while_it_is_read(lightning_file: Path) -> None:
 
 def test_a_closed_checkpoint(lightning_file: Path) -> None:
     with read_checkpoint(lightning_file) as checkpoint:
-        weight = checkpoint.state_dict()["2.weight"]
+        weight = checkpoint.data["state_dict"]["2.weight"]
     with pytest.raises(
         CompatError, match=r"model\.ckpt has been closed already"
     ):

@@ -20,7 +20,7 @@ def test_changes(lightning_file: Path) -> None:
     target = lightning_file.with_name("changed.ckpt")
     bias = torch.arange(4.0)
     with read_checkpoint(lightning_file) as checkpoint:
-        weights = checkpoint.state_dict()
+        weights = checkpoint.data["state_dict"]
         weights["forecaster.0.weight"] = weights.pop("0.weight")
         weights["0.bias"] = bias
         weights["view"] = bias[1:]
@@ -32,7 +32,7 @@ def test_changes(lightning_file: Path) -> None:
         hyper_parameters["config"] = InertObject(
             GlobalRef("argparse", "Namespace"), state={"a": 1}
         )
-        write_checkpoint(checkpoint, target)
+        write_checkpoint(checkpoint.data, target)
     found = torch.load(target, weights_only=False)
     old = torch.load(lightning_file, weights_only=False)
     weights = found["state_dict"]

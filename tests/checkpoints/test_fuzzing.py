@@ -12,6 +12,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pytest_nlam_compat.checkpoints import walk
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.checkpoints.writer import ZipWriter
 from pytest_nlam_compat.errors import CompatError
@@ -55,7 +56,7 @@ def read_all(path: Path) -> None:
         contextlib.suppress(CompatError),
         read_checkpoint(path) as checkpoint,
     ):
-        for ref in checkpoint.tensors().values():
+        for ref in walk.tensors(checkpoint.data).values():
             ref.load()
 
 

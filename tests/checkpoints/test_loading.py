@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pytest_nlam_compat.checkpoints import walk
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.checkpoints.stand_ins import (
     ITEMSIZES,
@@ -86,9 +87,8 @@ def test_kinds_of_tensors(tmp_path: Path, tensor: torch.Tensor) -> None:
 
 def test_the_weights_of_a_lightning_checkpoint(lightning_file: Path) -> None:
     with read_checkpoint(lightning_file) as checkpoint:
-        weights = {
-            name: ref.load() for name, ref in checkpoint.state_dict().items()
-        }
+        refs = checkpoint.data["state_dict"]
+        weights = {name: ref.load() for name, ref in refs.items()}
     expected = torch.load(lightning_file, weights_only=False)["state_dict"]
     assert list(weights) == list(expected)
     assert all(same(weights[name], expected[name]) for name in expected)
@@ -105,7 +105,7 @@ def test_only_what_a_view_needs_is_loaded(tmp_path: Path) -> None:
 
 def test_what_is_loaded_is_ones_own(lightning_file: Path) -> None:
     with read_checkpoint(lightning_file) as checkpoint:
-        ref = checkpoint.state_dict()["2.weight"]
+        ref = checkpoint.data["state_dict"]["2.weight"]
         ref.load().zero_()
         assert ref.load().any()
 
@@ -114,7 +114,7 @@ def test_extra_state_is_not_loaded(tmp_path: Path) -> None:
     path = tmp_path / "extra.pt"
     torch.save({"state_dict": {"a": torch.ones(1), "_extra_state": 5}}, path)
     with read_checkpoint(path) as checkpoint:
-        assert checkpoint.state_dict()["_extra_state"] == 5
+        assert checkpoint.data["state_dict"]["_extra_state"] == 5
 
 
 def test_a_type_that_this_torch_does_not_have(
@@ -125,7 +125,7 @@ def test_a_type_that_this_torch_does_not_have(
         read_checkpoint(lightning_file) as checkpoint,
         pytest.raises(CompatError, match="type float32, which can't be loaded"),
     ):
-        checkpoint.state_dict()["2.weight"].load()
+        checkpoint.data["state_dict"]["2.weight"].load()
 
 
 def test_sparse_tensors_stay_calls(tmp_path: Path) -> None:
@@ -134,5 +134,5 @@ def test_sparse_tensors_stay_calls(tmp_path: Path) -> None:
     with read_checkpoint(path) as checkpoint:
         (sparse,) = checkpoint.data
         assert sparse.cls.path == "torch._utils._rebuild_sparse_tensor"
-        values = [ref.shape for ref in checkpoint.tensors().values()]
+        values = [ref.shape for ref in walk.tensors(checkpoint.data).values()]
         assert values == [(2, 2), (2,)]

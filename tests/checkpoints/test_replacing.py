@@ -19,7 +19,7 @@ def test_no_file_is_overwritten_unasked(lightning_file: Path) -> None:
     before = lightning_file.read_bytes()
     with read_checkpoint(lightning_file) as checkpoint:
         with pytest.raises(CompatError, match=r"^model.ckpt exists already"):
-            write_checkpoint(checkpoint, lightning_file)
+            write_checkpoint(checkpoint.data, lightning_file)
         assert lightning_file.read_bytes() == before
 
 
@@ -44,11 +44,10 @@ def test_writing_over_the_file_itself_and_through_a_link(
     link.symlink_to(lightning_file)
     with read_checkpoint(link) as checkpoint:
         checkpoint.data["epoch"] = 7
-        write_checkpoint(checkpoint, link, overwrite=True)
+        write_checkpoint(checkpoint.data, link, overwrite=True)
         # The old file is still there for those who have it open.
-        assert {
-            name: ref.load() for name, ref in checkpoint.state_dict().items()
-        }
+        refs = checkpoint.data["state_dict"]
+        assert {name: ref.load() for name, ref in refs.items()}
     assert link.is_symlink()
     assert stat.S_IMODE(lightning_file.stat().st_mode) == 0o640
     assert torch.load(lightning_file, weights_only=False)["epoch"] == 7
@@ -65,7 +64,7 @@ def test_a_disk_that_is_full(
     monkeypatch.setattr(writer, "_write_records", full)
     with read_checkpoint(lightning_file) as checkpoint:
         with pytest.raises(CompatError) as caught:
-            write_checkpoint(checkpoint, lightning_file, overwrite=True)
+            write_checkpoint(checkpoint.data, lightning_file, overwrite=True)
         assert str(caught.value) == (
             "model.ckpt can't be written.\n"
             f"  file: {lightning_file}\n"
@@ -86,5 +85,5 @@ def test_the_source_was_closed(lightning_file: Path) -> None:
     with read_checkpoint(lightning_file) as checkpoint:
         pass
     with pytest.raises(CompatError, match="has been closed already"):
-        write_checkpoint(checkpoint, lightning_file.with_name("new.ckpt"))
+        write_checkpoint(checkpoint.data, lightning_file.with_name("new.ckpt"))
     assert len(list(lightning_file.parent.iterdir())) == 1

@@ -19,9 +19,8 @@ def run(*arguments):
 def export(checkpoint, file, metadata=None):
     """Write weights as the library safetensors does."""
     with read_checkpoint(checkpoint) as opened:
-        weights = {
-            name: ref.load() for name, ref in opened.state_dict().items()
-        }
+        refs = opened.data["state_dict"]
+        weights = {name: ref.load() for name, ref in refs.items()}
     save_file(weights, file, metadata or {"format": "pt"})
 
 
@@ -74,9 +73,8 @@ def test_they_equal_those_of_the_upgraded_checkpoint(name, owned, tmp_path):
     assert old.read_bytes() == before
     found, metadata = content(bare / "upgraded_old.safetensors")
     with read_checkpoint(whole / "new") as checkpoint:
-        expected = {
-            name: ref.load() for name, ref in checkpoint.state_dict().items()
-        }
+        refs = checkpoint.data["state_dict"]
+        expected = {name: ref.load() for name, ref in refs.items()}
         steps = checkpoint.data["nlam_compat"]["migrations"]
     assert sorted(found) == sorted(expected)
     for key, tensor in found.items():

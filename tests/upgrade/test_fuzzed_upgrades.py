@@ -181,7 +181,7 @@ def test_parts_of_other_types(release, owned, tmp_path, parts):
     file = tmp_path / "old.ckpt"
     with read_checkpoint(case.checkpoint) as checkpoint:
         checkpoint.data.update(parts)
-        write_checkpoint(checkpoint, file, overwrite=True)
+        write_checkpoint(checkpoint.data, file, overwrite=True)
     options = ("--from", release) if release else ()
     upgrade(case, file.read_bytes(), tmp_path, ".ckpt", *options)
     with contextlib.redirect_stdout(io.StringIO()) as said:

@@ -4,10 +4,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
-from pytest_nlam_compat.checkpoints import writer
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.cli import main
+from pytest_nlam_compat.files import drafts
 
 ONLY_RENAMED = "0.6.0-graph_lam"
 
@@ -37,6 +38,14 @@ def record_of(file):
         return checkpoint.data["nlam_compat"]
 
 
+def test_a_file_without_weights(tmp_path, capsys):
+    file = tmp_path / "list.pt"
+    torch.save([1], file)
+    assert upgrade(file) == 1
+    err = capsys.readouterr().err
+    assert "list.pt is not a checkpoint of Lightning" in err
+
+
 def test_in_place_keeps_the_old_file(old, capsys):
     before = old.read_bytes()
     assert upgrade(old, "--in-place") == 0
@@ -57,7 +66,7 @@ def interrupted_when_placed(monkeypatch):
         if list(folder.glob("*.ckpt")):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(writer, "_sync_folder", press)
+    monkeypatch.setattr(drafts, "_sync_folder", press)
 
 
 def test_an_interrupt_once_it_is_in_place_keeps_the_old_file(

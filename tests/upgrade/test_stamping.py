@@ -71,7 +71,7 @@ def test_a_stamped_file_needs_no_heuristics_and_no_statistics(
         assert args.attributes.pop("config_path")
         from pytest_nlam_compat.checkpoints.writer import write_checkpoint
 
-        write_checkpoint(checkpoint, stamped, overwrite=True)
+        write_checkpoint(checkpoint.data, stamped, overwrite=True)
     capsys.readouterr()
     graph = ["--graph", str(case.graph), "--graph-out", str(tmp_path / "g")]
     assert main(["upgrade", str(stamped), *graph]) == 0
@@ -94,10 +94,9 @@ def test_a_stamped_file_needs_no_heuristics_and_no_statistics(
         read_checkpoint(new) as one,
         read_checkpoint(whole / "new.ckpt") as other,
     ):
-        expected = {
-            name: ref.load() for name, ref in other.state_dict().items()
-        }
-        for name, ref in one.state_dict().items():
+        refs = other.data["state_dict"]
+        expected = {name: ref.load() for name, ref in refs.items()}
+        for name, ref in one.data["state_dict"].items():
             tensor = ref.load()
             assert torch.equal(tensor, expected[name])
     after = stamp_of(new)["graph"]["fingerprint"]

@@ -240,14 +240,7 @@ def with_attributes(tree: Any, path: Sequence[str], new: dict[str, Any]) -> Any:
         child = with_attributes(inside[path[0]], path[1:], new)
         new = {**inside, path[0]: child}
     if isinstance(tree, InertObject):
-        if isinstance(tree.state, tuple):
-            # With __slots__ the state is a pair, and one part the attributes.
-            state: Any = tuple(
-                new if part is tree.attributes else part for part in tree.state
-            )
-        else:
-            state = new
-        return replace(tree, state=state)
+        return replace(tree, state=new)
     copied = copy.copy(tree)
     copied.clear()
     copied.update(new)

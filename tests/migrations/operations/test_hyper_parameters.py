@@ -101,12 +101,6 @@ def test_an_object_is_set_as_a_stand_in():
     assert training.attributes["lr"] == 1
 
 
-def test_an_attribute_of_slots_is_set_in_its_half_of_the_state():
-    slotted = InertObject(GlobalRef("a", "B"), state=(None, {"x": 1}))
-    new = SetHyperParameter("b.y", 2).apply(run_with(b=slotted))
-    assert new.hyper_parameters["b"].state == (None, {"x": 1, "y": 2})
-
-
 def test_setting_what_is_set_needs_a_word(run):
     with pytest.raises(CompatError) as caught:
         SetHyperParameter("args.loss", "wmse").apply(run)

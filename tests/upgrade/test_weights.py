@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from pytest_nlam_compat.checkpoints.weights import (
+from pytest_nlam_compat.checkpoints import walk
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.upgrade.weights import (
     Weights,
     read_run,
     write_weights,
 )
-from pytest_nlam_compat.errors import CompatError
 
 KEY = "ours"
 
@@ -52,7 +53,9 @@ def with_header(change: Callable[[dict[str, Any]], Any], file: Path) -> None:
 
 def test_its_tensors(file: Path) -> None:
     with read_run(file, KEY) as weights:
-        found = {name: ref.load() for name, ref in weights.state_dict().items()}
+        found = {
+            name: ref.load() for name, ref in weights.data["state_dict"].items()
+        }
         assert {name: str(t.dtype)[6:] for name, t in found.items()} == {
             "a": "float64",
             "b": "bfloat16",
@@ -91,7 +94,9 @@ def test_what_changed_is_written_as_it_is_now(
         weights.data[KEY] = {"steps": ["x", "y"]}
         write_weights(weights, new)
     with read_run(new, KEY) as weights:
-        found = {name: ref.load() for name, ref in weights.state_dict().items()}
+        found = {
+            name: ref.load() for name, ref in weights.data["state_dict"].items()
+        }
         assert set(found) == {"a", "empty", "large", "scalar", "c"}
         assert found["a"].tolist() == [[0, 2, 4], [6, 8, 10]]
         assert found["c"].tolist() == [1.5, -2]
@@ -103,7 +108,7 @@ def test_a_file_of_the_library(tmp_path: Path) -> None:
     save_file({"w": torch.arange(4.0)}, path, {"format": "pt"})
     with read_run(path, KEY) as weights:
         assert isinstance(weights, Weights)
-        assert weights.state_dict()["w"].load().tolist() == [0, 1, 2, 3]
+        assert weights.data["state_dict"]["w"].load().tolist() == [0, 1, 2, 3]
         write_weights(weights, tmp_path / "ours.safetensors")
     theirs = load_file(tmp_path / "ours.safetensors")
     assert theirs["w"].tolist() == [0, 1, 2, 3]
@@ -197,7 +202,7 @@ def test_mutated_headers(
     mutated.write_bytes(content)
     try:
         with read_run(mutated, KEY) as weights:
-            for ref in weights.tensors().values():
+            for ref in walk.tensors(weights.data).values():
                 ref.load()
     except CompatError:
         pass

@@ -16,7 +16,6 @@ from operator import mul
 from pathlib import Path
 from typing import Any
 
-from pytest_nlam_compat.checkpoints import refusals
 from pytest_nlam_compat.checkpoints.archive import Archive, Record
 from pytest_nlam_compat.checkpoints.reader import Checkpoint, read_checkpoint
 from pytest_nlam_compat.checkpoints.stand_ins import (
@@ -25,8 +24,10 @@ from pytest_nlam_compat.checkpoints.stand_ins import (
     StorageRef,
     TensorRef,
 )
-from pytest_nlam_compat.checkpoints.writer import draft
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.files import refusals
+from pytest_nlam_compat.files.drafts import draft
+from pytest_nlam_compat.files.recognition import is_safetensors
 
 _LARGEST = 2**48
 _MOST_DIMENSIONS = 64
@@ -144,7 +145,7 @@ def read_run(path: Path, key: str) -> Checkpoint:
     CompatError
         If the file is neither, damaged, or dangerous to read.
     """
-    if not refusals.is_safetensors(path):
+    if not is_safetensors(path):
         return read_checkpoint(path)
     return Weights(WeightsFile(path), key)
 

@@ -1,0 +1,1 @@
+"""Any file of a user: opened, named or refused, and written whole."""
