@@ -272,9 +272,13 @@ def _first_bad_commit(clone: Clone, outcome: BisectOutcome) -> Iterator[str]:
     yield f"What failed there: {summary(failed)}"
     if outcome.grades.broken:
         yield f"  not all was checked: {outcome.grades.broken}"
-    references = [name.partition("[")[2].removesuffix("]") for name in failed]
-    pairs = zip(references, failed.values(), strict=True)
-    yield from causes.render(causes.group(pairs))
+    failures = []
+    for name, properties in failed.items():
+        check, _, reference = name.removesuffix("]").partition("[")
+        failures.append(
+            causes.Failure(check, reference, f"{check} fails", properties)
+        )
+    yield from causes.render(causes.group(failures))
     yield ""
 
 

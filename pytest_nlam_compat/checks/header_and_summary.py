@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from pytest_nlam_compat.checks.selection import Selection
+
+
+_MORE = (
+    "next: nlam-compat suggest (searches for a migration), or -v (each check)"
+)
 
 
 class HeaderAndSummary:
@@ -69,32 +74,73 @@ class HeaderAndSummary:
             and crash is not None
         ):
             crash.message = crash.message.partition("\n")[0]
+        if _is_ours(report) and not self._all_output(item.config):
+            # What neural-lam and Lightning log about each model.
+            report.sections.clear()
         return report
 
-    @pytest.hookimpl
+    @staticmethod
+    def _all_output(config: pytest.Config) -> bool:
+        """Whether output is shown on purpose: ``-rA``, ``-rP``."""
+        return bool(set(config.option.reportchars) & {"A", "P"})
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter
-    ) -> None:
-        """Print the matrix of releases and cases, and the causes."""
+    ) -> Generator[None, None, None]:
+        """Print the matrix of releases and cases, and the causes.
+
+        After all else, and instead of a block and a line for each failed
+        check: these are shown with ``-v``.
+        """
+        stats = terminalreporter.stats
         reports = [
             report
             for outcome in ("passed", "failed", "error")
-            for report in terminalreporter.stats.get(outcome, [])
+            for report in stats.get(outcome, [])
             if isinstance(report, pytest.TestReport)
         ]
+        ours = [r for r in reports if r.failed and _is_ours(r)]
+        kept: dict[str, list[Any]] = {
+            name: stats[name] for name in ("failed", "error") if name in stats
+        }
+        if terminalreporter.verbosity <= 0:
+            for name, found in kept.items():
+                stats[name] = [r for r in found if not _is_ours(r)]
+        try:
+            yield
+        finally:
+            stats.update(kept)
         cells = self._cells(reports)
-        if not any(cell.checked for cell in cells.values()):
-            return
-        terminalreporter.section("neural-lam checkpoints")
-        failed = [
-            (_parameter(report.nodeid), dict(report.user_properties))
-            for report in reports
-            if report.outcome == "failed"
-        ]
-        for line in render(cells, terminalreporter._tw.fullwidth):
-            terminalreporter.line(line)
-        for line in causes.render(causes.group(failed)):
-            terminalreporter.line(line)
+        if any(cell.checked for cell in cells.values()):
+            self._show(terminalreporter, cells, ours)
+
+    def _show(
+        self,
+        reporter: pytest.TerminalReporter,
+        cells: Mapping[tuple[Version, str], Cell],
+        failed: Sequence[pytest.TestReport],
+    ) -> None:
+        reporter.section("neural-lam checkpoints")
+        # Equal rows are one where all has to fit a screen.
+        merge = bool(failed) and reporter.verbosity <= 0
+        for line in render(cells, reporter._tw.fullwidth, merge=merge):
+            reporter.line(line)
+        found = causes.group(
+            causes.Failure(
+                _check(report.nodeid),
+                _parameter(report.nodeid),
+                report.longreprtext,
+                dict(report.user_properties),
+            )
+            for report in failed
+        )
+        for line in causes.render(found):
+            is_title = line.startswith("FAILED ")
+            reporter.line(line, red=is_title, bold=is_title)
+        if found and reporter.verbosity <= 0:
+            reporter.line("")
+            reporter.line(_MORE)
 
     def _cells(
         self, reports: Iterable[pytest.TestReport]
@@ -108,12 +154,21 @@ class HeaderAndSummary:
             cell = by_id.get(_parameter(report.nodeid))
             if cell is not None:
                 cell.add(
-                    report.nodeid.rpartition("::")[2].partition("[")[0],
+                    _check(report.nodeid),
                     report.outcome == "passed",
                     dict(report.user_properties),
                     setup=report.when == "setup",
                 )
         return cells
+
+
+def _is_ours(report: pytest.TestReport) -> bool:
+    """Tell whether a report is of the ready-made checks."""
+    return "nlam_compat" in report.keywords
+
+
+def _check(nodeid: str) -> str:
+    return nodeid.rpartition("::")[2].partition("[")[0]
 
 
 def _parameter(nodeid: str) -> str:

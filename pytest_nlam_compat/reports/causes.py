@@ -2,52 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pytest_nlam_compat.errors import join_some
 
+_WHY = "\n\nWhy:\n"
+
 
 @dataclass
 class Cause:
-    """Why checks failed, with the ids of their references in order."""
+    """Why checks failed.
+
+    Attributes
+    ----------
+    text : str
+        One sentence.
+    source : str
+        Where in the current code.
+    explanation : str
+        The longest message of its failures.
+    checks, references : dict
+        Names of the checks that failed and ids of the references, in order.
+    """
 
     text: str
     source: str
+    explanation: str = ""
     failures: int = 0
+    checks: dict[str, None] = field(default_factory=dict)
     references: dict[str, None] = field(default_factory=dict)
 
 
-def group(failed: Iterable[tuple[str, dict[str, object]]]) -> list[Cause]:
-    """Group failed checks by their cause, that of most failures first.
+@dataclass(frozen=True)
+class Failure:
+    """One failed check: its id, its message, the properties of its report."""
 
-    Of each: the id of its reference, and the properties of its report.
-    """
+    check: str
+    reference: str
+    message: str
+    properties: Mapping[str, object]
+
+    @property
+    def cause(self) -> str:
+        """The cause that was found, or else the first line of the message."""
+        first = self.message.strip().partition("\n")[0]
+        return str(
+            self.properties.get("nlam_cause")
+            or first.removeprefix(f"{self.reference}: ")
+        )
+
+
+def group(failures: Iterable[Failure]) -> list[Cause]:
+    """Group failures by their cause, that of most failures first."""
     causes: dict[str, Cause] = {}
-    for reference, properties in failed:
-        text = properties.get("nlam_cause")
-        if text is None:
-            continue
-        source = str(properties.get("nlam_cause_source", ""))
-        cause = causes.setdefault(str(text), Cause(str(text), source))
+    for failure in failures:
+        text = failure.cause
+        source = str(failure.properties.get("nlam_cause_source", ""))
+        cause = causes.setdefault(text, Cause(text, source))
         cause.failures += 1
-        cause.references[reference] = None
+        cause.checks[failure.check] = None
+        cause.references[failure.reference] = None
+        if len(failure.message) > len(cause.explanation):
+            cause.explanation = failure.message
     return sorted(causes.values(), key=lambda c: c.failures, reverse=True)
 
 
 def render(causes: Iterable[Cause]) -> Iterator[str]:
-    """Print causes, a few lines each."""
-    found = list(causes)
-    if not found:
-        return
-    yield ""
-    number = len(found)
-    yield "1 cause" if number == 1 else f"{number} causes"
-    for cause in found:
-        count = cause.failures
-        failures = "1 failure" if count == 1 else f"{count} failures"
-        yield f"  {failures}: {cause.text}"
-        if cause.source:
-            yield f"    at {cause.source}"
-        yield f"    in {join_some(cause.references, most=6)}"
-    yield "  nlam-compat suggest searches for a migration that fixes it"
+    """Print causes, each with its facts and the fix if there is one."""
+    for cause in causes:
+        yield ""
+        count = len(cause.references)
+        references = "1 reference" if count == 1 else f"{count} references"
+        yield f"FAILED nlam-compat: {cause.text}, {references}"
+        yield f"  in {join_some(cause.references, most=3)}"
+        yield f"  checks: {', '.join(cause.checks)}"
+        yield from _explained(cause)
+
+
+def _explained(cause: Cause) -> Iterator[str]:
+    """Yield what the message says besides the cause."""
+    message, _, why = cause.explanation.partition(_WHY)
+    lines = (why or message.partition("\n")[2]).strip("\n").splitlines()
+    for line in lines:
+        if not line.startswith(("  cause: ", "Same cause as ")):
+            yield f"  {line}".rstrip()

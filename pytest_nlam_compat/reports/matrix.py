@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from packaging.version import Version
 
-# Of a tolerance; two digits of a percentage show no less.
-_LEAST_SHOWN = 1e-4
+# Of a tolerance.
+_LEAST_SHOWN = 0.01
 
 _NATIVE_CHECK = "test_native"
 _NATIVE = {"equal": "ok", "differs": "wrong", "fails": "no"}
 _LEGEND = (
-    "native / migrated, with the largest share of a tolerance that is used",
-    "native: ok = same outputs, wrong = other outputs without an error,",
-    "no = does not load or run; in capitals if that is a failure",
+    "native loader/migrated: ok, no = does not load or run, wrong = other "
+    "outputs",
+    "without an error; in capitals if that is a failure; %: used of the "
+    "tolerance",
 )
 
 
@@ -66,75 +67,69 @@ class Cell:
             return "void"
         if not self.checked:
             return "-"
-        return f"{self._native_route()} / {self._migrated_route()}"
+        return f"{self._native_route()}/{self._migrated_route()}"
 
     def _native_route(self) -> str:
         if _NATIVE_CHECK not in self.failed:
             return _NATIVE.get(self.native, "-")
-        return _NATIVE.get(self.native, "failed").upper()
+        return _NATIVE.get(self.native, "fail").upper()
 
     def _migrated_route(self) -> str:
         if self.failed - {_NATIVE_CHECK}:
-            return "FAILED"
+            return "FAIL"
         if not self.checked - {_NATIVE_CHECK}:
             return "-"
-        return "ok" if self.share is None else f"ok {_percent(self.share)}"
+        return "ok" if self.share is None else _percent(self.share)
 
 
 def _percent(share: float) -> str:
     if share == 0:
         return "0%"
-    if share < _LEAST_SHOWN:
-        return "<0.01%"
-    return f"{100 * share:.2g}%"
+    return f"{100 * share:.0f}%" if share >= _LEAST_SHOWN else "<1%"
 
 
 def render(
-    cells: Mapping[tuple[Version, str], Cell], width: int
+    cells: Mapping[tuple[Version, str], Cell], width: int, *, merge: bool
 ) -> Iterator[str]:
-    """Print the matrix, in as many blocks of columns as `width` allows.
+    """Print the matrix: a row for each case, a column for each release.
 
-    `cells` are those of each release and case. The legend and the reasons of
-    void cases follow.
+    With `merge`, cases whose cells are equal share a row. Releases that do not
+    fit into `width` go into a block below. The legend and the reasons of void
+    cases follow.
     """
     releases = sorted({release for release, _ in cells})
-    cases = sorted({case for _, case in cells})
-    texts = {
-        (release, case): str(cells.get((release, case), ""))
-        for release in releases
-        for case in cases
-    }
-    head = max(len(str(release)) for release in releases)
-    widths = {
-        case: max(len(case), *(len(texts[r, case]) for r in releases))
-        for case in cases
-    }
-    for block in _blocks(cases, widths, width - head):
-        titles = "".join(f"  {case:<{widths[case]}}" for case in block)
-        yield f"{'':<{head}}{titles}".rstrip()
-        for release in releases:
-            row = "".join(
-                f"  {texts[release, case]:<{widths[case]}}" for case in block
-            )
-            yield f"{release!s:<{head}}{row}".rstrip()
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for case in sorted({case for _, case in cells}):
+        texts = [str(cells.get((release, case), "")) for release in releases]
+        rows.setdefault((*texts, "" if merge else case), []).append(case)
+    table = [("", [str(release) for release in releases])]
+    for key, (first, *others) in rows.items():
+        title = f"{first} +{len(others)}" if others else first
+        table.append((title, [*key[:-1]]))
+    head = max(len(title) for title, _ in table)
+    columns = zip(*(texts for _, texts in table), strict=True)
+    widths = [max(map(len, column)) + 1 for column in columns]
+    if head + sum(widths) + len(widths) <= width:
+        widths = [each + 1 for each in widths]
+    for block in _blocks(widths, width - head):
+        for title, texts in table:
+            row = "".join(f"{texts[at]:>{widths[at]}}" for at in block)
+            yield f"{title:<{head}}{row}".rstrip()
         yield ""
     yield from _LEGEND
     yield from _reasons(cells)
 
 
-def _blocks(
-    cases: list[str], widths: Mapping[str, int], width: int
-) -> Iterator[list[str]]:
+def _blocks(widths: Sequence[int], width: int) -> Iterator[list[int]]:
     """Split columns into blocks that fit; one column always does."""
-    block: list[str] = []
+    block: list[int] = []
     used = 0
-    for case in cases:
-        needed = widths[case] + 2
-        if block and used + needed > width:
+    for column, own in enumerate(widths):
+        if block and used + own > width:
             yield block
             block, used = [], 0
-        block.append(case)
-        used += needed
+        block.append(column)
+        used += own
     if block:
         yield block
 
