@@ -123,8 +123,13 @@ class Project:
         return copy
 
     def run(self, *args: str, **environment: str) -> pytest.RunResult:
-        """Run pytest here, and insist that no frozen file is touched."""
+        """Run pytest here, and insist that no frozen file is touched.
+
+        By default each check is shown.
+        """
         before = frozen()
+        if not any(re.fullmatch("-[qv]+", each) for each in args):
+            args = (*args, "-v")
         result = run(args, self.folder, self.path, environment)
         assert frozen() == before
         return result
