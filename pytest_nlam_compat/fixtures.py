@@ -10,6 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from pytest_nlam_compat.adapters.adapter import Batch
     from pytest_nlam_compat.references.reference import Reference
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,
@@ -56,14 +57,27 @@ def nlam_subject(
 
 
 @pytest.fixture
+def nlam_batch(nlam_subject: ReferenceUnderTest) -> Batch:
+    """Return the recorded batch, in float64, on the device of `nlam_model`.
+
+    ``init_states`` (B, 2, N, d), ``target_states`` (B, T, N, d) and
+    ``forcing`` (B, T, N, f * window), standardized; ``target_times`` (B, T).
+    """
+    import torch
+
+    return nlam_subject.recorded_batch(torch.float64)
+
+
+@pytest.fixture
 def nlam_model(nlam_subject: ReferenceUnderTest) -> nn.Module:
     """Return the model of the current code with the reference's weights.
 
     The migrated checkpoint, loaded strictly, in float64, in which outputs are
-    judged. Each test has its own copy::
+    judged. Its forward pass draws the noise of the golden, if there is any.
+    Each test has its own copy::
 
-        def test_rollout(nlam_reference, nlam_model, nlam_check):
-            init_states, target_states, forcing, _ = nlam_reference.batch()
+        def test_rollout(nlam_batch, nlam_model, nlam_check):
+            init_states, target_states, forcing, _ = nlam_batch
             prediction, _ = nlam_model.forecaster(
                 init_states, forcing, target_states
             )
@@ -74,9 +88,13 @@ def nlam_model(nlam_subject: ReferenceUnderTest) -> nn.Module:
     import torch
 
     from pytest_nlam_compat.checks.failures import fail_without_traceback
+    from pytest_nlam_compat.numerics.noise import NoiseInForward
 
     with fail_without_traceback():
-        return copy.deepcopy(nlam_subject.migrated_model(torch.float64))
+        model = copy.deepcopy(nlam_subject.migrated_model(torch.float64))
+    if noise := nlam_subject.reference.noise("rollout"):
+        NoiseInForward(model, noise)
+    return model
 
 
 @pytest.fixture
