@@ -98,21 +98,28 @@ def nlam_model(nlam_subject: ReferenceUnderTest) -> nn.Module:
 
 
 @pytest.fixture
-def nlam_check(nlam_reference: Reference) -> Callable[..., None]:
+def nlam_check(nlam_subject: ReferenceUnderTest) -> Callable[..., None]:
     """Compare named tensors with the golden of the reference.
 
     Call it with ``prediction=``, ``pred_std=`` or whatever else
     ``nlam_reference.group("golden64")`` has. float64 tensors are judged by
-    the row "float64" of the tolerances, others by the row "float32". See
+    the row "float64" of the tolerances, others by the rows "float32". See
     `nlam_model` for an example.
     """
 
     def check(**outputs: Tensor) -> None:
         __tracebackhide__ = True
         from pytest_nlam_compat.checks.failures import fail_without_traceback
-        from pytest_nlam_compat.judging.grade import grade_outputs
+        from pytest_nlam_compat.judging.grade import (
+            grade_outputs,
+            recorded_rounding,
+        )
 
         with fail_without_traceback():
-            grade_outputs(nlam_reference, outputs).raise_on_failure()
+            grade_outputs(
+                nlam_subject.reference,
+                outputs,
+                lambda: recorded_rounding(nlam_subject),
+            ).raise_on_failure()
 
     return check

@@ -129,7 +129,7 @@ class NoiseInForward:
     def _enter(self, *_: Any) -> None:
         if self._depth == 0:
             self._mode = ReplayNoise(self._drawn)
-            self._mode.__enter__()
+            self._mode.__enter__()  # type: ignore[no-untyped-call]
         self._depth += 1
 
     def _leave(self, *_: Any) -> None:
