@@ -53,12 +53,17 @@ def main():
     if options.threads:
         from measuring import measure
 
-        found = measure(
-            options.device,
-            options.threads,
-            harm=options.harm,
-            names=options.names,
-        )
+        from pytest_nlam_compat.errors import CompatError
+
+        try:
+            found = measure(
+                options.device,
+                options.threads,
+                harm=options.harm,
+                names=options.names,
+            )
+        except CompatError as error:
+            sys.exit(str(error))
         print(json.dumps(found))
         return 0
     settings = ON_CPU if options.device == "cpu" else ON_CUDA
@@ -105,8 +110,9 @@ def run(options, variables, threads, *, harm):
         env=os.environ | variables,
         stdout=subprocess.PIPE,
         text=True,
-        check=True,
     )
+    if done.returncode:
+        sys.exit(done.returncode)
     return json.loads(done.stdout.splitlines()[-1])
 
 
