@@ -157,6 +157,38 @@ def mutants(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none", default=False)
+def kernels(session: nox.Session) -> None:
+    """Judge neural-lam by other kernels, and with lost precision."""
+    python = environment(session)
+    session.run(python, "tests/kernels", *session.posargs, external=True)
+
+
+@nox.session(venv_backend="none", default=False)
+def cuda(session: nox.Session) -> None:
+    """Do on a GPU what compat, kernels and the tests of mutants do."""
+    python = environment(session)
+    on_cuda = "--nlam-compat-device=cuda"
+    # auto is the GPU where there is one: the first step insists on it.
+    tests = ("tests/mutants/test_mutants.py", "tests/test_fixtures.py")
+    broken = []
+    for name, command, variables in (
+        ("compat", ("-m", "pytest", "--nlam-compat", on_cuda), {}),
+        ("kernels", ("tests/kernels", "--device=cuda"), {}),
+        (
+            "mutants and the README's example",
+            ("-m", "pytest", "-k", "a_few or example", *tests),
+            {"MUTANTS_DEVICE": "cuda"},
+        ),
+    ):
+        try:
+            session.run(python, *command, env=variables, external=True)
+        except nox.command.CommandFailed:
+            broken.append(name)
+    if broken:
+        session.error(f"Failed on the GPU: {', '.join(broken)}")
+
+
+@nox.session(venv_backend="none", default=False)
 def fuzz(session: nox.Session) -> None:
     """Compare our reader with torch.load (posargs: how many, first seed)."""
     python = environment(session)

@@ -9,13 +9,20 @@ from __future__ import annotations
 import pytest
 
 from pytest_nlam_compat.fixtures import (
+    nlam_batch,
     nlam_check,
     nlam_model,
     nlam_reference,
     nlam_subject,
 )
 
-__all__ = ["nlam_check", "nlam_model", "nlam_reference", "nlam_subject"]
+__all__ = [
+    "nlam_batch",
+    "nlam_check",
+    "nlam_model",
+    "nlam_reference",
+    "nlam_subject",
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

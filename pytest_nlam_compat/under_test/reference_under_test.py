@@ -33,6 +33,7 @@ from pytest_nlam_compat.migrations.reading import graph_format
 from pytest_nlam_compat.migrations.saved_run import Statistics
 from pytest_nlam_compat.migrations.stamps import UPSTREAM_STAMP
 from pytest_nlam_compat.numerics.noise import ReplayNoise
+from pytest_nlam_compat.numerics.rounding import rounding_effect
 from pytest_nlam_compat.numerics.torch_settings import (
     building,
     default_dtype,
@@ -266,9 +267,12 @@ class ReferenceUnderTest:
         return init, target, forcing, times
 
     def outputs(
-        self, module: nn.Module, dtype: torch.dtype
+        self,
+        module: nn.Module,
+        dtype: torch.dtype,
+        batch: Sequence[Tensor] | None = None,
     ) -> Mapping[str, Tensor]:
-        """Roll out on the recorded batch, with the recorded noise.
+        """Roll out on a batch, with the recorded noise.
 
         Parameters
         ----------
@@ -276,17 +280,32 @@ class ReferenceUnderTest:
             From `native_model` or `migrated_model`.
         dtype : torch.dtype
             Of the module.
+        batch : sequence of Tensor, optional
+            The recorded one by default.
 
         Returns
         -------
         mapping of str to Tensor
             By name, as in the golden.
         """
-        init, target, forcing, _ = self.recorded_batch(dtype)
+        init, target, forcing, _ = batch or self.recorded_batch(dtype)
         noise = ReplayNoise(self.reference.noise("rollout"))
         with code_under_test("Rolling out with the current code"):
             with reproducible(), default_dtype(dtype), noise:
                 return self.adapter.outputs(module, init, forcing, target)
+
+    @cached_property
+    def rounding(self) -> Mapping[str, Tensor]:
+        """How far rounding to float32 moves the migrated model's outputs.
+
+        By name, (d,), see `rounding_effect`.
+        """
+        double = torch.float64
+        return rounding_effect(
+            self.migrated_model(double),
+            self.recorded_batch(double),
+            lambda module, batch: self.outputs(module, double, batch),
+        )
 
     def loss(self) -> Tensor:
         """Return the loss of the migrated model on the recorded batch.
