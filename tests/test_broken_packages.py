@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from pytest_nlam_compat.errors import clear_import_errors
+
 WHAT = "A package that pytest-nlam-compat needs can't be imported."
 RAISES = {
     "torch": "OSError('libtorch_cuda.so: cannot open shared object file')",
@@ -55,6 +57,15 @@ def run(tmp_path):
         )
 
     return running
+
+
+def test_any_other_error_stays_what_it_is():
+    def fails():
+        raise ValueError("no import")
+
+    with pytest.raises(ValueError, match="no import"):
+        with clear_import_errors():
+            fails()
 
 
 PYTEST = ("pytest", "-p", "pytest_nlam_compat.plugin")
