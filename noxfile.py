@@ -149,6 +149,29 @@ def record(session: nox.Session) -> None:
         )
 
 
+@nox.session(python="3.10", default=False)
+def minimums(session: nox.Session) -> None:
+    """Check all references with the lowest versions that are declared.
+
+    Posargs are requirements that come first, for a machine that can't have
+    the lowest torch: ``torch==2.13.0``. uv finds packages by its own settings.
+    """
+    groups = nox.project.dependency_groups(PYPROJECT, "test")
+    requirements = (".", f"neural-lam=={NEWEST}", *groups, *session.posargs)
+    session.install("uv")
+    session.run(
+        "uv",
+        "pip",
+        "install",
+        "--quiet",
+        "--resolution=lowest-direct",
+        "--reinstall-package=pytest-nlam-compat",
+        *requirements,
+    )
+    session.run("uv", "pip", "list", "--quiet")
+    session.run("python", "-m", "pytest", "--nlam-compat", "-n", "auto")
+
+
 @nox.session(venv_backend="none", default=False)
 def mutants(session: nox.Session) -> None:
     """Break neural-lam in many ways, and score the diagnoses."""

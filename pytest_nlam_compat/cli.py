@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from pytest_nlam_compat import __version__
-from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.errors import CompatError, clear_import_errors
 
 COMMANDS = (
     "bisect",
@@ -46,8 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         try:
             given = sys.argv[1:] if argv is None else argv
-            arguments = _parser(given[:1]).parse_args(given)
-            status: int = arguments.run(arguments)
+            with clear_import_errors():
+                arguments = _parser(given[:1]).parse_args(given)
+                status: int = arguments.run(arguments)
         finally:
             # Flush here, where a closed pipe can be handled.
             sys.stdout.flush()

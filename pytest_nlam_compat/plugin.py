@@ -88,14 +88,25 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "nlam_compat: a check against references of neural-lam"
     )
     if config.getoption("nlam_compat"):
-        from pytest_nlam_compat.checks.collection import add_suite
+        from pytest_nlam_compat.errors import CompatError, clear_import_errors
 
+        try:
+            with clear_import_errors():
+                from pytest_nlam_compat.checks.collection import add_suite
+        except CompatError as error:
+            raise pytest.UsageError(str(error)) from error
         add_suite(config)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run checks once for each reference, or for each registry."""
     if {"nlam_reference", "nlam_registry"} & set(metafunc.fixturenames):
-        from pytest_nlam_compat.checks.collection import parametrize
+        from pytest_nlam_compat.checks.abort import abort_collection
+        from pytest_nlam_compat.errors import CompatError, clear_import_errors
 
+        try:
+            with clear_import_errors():
+                from pytest_nlam_compat.checks.collection import parametrize
+        except CompatError as error:
+            abort_collection(metafunc.config, error)
         parametrize(metafunc)

@@ -48,8 +48,7 @@ def optimizer_step(
     CompatError
         The module does not configure exactly one optimizer.
     """
-    configured = module.configure_optimizers()  # type: ignore[operator]
-    optimizer = _only_optimizer(configured)
+    optimizer = _only_optimizer(module)
     # torch uses the tensors as they are, and the step changes them in place.
     optimizer.load_state_dict(copy.deepcopy(optimizer_state))
     optimizer.zero_grad()
@@ -63,8 +62,15 @@ def optimizer_step(
     return float(loss.detach()), parameters
 
 
-def _only_optimizer(configured: Any) -> Optimizer:
+def learning_rate(module: nn.Module) -> float:
+    """Return the rate that training starts with, before any schedule."""
+    group = _only_optimizer(module).param_groups[0]
+    return float(group.get("initial_lr", group["lr"]))
+
+
+def _only_optimizer(module: nn.Module) -> Optimizer:
     """Find the optimizer in whatever form Lightning accepts."""
+    configured: Any = module.configure_optimizers()  # type: ignore[operator]
     if isinstance(configured, Mapping):
         found = [configured.get("optimizer")]
     elif not isinstance(configured, list | tuple):

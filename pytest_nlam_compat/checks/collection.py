@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
+import pytest_regressions.plugin  # noqa: F401 - the suite needs its fixture
 
+from pytest_nlam_compat.checks.abort import abort_collection
 from pytest_nlam_compat.checks.selection import selection_of
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.migration_checks import registries
 
 SUITE = Path(__file__).with_name("suite.py")
 NODE_ID = "nlam-compat"
-_ABORT = "nlam-compat-abort"
 
 
 def add_suite(config: pytest.Config) -> None:
@@ -79,26 +79,3 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
             metafunc.parametrize("nlam_registry", names, scope="session")
     except CompatError as error:
         abort_collection(metafunc.config, error)
-
-
-def abort_collection(config: pytest.Config, error: CompatError) -> NoReturn:
-    """Fail the module that is collected, and end the run after collection.
-
-    A failed module alone would end the run with the status of an interrupted
-    one, not with that of an impossible option.
-    """
-    # A worker of pytest-xdist passes its errors on, and must not end.
-    worker = hasattr(config, "workerinput")
-    goes_on = worker or config.getoption("continue_on_collection_errors")
-    if not goes_on and not config.pluginmanager.has_plugin(_ABORT):
-        config.pluginmanager.register(_AbortAfterCollection(error), _ABORT)
-    raise pytest.Collector.CollectError(str(error)) from error
-
-
-class _AbortAfterCollection:
-    def __init__(self, error: CompatError) -> None:
-        self._error = error
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self) -> None:
-        raise pytest.UsageError(str(self._error)) from self._error

@@ -21,7 +21,7 @@ from pytest_nlam_compat.checks.failures import FailureExplainer
 from pytest_nlam_compat.checks.header_and_summary import HeaderAndSummary
 from pytest_nlam_compat.checks.newer_references import NewerReferences
 from pytest_nlam_compat.checks.pytest_config import setup_of, with_config
-from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.errors import CompatError, clear_import_errors
 from pytest_nlam_compat.migrations import Migration, Registry
 from pytest_nlam_compat.migrations.repository import (
     RepositorySetup,
@@ -124,7 +124,10 @@ def selection_of(config: pytest.Config) -> Selection:
         An option is impossible, or code or references are missing.
     """
     if _SELECTION not in config.stash:
-        selection = config.stash[_SELECTION] = _select(config)
+        with clear_import_errors():
+            # Fails if torch was not built for this numpy: once, and here.
+            torch.empty(0).numpy()
+            selection = config.stash[_SELECTION] = _select(config)
         plugins = config.pluginmanager
         plugins.register(HeaderAndSummary(selection), "nlam-compat-summary")
         explainer = FailureExplainer(NewerReferences(selection))

@@ -25,10 +25,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path("fixtures"),
         help="the folder with registry.txt (default: fixtures)",
     )
+    parser.add_argument(
+        "--add",
+        action="store_true",
+        help="add the cases that the archive lacks; only before it is "
+        "published for the first time",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Record all cases of a release, and print a line for each."""
+    """Record cases of a release, and print a line for each."""
     release = release_of(arguments.release)
     if not (arguments.fixtures / "registry.txt").exists():
         raise CompatError(
@@ -36,10 +42,14 @@ def run(arguments: argparse.Namespace) -> int:
             remedy="Run this at the top of a clone of pytest-nlam-compat, or "
             "pass its folder with --fixtures.",
         )
-    from pytest_nlam_compat.recording.release import record_release
+    from pytest_nlam_compat.recording.release import (
+        add_missing_cases,
+        record_release,
+    )
 
     print(f"Recording neural-lam {release}", flush=True)
-    archive = record_release(
+    write = add_missing_cases if arguments.add else record_release
+    archive = write(
         release,
         arguments.fixtures,
         lambda line: print(f"  {line}", flush=True),

@@ -19,6 +19,7 @@ from pytest_nlam_compat.diagnosis.diagnosis import (
 from pytest_nlam_compat.diagnosis.model_state import (
     find_changed_weights,
     find_lost_hyper_parameter,
+    find_lost_learning_rate,
     find_randomness,
 )
 from pytest_nlam_compat.diagnosis.output_changes import explain_outputs
@@ -87,13 +88,17 @@ def _explain(
             return _in_float32(subject)
         except CompatError as error:
             return _raises(error, "error in float32")
-    moves = reorderings(subject.migrated, model) if check == "resumes" else ()
-    if moves:
-        return Diagnosis(
-            "order",
-            "parameters are registered in another order",
-            details={"fixed by": ", ".join(map(str, moves))},
-        )
+    if check == "resumes":
+        moves = reorderings(subject.migrated, model)
+        if moves:
+            return Diagnosis(
+                "order",
+                "parameters are registered in another order",
+                details={"fixed by": ", ".join(map(str, moves))},
+            )
+        lost = find_lost_learning_rate(subject, model)
+        if lost is not None:
+            return lost
     if check == "batch":
         return Diagnosis("batch", "the same series gives a different batch")
     if check == "loss":

@@ -1,5 +1,6 @@
 """All mutants."""
 
+from breaking_depth import DEPTH
 from breaking_early import EARLY
 from breaking_graph import GRAPHS
 from breaking_inputs import INPUTS
@@ -19,5 +20,6 @@ BREAKING = (
     *RUNS,
     *GRAPHS,
     *EARLY,
+    *DEPTH,
 )
 ALL = (*BREAKING, *HARMLESS)
