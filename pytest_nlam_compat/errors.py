@@ -48,6 +48,11 @@ class CompatError(Exception):
         lines.append(self.remedy)
         return "\n".join(lines)
 
+    def plain(self) -> dict[str, object]:
+        """Return it as plain data, for JSON."""
+        facts = {label: str(fact) for label, fact in self.facts.items()}
+        return {"problem": self.what, "facts": facts, "remedy": self.remedy}
+
 
 def join_some(names: Iterable[str], most: int = 8) -> str:
     """Join names for a message: the first few, and how many more there are."""

@@ -167,7 +167,9 @@ def draft(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
     """
     if not overwrite:
         _refuse_existing(target)
-    path = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
+    # A name may have 255 bytes, and a character up to four.
+    start = target.name[:50]
+    path = target.with_name(f".{start}.{os.urandom(4).hex()}.part")
     try:
         with path.open("xb", buffering=_BUFFER) as stream:
             yield stream

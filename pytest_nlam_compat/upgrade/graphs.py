@@ -87,7 +87,16 @@ def write_graph(
     exist only with the same content.
     """
     differing = changed(graph, tensors)
-    part = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
+    # A path such as "." has no name.
+    target = Path(os.path.realpath(target))
+    if target == target.parent:
+        raise CompatError(
+            "The graph can't become the root of the file system.",
+            facts={"directory": target},
+            remedy="Choose another --graph-out.",
+        )
+    start = target.name[:50]
+    part = target.with_name(f".{start}.{os.urandom(4).hex()}.part")
     try:
         part.mkdir(parents=True)
         for file in sorted(graph.folder.iterdir()):
