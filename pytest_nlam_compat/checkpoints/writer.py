@@ -178,7 +178,12 @@ def draft(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
         if not overwrite:
             _refuse_existing(target)
         elif target.exists():
-            path.chmod(stat.S_IMODE(target.stat().st_mode))
+            status = target.stat()
+            # Changing the group may clear bits of the mode.
+            if hasattr(os, "chown"):
+                with contextlib.suppress(PermissionError):
+                    os.chown(path, -1, status.st_gid)
+            path.chmod(stat.S_IMODE(status.st_mode))
         path.replace(target)
         _sync_folder(target.parent)
     except OSError as error:

@@ -17,6 +17,7 @@ from pytest_nlam_compat.errors import CompatError, join_some
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 from pytest_nlam_compat.migrations.stamps import STAMP
 from pytest_nlam_compat.upgrade.graphs import (
+    MACOS,
     GraphDirectory,
     changed,
     open_graph,
@@ -170,11 +171,7 @@ def upgrade_folder(
     CompatError
         If there is no checkpoint.
     """
-    found = {
-        file
-        for file in folder.rglob("*.ckpt")
-        if (file.is_file() or file.is_dir()) and not file.is_symlink()
-    }
+    found = set(_checkpoints(folder))
     files = sorted(found - {_output(file) for file in found})
     if not files:
         if folder.suffix == ".ckpt" or any(
@@ -201,6 +198,20 @@ def upgrade_folder(
         except CompatError as error:
             results[file] = error
     return FolderResult(folder, results)
+
+
+def _checkpoints(folder: Path) -> Iterator[Path]:
+    """Yield what is named ``.ckpt`` below a folder; an OSError if unreadable.
+
+    ``Path.rglob`` leaves out what it may not read.
+    """
+    for each in sorted(folder.iterdir()):
+        if each.is_symlink() or each.name.startswith(MACOS):
+            continue
+        if each.suffix == ".ckpt" and (each.is_file() or each.is_dir()):
+            yield each
+        elif each.is_dir():
+            yield from _checkpoints(each)
 
 
 def _output(file: Path) -> Path:

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 
 import pytest
 
@@ -122,3 +124,31 @@ def test_a_distributed_checkpoint_alone(tmp_path, name, file, capsys):
     assert capsys.readouterr().err.startswith(
         f"{name} is a directory, as distributed checkpoints are.\n"
     )
+
+
+def test_files_that_macos_adds_are_no_checkpoints(runs, capsys):
+    (runs / "a" / "._best.ckpt").write_bytes(b"\0\5\x16\7")
+    main(["upgrade", str(runs), "--dry-run"])
+    assert "._" not in capsys.readouterr().out
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid"), reason="permissions of another kind"
+)
+def test_a_folder_that_can_not_be_read_is_an_error(runs, monkeypatch, capsys):
+    secret = runs / "secret"
+    secret.mkdir()
+    real = os.listdir, os.scandir
+
+    def refuse(path, call):
+        # For root, as whom tests run in a container, nothing is unreadable.
+        if os.fspath(path) == str(secret):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return call(path)
+
+    monkeypatch.setattr(os, "listdir", lambda p=".": refuse(p, real[0]))
+    monkeypatch.setattr(os, "scandir", lambda p=".": refuse(p, real[1]))
+    assert main(["upgrade", str(runs)]) == 1
+    error = capsys.readouterr().err
+    assert f"  file: {secret}\n  cause: Permission denied\n" in error
+    assert not list(runs.rglob("upgraded_*"))
