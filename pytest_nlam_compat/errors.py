@@ -51,6 +51,11 @@ class CompatError(Exception):
         lines.append(self.remedy)
         return "\n".join(lines)
 
+    def plain(self) -> dict[str, object]:
+        """Return it as plain data, for JSON."""
+        facts = {label: str(fact) for label, fact in self.facts.items()}
+        return {"problem": self.what, "facts": facts, "remedy": self.remedy}
+
 
 @contextmanager
 def clear_import_errors() -> Iterator[None]:

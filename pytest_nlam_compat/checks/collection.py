@@ -9,6 +9,7 @@ import pytest
 import pytest_regressions.plugin  # noqa: F401 - the suite needs its fixture
 
 from pytest_nlam_compat.checks.abort import abort_collection
+from pytest_nlam_compat.checks.pytest_options import refuse_missing_fixtures
 from pytest_nlam_compat.checks.selection import selection_of
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.migration_checks import registries
@@ -66,6 +67,7 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     """Run a test once for each selected reference, or for each registry."""
     try:
         selection = selection_of(metafunc.config)
+        refuse_missing_fixtures(metafunc.config, metafunc.fixturenames)
         if "nlam_reference" in metafunc.fixturenames:
             metafunc.parametrize(
                 "nlam_reference",

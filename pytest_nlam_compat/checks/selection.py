@@ -21,6 +21,10 @@ from pytest_nlam_compat.checks.failures import FailureExplainer
 from pytest_nlam_compat.checks.header_and_summary import HeaderAndSummary
 from pytest_nlam_compat.checks.newer_references import NewerReferences
 from pytest_nlam_compat.checks.pytest_config import setup_of, with_config
+from pytest_nlam_compat.checks.pytest_options import (
+    refuse_outputs_in,
+    refuse_regeneration,
+)
 from pytest_nlam_compat.errors import CompatError, clear_import_errors
 from pytest_nlam_compat.migrations import Migration, Registry
 from pytest_nlam_compat.migrations.repository import (
@@ -149,7 +153,7 @@ def load_selection(options: Sequence[str]) -> Selection:
 
 
 def _select(config: pytest.Config) -> Selection:
-    _refuse_regeneration(config)
+    refuse_regeneration(config)
     wanted = parse_specifier(
         config.getoption("nlam_compat_release"), "--nlam-compat-release"
     )
@@ -161,6 +165,7 @@ def _select(config: pytest.Config) -> Selection:
         or None,
         offline=config.getoption("nlam_compat_offline"),
     )
+    refuse_outputs_in(config, store.folder)
     current = probe()
     adapter = _adapter(config, current)
     known = [r for r in store.releases if r <= current.release]
@@ -264,16 +269,3 @@ def _repository_migrations(
             steps += checked(found, hook)
     raise_on_duplicates(steps, Registry(release).known)
     return tuple(steps)
-
-
-def _refuse_regeneration(config: pytest.Config) -> None:
-    """Refuse what would pass without comparing, or rewrite a golden."""
-    for option in ("regen_all", "force_regen"):
-        if config.getoption(option, default=False):
-            flag = "--" + option.replace("_", "-")
-            raise CompatError(
-                f"{flag} can't be used with references of neural-lam: they "
-                "are frozen.",
-                remedy=f"Leave {flag} out, or deselect the tests that use "
-                "nlam_reference.",
-            )

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from pytest_nlam_compat.commands import add_options, add_rewrite_options
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.upgrade.request import NEWEST, UpgradeRequest
+from pytest_nlam_compat.files.refusals import printable
+from pytest_nlam_compat.reports.terminal import progress, show
+from pytest_nlam_compat.upgrade.request import (
+    NEWEST,
+    UpgradeRequest,
+    UpgradeResult,
+)
 
 HELP = (
     "Convert a checkpoint, or all checkpoints below a folder, so that a newer "
@@ -71,12 +78,34 @@ def run(arguments: argparse.Namespace) -> int:
     output = OutputFile(
         arguments.path, arguments.output, UPGRADED, arguments.in_place
     )
-    result = upgrade(output, request)
+    with progress(f"Upgrading {printable(arguments.path.name)}"):
+        result = upgrade(output, request)
+    command = None if request.dry_run else _check_command(result, arguments)
     if arguments.json:
-        print(json.dumps(result.plain(), indent=1))
+        print(json.dumps({**result.plain(), "next": command}, indent=1))
     else:
-        print(result.text())
+        show([result.text()])
+        if command:
+            show(["Check it with neural-lam itself:", f"  {command}"])
     return 0
+
+
+def _check_command(
+    result: UpgradeResult, arguments: argparse.Namespace
+) -> str | None:
+    """Return the command that checks what is there now."""
+    from pytest_nlam_compat.migrations.stamps import STAMP
+    from pytest_nlam_compat.upgrade.inspection import report
+    from pytest_nlam_compat.upgrade.next_steps import run_files
+    from pytest_nlam_compat.upgrade.weights import read_run
+
+    file = result.output or result.file
+    graph = result.graph_out or arguments.graph
+    with read_run(file, STAMP) as checkpoint:
+        found = report(checkpoint)
+    # What belongs to it is near the old file.
+    near = run_files(result.file, found, graph, arguments.datastore)
+    return replace(near, file=file).check()
 
 
 def _upgrade_folder(
@@ -90,6 +119,10 @@ def _upgrade_folder(
             facts={"folder": arguments.path, "output": arguments.output},
             remedy="Leave -o out: each new file is written beside its old one.",
         )
-    results = upgrade_folder(arguments.path, request)
-    print(results.json() if arguments.json else results.text())
+    with progress("Upgrading") as say:
+        results = upgrade_folder(arguments.path, request, say)
+    if arguments.json:
+        print(results.json())
+    else:
+        show(results.lines())
     return 0 if results.complete else 1

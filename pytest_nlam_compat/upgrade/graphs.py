@@ -26,6 +26,9 @@ from pytest_nlam_compat.migrations.saved_run import (
     values,
 )
 
+MACOS = "._"
+"""What macOS writes beside each file on other disks begins with this."""
+
 _SINGLE = ("g2m_features", "g2m_edge_index", "m2g_features", "m2g_edge_index")
 
 
@@ -47,7 +50,9 @@ def open_graph(folder: Path) -> Iterator[GraphDirectory]:
     CompatError
         If it is no graph directory, or a file in it is damaged.
     """
-    files = sorted(folder.glob("*.pt"))
+    files = sorted(
+        file for file in folder.glob("*.pt") if not file.name.startswith(MACOS)
+    )
     if not files:
         raise CompatError(
             "There is no graph in the directory.",
@@ -87,20 +92,34 @@ def write_graph(
     exist only with the same content.
     """
     differing = changed(graph, tensors)
-    part = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
+    # A path such as "." has no name.
+    target = Path(os.path.realpath(target))
+    if target == target.parent:
+        raise CompatError(
+            "The graph can't become the root of the file system.",
+            facts={"directory": target},
+            remedy="Choose another --graph-out.",
+        )
+    start = target.name[:50]
+    part = target.with_name(f".{start}.{os.urandom(4).hex()}.part")
     try:
         part.mkdir(parents=True)
         for file in sorted(graph.folder.iterdir()):
             if file.name == METAINFO or (
-                file.suffix == ".pt" and file.stem not in differing
+                file.suffix == ".pt"
+                and file.stem in graph.tensors.keys() - differing
             ):
                 shutil.copyfile(file, part / file.name)
         for stem in differing:
             write_checkpoint(tensors[stem], part / f"{stem}.pt")
-        if target.exists():
+        if not target.exists():
+            part.rename(target)
+        elif any(target.iterdir()):
             _refuse_other_content(part, target)
         else:
-            part.rename(target)
+            # It may be somebody's current folder, so it stays the same one.
+            for file in part.iterdir():
+                file.rename(target / file.name)
     except OSError as error:
         raise CompatError(
             "The graph directory can't be written.",

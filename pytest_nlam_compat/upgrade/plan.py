@@ -228,6 +228,9 @@ def _new_record(
         new = graphs.fingerprint(run.graph)
         graph = {**known["graph"], "fingerprint": new}
         before = {**before, stamping.ENTRY: {**known, "graph": graph}}
+    if run.graph:
+        # To tell whether it is checked with this graph or with the old one.
+        before = {**before, "graph_fingerprint": graphs.fingerprint(run.graph)}
     return {
         **before,
         **stamp(Version(target), ids)[STAMP],

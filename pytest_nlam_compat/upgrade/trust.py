@@ -111,6 +111,7 @@ def _is_list(value: Any, of: type) -> bool:
 
 _RECORD: dict[str, Callable[[Any], bool]] = {
     "layout": lambda value: isinstance(value, str),
+    "graph_fingerprint": lambda value: isinstance(value, str),
     "migrations": lambda value: _is_list(value, str),
     "origin": lambda value: isinstance(value, str),
     "evidence": lambda value: _is_list(value, str),

@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
-from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.errors import CompatError, join_some
 from pytest_nlam_compat.files.recognition import open_regular
+from pytest_nlam_compat.files.refusals import printable
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 from pytest_nlam_compat.migrations.stamps import STAMP
 from pytest_nlam_compat.upgrade.graphs import (
+    MACOS,
     GraphDirectory,
     changed,
     open_graph,
@@ -27,6 +29,8 @@ from pytest_nlam_compat.upgrade.request import UpgradeRequest, UpgradeResult
 from pytest_nlam_compat.upgrade.stamping import record_in
 from pytest_nlam_compat.upgrade.trust import refuse_unknown
 from pytest_nlam_compat.upgrade.weights import read_run
+
+_LONGEST_FACT = 60
 
 # What torch and DeepSpeed leave in a folder that is a checkpoint.
 _DISTRIBUTED = (".metadata", "zero_to_fp32.py")
@@ -121,39 +125,54 @@ class FolderResult:
             [_plain(*each) for each in self.results.items()], indent=1
         )
 
-    def text(self) -> str:
-        """Write the table for a terminal, and the errors below it."""
+    def lines(self) -> Iterator[str]:
+        """Write an aligned table, and a line for each kind of refusal."""
         rows = [("file", "from", "result")]
-        errors: list[str] = []
+        kinds: dict[tuple[str, str], list[str]] = {}
         for file, result in self.results.items():
             name, origin = str(file.relative_to(self.folder)), "?"
             if isinstance(result, CompatError):
-                errors += ["", f"{name}:", str(result)]
+                kind = _kind(result, file)
+                kinds.setdefault(kind, []).append(name)
+                what = f"refused ({[*kinds].index(kind) + 1})"
             else:
-                origin = result.origin
-            rows.append((name, origin, _summary(result)))
+                origin, what = result.origin, _summary(result)
+            rows.append((name, origin, what))
         first, second = (max(len(row[i]) for row in rows) for i in (0, 1))
-        lines = [f"{a:<{first}}  {b:<{second}}  {c}" for a, b, c in rows]
-        return "\n".join(lines + errors)
+        yield from (f"{a:<{first}}  {b:<{second}}  {c}" for a, b, c in rows)
+        for number, ((what, remedy), names) in enumerate(kinds.items(), 1):
+            yield f"({number}) {join_some(names, 3)}: {what} {remedy}"
 
 
-def upgrade_folder(folder: Path, request: UpgradeRequest) -> FolderResult:
+def _kind(error: CompatError, file: Path) -> tuple[str, str]:
+    """Return what an error says, without what is of this file only."""
+    facts = "; ".join(
+        f"{label}: {fact}"
+        for label, fact in error.facts.items()
+        if str(file.parent) not in str(fact) and len(str(fact)) <= _LONGEST_FACT
+    )
+    what = error.what.replace(file.name, "The file")
+    remedy = " ".join(error.remedy.split())
+    return f"{what} ({facts})" if facts else what, remedy
+
+
+def upgrade_folder(
+    folder: Path,
+    request: UpgradeRequest,
+    say: Callable[[str], None] = lambda _: None,
+) -> FolderResult:
     """Upgrade each ``.ckpt`` below a folder.
 
     Links are left out, and so are the outputs of an earlier upgrade: a file
     whose output exists counts as done. A directory named ``.ckpt`` is refused,
-    because it is a distributed checkpoint.
+    because it is a distributed checkpoint. `say` receives what is done now.
 
     Raises
     ------
     CompatError
         If there is no checkpoint.
     """
-    found = {
-        file
-        for file in folder.rglob("*.ckpt")
-        if (file.is_file() or file.is_dir()) and not file.is_symlink()
-    }
+    found = set(_checkpoints(folder))
     files = sorted(found - {_output(file) for file in found})
     if not files:
         if folder.suffix == ".ckpt" or any(
@@ -167,7 +186,8 @@ def upgrade_folder(folder: Path, request: UpgradeRequest) -> FolderResult:
             remedy="Pass another folder, or a file.",
         )
     results: dict[Path, UpgradeResult | CompatError] = {}
-    for file in files:
+    for number, file in enumerate(files, 1):
+        say(f"Upgrading {number} of {len(files)}: {printable(file.name)}")
         try:
             earlier = None
             if _output(file) in found and not request.in_place:
@@ -179,6 +199,20 @@ def upgrade_folder(folder: Path, request: UpgradeRequest) -> FolderResult:
         except CompatError as error:
             results[file] = error
     return FolderResult(folder, results)
+
+
+def _checkpoints(folder: Path) -> Iterator[Path]:
+    """Yield what is named ``.ckpt`` below a folder; an OSError if unreadable.
+
+    ``Path.rglob`` leaves out what it may not read.
+    """
+    for each in sorted(folder.iterdir()):
+        if each.is_symlink() or each.name.startswith(MACOS):
+            continue
+        if each.suffix == ".ckpt" and (each.is_file() or each.is_dir()):
+            yield each
+        elif each.is_dir():
+            yield from _checkpoints(each)
 
 
 def _output(file: Path) -> Path:
@@ -201,19 +235,12 @@ def _earlier(file: Path, request: UpgradeRequest) -> UpgradeResult | None:
 
 
 def _plain(file: Path, result: UpgradeResult | CompatError) -> dict[str, Any]:
-    if not isinstance(result, CompatError):
-        return result.plain()
-    return {
-        "file": str(file),
-        "problem": result.what,
-        "facts": {k: str(v) for k, v in result.facts.items()},
-        "remedy": result.remedy,
-    }
-
-
-def _summary(result: UpgradeResult | CompatError) -> str:
     if isinstance(result, CompatError):
-        return f"refused: {result.what}"
+        return {"file": str(file), **result.plain()}
+    return result.plain()
+
+
+def _summary(result: UpgradeResult) -> str:
     if result.before is not None:
         return f"was converted before: {result.before.name}"
     if result.output is None:

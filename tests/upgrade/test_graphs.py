@@ -79,6 +79,27 @@ def test_another_graph_is_not_overwritten(owned, tmp_path, graph, capsys):
     assert list(tmp_path.iterdir()) == [graph]
 
 
+def test_an_empty_output_directory_is_used(owned, tmp_path, graph, monkeypatch):
+    out = tmp_path / "out"
+    out.mkdir()
+    monkeypatch.chdir(out)
+    assert upgrade(owned(NAME), tmp_path, graph, "--graph-out", ".") == 0
+    assert {each.name for each in out.iterdir()} == {
+        each.name for each in graph.iterdir()
+    }
+    assert {each.name for each in tmp_path.iterdir()} == {
+        *("graph", "new.ckpt", "out"),
+    }
+
+
+def test_files_that_macos_adds_are_left_out(owned, tmp_path, graph):
+    (graph / "._g2m_features.pt").write_bytes(b"\0\5\x16\7")
+    out = tmp_path / "out"
+    assert upgrade(owned(NAME), tmp_path, graph, "--graph-out", out) == 0
+    assert not (out / "._g2m_features.pt").exists()
+    assert (out / "g2m_features.pt").exists()
+
+
 def test_a_folder_without_a_graph(owned, tmp_path, capsys):
     assert upgrade(owned(NAME), tmp_path, tmp_path) == 1
     assert capsys.readouterr().err.startswith(
