@@ -33,6 +33,7 @@ def write_checkpoint(
     path: str | os.PathLike[str],
     *,
     overwrite: bool = False,
+    keep_device: bool = True,
 ) -> None:
     """Write a checkpoint, whole or not at all.
 
@@ -48,6 +49,9 @@ def write_checkpoint(
         checkpoints; all must be open.
     path : str or path-like
         May be that of the checkpoint itself, with ``overwrite``.
+    keep_device : bool
+        Keep the devices on which tensors were, instead of writing that all
+        were on the CPU: elsewhere torch.load looks for the devices.
 
     Raises
     ------
@@ -60,7 +64,7 @@ def write_checkpoint(
     is_open = isinstance(checkpoint, Checkpoint)
     tree = checkpoint.data if is_open else checkpoint
     refuse_endless(tree, target, sys.maxsize)
-    pickle, storages = dump(tree)
+    pickle, storages = dump(tree, keep_device)
     folder = checkpoint.archive.folder if is_open else "archive"
     refs = [each for each in storages if isinstance(each, StorageRef)]
     with draft(target, overwrite) as stream:
