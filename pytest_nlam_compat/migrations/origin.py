@@ -111,7 +111,7 @@ def detect_origin(data: Mapping[str, Any], said: str | None = None) -> Origin:
     recorded = recorded_release(data)
     if recorded is not None:
         release, seen = recorded
-        evidence = (Evidence(seen, (release,)),)
+        evidence: tuple[Evidence, ...] = (Evidence(seen, (release,)),)
         if said not in (None, release):
             raise _excluded(str(said), evidence)
         return Origin(release, evidence)
@@ -121,16 +121,16 @@ def detect_origin(data: Mapping[str, Any], said: str | None = None) -> Origin:
     left = _left(evidence)
     # An install between two releases writes the arguments of one with the
     # weights of the next. The weights are what is migrated.
-    of_weights = _left(evidence[:2])
+    between = [r for r in _left(evidence[:2]) if _is_next(r, evidence)]
     if said is not None:
         if Version(said) >= FIRST_WITH_PREFIX and not has_prefix(names):
             raise without_prefix(names[0])
-        if said not in (left or of_weights):
+        if said not in (left or between):
             raise _excluded(said, evidence)
         return Origin(said, (*evidence, Evidence("--from", (said,))))
     if len(left) != 1:
         part = not has_prefix(names) and str(FIRST_WITH_PREFIX) in _left(others)
-        raise _undecided(evidence, left, left or of_weights, part)
+        raise _undecided(evidence, left, left or between, part)
     return Origin(left[0], evidence)
 
 
@@ -214,6 +214,12 @@ def _excluded(said: str, evidence: tuple[Evidence, ...]) -> CompatError:
         facts={"--from": said, **{e.seen: e.span for e in evidence}},
         remedy="Leave --from out, or name a release that all of this fits.",
     )
+
+
+def _is_next(release: str, evidence: Iterable[Evidence]) -> bool:
+    """Tell whether all evidence fits a release or the one before it."""
+    fitting = set(RELEASES[max(0, RELEASES.index(release) - 1) :][:2])
+    return all(fitting & set(each.releases) for each in evidence)
 
 
 def _undecided(
