@@ -58,6 +58,11 @@ _ARGUMENTS["0.7.0"] = _ARGUMENTS["0.6.0"] | {
     "runs_root",
     "train_steps_to_log",
 }
+# Of the research branches of neural-lam, which never became a release: of all,
+# and of one. ccai_paper_2023 is not among them: it is 0.1.0.
+_RESEARCH_ARGUMENTS = {"kl_beta", "latent_dim", "prior_dist", "crps_weight"}
+_RESEARCH_MODELS = ("graphcast", "graph_fm", "graph_efm", "graph_efm_ms")
+_GLOBAL = {"expanded_test", "eval_leads"}
 _TELLING = frozenset[str]().union(*_ARGUMENTS.values())
 _MOST_SHOWN = 5
 
@@ -108,6 +113,8 @@ def detect_origin(data: Mapping[str, Any], said: str | None = None) -> Origin:
     raise_without_weights(data)
     names = [unwrapped(str(name)) for name in data["state_dict"]]
     raise_on_upstream_stamp(data)
+    if not has_prefix(names):
+        _raise_on_research(data.get("hyper_parameters"))
     recorded = recorded_release(data)
     if recorded is not None:
         release, seen = recorded
@@ -132,6 +139,28 @@ def detect_origin(data: Mapping[str, Any], said: str | None = None) -> Origin:
         part = not has_prefix(names) and str(FIRST_WITH_PREFIX) in _left(others)
         raise _undecided(evidence, left, left or between, part)
     return Origin(left[0], evidence)
+
+
+def _raise_on_research(hyper_parameters: object) -> None:
+    """Refuse a file of a research branch, whatever a user says it is."""
+    if not isinstance(hyper_parameters, Mapping):
+        return
+    args = hyper_parameters.get("args")
+    arguments = args.attributes if isinstance(args, InertObject) else {}
+    model = str(arguments.get("model"))
+    found = _RESEARCH_ARGUMENTS & set(arguments)
+    if not found and model not in _RESEARCH_MODELS:
+        return
+    kind = "global" if _GLOBAL & set(arguments) else "lam"
+    raise CompatError(
+        f"The checkpoint was written by the research branch prob_model_{kind} "
+        "of neural-lam, and no migration to a release is known.",
+        facts={
+            "args.model": printable(model),
+            "arguments of that branch": ", ".join(sorted(found)) or "none",
+        },
+        remedy=f"Use it with that branch: git checkout prob_model_{kind}.",
+    )
 
 
 def raise_without_weights(data: Mapping[str, Any]) -> None:

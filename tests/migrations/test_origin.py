@@ -233,3 +233,30 @@ def test_a_release_that_the_evidence_excludes():
         "  buffers of output clamping: 0.4.0 to 0.7.0\n"
         "Leave --from out, or name a release that all of this fits."
     )
+
+
+# As the parser of prob_model_lam gave it.
+BRANCH = {
+    **{"dataset": "meps_example", "latent_dim": None, "prior_dist": "diagonal"},
+    **{"vertical_propnets": 0, "kl_beta": 1.0, "crps_weight": 0.0},
+}
+
+
+@pytest.mark.parametrize("said", [None, "0.1.0", "0.2.0", "0.4.0"])
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [({}, "prob_model_lam"), ({"eval_leads": None}, "prob_model_global")],
+)
+@pytest.mark.parametrize("model", ["graphcast", "graph_efm", "graph_lam"])
+def test_a_research_branch_is_named(model, more, name, said):
+    data = checkpoint("0.2.0")
+    args = namespace(model=model, **BRANCH, **more)
+    data["hyper_parameters"] = {"args": args}
+    with pytest.raises(CompatError) as caught:
+        detect_origin(data, said)
+    assert caught.value.what.startswith(
+        f"The checkpoint was written by the research branch {name} of"
+    )
+    assert caught.value.facts["args.model"] == model
+    assert "--from" not in str(caught.value)
+
