@@ -130,6 +130,7 @@ _MOST_SHOWN = 5
 
 # What a model is built from, if it has arguments, and what each may be.
 _ARGUMENTS: dict[str, Any] = {
+    "model": str,
     "graph": str,
     "hidden_dim": int,
     "hidden_layers": int,

@@ -11,7 +11,6 @@ from packaging.version import Version
 from pytest_nlam_compat import __version__
 from pytest_nlam_compat.checkpoints.pickler import portable
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
-from pytest_nlam_compat.checkpoints.weights import Weights
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import planning, reading, releases
 from pytest_nlam_compat.migrations.history import HISTORY
@@ -23,6 +22,7 @@ from pytest_nlam_compat.migrations.saved_run import SavedRun
 from pytest_nlam_compat.migrations.stamps import STAMP, stamp
 from pytest_nlam_compat.upgrade import graphs, stamping, weight_sets
 from pytest_nlam_compat.upgrade.configuration import DEFAULT, inert_config
+from pytest_nlam_compat.upgrade.consolidated import as_checkpoint
 from pytest_nlam_compat.upgrade.dataset_facts import DatasetFacts
 from pytest_nlam_compat.upgrade.request import OPTIONS, UpgradeRequest
 from pytest_nlam_compat.upgrade.stamping import facts_in, record_in, stamp_in
@@ -73,9 +73,10 @@ def plan_upgrade(
         If the release can't be detected, a step needs what was not passed, or
         the graph is not that of the run.
     """
+    checkpoint.data, told = as_checkpoint(checkpoint.data)
     checkpoint.state_dict()
     refuse_malformed(checkpoint)
-    notes: list[str] = []
+    notes = [told] if told else []
     data = _prepared(checkpoint, request, notes)
     is_changed = bool(notes)
     known = stamp_in(data)
@@ -88,7 +89,7 @@ def plan_upgrade(
         for step in planning.in_order(HISTORY)
         if step.between(Version(origin), Version(request.target))
     ]
-    only_weights = isinstance(checkpoint, Weights)
+    only_weights = not data.get("hyper_parameters")
     if only_weights:
         if facts is not None and facts.config is not None:
             data["hyper_parameters"] = {"config": inert_config(facts.config)}

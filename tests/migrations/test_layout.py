@@ -170,9 +170,10 @@ def test_arguments_that_build_no_model(argument, value, weights):
     }
 
 
-def test_a_missing_argument_is_named(weights):
-    arguments = {k: v for k, v in ARGUMENTS.items() if k != "mesh_aggr"}
-    with pytest.raises(CompatError, match=r"args.mesh_aggr: missing"):
+@pytest.mark.parametrize("name", sorted(ARGUMENTS))
+def test_a_missing_argument_is_named(name, weights):
+    arguments = {k: v for k, v in ARGUMENTS.items() if k != name}
+    with pytest.raises(CompatError, match=f"args.{name}: missing"):
         check_layout(weights, {"args": namespace(**arguments)}, "0.7.0")
 
 

@@ -184,6 +184,7 @@ DROPS: dict[str, Callable[[dict[str, Any], random.Random], None]] = {
     "config": part("hyper_parameters", "config"),
     "args": part("hyper_parameters", "args"),
     "callbacks": part("callbacks"),
+    "hyper-parameters": part("hyper_parameters"),
 }
 DEVICES = ("cpu", "cuda:3", "mps", "xpu:1")
 
@@ -230,7 +231,7 @@ AXES = {
     "drop": list(DROPS),
     "device": list(DEVICES),
     "optimizer": list(OPTIMIZERS),
-    "options": [(), ("--drop-optimizer",)],
+    "options": [(), ("--drop-optimizer",), ("--from",)],
 }
 HARMLESS = {"none", "shuffled", "callbacks"}
 
@@ -282,10 +283,13 @@ class Laboratory:
             folder = Path(temporary)
             self._write(drawn, folder / "old.ckpt", random.Random(seed))
             graph = folder / "graph" / owned.graph.name
+            options = drawn["options"]
+            if options == ("--from",):
+                options = ("--from", owned.release)
             done, out, error = run(
                 *("upgrade", folder / "old.ckpt", "-o", folder / "new.ckpt"),
                 *("--graph", owned.graph, "--graph-out", graph),
-                *("--statistics", owned.statistics, *drawn["options"]),
+                *("--statistics", owned.statistics, *options),
             )
             assert done in (0, 1), (drawn, out, error)
             if done == 0:
@@ -301,7 +305,7 @@ class Laboratory:
         is_whole = {drawn["rename"], drawn["drop"]} <= HARMLESS
         # Which moments go with weights that change is known of AdamW only.
         only_renamed = drawn["case"] >= "0.4.0"
-        is_known = drawn["optimizer"] == "none" or bool(drawn["options"])
+        is_known = drawn["optimizer"] == "none" or "--drop" in str(drawn["options"])
         return is_whole and (only_renamed or is_known)
 
     def _write(
@@ -334,7 +338,7 @@ class Laboratory:
                 )
         loaded = torch.load(file, weights_only=False)
         double = torch.float64
-        if loaded["hyper_parameters"].get("args") is None:
+        if loaded.get("hyper_parameters", {}).get("args") is None:
             # As for whoever builds the model by hand.
             module = subject._built(double)
             module.load_state_dict(loaded["state_dict"], strict=True)
@@ -394,4 +398,5 @@ def try_all(count: int, first: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(try_all(*map(int, [*sys.argv[1:], "2000", "0"][:2])))
+    count, first = [*sys.argv[1:], *("2000", "0")[len(sys.argv) - 1 :]]
+    sys.exit(try_all(int(count), int(first)))
