@@ -72,7 +72,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.graph and arguments.graph_root:
         raise CompatError(
             "Both --graph and --graph-root say where the graph is.",
-            facts={"--graph": arguments.graph, "--graph-root": arguments.graph_root},
+            facts={
+                "--graph": arguments.graph,
+                "--graph-root": arguments.graph_root,
+            },
             remedy="Pass one of them.",
         )
     request = UpgradeRequest(

@@ -155,8 +155,8 @@ _REMEDIES = {
     r"\.weight_[gv]$|\.parametrizations\.": "Remove the parametrization of "
     "the weights (torch.nn.utils.remove_weight_norm, or "
     "parametrize.remove_parametrizations) where it was trained, and save that.",
-    r"_(orig|mask)$": "Make the pruning permanent (torch.nn.utils.prune.remove) "
-    "where it was trained, and save that.",
+    r"_(orig|mask)$": "Make the pruning permanent "
+    "(torch.nn.utils.prune.remove) where it was trained, and save that.",
 }
 _OTHERWISE = (
     "Save the state_dict of a model that neural-lam {release} builds for these "
@@ -381,7 +381,9 @@ def _misfits(
             sizes.get(each, 0) if isinstance(each, str) else each
             for each in symbols
         )
-        dtype = str(getattr(tensor, "dtype", "no tensor")).removeprefix("torch.")
+        dtype = str(getattr(tensor, "dtype", "no tensor")).removeprefix(
+            "torch."
+        )
         is_index = name.endswith("_idx") and dtype == "int64"
         if shape != wanted:
             found[f"shape of {printable(name)}"] = f"{shape}, not {wanted}"

@@ -53,7 +53,7 @@ def _is_weights(table: Any) -> bool:
 
 
 def _by_number(state: Any, names: list[str]) -> Any:
-    """Number the parameters of an optimizer's state that has their names."""
+    """Give parameters numbers in an optimizer's state that has names."""
     numbers = {name: number for number, name in enumerate(names)}
     try:
         moments: Mapping[str, Any] = state["state"]

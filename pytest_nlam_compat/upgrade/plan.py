@@ -188,7 +188,7 @@ def _prepared(
         notes.append("The optimizer starts anew: its state was left out.")
         # Without the keys, Lightning would not resume the training.
         dropped = {"optimizer_states", "lr_schedulers"} & set(data)
-        prepared |= dict.fromkeys(dropped, [])
+        prepared |= {key: [] for key in dropped}
         if data.get("lr_schedulers"):
             notes.append(
                 "So do the learning rate schedulers, which depend on it."

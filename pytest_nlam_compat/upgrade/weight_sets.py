@@ -75,9 +75,9 @@ def _tables(
         return
     seen.add(id(tree))
     items = tree.items() if isinstance(tree, dict) else enumerate(tree)
-    if path and isinstance(tree, dict):
-        if tree and all(isinstance(key, str) for key in tree):
-            yield path, tree
+    is_named = path and isinstance(tree, dict) and tree
+    if is_named and all(isinstance(key, str) for key in tree):
+        yield path, tree
     for key, value in items:
         below = printable(str(getattr(key, "path", key)))
         yield from _tables(value, f"{path}.{below}" if path else below, seen)

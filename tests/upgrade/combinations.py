@@ -297,7 +297,8 @@ class Laboratory:
                 return True
         what, *_, remedy = error.splitlines()
         assert what.endswith("."), error
-        assert remedy[:1].isupper() and remedy.endswith("."), error
+        assert remedy[:1].isupper(), error
+        assert remedy.endswith("."), error
         assert not self._is_harmless(drawn), (drawn, error)
         return False
 
@@ -305,7 +306,9 @@ class Laboratory:
         is_whole = {drawn["rename"], drawn["drop"]} <= HARMLESS
         # Which moments go with weights that change is known of AdamW only.
         only_renamed = drawn["case"] >= "0.4.0"
-        is_known = drawn["optimizer"] == "none" or "--drop" in str(drawn["options"])
+        is_known = drawn["optimizer"] == "none" or "--drop" in str(
+            drawn["options"]
+        )
         return is_whole and (only_renamed or is_known)
 
     def _write(
@@ -315,7 +318,9 @@ class Laboratory:
             data = checkpoint.data
             [state] = data["optimizer_states"] or [{}]
             if state:
-                data["optimizer_states"] = [OPTIMIZERS[drawn["optimizer"]](state)]
+                data["optimizer_states"] = [
+                    OPTIMIZERS[drawn["optimizer"]](state)
+                ]
             DROPS[drawn["drop"]](data, choose)
             weights = RENAMES[drawn["rename"]](data["state_dict"], choose)
             weights = WRAPPERS[drawn["wrapper"]](weights)

@@ -205,7 +205,9 @@ def test_a_graph_of_another_name(owned, tmp_path, graph, capsys):
     out = ("--graph-out", tmp_path / "out")
     assert upgrade(owned(NAME), tmp_path, other, *out) == 1
     error = capsys.readouterr().err
-    assert f"  compared: name\n  found: one_sq\n  expected: {graph.name}" in error
+    assert (
+        f"  compared: name\n  found: one_sq\n  expected: {graph.name}" in error
+    )
     assert "--graph-name-differs" in error
     assert not (tmp_path / "new.ckpt").exists()
     differs = (*out, "--graph-name-differs")

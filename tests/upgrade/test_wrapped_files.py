@@ -105,7 +105,9 @@ def test_wrappers_are_removed_wherever_they_are(
 def test_two_weights_of_one_name(make, upgrade, capsys):
     def twice(data):
         weights = data["state_dict"]
-        weights |= {f"module.{name}": tensor for name, tensor in weights.items()}
+        weights |= {
+            f"module.{name}": tensor for name, tensor in weights.items()
+        }
 
     assert upgrade(make(NEW, twice), NEW) == 1
     assert "two weights have one name" in capsys.readouterr().err
