@@ -143,6 +143,7 @@ _ARGUMENTS_SINCE_0_3: dict[str, Any] = {
     "num_future_forcing_steps": int,
     "output_std": (False, True, 0, 1),
 }
+_LOSSES = ("mse", "mae", "wmse", "wmae", "nll", "crps_gauss")
 _GNN_TYPES = ("InteractionNet", "PropagationNet")
 _GNN_ARGUMENTS = (
     *("g2m_gnn_type", "m2g_gnn_type", "mesh_up_gnn_type"),
@@ -405,9 +406,12 @@ def _unfit_arguments(
             facts[f"args.{name}"] = "missing"
         elif not _is_allowed(arguments[name], allowed):
             facts[f"args.{name}"] = printable(repr(arguments[name]))
-    for name in _GNN_ARGUMENTS:
-        value = arguments.get(name, _GNN_TYPES[0])
-        if not _is_allowed(value, _GNN_TYPES):
+    optional = {"loss": _LOSSES, **dict.fromkeys(_GNN_ARGUMENTS, _GNN_TYPES)}
+    for name, known in optional.items():
+        value = arguments.get(name, known[0])
+        if name == "loss" and isinstance(value, str):
+            value = value.lower()  # as neural-lam does
+        if not _is_allowed(value, known):
             facts[f"args.{name}"] = printable(repr(value))
     return facts
 

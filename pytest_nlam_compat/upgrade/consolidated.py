@@ -46,9 +46,10 @@ def as_checkpoint(data: Any) -> tuple[Any, str | None]:
 def _is_weights(table: Any) -> bool:
     return (
         isinstance(table, dict)
-        and bool(table)
         and all(isinstance(name, str) for name in table)
         and all(isinstance(each, TensorRef) for each in table.values())
+        # Of every model of neural-lam, and of nothing else.
+        and any("g2m_embedder" in name.split(".") for name in table)
     )
 
 

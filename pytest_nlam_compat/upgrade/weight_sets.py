@@ -75,8 +75,7 @@ def _tables(
         return
     seen.add(id(tree))
     items = tree.items() if isinstance(tree, dict) else enumerate(tree)
-    is_named = path and isinstance(tree, dict) and tree
-    if is_named and all(isinstance(key, str) for key in tree):
+    if isinstance(tree, dict) and path and set(map(type, tree)) == {str}:
         yield path, tree
     for key, value in items:
         below = printable(str(getattr(key, "path", key)))

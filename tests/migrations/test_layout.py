@@ -162,6 +162,7 @@ def test_integers_are_no_weights(weights):
         ("num_past_forcing_steps", "1"),
         ("g2m_gnn_type", "GATNet"),
         ("output_std", "yes"),
+        ("loss", "huber"),
     ],
 )
 def test_arguments_that_build_no_model(argument, value, weights):

@@ -273,8 +273,13 @@ def test_second_sets_of_weights_are_migrated(
     def add(data):
         data.update(SETS[kind](OrderedDict(data["state_dict"])))
 
-    assert upgrade(make(name, add), name) == 0
-    assert "A second set of weights was migrated" in capsys.readouterr().out
+    file = make(name, add)
+    assert main(["inspect", str(file), "--json"]) == 0
+    [path] = json.loads(capsys.readouterr().out)["weight_sets"]
+    assert upgrade(file, name) == 0
+    assert f"A second set of weights was migrated too: {path}." in (
+        capsys.readouterr().out
+    )
     new = loaded(tmp_path)
     callbacks = new["callbacks"]
     if kind == "average":
