@@ -221,6 +221,15 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none", default=False)
+def combinations(session: nox.Session) -> None:
+    """Upgrade changed references (posargs: how many, first seed)."""
+    python = environment(session)
+    arguments = session.posargs or ("2000",)
+    script = "tests/upgrade/combinations.py"
+    session.run(python, script, *arguments, external=True)
+
+
+@nox.session(venv_backend="none", default=False)
 def bench(session: nox.Session) -> None:
     """Compare with their bounds: overhead and upgrade (posargs: which)."""
     python = environment(session)

@@ -41,9 +41,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write the converted graph directory here",
     )
     parser.add_argument(
+        "--graph-root",
+        metavar="DIR",
+        type=Path,
+        help="instead of --graph, where the graph directories are: each run's "
+        "is found, and written to --graph-out, by its name",
+    )
+    parser.add_argument(
+        "--graph-name-differs",
+        action="store_true",
+        help="use --graph although the run names another graph",
+    )
+    parser.add_argument(
         "--drop-optimizer",
         action="store_true",
         help="leave out the optimizer state, if it can't be converted",
+    )
+    parser.add_argument(
+        "--keep-device",
+        action="store_true",
+        help="leave tensors on the devices they were on, such as cuda:3, "
+        "instead of marking them as on the CPU",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="report only, write nothing"
@@ -58,16 +76,28 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from pytest_nlam_compat.upgrade.dataset_facts import load_facts
 
+    if arguments.graph and arguments.graph_root:
+        raise CompatError(
+            "Both --graph and --graph-root say where the graph is.",
+            facts={
+                "--graph": arguments.graph,
+                "--graph-root": arguments.graph_root,
+            },
+            remedy="Pass one of them.",
+        )
     request = UpgradeRequest(
         origin=arguments.origin,
         target=arguments.target,
         graph=arguments.graph,
+        graph_root=arguments.graph_root,
         graph_out=arguments.graph_out,
+        graph_name_differs=arguments.graph_name_differs,
         facts=load_facts(arguments.statistics, arguments.datastore),
         allowed=tuple(arguments.allow),
         in_place=arguments.in_place,
         verify=arguments.verify,
         drop_optimizer=arguments.drop_optimizer,
+        keep_device=arguments.keep_device,
         dry_run=arguments.dry_run,
     )
     if arguments.path.is_dir():
@@ -118,6 +148,12 @@ def _upgrade_folder(
             "-o is for one file, and this is a folder.",
             facts={"folder": arguments.path, "output": arguments.output},
             remedy="Leave -o out: each new file is written beside its old one.",
+        )
+    if arguments.graph_name_differs:
+        raise CompatError(
+            "--graph-name-differs is for one file, and this is a folder.",
+            facts={"folder": arguments.path},
+            remedy="Upgrade the file alone, or pass --graph-root.",
         )
     with progress("Upgrading") as say:
         results = upgrade_folder(arguments.path, request, say)

@@ -34,9 +34,12 @@ def open_regular(path: Path) -> BinaryIO:
         raise refusal(
             path,
             "is a directory, as distributed checkpoints are",
-            "Convert it to one file where it was written: for torch, python "
-            "-m torch.distributed.checkpoint.format_utils dcp_to_torch; for "
-            "DeepSpeed, its own zero_to_fp32.py.",
+            "Convert it to one file where it was written. For FSDP with "
+            "Lightning: TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 python -m "
+            "lightning_fabric.utilities.consolidate_checkpoint DIR. For torch "
+            "alone, without hyper-parameters: python -m "
+            "torch.distributed.checkpoint.format_utils dcp_to_torch DIR FILE. "
+            "For DeepSpeed, its own zero_to_fp32.py.",
         )
     raise refusal(path, "is not a regular file", "Pass the path of a file.")
 

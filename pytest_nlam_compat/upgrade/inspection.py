@@ -22,10 +22,12 @@ from pytest_nlam_compat.files.refusals import printable
 from pytest_nlam_compat.migrations.history import HISTORY
 from pytest_nlam_compat.migrations.origin import detect_origin
 from pytest_nlam_compat.migrations.planning import in_order
-from pytest_nlam_compat.migrations.releases import parameter_names
+from pytest_nlam_compat.migrations.releases import parameter_names, unwrapped
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 from pytest_nlam_compat.migrations.stamps import STAMP
+from pytest_nlam_compat.upgrade.consolidated import as_checkpoint
 from pytest_nlam_compat.upgrade.request import NEWEST
+from pytest_nlam_compat.upgrade.weight_sets import find_sets
 
 _LONGEST_NAME = 1000
 _LONGEST_TEXT = 200
@@ -34,7 +36,7 @@ _MOST_ITEMS = 200
 
 def report(checkpoint: Checkpoint) -> dict[str, Any]:
     """Describe an open checkpoint as plain data, without reading tensors."""
-    data = _table(checkpoint.data)
+    data = _table(as_checkpoint(checkpoint.data)[0])
     hyper_parameters = _table(data.get("hyper_parameters"))
     arguments = flat(hyper_parameters.get("args", {}))
     weights = {
@@ -75,6 +77,9 @@ def report(checkpoint: Checkpoint) -> dict[str, Any]:
             for state in _list(data.get("optimizer_states"))
         ],
         "lr_schedulers": len(_list(data.get("lr_schedulers"))),
+        "weight_sets": list(find_sets(data, map(unwrapped, weights)))
+        if weights
+        else [],
         "callbacks": [
             # Up to Lightning 1.4 the keys were the classes themselves.
             printable(str(getattr(key, "path", key)), _LONGEST_NAME)

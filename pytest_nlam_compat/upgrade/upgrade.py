@@ -6,11 +6,11 @@ import contextlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pytest_nlam_compat.checkpoints.reader import read_checkpoint
+from pytest_nlam_compat.checkpoints.reader import Checkpoint, read_checkpoint
 from pytest_nlam_compat.errors import CompatError, join_some
 from pytest_nlam_compat.files.recognition import open_regular
 from pytest_nlam_compat.files.refusals import printable
@@ -24,7 +24,11 @@ from pytest_nlam_compat.upgrade.graphs import (
     write_graph,
 )
 from pytest_nlam_compat.upgrade.output import UPGRADED, OutputFile
-from pytest_nlam_compat.upgrade.plan import migrate, plan_upgrade
+from pytest_nlam_compat.upgrade.plan import (
+    graph_name,
+    migrate,
+    plan_upgrade,
+)
 from pytest_nlam_compat.upgrade.request import UpgradeRequest, UpgradeResult
 from pytest_nlam_compat.upgrade.stamping import record_in
 from pytest_nlam_compat.upgrade.trust import refuse_unknown
@@ -43,7 +47,7 @@ def upgrade(output: OutputFile, request: UpgradeRequest) -> UpgradeResult:
         refuse_unknown(checkpoint, request.allowed)
         if request.verify:
             checkpoint.archive.verify()
-        graph = None
+        request, graph = _find_graph(checkpoint, request), None
         if request.graph is not None:
             graph = opened.enter_context(open_graph(request.graph))
         plan = plan_upgrade(checkpoint, request, graph)
@@ -54,18 +58,49 @@ def upgrade(output: OutputFile, request: UpgradeRequest) -> UpgradeResult:
             evidence=plan.evidence,
             steps=[step.id for step in plan.steps],
             dry_run=request.dry_run,
+            is_changed=plan.is_changed,
         )
-        if not plan.steps:
+        is_copied = output.is_named or request.graph_out is not None
+        if not plan.is_changed and not is_copied:
             return result  # without an output
-        output.refuse_existing()
-        result.output = output.path
-        checkpoint.data, run, result.notes = migrate(checkpoint, plan, request)
+        run = plan.run
+        if plan.is_changed:
+            checkpoint.data, run, result.notes = migrate(
+                checkpoint, plan, request
+            )
+        if plan.is_changed or output.is_named:
+            output.refuse_existing()
+            result.output = output.path
         with _removed_on_failure(request.graph_out, output):
             if graph is not None:
                 _place_graph(graph, run, request, result)
-            if not request.dry_run:
-                result.backup = output.write(checkpoint)
+            if result.output is not None and not request.dry_run:
+                result.backup = output.write(
+                    checkpoint if plan.is_changed else None,
+                    keep_device=request.keep_device,
+                )
     return result
+
+
+def _find_graph(
+    checkpoint: Checkpoint, request: UpgradeRequest
+) -> UpgradeRequest:
+    """Find the graph of a run by its name, if there is a folder of graphs."""
+    if request.graph_root is None:
+        return request
+    name = graph_name(checkpoint.data)
+    if name is None or Path(name).name != name:
+        raise CompatError(
+            "The checkpoint does not name its graph.",
+            facts={"args.graph": printable(str(name))},
+            remedy="Pass its directory with --graph instead of --graph-root.",
+        )
+    out = request.graph_out
+    return replace(
+        request,
+        graph=request.graph_root / name,
+        graph_out=None if out is None else out / name,
+    )
 
 
 @contextlib.contextmanager
@@ -245,6 +280,9 @@ def _summary(result: UpgradeResult) -> str:
         return f"was converted before: {result.before.name}"
     if result.output is None:
         return f"has the layout of {result.target} already"
+    if not result.steps:
+        verb = "would be rewritten" if result.dry_run else "was rewritten"
+        return f"{verb} in the layout of {result.target}: {result.output.name}"
     count = len(result.steps)
     steps = "1 step" if count == 1 else f"{count} steps"
     verb = "would be converted" if result.dry_run else "was converted"

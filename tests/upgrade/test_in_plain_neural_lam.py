@@ -38,11 +38,6 @@ def upgrade(owned, folder):
         ]
     )
     assert status == 0
-    if owned.release == "0.7.0":
-        # Nothing to do: the file and its graph are used as they are.
-        assert not list(graph.parent.iterdir())
-        graph.symlink_to(owned.graph)
-        return owned.checkpoint
     return folder / "upgraded.ckpt"
 
 
