@@ -85,6 +85,7 @@ def test_run_ends_with_the_matrix_its_legend_and_what_is_void(green):
             "native: ok = same outputs, wrong = other outputs without an "
             "error,",
             "no = does not load or run; in capitals if that is a failure",
+            "-: its rollout was not run",
             "void: 0.6.0-hi_lam: neural-lam 0.6 can't run hierarchical "
             "models: *",
         ]
