@@ -22,6 +22,7 @@ from pytest_nlam_compat.diagnosis.model_state import (
     find_randomness,
 )
 from pytest_nlam_compat.diagnosis.output_changes import explain_outputs
+from pytest_nlam_compat.diagnosis.own_loader import explain_loader
 from pytest_nlam_compat.diagnosis.parameter_matching import (
     facts_by_kind,
     match_parameters,
@@ -87,6 +88,8 @@ def _explain(
             return _in_float32(subject)
         except CompatError as error:
             return _raises(error, "error in float32")
+    if check == "native":
+        return explain_loader(subject)
     moves = reorderings(subject.migrated, model) if check == "resumes" else ()
     if moves:
         return Diagnosis(

@@ -19,6 +19,7 @@ from loguru import logger
 from packaging.version import Version
 
 import pytest_nlam_compat
+from pytest_nlam_compat.adapters.adapter import Adapter
 from pytest_nlam_compat.adapters.probe import probe, select_adapter
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.numerics.torch_settings import reproducible
@@ -65,15 +66,7 @@ def record_release(
             remedy=f"{restore}If it was never published, delete it and its line"
             " in registry.txt by hand.",
         )
-    current = probe()
-    if current.version != str(release):
-        raise CompatError(
-            f"neural-lam {release} is not the installed release.",
-            facts={"installed": current.version, "path": current.path},
-            remedy=f"Run `nox -s record -- {release}`, which installs that"
-            " release separately.",
-        )
-    adapter = select_adapter(current)
+    adapter = installed(release)
     recorded: dict[str, dict[str, bytes]] = {}
     void: dict[str, str] = {}
     for case in cases_of(release):
@@ -84,7 +77,7 @@ def record_release(
         started = time.monotonic()
         with (
             tempfile.TemporaryDirectory() as folder,
-            _quietly(),
+            quietly(),
             reproducible(),
         ):
             members = record(case, adapter, Path(folder))
@@ -100,6 +93,19 @@ def record_release(
     return archive
 
 
+def installed(release: Version) -> Adapter:
+    """Return the adapter of a release; CompatError if it is not installed."""
+    current = probe()
+    if current.version != str(release):
+        raise CompatError(
+            f"neural-lam {release} is not the installed release.",
+            facts={"installed": current.version, "path": current.path},
+            remedy=f"Run `nox -s record -- {release}`, which installs that"
+            " release separately.",
+        )
+    return select_adapter(current)
+
+
 def _provenance(release: Version) -> dict[str, Any]:
     return {
         "command": f"nlam-compat record {release}",
@@ -112,7 +118,7 @@ def _provenance(release: Version) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Silence neural-lam and Lightning, so that only our progress shows."""
     logger.disable("neural_lam")
     for name in ("lightning_fabric", "pytorch_lightning"):

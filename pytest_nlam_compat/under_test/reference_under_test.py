@@ -182,18 +182,51 @@ class ReferenceUnderTest:
         """
         key = ("native", dtype)
         if key not in self._models:
-            datastore = self.datastore(dtype, "native")
-            with code_under_test("Loading it with the current code's loader"):
-                with building(dtype):
-                    module = self.adapter.load_native(
-                        self.checkpoint,
-                        self._config(),
-                        self.reference.description["model"],
-                        datastore,
-                        self.predictor,
-                    )
-            self._models[key] = module.to(self.device, dtype)
+            model = self.load_natively(self.checkpoint, dtype, "native")
+            self._models[key] = model
         return self._models[key]
+
+    def load_natively(
+        self, path: Path, dtype: torch.dtype, route: str
+    ) -> nn.Module:
+        """Load a file with the current code's own loader.
+
+        It is the raw file, or one that was written here; `route` says whose
+        graph it comes with, as for `datastore`.
+
+        Raises
+        ------
+        CompatError
+            With the cause, if the current code can't.
+        """
+        datastore = self.datastore(dtype, route)
+        with code_under_test("Loading it with the current code's loader"):
+            with building(dtype):
+                module = self.adapter.load_native(
+                    path,
+                    self._config(),
+                    self.reference.description["model"],
+                    datastore,
+                    self.predictor,
+                )
+        return module.to(self.device, dtype)
+
+    def write_migrated(self, path: Path) -> None:
+        """Write the migrated run as a file for the current code's own loader.
+
+        Raises
+        ------
+        CompatError
+            A migration refuses.
+        """
+        import pytorch_lightning
+
+        checkpoint = self.migrated_checkpoint() | {
+            "hyper_parameters": self.hyper_parameters,
+            # Without it Lightning would convert the file from its oldest.
+            "pytorch-lightning_version": pytorch_lightning.__version__,
+        }
+        torch.save(checkpoint, path)
 
     def migrated_model(self, dtype: torch.dtype) -> nn.Module:
         """Build the current model and load the migrated run strictly.
