@@ -95,6 +95,12 @@ class Selection:
             reference, self.adapter, folder, self.device, self.migrations
         )
 
+    @property
+    def newest(self) -> tuple[Reference, ...]:
+        """Those of the newest release that is selected."""
+        newest = max(reference.release for reference in self.references)
+        return tuple(r for r in self.references if r.release == newest)
+
     @cached_property
     def layout_changed(self) -> bool:
         """Whether the current code has left the layout of its release.

@@ -21,6 +21,7 @@ from pytest_nlam_compat.judging.migration_checks import (
 )
 from pytest_nlam_compat.judging.native_route import judge_native, try_native
 from pytest_nlam_compat.judging.optimizer_step import judge_resumed
+from pytest_nlam_compat.judging.saved_again import judge_saving
 from pytest_nlam_compat.numerics.tolerances import FLOAT64
 from pytest_nlam_compat.references.reference import Reference
 
@@ -43,6 +44,7 @@ __all__ = [
     "test_outputs_float32",
     "test_registry",
     "test_resumes",
+    "test_saves",
 ]
 
 pytestmark = [
@@ -210,6 +212,16 @@ def test_resumes(
         record_property("nlam_share", result.share)
         for name, why in result.left_out.items():
             record_property("nlam_left_out", f"{name}: {why}")
+
+
+@pytest.mark.nlam_compat(of="newest")
+def test_saves(nlam_subject: ReferenceUnderTest) -> None:
+    """What the current code saves, its own loader loads again.
+
+    For the references of the newest release alone: the file is a new one.
+    """
+    with fail_without_traceback():
+        judge_saving(nlam_subject)
 
 
 def test_registry(nlam_registry: str, request: pytest.FixtureRequest) -> None:

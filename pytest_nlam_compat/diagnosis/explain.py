@@ -35,7 +35,9 @@ from pytest_nlam_compat.diagnosis.trace_diff import (
     trace_step,
 )
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.judging.batch_and_loss import judge_batch
 from pytest_nlam_compat.judging.grade import Result, dtype_name, grade
+from pytest_nlam_compat.judging.saved_again import judge_saving
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
@@ -90,6 +92,8 @@ def _explain(
             return _raises(error, "error in float32")
     if check == "native":
         return explain_loader(subject)
+    if check == "saves":
+        return _saving(subject)
     moves = reorderings(subject.migrated, model) if check == "resumes" else ()
     if moves:
         return Diagnosis(
@@ -98,7 +102,7 @@ def _explain(
             details={"fixed by": ", ".join(map(str, moves))},
         )
     if check == "batch":
-        return Diagnosis("batch", "the same series gives a different batch")
+        return _batch(subject)
     if check == "loss":
         return Diagnosis("loss", "the same outputs give a different loss")
     return Diagnosis("none", "the outputs of the model are right")
@@ -182,6 +186,23 @@ def _does_not_load(
     return Diagnosis(
         "loading", f"{kinds}: {first}", details=facts_by_kind(changes)
     )
+
+
+def _batch(subject: ReferenceUnderTest) -> Diagnosis:
+    cause = "the same series gives a different batch"
+    try:
+        judge_batch(subject)
+    except CompatError as error:
+        cause = str(error.facts.get("cause", cause))
+    return Diagnosis("batch", cause)
+
+
+def _saving(subject: ReferenceUnderTest) -> Diagnosis:
+    try:
+        judge_saving(subject)
+    except CompatError as error:
+        return _raises(error, "saving")
+    return Diagnosis("none", "a new checkpoint is loaded as it was saved")
 
 
 def _raises(error: CompatError, kind: Kind = "error") -> Diagnosis:

@@ -321,18 +321,31 @@ class ReferenceUnderTest:
             with reproducible(), default_dtype(dtype), noise:
                 return self.adapter.outputs(module, init, forcing, target)
 
-    def loss(self) -> Tensor:
-        """Return the loss of the migrated model on the recorded batch.
+    def loss(
+        self, dtype: torch.dtype, module: nn.Module | None = None
+    ) -> Tensor:
+        """Return the training loss on the recorded batch.
 
-        (1,) float64.
+        (1,) float64, of the migrated model or of `module`, in `dtype`.
         """
-        module = self.migrated_model(torch.float64)
-        batch = self.recorded_batch(torch.float64)
+        module = module or self.migrated_model(dtype)
+        batch = self.recorded_batch(dtype)
         noise = ReplayNoise(self.reference.noise("loss"))
         with code_under_test("The training step of the current code"):
-            with reproducible(), default_dtype(torch.float64), noise:
+            with reproducible(), default_dtype(dtype), noise:
                 loss = self.adapter.training_loss(module, batch)
-        return loss.detach().reshape(1)
+        return loss.detach().double().reshape(1)
+
+    def sample_count(self) -> int:
+        """Return how many training samples the current code finds."""
+        with code_under_test("Counting samples with the current code"):
+            loader = self.adapter.loader(
+                self.datastore(torch.float32),
+                forcing_window(self.hyper_parameters, self.predictor),
+                self.reference.description["ar_steps"],
+            )
+            dataset: Any = loader.dataset
+            return len(dataset)
 
     def batch(self) -> Mapping[str, Tensor]:
         """Make the batch from the raw series, as training does.

@@ -6,6 +6,7 @@ from breaking_inputs import INPUTS
 from breaking_layers import COMPUTED
 from breaking_names import NAMES
 from breaking_runs import RUNS
+from breaking_saving import SAVING
 from breaking_shapes import SHAPES
 from breaking_steps import STEPS
 from harmless import HARMLESS
@@ -19,5 +20,6 @@ BREAKING = (
     *RUNS,
     *GRAPHS,
     *EARLY,
+    *SAVING,
 )
 ALL = (*BREAKING, *HARMLESS)
