@@ -23,6 +23,7 @@ from pytest_nlam_compat.references.reference import Reference
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Mapping
 
     from torch import Tensor
 
@@ -46,8 +47,16 @@ def judge_batch(subject: ReferenceUnderTest) -> float:
         The code can't make one, or it differs: where most. Or the series has
         another number of samples.
     """
-    _check_samples(subject)
-    reference, batch = subject.reference, subject.batch()
+    check_samples(
+        subject.reference,
+        forcing_window(subject.hyper_parameters, subject.predictor),
+        subject.sample_count(),
+    )
+    return compare_batch(subject.reference, subject.batch())
+
+
+def compare_batch(reference: Reference, batch: Mapping[str, Tensor]) -> float:
+    """Compare a batch with the recorded one; see `judge_batch`."""
     differences = []
     for name, expected in reference.group("batch").items():
         found = batch[name]
@@ -74,12 +83,12 @@ def judge_batch(subject: ReferenceUnderTest) -> float:
     return most.share
 
 
-def _check_samples(subject: ReferenceUnderTest) -> None:
-    """Raise if samples of the series are lost, or if there are too many."""
-    reference, found = subject.reference, subject.sample_count()
-    most = samples_in_series(
-        reference, forcing_window(subject.hyper_parameters, subject.predictor)
-    )
+def check_samples(reference: Reference, window: Namespace, found: int) -> None:
+    """Raise if samples of the series are lost, or if there are too many.
+
+    `window` has the numbers of past and future forcing steps.
+    """
+    most = samples_in_series(reference, window)
     without_last = reference.release < _FIRST_WITH_LAST_SAMPLE
     least = most - (without_last and not _is_forecast(reference))
     if not least <= found <= most:

@@ -51,7 +51,8 @@ def test_each_check_has_an_id_of_check_release_and_case(green):
         if line.startswith("nlam-compat::")
     }
     for check in CHECKS:
-        for reference in REFERENCES:
+        newest = [r for r in REFERENCES if r.startswith("0.7.0")]
+        for reference in newest if check == "test_saves" else REFERENCES:
             assert shown[f"nlam-compat::{check}[{reference}]"] == "PASSED"
     assert green.parseoutcomes() == {"passed": len(shown)}
 
