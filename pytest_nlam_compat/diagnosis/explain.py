@@ -85,7 +85,9 @@ def _explain(
         return find_randomness(subject, model, result) or diagnose(
             subject, result, newer
         )
-    if check == "outputs_float32":
+    if check == "outputs_float32" or (
+        check == "loss" and not _passes_in_float32(subject)
+    ):
         try:
             return _in_float32(subject)
         except CompatError as error:
@@ -186,6 +188,13 @@ def _does_not_load(
     return Diagnosis(
         "loading", f"{kinds}: {first}", details=facts_by_kind(changes)
     )
+
+
+def _passes_in_float32(subject: ReferenceUnderTest) -> bool:
+    try:
+        return grade(subject, torch.float32).passed
+    except CompatError:
+        return False
 
 
 def _batch(subject: ReferenceUnderTest) -> Diagnosis:

@@ -47,12 +47,13 @@ def judge_batch(subject: ReferenceUnderTest) -> float:
         The code can't make one, or it differs: where most. Or the series has
         another number of samples.
     """
+    share = compare_batch(subject.reference, subject.batch())
     check_samples(
         subject.reference,
         forcing_window(subject.hyper_parameters, subject.predictor),
         subject.sample_count(),
     )
-    return compare_batch(subject.reference, subject.batch())
+    return share
 
 
 def compare_batch(reference: Reference, batch: Mapping[str, Tensor]) -> float:

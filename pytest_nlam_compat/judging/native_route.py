@@ -106,14 +106,16 @@ def judge_native(
     missing = missing_steps(subject)
     if missing:
         return missing
-    lost = "no longer loads it"
-    if result.outcome == "differs":
+    lost, facts = "no longer loads it", dict(result.problem.facts)
+    if result.outcome == "fails":
+        facts = {"cause": result.problem.what} | facts
+    else:
         lost = "loads it, but with other outputs and without an error"
     raise CompatError(
         f"{subject.reference.id}: neural-lam's own loader {lost}.",
         facts={
             f"neural-lam {recorded}": "loads it, with the right outputs",
-            **result.problem.facts,
+            **facts,
         },
         remedy="People load their checkpoints without this plugin. Restore "
         "what neural-lam's own loader did (on_load_checkpoint), or give the "
