@@ -117,7 +117,7 @@ def test_other_loss_is_shown_with_both(reference):
     assert caught.value.facts == {
         "obtained": "4.5",
         "expected": "4",
-        "allowed": "4.00e-09",
+        "allowed": "4.00e-09, tolerance 'loss'",
     }
 
 
