@@ -73,6 +73,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "migrations of this repository: a file or folder, relative to the "
         "root, or a module",
     )
+    parser.addini(
+        "nlam_compat_given_up",
+        "references that neural-lam's own loader need not load any more, a "
+        "line each: reference: reason",
+        type="linelist",
+    )
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:

@@ -17,7 +17,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from pytest_nlam_compat.adapters.probe import CurrentCode, has
-from pytest_nlam_compat.adapters.training_step import trainer_attached
+from pytest_nlam_compat.adapters.training_step import (
+    trainer_attached,
+    transfer_hook,
+)
 from pytest_nlam_compat.errors import CompatError, join_some
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -295,7 +298,8 @@ class Adapter(ABC):
         Parameters
         ----------
         module : torch.nn.Module
-            Whose ``on_after_batch_transfer`` standardizes from 0.7 on.
+            Whose ``on_after_batch_transfer`` standardizes from 0.7 on, unless
+            the data module has that hook.
         args : argparse.Namespace
             ``num_past_forcing_steps`` and ``num_future_forcing_steps``.
         samples : sequence of int
@@ -307,18 +311,32 @@ class Adapter(ABC):
             init_states (B, 2, N, d), target_states (B, T, N, d), forcing
             (B, T, N, f * window), standardized, and target times (B, T).
         """
-        loader = self.loader(datastore, args, ar_steps)
+        data = self.data_module(datastore, args, ar_steps)
+        loader: DataLoader[Any] = data.train_dataloader()
         batch = loader.collate_fn([loader.dataset[index] for index in samples])
         device = next(module.parameters()).device
-        hooks: Any = module  # each LightningModule has all of them
-        batch = hooks.on_before_batch_transfer(tuple(batch), 0)
-        batch = hooks.transfer_batch_to_device(batch, device, 0)
-        return tuple(hooks.on_after_batch_transfer(batch, 0))
+        batch = transfer_hook(
+            data, module, "on_before_batch_transfer", tuple(batch), 0
+        )
+        batch = transfer_hook(
+            data, module, "transfer_batch_to_device", batch, device, 0
+        )
+        return tuple(
+            transfer_hook(data, module, "on_after_batch_transfer", batch, 0)
+        )
 
     def loader(
         self, datastore: Any, args: Namespace, ar_steps: int
     ) -> DataLoader[Any]:
-        """Load data as ``train_model`` does, by its ``WeatherDataModule``."""
+        """Load training data as ``train_model`` does."""
+        data = self.data_module(datastore, args, ar_steps)
+        loader: DataLoader[Any] = data.train_dataloader()
+        return loader
+
+    def data_module(
+        self, datastore: Any, args: Namespace, ar_steps: int
+    ) -> Any:
+        """Return ``WeatherDataModule`` as ``train_model`` makes it, set up."""
         from neural_lam.weather_dataset import WeatherDataModule
 
         data = WeatherDataModule(
@@ -331,8 +349,7 @@ class Adapter(ABC):
             num_workers=1,
         )
         data.setup("fit")
-        loader: DataLoader[Any] = data.train_dataloader()
-        return loader
+        return data
 
 
 def _posterior(

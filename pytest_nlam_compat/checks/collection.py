@@ -69,10 +69,14 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
         selection = selection_of(metafunc.config)
         refuse_missing_fixtures(metafunc.config, metafunc.fixturenames)
         if "nlam_reference" in metafunc.fixturenames:
+            mark = metafunc.definition.get_closest_marker("nlam_compat")
+            references = selection.references
+            if mark is not None and mark.kwargs.get("of") == "newest":
+                references = selection.newest
             metafunc.parametrize(
                 "nlam_reference",
-                selection.references,
-                ids=[reference.id for reference in selection.references],
+                references,
+                ids=[reference.id for reference in references],
                 indirect=True,
                 scope="session",
             )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.reports.causes import NOT_MIGRATED
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.checks.newer_references import NewerReferences
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     )
 
 # Their messages name the cause, unless the outputs are wrong as well.
-_SELF_EXPLAINING = {"native", "resumes"}
+_SELF_EXPLAINING = {"native", "resumes", "saves"}
 _EXPLAINED = {"batch", "loads", "loss", "outputs", "outputs_float32"}
 _EXPLAINED |= _SELF_EXPLAINING
 
@@ -92,7 +93,9 @@ class FailureExplainer:
             what, _, _ = text.partition("\n")
             return f"{what}\n  cause: {found.cause}\nSame cause as {first}."
         facts = [f"  {label}: {f}" for label, f in found.facts().items()]
-        fix = self._suggestion(item, subject)
+        fix = []
+        if found.kind not in NOT_MIGRATED:
+            fix = self._suggestion(item, subject)
         return "\n".join([text, "", "Why:", *facts, *fix])
 
     def diagnosis(

@@ -10,6 +10,7 @@ import torch
 
 from pytest_nlam_compat.reports import causes
 from pytest_nlam_compat.reports.matrix import Cell, render
+from pytest_nlam_compat.reports.native_changes import render_changes
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -86,14 +87,20 @@ class HeaderAndSummary:
         if not any(cell.checked for cell in cells.values()):
             return
         terminalreporter.section("neural-lam checkpoints")
-        failed = [
-            (_parameter(report.nodeid), dict(report.user_properties))
-            for report in reports
-            if report.outcome == "failed"
-        ]
+        found: dict[str, list[tuple[str, dict[str, object]]]] = {
+            "passed": [],
+            "failed": [],
+        }
+        for report in reports:
+            found[report.outcome].append(
+                (_parameter(report.nodeid), dict(report.user_properties))
+            )
         for line in render(cells, terminalreporter._tw.fullwidth):
             terminalreporter.line(line)
-        for line in causes.render(causes.group(failed)):
+        native = self._selection.native.release
+        for line in render_changes(found["passed"], native):
+            terminalreporter.line(line)
+        for line in causes.render(causes.group(found["failed"])):
             terminalreporter.line(line)
 
     def _cells(

@@ -19,6 +19,11 @@ from pytest_nlam_compat.adapters.adapter import Adapter
 from pytest_nlam_compat.adapters.probe import CurrentCode, probe, select_adapter
 from pytest_nlam_compat.checks.failures import FailureExplainer
 from pytest_nlam_compat.checks.header_and_summary import HeaderAndSummary
+from pytest_nlam_compat.checks.native_expectations import (
+    INI_KEY,
+    NativeExpectations,
+    native_expectations,
+)
 from pytest_nlam_compat.checks.newer_references import NewerReferences
 from pytest_nlam_compat.checks.pytest_config import setup_of, with_config
 from pytest_nlam_compat.checks.pytest_options import (
@@ -58,9 +63,8 @@ class Selection:
         Where the archives are.
     references : tuple of Reference
         Those that are checked.
-    newest : Version
-        Newest release with references that is not above the current code:
-        its references have to pass by the native route too.
+    native : NativeExpectations
+        Which references the current code's own loader has to load.
     void : dict of (Version, str) to str
         Cases without a check, by release and name, with the reason.
     newer : tuple of Version
@@ -77,7 +81,7 @@ class Selection:
     device: torch.device
     store: Store
     references: tuple[Reference, ...]
-    newest: Version
+    native: NativeExpectations = field(default_factory=NativeExpectations)
     void: dict[tuple[Version, str], str] = field(default_factory=dict)
     newer: tuple[Version, ...] = ()
     notices: tuple[str, ...] = ()
@@ -94,6 +98,12 @@ class Selection:
         return ReferenceUnderTest(
             reference, self.adapter, folder, self.device, self.migrations
         )
+
+    @property
+    def newest(self) -> tuple[Reference, ...]:
+        """Those of the newest release that is selected."""
+        newest = max(reference.release for reference in self.references)
+        return tuple(r for r in self.references if r.release == newest)
 
     @cached_property
     def layout_changed(self) -> bool:
@@ -167,6 +177,9 @@ def _select(config: pytest.Config) -> Selection:
     )
     refuse_outputs_in(config, store.folder)
     current = probe()
+    native = native_expectations(
+        store.native_routes, current.release, config.getini(INI_KEY)
+    )
     adapter = _adapter(config, current)
     known = [r for r in store.releases if r <= current.release]
     archives = [
@@ -194,10 +207,10 @@ def _select(config: pytest.Config) -> Selection:
         device=device,
         store=store,
         references=references,
-        newest=max(known),
+        native=native,
         void=void,
         newer=tuple(r for r in store.releases if r > current.release),
-        notices=tuple(store.notices),
+        notices=(*store.notices, *native.notices),
         migrations=_repository_migrations(config, current.release),
         setup=setup_of(config),
     )

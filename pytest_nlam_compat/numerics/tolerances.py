@@ -67,6 +67,14 @@ LOSS = Tolerance(
     noise=0.0,
     rationale="As float64. The loss is one number: its spread is its size.",
 )
+LOSS_FLOAT32 = Tolerance(
+    name="loss in float32",
+    relative=2e-5,
+    noise=0.0,
+    rationale="A mean over all nodes, in which rounding cancels. Measured: at "
+    "most 1.7e-6. With a training step in bfloat16 it differs by 1.2e-4 to "
+    "0.15.",
+)
 LOSS_FLOAT32_WEIGHTS = Tolerance(
     name="loss with float32 weights",
     relative=1e-7,

@@ -19,6 +19,7 @@ from loguru import logger
 from packaging.version import Version
 
 import pytest_nlam_compat
+from pytest_nlam_compat.adapters.adapter import Adapter
 from pytest_nlam_compat.adapters.probe import probe, select_adapter
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.numerics.torch_settings import reproducible
@@ -140,15 +141,7 @@ def _record_cases(
     release: Version, cases: Iterable[Case], progress: Progress
 ) -> tuple[dict[str, dict[str, bytes]], dict[str, str]]:
     """Return the members of each case, and why the others are void."""
-    current = probe()
-    if current.version != str(release):
-        raise CompatError(
-            f"neural-lam {release} is not the installed release.",
-            facts={"installed": current.version, "path": current.path},
-            remedy=f"Run `nox -s record -- {release}`, which installs that"
-            " release separately.",
-        )
-    adapter = select_adapter(current)
+    adapter = installed(release)
     recorded: dict[str, dict[str, bytes]] = {}
     void: dict[str, str] = {}
     for case in cases:
@@ -159,7 +152,7 @@ def _record_cases(
         started = time.monotonic()
         with (
             tempfile.TemporaryDirectory() as folder,
-            _quietly(),
+            quietly(),
             reproducible(),
         ):
             members = record(case, adapter, Path(folder))
@@ -168,6 +161,19 @@ def _record_cases(
         seconds = time.monotonic() - started
         progress(f"{case.name}: {size:.0f} kB unpacked, {seconds:.1f} s")
     return recorded, void
+
+
+def installed(release: Version) -> Adapter:
+    """Return the adapter of a release; CompatError if it is not installed."""
+    current = probe()
+    if current.version != str(release):
+        raise CompatError(
+            f"neural-lam {release} is not the installed release.",
+            facts={"installed": current.version, "path": current.path},
+            remedy=f"Run `nox -s record -- {release}`, which installs that"
+            " release separately.",
+        )
+    return select_adapter(current)
 
 
 def _provenance(command: str) -> dict[str, Any]:
@@ -182,7 +188,7 @@ def _provenance(command: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Silence neural-lam and Lightning, so that only our progress shows."""
     logger.disable("neural_lam")
     for name in ("lightning_fabric", "pytorch_lightning"):

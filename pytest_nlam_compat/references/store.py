@@ -19,7 +19,7 @@ from packaging.version import Version
 
 from pytest_nlam_compat import __version__
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.references import registry
+from pytest_nlam_compat.references import native_routes, registry
 
 PACKAGE = Path(__file__).resolve().parents[1]
 """The folder of the package; what lies around it tells how it was installed."""
@@ -97,6 +97,13 @@ class Store(ABC):
     def releases(self) -> list[Version]:
         """The releases that have an archive, oldest first."""
         return list(self._hashes)
+
+    @property
+    def native_routes(self) -> dict[Version, frozenset[str]]:
+        """What each release loads with its own loader; ids of references."""
+        return native_routes.read(
+            self._listed.with_name(native_routes.FILE_NAME)
+        )
 
     @property
     def notices(self) -> list[str]:

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from pytest_nlam_compat.errors import join_some
 
+NOT_MIGRATED = frozenset({"loader", "saving"})
+"""Kinds of causes in neural-lam's own loader, which no migration fixes."""
+
 
 @dataclass
 class Cause:
@@ -14,6 +17,7 @@ class Cause:
 
     text: str
     source: str
+    migrated: bool = True  # whether a migration may fix it
     failures: int = 0
     references: dict[str, None] = field(default_factory=dict)
 
@@ -29,7 +33,8 @@ def group(failed: Iterable[tuple[str, dict[str, object]]]) -> list[Cause]:
         if text is None:
             continue
         source = str(properties.get("nlam_cause_source", ""))
-        cause = causes.setdefault(str(text), Cause(str(text), source))
+        migrated = properties.get("nlam_cause_kind") not in NOT_MIGRATED
+        cause = causes.setdefault(str(text), Cause(str(text), source, migrated))
         cause.failures += 1
         cause.references[reference] = None
     return sorted(causes.values(), key=lambda c: c.failures, reverse=True)
@@ -50,4 +55,5 @@ def render(causes: Iterable[Cause]) -> Iterator[str]:
         if cause.source:
             yield f"    at {cause.source}"
         yield f"    in {join_some(cause.references, most=6)}"
-    yield "  nlam-compat suggest searches for a migration that fixes it"
+    if any(cause.migrated for cause in found):
+        yield "  nlam-compat suggest searches for a migration that fixes it"

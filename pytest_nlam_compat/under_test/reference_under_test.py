@@ -183,18 +183,51 @@ class ReferenceUnderTest:
         """
         key = ("native", dtype)
         if key not in self._models:
-            datastore = self.datastore(dtype, "native")
-            with code_under_test("Loading it with the current code's loader"):
-                with building(dtype):
-                    module = self.adapter.load_native(
-                        self.checkpoint,
-                        self._config(),
-                        self.reference.description["model"],
-                        datastore,
-                        self.predictor,
-                    )
-            self._models[key] = module.to(self.device, dtype)
+            model = self.load_natively(self.checkpoint, dtype, "native")
+            self._models[key] = model
         return self._models[key]
+
+    def load_natively(
+        self, path: Path, dtype: torch.dtype, route: str
+    ) -> nn.Module:
+        """Load a file with the current code's own loader.
+
+        It is the raw file, or one that was written here; `route` says whose
+        graph it comes with, as for `datastore`.
+
+        Raises
+        ------
+        CompatError
+            With the cause, if the current code can't.
+        """
+        datastore = self.datastore(dtype, route)
+        with code_under_test("Loading it with the current code's loader"):
+            with building(dtype):
+                module = self.adapter.load_native(
+                    path,
+                    self._config(),
+                    self.reference.description["model"],
+                    datastore,
+                    self.predictor,
+                )
+        return module.to(self.device, dtype)
+
+    def write_migrated(self, path: Path) -> None:
+        """Write the migrated run as a file for the current code's own loader.
+
+        Raises
+        ------
+        CompatError
+            A migration refuses.
+        """
+        import pytorch_lightning
+
+        checkpoint = self.migrated_checkpoint() | {
+            "hyper_parameters": self.hyper_parameters,
+            # Without it Lightning would convert the file from its oldest.
+            "pytorch-lightning_version": pytorch_lightning.__version__,
+        }
+        torch.save(checkpoint, path)
 
     def migrated_model(self, dtype: torch.dtype) -> nn.Module:
         """Build the current model and load the migrated run strictly.
@@ -307,18 +340,31 @@ class ReferenceUnderTest:
             lambda module, batch: self.outputs(module, double, batch),
         )
 
-    def loss(self) -> Tensor:
-        """Return the loss of the migrated model on the recorded batch.
+    def loss(
+        self, dtype: torch.dtype, module: nn.Module | None = None
+    ) -> Tensor:
+        """Return the training loss on the recorded batch.
 
-        (1,) float64.
+        (1,) float64, of the migrated model or of `module`, in `dtype`.
         """
-        module = self.migrated_model(torch.float64)
-        batch = self.recorded_batch(torch.float64)
+        module = module or self.migrated_model(dtype)
+        batch = self.recorded_batch(dtype)
         noise = ReplayNoise(self.reference.noise("loss"))
         with code_under_test("The training step of the current code"):
-            with reproducible(), default_dtype(torch.float64), noise:
+            with reproducible(), default_dtype(dtype), noise:
                 loss = self.adapter.training_loss(module, batch)
-        return loss.detach().reshape(1)
+        return loss.detach().double().reshape(1)
+
+    def sample_count(self) -> int:
+        """Return how many training samples the current code finds."""
+        with code_under_test("Counting samples with the current code"):
+            loader = self.adapter.loader(
+                self.datastore(torch.float32),
+                forcing_window(self.hyper_parameters, self.predictor),
+                self.reference.description["ar_steps"],
+            )
+            dataset: Any = loader.dataset
+            return len(dataset)
 
     def batch(self) -> Mapping[str, Tensor]:
         """Make the batch from the raw series, as training does.

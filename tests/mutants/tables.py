@@ -7,6 +7,7 @@ from breaking_inputs import INPUTS
 from breaking_layers import COMPUTED
 from breaking_names import NAMES
 from breaking_runs import RUNS
+from breaking_saving import SAVING
 from breaking_shapes import SHAPES
 from breaking_steps import STEPS
 from harmless import HARMLESS
@@ -21,5 +22,6 @@ BREAKING = (
     *GRAPHS,
     *EARLY,
     *DEPTH,
+    *SAVING,
 )
 ALL = (*BREAKING, *HARMLESS)

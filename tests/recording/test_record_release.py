@@ -250,12 +250,12 @@ def test_a_weak_case_leaves_no_archive(record, monkeypatch):
 def test_neural_lam_may_log_again_afterwards():
     from loguru import logger
 
-    from pytest_nlam_compat.recording.release import _quietly
+    from pytest_nlam_compat.recording.release import quietly
 
     heard = []
     handle = logger.add(heard.append, format="{message}")
     module = {"__name__": "neural_lam.utils", "logger": logger}
-    with _quietly():
+    with quietly():
         exec("logger.info('hushed')", module)
     exec("logger.info('spoken')", module)
     logger.remove(handle)
