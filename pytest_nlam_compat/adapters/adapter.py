@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -16,11 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from pytest_nlam_compat.adapters.batches import Batch, like, parts_of
+from pytest_nlam_compat.adapters.binding import ApiChangedError, call
 from pytest_nlam_compat.adapters.probe import CurrentCode, has
+from pytest_nlam_compat.adapters.roles import find, is_class
 from pytest_nlam_compat.adapters.training_step import trainer_attached
 from pytest_nlam_compat.errors import CompatError, join_some
-
-Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,12 @@ class Predictor:
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+_DATA_MODULE = (
+    "WeatherDataModule(datastore, ar_steps_train, ar_steps_eval, "
+    "num_past_forcing_steps, num_future_forcing_steps, num_workers)"
+)
 
 
 class _ArgumentsParsed(BaseException):
@@ -48,6 +56,8 @@ class Adapter(ABC):
 
     def __init__(self, current: CurrentCode) -> None:
         self.current = current
+        # A batch of the current code, once one was needed.
+        self._template: Any = None
 
     @abstractmethod
     def build(
@@ -218,7 +228,8 @@ class Adapter(ABC):
             step: Any = module.training_step
             # Lightning passes the number of the batch to steps that accept it.
             numbered = len(inspect.signature(step).parameters) > 1
-            loss = step(batch, 0) if numbered else step(batch)
+            given = self._in_container(module, batch)
+            loss = step(given, 0) if numbered else step(given)
         # Lightning accepts both.
         if isinstance(loss, Mapping):
             loss = loss["loss"]
@@ -307,28 +318,83 @@ class Adapter(ABC):
             init_states (B, 2, N, d), target_states (B, T, N, d), forcing
             (B, T, N, f * window), standardized, and target times (B, T).
         """
+        return self.take_apart(
+            self._transferred(module, datastore, args, samples, ar_steps)
+        )
+
+    def take_apart(self, batch: Any) -> Batch:
+        """Return the four parts of a batch of the current code."""
+        return parts_of(batch)
+
+    def put_together(self, template: Any, parts: Batch) -> Any:
+        """Return the parts as a batch that is made like another one."""
+        return like(template, parts)
+
+    def _transferred(
+        self,
+        module: nn.Module,
+        datastore: Any,
+        args: Namespace,
+        samples: Sequence[int],
+        ar_steps: int,
+    ) -> Any:
+        """Make a batch, in the container that the current code has for it."""
         loader = self.loader(datastore, args, ar_steps)
         batch = loader.collate_fn([loader.dataset[index] for index in samples])
         device = next(module.parameters()).device
         hooks: Any = module  # each LightningModule has all of them
-        batch = hooks.on_before_batch_transfer(tuple(batch), 0)
+        batch = hooks.on_before_batch_transfer(batch, 0)
         batch = hooks.transfer_batch_to_device(batch, device, 0)
-        return tuple(hooks.on_after_batch_transfer(batch, 0))
+        return hooks.on_after_batch_transfer(batch, 0)
+
+    def _in_container(self, module: nn.Module, batch: Batch) -> Any:
+        """Return a batch as a training step of the current code receives it.
+
+        Plain tuples of four, as in 0.4 to 0.7, stay as they are.
+        """
+        from neural_lam.datastore.base import BaseDatastore
+
+        held = [
+            v for v in vars(module).values() if isinstance(v, BaseDatastore)
+        ]
+        if self._template is None and held:
+            window = Namespace(
+                num_past_forcing_steps=1, num_future_forcing_steps=1
+            )
+            self._template = self._transferred(module, held[0], window, [0], 1)
+        plain = type(self._template) in (list, tuple, type(None))
+        if plain and len(self._template or batch) == len(batch):
+            return batch
+        return self.put_together(self._template, batch)
 
     def loader(
         self, datastore: Any, args: Namespace, ar_steps: int
     ) -> DataLoader[Any]:
         """Load data as ``train_model`` does, by its ``WeatherDataModule``."""
-        from neural_lam.weather_dataset import WeatherDataModule
+        from pytorch_lightning import LightningDataModule
 
-        data = WeatherDataModule(
-            datastore=datastore,
-            ar_steps_train=ar_steps,
-            ar_steps_eval=ar_steps,
-            num_past_forcing_steps=args.num_past_forcing_steps,
-            num_future_forcing_steps=args.num_future_forcing_steps,
-            # Up to 0.6 there has to be one. It is not started here.
-            num_workers=1,
+        cls = find(
+            "WeatherDataModule", partial(is_class, base=LightningDataModule)
+        )
+        if cls is None:
+            raise ApiChangedError(
+                "neural_lam has no LightningDataModule",
+                expected=_DATA_MODULE,
+                found="none",
+                adapter="def loader(self, datastore, args, ar_steps):\n"
+                "    return ...  # the DataLoader of training",
+            )
+        data = call(
+            cls,
+            {"datastore": datastore},
+            {
+                **vars(args),
+                "ar_steps_train": ar_steps,
+                "ar_steps_eval": ar_steps,
+                # Up to 0.6 there has to be one. It is not started here.
+                "num_workers": 1,
+            },
+            expected=_DATA_MODULE,
         )
         data.setup("fit")
         loader: DataLoader[Any] = data.train_dataloader()
@@ -339,6 +405,15 @@ def _posterior(
     predictor: Any, inputs: tuple[Tensor, Tensor, Tensor], target: Tensor
 ) -> dict[str, Tensor]:
     """Run the variational encoder, which no forward pass calls."""
+    used = ("embedd_grid_and_graph", "encoder")
+    if not all(hasattr(predictor, name) for name in used):
+        raise ApiChangedError(
+            f"the encoder of {type(predictor).__name__} can't be run",
+            expected=f"its attributes {' and '.join(used)}",
+            found=", ".join(n for n in used if hasattr(predictor, n)) or "none",
+            adapter="def outputs(self, module, init, forcing, boundary):\n"
+            "    return ...  # posterior_mean and posterior_std, too",
+        )
     _, graph_emb = predictor.embedd_grid_and_graph(*inputs)
     grid_emb = predictor.embedd_grid_with_target(*inputs, target)
     distribution = predictor.encoder(grid_emb, graph_emb=graph_emb)

@@ -9,7 +9,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from pytest_nlam_compat.adapters.adapter import Adapter, Batch
+from pytest_nlam_compat.adapters.adapter import Adapter
+from pytest_nlam_compat.adapters.batches import Batch
 from pytest_nlam_compat.numerics.noise import RecordNoise, ReplayNoise
 from pytest_nlam_compat.numerics.torch_settings import default_dtype
 from pytest_nlam_compat.recording.cases import AR_STEPS, Case
