@@ -9,6 +9,7 @@ from breaking_runs import RUNS
 from breaking_shapes import SHAPES
 from breaking_steps import STEPS
 from harmless import HARMLESS
+from refactorings import REFACTORINGS
 
 BREAKING = (
     *NAMES,
@@ -20,4 +21,4 @@ BREAKING = (
     *GRAPHS,
     *EARLY,
 )
-ALL = (*BREAKING, *HARMLESS)
+ALL = (*BREAKING, *HARMLESS, *REFACTORINGS)
