@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import warnings
 from abc import ABC, abstractmethod
@@ -222,13 +223,13 @@ class Adapter(ABC):
     def training_loss(self, module: nn.Module, batch: Batch) -> Tensor:
         """Return the loss of the current code's own training step, a scalar."""
         module.train()
+        given = self._in_container(module, batch)
         with trainer_attached(module), warnings.catch_warnings():
             # The trainer does not log, which Lightning points out.
             warnings.filterwarnings("ignore", message=".*self.log.*")
             step: Any = module.training_step
             # Lightning passes the number of the batch to steps that accept it.
             numbered = len(inspect.signature(step).parameters) > 1
-            given = self._in_container(module, batch)
             loss = step(given, 0) if numbered else step(given)
         # Lightning accepts both.
         if isinstance(loss, Mapping):
@@ -361,7 +362,10 @@ class Adapter(ABC):
             window = Namespace(
                 num_past_forcing_steps=1, num_future_forcing_steps=1
             )
-            self._template = self._transferred(module, held[0], window, [0], 1)
+            # Of a copy: 0.7 keeps the size of the first window it meets.
+            self._template = self._transferred(
+                copy.deepcopy(module), held[0], window, [0], 1
+            )
         plain = type(self._template) in (list, tuple, type(None))
         if plain and len(self._template or batch) == len(batch):
             return batch
