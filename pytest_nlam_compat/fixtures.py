@@ -10,7 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from pytest_nlam_compat.adapters.adapter import Batch
+    from pytest_nlam_compat.adapters.batches import Batch
     from pytest_nlam_compat.references.reference import Reference
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,

@@ -19,7 +19,8 @@ from pytest_nlam_compat.errors import CompatError
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
 
-    from pytest_nlam_compat.adapters.adapter import Adapter, Batch
+    from pytest_nlam_compat.adapters.adapter import Adapter
+    from pytest_nlam_compat.adapters.batches import Batch
 
 
 def optimizer_step(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -133,7 +134,7 @@ class FailureExplainer:
             from pytest_nlam_compat.suggest.suggestions import suggest_steps
 
             budget = SearchBudget(seconds=_SEARCH_SECONDS)
-            with tempfile.TemporaryDirectory() as folder, _no_stderr():
+            with tempfile.TemporaryDirectory() as folder, silence():
                 found = suggest_steps(
                     [subject], Path(folder), budget, self._newer
                 )
@@ -161,12 +162,14 @@ class FailureExplainer:
 
 
 @contextmanager
-def _no_stderr() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Drop what the code under test logs about each model that is tried."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)

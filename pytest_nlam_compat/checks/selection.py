@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -16,8 +16,9 @@ import torch
 from packaging.version import Version
 
 from pytest_nlam_compat.adapters.adapter import Adapter
+from pytest_nlam_compat.adapters.binding import ApiChangedError
 from pytest_nlam_compat.adapters.probe import CurrentCode, probe, select_adapter
-from pytest_nlam_compat.checks.failures import FailureExplainer
+from pytest_nlam_compat.checks.failures import FailureExplainer, silence
 from pytest_nlam_compat.checks.header_and_summary import HeaderAndSummary
 from pytest_nlam_compat.checks.native_expectations import (
     INI_KEY,
@@ -75,6 +76,8 @@ class Selection:
         Those of the repository under test.
     setup : RepositorySetup
         Where that keeps them.
+    driven : dict of str to ReferenceUnderTest
+        By id, those whose models exist since the API was tried on them.
     """
 
     adapter: Adapter
@@ -87,9 +90,12 @@ class Selection:
     notices: tuple[str, ...] = ()
     migrations: tuple[Migration, ...] = ()
     setup: RepositorySetup = field(default_factory=RepositorySetup)
+    driven: dict[str, ReferenceUnderTest] = field(default_factory=dict)
 
     def subject(self, reference: Reference, folder: Path) -> ReferenceUnderTest:
         """Return a reference in front of the current code."""
+        if reference.id in self.driven:
+            return self.driven.pop(reference.id)
         # It imports neural_lam, which only `probe` may find broken or absent.
         from pytest_nlam_compat.under_test.reference_under_test import (
             ReferenceUnderTest,
@@ -127,6 +133,16 @@ class Selection:
 
 
 _SELECTION = pytest.StashKey[Selection]()
+
+# In the precision in which the checks need each first.
+_USES: tuple[Callable[[ReferenceUnderTest], object], ...] = (
+    lambda subject: subject.outputs(
+        subject.migrated_model(torch.float32), torch.float32
+    ),
+    lambda subject: subject.native_model(torch.float64),
+    lambda subject: subject.batch(),
+    lambda subject: subject.loss(torch.float64),
+)
 
 
 def selection_of(config: pytest.Config) -> Selection:
@@ -202,7 +218,7 @@ def _select(config: pytest.Config) -> Selection:
             },
             remedy="Correct the options; without them, all are selected.",
         )
-    return Selection(
+    selection = Selection(
         adapter=adapter,
         device=device,
         store=store,
@@ -214,6 +230,43 @@ def _select(config: pytest.Config) -> Selection:
         migrations=_repository_migrations(config, current.release),
         setup=setup_of(config),
     )
+    folder = tempfile.TemporaryDirectory()
+    config.add_cleanup(folder.cleanup)
+    _drive_once(selection, Path(folder.name))
+    return selection
+
+
+def _drive_once(selection: Selection, folder: Path) -> None:
+    """Use the current code once in each way that the checks do.
+
+    An API that can't be driven is one error, not one for each reference. What
+    else fails is left to the checks.
+
+    Raises
+    ------
+    ApiChangedError
+    """
+    # Of models that `args` describe, and of each class that they can't.
+    kinds: dict[str | None, Reference] = {}
+    for reference in sorted(
+        selection.references, key=lambda r: r.release, reverse=True
+    ):
+        stored = reference.description["predictor"] or {}
+        kinds.setdefault(stored.get("name"), reference)
+    for reference in kinds.values():
+        place = folder / reference.id
+        place.mkdir()
+        subject = selection.subject(reference, place)
+        with silence():
+            for use in _USES:
+                try:
+                    use(subject)
+                except ApiChangedError:
+                    raise
+                # Whatever a working tree raises.
+                except Exception:
+                    continue
+        selection.driven[reference.id] = subject
 
 
 def _adapter(config: pytest.Config, current: CurrentCode) -> Adapter:

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pytest_nlam_compat.adapters.adapter import Adapter, Batch
+from pytest_nlam_compat.adapters.adapter import Adapter
+from pytest_nlam_compat.adapters.batches import Batch
 from pytest_nlam_compat.adapters.training_step import train_and_save
 from pytest_nlam_compat.numerics.noise import RecordNoise, ReplayNoise
 from pytest_nlam_compat.numerics.torch_settings import default_dtype

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pytest_nlam_compat.adapters.adapter import Adapter, Batch, Predictor
+from pytest_nlam_compat.adapters.adapter import Adapter, Predictor
+from pytest_nlam_compat.adapters.batches import Batch
 from pytest_nlam_compat.adapters.datastore import StoredDatastore
 from pytest_nlam_compat.adapters.model_arguments import forcing_window, revive
 from pytest_nlam_compat.adapters.probe import (

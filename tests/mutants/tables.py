@@ -11,6 +11,7 @@ from breaking_saving import SAVING
 from breaking_shapes import SHAPES
 from breaking_steps import STEPS
 from harmless import HARMLESS
+from refactorings import REFACTORINGS
 
 BREAKING = (
     *NAMES,
@@ -24,4 +25,4 @@ BREAKING = (
     *DEPTH,
     *SAVING,
 )
-ALL = (*BREAKING, *HARMLESS)
+ALL = (*BREAKING, *HARMLESS, *REFACTORINGS)

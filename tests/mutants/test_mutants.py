@@ -7,6 +7,7 @@ from typing import get_args
 
 import pytest
 from harmless import HARMLESS
+from refactorings import REFACTORINGS
 from tables import ALL, BREAKING
 
 from pytest_nlam_compat.diagnosis.diagnosis import Kind
@@ -43,6 +44,7 @@ HAPPENED = (
 def test_there_are_enough():
     assert len(BREAKING) >= 40
     assert len(HARMLESS) >= 15
+    assert len(REFACTORINGS) >= 13
     names = [mutant.name for mutant in ALL]
     assert len(set(names)) == len(names)
 
@@ -50,7 +52,7 @@ def test_there_are_enough():
 def test_each_cause_has_a_mutant():
     kinds = {mutant.kind for mutant in BREAKING} - {""}
     assert kinds == set(get_args(Kind)) - NOT_OF_MUTANTS
-    assert not any(mutant.kind for mutant in HARMLESS)
+    assert not any(mutant.kind for mutant in (*HARMLESS, *REFACTORINGS))
 
 
 @pytest.mark.parametrize("what", HAPPENED)
