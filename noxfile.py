@@ -149,6 +149,29 @@ def record(session: nox.Session) -> None:
         )
 
 
+@nox.session(python="3.10", default=False)
+def minimums(session: nox.Session) -> None:
+    """Check all references with the lowest versions that are declared.
+
+    Posargs are requirements that come first, for a machine that can't have
+    the lowest torch: ``torch==2.13.0``. uv finds packages by its own settings.
+    """
+    groups = nox.project.dependency_groups(PYPROJECT, "test")
+    requirements = (".", f"neural-lam=={NEWEST}", *groups, *session.posargs)
+    session.install("uv")
+    session.run(
+        "uv",
+        "pip",
+        "install",
+        "--quiet",
+        "--resolution=lowest-direct",
+        "--reinstall-package=pytest-nlam-compat",
+        *requirements,
+    )
+    session.run("uv", "pip", "list", "--quiet")
+    session.run("python", "-m", "pytest", "--nlam-compat", "-n", "auto")
+
+
 @nox.session(venv_backend="none", default=False)
 def mutants(session: nox.Session) -> None:
     """Break neural-lam in many ways, and score the diagnoses."""
@@ -157,11 +180,52 @@ def mutants(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none", default=False)
+def kernels(session: nox.Session) -> None:
+    """Judge neural-lam by other kernels, and with lost precision."""
+    python = environment(session)
+    session.run(python, "tests/kernels", *session.posargs, external=True)
+
+
+@nox.session(venv_backend="none", default=False)
+def cuda(session: nox.Session) -> None:
+    """Do on a GPU what compat, kernels and the tests of mutants do."""
+    python = environment(session)
+    on_cuda = "--nlam-compat-device=cuda"
+    # auto is the GPU where there is one: the first step insists on it.
+    tests = ("tests/mutants/test_mutants.py", "tests/test_fixtures.py")
+    broken = []
+    for name, command, variables in (
+        ("compat", ("-m", "pytest", "--nlam-compat", on_cuda), {}),
+        ("kernels", ("tests/kernels", "--device=cuda"), {}),
+        (
+            "mutants and the README's example",
+            ("-m", "pytest", "-k", "a_few or example", *tests),
+            {"MUTANTS_DEVICE": "cuda"},
+        ),
+    ):
+        try:
+            session.run(python, *command, env=variables, external=True)
+        except nox.command.CommandFailed:
+            broken.append(name)
+    if broken:
+        session.error(f"Failed on the GPU: {', '.join(broken)}")
+
+
+@nox.session(venv_backend="none", default=False)
 def fuzz(session: nox.Session) -> None:
     """Compare our reader with torch.load (posargs: how many, first seed)."""
     python = environment(session)
     arguments = session.posargs or ("100000",)
     script = "tests/checkpoints/differential.py"
+    session.run(python, script, *arguments, external=True)
+
+
+@nox.session(venv_backend="none", default=False)
+def combinations(session: nox.Session) -> None:
+    """Upgrade changed references (posargs: how many, first seed)."""
+    python = environment(session)
+    arguments = session.posargs or ("2000",)
+    script = "tests/upgrade/combinations.py"
     session.run(python, script, *arguments, external=True)
 
 

@@ -168,7 +168,8 @@ def bare_loop() -> int:
                 for dtype in (torch.float64, torch.float32):
                     subject.outputs(subject.migrated_model(dtype), dtype)
                 subject.batch()
-                subject.loss()
+                for dtype in (torch.float64, torch.float32):
+                    subject.loss(dtype)
                 resume(subject)
     return count
 

@@ -8,16 +8,20 @@ Heavy imports are inside ``run``, so that ``--help`` is quick.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 
 from pytest_nlam_compat import __version__
-from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.errors import CompatError, clear_import_errors
+from pytest_nlam_compat.reports.terminal import coloured
 
 COMMANDS = (
     "bisect",
+    "check",
     "fetch",
     "inspect",
     "migration",
@@ -43,17 +47,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: that of the subcommand, 1 after an error, 130 after an
         interrupt, 141 if the pipe of the output is closed.
     """
+    # What the encoding of a terminal lacks is no reason to fail.
+    with suppress(AttributeError):
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    arguments = argparse.Namespace()
     try:
         try:
             given = sys.argv[1:] if argv is None else argv
-            arguments = _parser(given[:1]).parse_args(given)
-            status: int = arguments.run(arguments)
+            with clear_import_errors():
+                arguments = _parser(given[:1]).parse_args(given)
+                status: int = arguments.run(arguments)
         finally:
             # Flush here, where a closed pipe can be handled.
             sys.stdout.flush()
     except CompatError as error:
-        print(error, file=sys.stderr)
-        return FAILED
+        return _fail(error, arguments)
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
@@ -61,7 +69,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Python flushes once more when it exits, and that must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
+    except OSError as error:
+        # Such as a name that is too long for the file system.
+        return _fail(_of_the_system(error), arguments)
     return status
+
+
+def _fail(error: CompatError, arguments: argparse.Namespace) -> int:
+    """Print an error: as JSON to stdout where JSON was asked for."""
+    if getattr(arguments, "json", False):
+        print(json.dumps(error.plain(), indent=1))
+        sys.stdout.flush()
+    else:
+        print(coloured(str(error), sys.stderr), file=sys.stderr)
+    return FAILED
+
+
+def _of_the_system(error: OSError) -> CompatError:
+    return CompatError(
+        "The system can't use a file.",
+        facts={
+            "file": error.filename or "unknown",
+            "cause": error.strerror or error,
+        },
+        remedy="Check its name, its permissions and the free space, and try "
+        "again.",
+    )
 
 
 def _parser(first: Sequence[str]) -> argparse.ArgumentParser:

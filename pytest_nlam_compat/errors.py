@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 
 class CompatError(Exception):
@@ -47,6 +50,46 @@ class CompatError(Exception):
         lines += [f"  {label}: {fact}" for label, fact in self.facts.items()]
         lines.append(self.remedy)
         return "\n".join(lines)
+
+    def plain(self) -> dict[str, object]:
+        """Return it as plain data, for JSON."""
+        facts = {label: str(fact) for label, fact in self.facts.items()}
+        return {"problem": self.what, "facts": facts, "remedy": self.remedy}
+
+
+@contextmanager
+def clear_import_errors() -> Iterator[None]:
+    """Turn a failed import of a package that we need into one clear error.
+
+    Raises
+    ------
+    CompatError
+        A package is missing, broken, or of a version that does not fit.
+    """
+    try:
+        yield
+    except CompatError:
+        raise
+    # A broken package raises anything: what counts is that a module was run,
+    # not a function. Python removes the frames of the import itself.
+    except Exception as cause:
+        frames = traceback.extract_tb(cause.__traceback__)
+        importing = isinstance(cause, ImportError) or any(
+            frame.name == "<module>" for frame in frames
+        )
+        # torch can be imported beside a numpy that it was not built for.
+        if not importing and "Numpy is not available" not in str(cause):
+            raise
+        raise CompatError(
+            "A package that pytest-nlam-compat needs can't be imported.",
+            facts={
+                "cause": f"{type(cause).__name__}: {cause}",
+                "raised in": f"{frames[-1].filename}:{frames[-1].lineno}",
+                "python": sys.executable,
+            },
+            remedy="Install that package again, in a version that fits the "
+            "others: `pip install -U pytest-nlam-compat`, then `pip check`.",
+        ) from cause
 
 
 def join_some(names: Iterable[str], most: int = 8) -> str:

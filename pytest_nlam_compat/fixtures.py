@@ -10,6 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from pytest_nlam_compat.adapters.batches import Batch
     from pytest_nlam_compat.references.reference import Reference
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,
@@ -56,14 +57,27 @@ def nlam_subject(
 
 
 @pytest.fixture
+def nlam_batch(nlam_subject: ReferenceUnderTest) -> Batch:
+    """Return the recorded batch, in float64, on the device of `nlam_model`.
+
+    ``init_states`` (B, 2, N, d), ``target_states`` (B, T, N, d) and
+    ``forcing`` (B, T, N, f * window), standardized; ``target_times`` (B, T).
+    """
+    import torch
+
+    return nlam_subject.recorded_batch(torch.float64)
+
+
+@pytest.fixture
 def nlam_model(nlam_subject: ReferenceUnderTest) -> nn.Module:
     """Return the model of the current code with the reference's weights.
 
     The migrated checkpoint, loaded strictly, in float64, in which outputs are
-    judged. Each test has its own copy::
+    judged. Its forward pass draws the noise of the golden, if there is any.
+    Each test has its own copy::
 
-        def test_rollout(nlam_reference, nlam_model, nlam_check):
-            init_states, target_states, forcing, _ = nlam_reference.batch()
+        def test_rollout(nlam_batch, nlam_model, nlam_check):
+            init_states, target_states, forcing, _ = nlam_batch
             prediction, _ = nlam_model.forecaster(
                 init_states, forcing, target_states
             )
@@ -74,27 +88,38 @@ def nlam_model(nlam_subject: ReferenceUnderTest) -> nn.Module:
     import torch
 
     from pytest_nlam_compat.checks.failures import fail_without_traceback
+    from pytest_nlam_compat.numerics.noise import NoiseInForward
 
     with fail_without_traceback():
-        return copy.deepcopy(nlam_subject.migrated_model(torch.float64))
+        model = copy.deepcopy(nlam_subject.migrated_model(torch.float64))
+    if noise := nlam_subject.reference.noise("rollout"):
+        NoiseInForward(model, noise)
+    return model
 
 
 @pytest.fixture
-def nlam_check(nlam_reference: Reference) -> Callable[..., None]:
+def nlam_check(nlam_subject: ReferenceUnderTest) -> Callable[..., None]:
     """Compare named tensors with the golden of the reference.
 
     Call it with ``prediction=``, ``pred_std=`` or whatever else
     ``nlam_reference.group("golden64")`` has. float64 tensors are judged by
-    the row "float64" of the tolerances, others by the row "float32". See
+    the row "float64" of the tolerances, others by the rows "float32". See
     `nlam_model` for an example.
     """
 
     def check(**outputs: Tensor) -> None:
         __tracebackhide__ = True
         from pytest_nlam_compat.checks.failures import fail_without_traceback
-        from pytest_nlam_compat.judging.grade import grade_outputs
+        from pytest_nlam_compat.judging.grade import (
+            grade_outputs,
+            recorded_rounding,
+        )
 
         with fail_without_traceback():
-            grade_outputs(nlam_reference, outputs).raise_on_failure()
+            grade_outputs(
+                nlam_subject.reference,
+                outputs,
+                lambda: recorded_rounding(nlam_subject),
+            ).raise_on_failure()
 
     return check

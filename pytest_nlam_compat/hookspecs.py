@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def pytest_nlam_compat_adapter(current: CurrentCode) -> Adapter | None:
     """Return an adapter: how models are built, loaded and run.
 
-    Needed only if the API of neural-lam has changed so much that none of the
-    adapters of this plugin fits. Return None to use those.
+    Needed only if the API of neural-lam has changed so much that this plugin
+    can't drive it, see docs/adapters.md. Return None to use its adapters.
 
     Parameters
     ----------

@@ -9,13 +9,20 @@ from __future__ import annotations
 import pytest
 
 from pytest_nlam_compat.fixtures import (
+    nlam_batch,
     nlam_check,
     nlam_model,
     nlam_reference,
     nlam_subject,
 )
 
-__all__ = ["nlam_check", "nlam_model", "nlam_reference", "nlam_subject"]
+__all__ = [
+    "nlam_batch",
+    "nlam_check",
+    "nlam_model",
+    "nlam_reference",
+    "nlam_subject",
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -66,6 +73,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "migrations of this repository: a file or folder, relative to the "
         "root, or a module",
     )
+    parser.addini(
+        "nlam_compat_given_up",
+        "references that neural-lam's own loader need not load any more, a "
+        "line each: reference: reason",
+        type="linelist",
+    )
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -81,14 +94,25 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "nlam_compat: a check against references of neural-lam"
     )
     if config.getoption("nlam_compat"):
-        from pytest_nlam_compat.checks.collection import add_suite
+        from pytest_nlam_compat.errors import CompatError, clear_import_errors
 
+        try:
+            with clear_import_errors():
+                from pytest_nlam_compat.checks.collection import add_suite
+        except CompatError as error:
+            raise pytest.UsageError(str(error)) from error
         add_suite(config)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run checks once for each reference, or for each registry."""
     if {"nlam_reference", "nlam_registry"} & set(metafunc.fixturenames):
-        from pytest_nlam_compat.checks.collection import parametrize
+        from pytest_nlam_compat.checks.abort import abort_collection
+        from pytest_nlam_compat.errors import CompatError, clear_import_errors
 
+        try:
+            with clear_import_errors():
+                from pytest_nlam_compat.checks.collection import parametrize
+        except CompatError as error:
+            abort_collection(metafunc.config, error)
         parametrize(metafunc)

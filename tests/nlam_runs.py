@@ -35,6 +35,7 @@ CHECKS = {
     "test_batch",
     "test_loss",
     "test_resumes",
+    "test_saves",
 }
 # A run of one small reference.
 ONE = (

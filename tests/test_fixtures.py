@@ -1,7 +1,9 @@
 """The fixtures in people's own tests: what they give, and what they say."""
 
+import re
+
 import pytest
-from nlam_runs import ONE, Project, matrix, shows_no_traceback
+from nlam_runs import CHECKOUT, ONE, Project, matrix, shows_no_traceback
 
 TWO = ("--nlam-compat-release=>=0.6", "--nlam-compat-case=graph_lam")
 OWN = '''
@@ -10,9 +12,9 @@ import torch
 
 
 @pytest.fixture
-def prediction(nlam_reference, nlam_model):
+def prediction(nlam_batch, nlam_model):
     """As the docstring of nlam_model shows it."""
-    init_states, target_states, forcing, _ = nlam_reference.batch()
+    init_states, target_states, forcing, _ = nlam_batch
     with torch.no_grad():
         prediction, _ = nlam_model.forecaster(
             init_states, forcing, target_states
@@ -178,6 +180,23 @@ def test_model_that_can_not_be_loaded_is_one_clear_error(project):
             "  missing: forecaster.predictor.grid_encoder.0.bias, *",
         ]
     )
+
+
+@pytest.mark.slow
+def test_example_of_the_readme_passes_for_all_architectures(project):
+    readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^def test_rollout.*?(?=```)", readme, re.M | re.S)
+    project.write("test_example.py", example)
+
+    result = project.run(
+        "--nlam-compat-release===0.7.0", "--nlam-compat-device=auto", "-v"
+    )
+
+    passed = len(re.findall(r"test_rollout.*PASSED", result.stdout.str()))
+    assert passed == 18
+    result.assert_outcomes(passed=passed)
+    for case in ("graph_efm", "graph_efm-multiscale", "hi_lam_parallel"):
+        result.stdout.fnmatch_lines([f"*[[]0.7.0-{case}[]] PASSED*"])
 
 
 def test_nothing_selected_is_an_error_and_no_skip(project):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from nlam_runs import Project
 
 HEAVY = {"torch", "numpy", "pooch", "neural_lam", "safetensors"}
 COUNT = """
@@ -84,20 +85,37 @@ def test_markers_show_ours(project):
     )
 
 
-def test_fixtures_are_documented_with_an_example(project):
-    result = project.run("--fixtures", "-v")
-
-    result.stdout.fnmatch_lines(
-        [
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (
             "nlam_reference [[]session scope[]] -- *fixtures.py:*",
             "    One frozen case of one neural-lam release, for each that is "
             "selected.",
             "        def test_has_an_optimizer(nlam_reference):",
+        ),
+        (
+            "nlam_batch -- *fixtures.py:*",
+            "    Return the recorded batch, in float64, on the device of "
+            "`nlam_model`.",
+        ),
+        (
             "nlam_model -- *fixtures.py:*",
             "    Return the model of the current code with the reference's "
             "weights.",
             "            nlam_check(prediction=prediction)",
+        ),
+        (
             "nlam_check -- *fixtures.py:*",
             "    Compare named tensors with the golden of the reference.",
-        ]
-    )
+        ),
+    ],
+    ids=lambda lines: lines[0].split()[0],
+)
+def test_fixtures_are_documented(listed, lines):
+    listed.stdout.fnmatch_lines(lines)
+
+
+@pytest.fixture(scope="module")
+def listed(tmp_path_factory):
+    return Project(tmp_path_factory.mktemp("own")).run("--fixtures", "-v")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import warnings
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -16,11 +18,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from pytest_nlam_compat.adapters.batches import Batch, like, parts_of
+from pytest_nlam_compat.adapters.binding import ApiChangedError, call
 from pytest_nlam_compat.adapters.probe import CurrentCode, has
-from pytest_nlam_compat.adapters.training_step import trainer_attached
+from pytest_nlam_compat.adapters.roles import find, is_class
+from pytest_nlam_compat.adapters.training_step import (
+    trainer_attached,
+    transfer_hook,
+)
 from pytest_nlam_compat.errors import CompatError, join_some
-
-Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,12 @@ class Predictor:
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+_DATA_MODULE = (
+    "WeatherDataModule(datastore, ar_steps_train, ar_steps_eval, "
+    "num_past_forcing_steps, num_future_forcing_steps, num_workers)"
+)
 
 
 class _ArgumentsParsed(BaseException):
@@ -48,6 +60,8 @@ class Adapter(ABC):
 
     def __init__(self, current: CurrentCode) -> None:
         self.current = current
+        # A batch of the current code, once one was needed.
+        self._template: Any = None
 
     @abstractmethod
     def build(
@@ -212,13 +226,14 @@ class Adapter(ABC):
     def training_loss(self, module: nn.Module, batch: Batch) -> Tensor:
         """Return the loss of the current code's own training step, a scalar."""
         module.train()
+        given = self._in_container(module, batch)
         with trainer_attached(module), warnings.catch_warnings():
             # The trainer does not log, which Lightning points out.
             warnings.filterwarnings("ignore", message=".*self.log.*")
             step: Any = module.training_step
             # Lightning passes the number of the batch to steps that accept it.
             numbered = len(inspect.signature(step).parameters) > 1
-            loss = step(batch, 0) if numbered else step(batch)
+            loss = step(given, 0) if numbered else step(given)
         # Lightning accepts both.
         if isinstance(loss, Mapping):
             loss = loss["loss"]
@@ -295,7 +310,8 @@ class Adapter(ABC):
         Parameters
         ----------
         module : torch.nn.Module
-            Whose ``on_after_batch_transfer`` standardizes from 0.7 on.
+            Whose ``on_after_batch_transfer`` standardizes from 0.7 on, unless
+            the data module has that hook.
         args : argparse.Namespace
             ``num_past_forcing_steps`` and ``num_future_forcing_steps``.
         samples : sequence of int
@@ -307,38 +323,116 @@ class Adapter(ABC):
             init_states (B, 2, N, d), target_states (B, T, N, d), forcing
             (B, T, N, f * window), standardized, and target times (B, T).
         """
-        loader = self.loader(datastore, args, ar_steps)
+        return self.take_apart(
+            self._transferred(module, datastore, args, samples, ar_steps)
+        )
+
+    def take_apart(self, batch: Any) -> Batch:
+        """Return the four parts of a batch of the current code."""
+        return parts_of(batch)
+
+    def put_together(self, template: Any, parts: Batch) -> Any:
+        """Return the parts as a batch that is made like another one."""
+        return like(template, parts)
+
+    def _transferred(
+        self,
+        module: nn.Module,
+        datastore: Any,
+        args: Namespace,
+        samples: Sequence[int],
+        ar_steps: int,
+    ) -> Any:
+        """Make a batch, in the container that the current code has for it."""
+        data = self.data_module(datastore, args, ar_steps)
+        loader: DataLoader[Any] = data.train_dataloader()
         batch = loader.collate_fn([loader.dataset[index] for index in samples])
         device = next(module.parameters()).device
-        hooks: Any = module  # each LightningModule has all of them
-        batch = hooks.on_before_batch_transfer(tuple(batch), 0)
-        batch = hooks.transfer_batch_to_device(batch, device, 0)
-        return tuple(hooks.on_after_batch_transfer(batch, 0))
+        for hook, more in (
+            ("on_before_batch_transfer", ()),
+            ("transfer_batch_to_device", (device,)),
+            ("on_after_batch_transfer", ()),
+        ):
+            batch = transfer_hook(data, module, hook, batch, *more, 0)
+        return batch
+
+    def _in_container(self, module: nn.Module, batch: Batch) -> Any:
+        """Return a batch as a training step of the current code receives it.
+
+        Plain tuples of four, as in 0.4 to 0.7, stay as they are.
+        """
+        from neural_lam.datastore.base import BaseDatastore
+
+        held = [
+            v for v in vars(module).values() if isinstance(v, BaseDatastore)
+        ]
+        if self._template is None and held:
+            window = Namespace(
+                num_past_forcing_steps=1, num_future_forcing_steps=1
+            )
+            # Of a copy: 0.7 keeps the size of the first window it meets.
+            self._template = self._transferred(
+                copy.deepcopy(module), held[0], window, [0], 1
+            )
+        plain = type(self._template) in (list, tuple, type(None))
+        if plain and len(self._template or batch) == len(batch):
+            return batch
+        return self.put_together(self._template, batch)
 
     def loader(
         self, datastore: Any, args: Namespace, ar_steps: int
     ) -> DataLoader[Any]:
-        """Load data as ``train_model`` does, by its ``WeatherDataModule``."""
-        from neural_lam.weather_dataset import WeatherDataModule
-
-        data = WeatherDataModule(
-            datastore=datastore,
-            ar_steps_train=ar_steps,
-            ar_steps_eval=ar_steps,
-            num_past_forcing_steps=args.num_past_forcing_steps,
-            num_future_forcing_steps=args.num_future_forcing_steps,
-            # Up to 0.6 there has to be one. It is not started here.
-            num_workers=1,
-        )
-        data.setup("fit")
+        """Load training data as ``train_model`` does."""
+        data = self.data_module(datastore, args, ar_steps)
         loader: DataLoader[Any] = data.train_dataloader()
         return loader
+
+    def data_module(
+        self, datastore: Any, args: Namespace, ar_steps: int
+    ) -> Any:
+        """Return ``WeatherDataModule`` as ``train_model`` makes it, set up."""
+        from pytorch_lightning import LightningDataModule
+
+        cls = find(
+            "WeatherDataModule", partial(is_class, base=LightningDataModule)
+        )
+        if cls is None:
+            raise ApiChangedError(
+                "neural_lam has no LightningDataModule",
+                expected=_DATA_MODULE,
+                found="none",
+                adapter="def data_module(self, datastore, args, ar_steps):\n"
+                "    return ...  # the data module, set up to fit",
+            )
+        data = call(
+            cls,
+            {"datastore": datastore},
+            {
+                **vars(args),
+                "ar_steps_train": ar_steps,
+                "ar_steps_eval": ar_steps,
+                # Up to 0.6 there has to be one. It is not started here.
+                "num_workers": 1,
+            },
+            expected=_DATA_MODULE,
+        )
+        data.setup("fit")
+        return data
 
 
 def _posterior(
     predictor: Any, inputs: tuple[Tensor, Tensor, Tensor], target: Tensor
 ) -> dict[str, Tensor]:
     """Run the variational encoder, which no forward pass calls."""
+    used = ("embedd_grid_and_graph", "encoder")
+    if not all(hasattr(predictor, name) for name in used):
+        raise ApiChangedError(
+            f"the encoder of {type(predictor).__name__} can't be run",
+            expected=f"its attributes {' and '.join(used)}",
+            found=", ".join(n for n in used if hasattr(predictor, n)) or "none",
+            adapter="def outputs(self, module, init, forcing, boundary):\n"
+            "    return ...  # posterior_mean and posterior_std, too",
+        )
     _, graph_emb = predictor.embedd_grid_and_graph(*inputs)
     grid_emb = predictor.embedd_grid_with_target(*inputs, target)
     distribution = predictor.encoder(grid_emb, graph_emb=graph_emb)

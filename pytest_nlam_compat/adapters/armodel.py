@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from neural_lam import train_model
 from torch import Tensor, nn
 
 from pytest_nlam_compat.adapters.adapter import Adapter, Predictor
@@ -23,6 +22,8 @@ class ARModelAdapter(Adapter):
         predictor: Predictor | None = None,
     ) -> nn.Module:
         """See `Adapter.build`."""
+        from neural_lam import train_model
+
         args = hyper_parameters["args"]
         model: nn.Module = train_model.MODELS[args.model](
             args, config=hyper_parameters["config"], datastore=datastore
@@ -38,6 +39,8 @@ class ARModelAdapter(Adapter):
         predictor: Predictor | None = None,
     ) -> nn.Module:
         """See `Adapter.load_native`."""
+        from neural_lam import train_model
+
         cls = train_model.MODELS[model]
         return load_with_lightning(cls, path, datastore=datastore)
 

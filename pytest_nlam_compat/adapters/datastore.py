@@ -35,6 +35,8 @@ class StoredDatastore(BaseRegularGridDatastore):  # type: ignore[misc]
         self._dataset = dataset
         self._root_path = Path(root_path)
         self._dtype = np.dtype(dtype)
+        self.is_forecast = dataset.is_forecast
+        self.is_ensemble = dataset.is_ensemble
 
     def _array(self, name: str) -> npt.NDArray[Any]:
         return self._dataset.arrays[name].astype(self._dtype)
@@ -95,17 +97,23 @@ class StoredDatastore(BaseRegularGridDatastore):  # type: ignore[misc]
         if not self._dataset.names[category]:
             return None
         values = self._array(category)
+        dims = self.expected_dim_order(category)
         coords: dict[str, Any] = {
-            "grid_index": np.arange(values.shape[-2]),
-            f"{category}_feature": self.get_vars_names(category),
+            name: np.arange(size)
+            for name, size in zip(dims, values.shape, strict=True)
         }
-        if category != "static":
-            step = np.timedelta64(self._dataset.step_hours, "h")
-            start = np.datetime64(self._dataset.start, "ns")
-            coords["time"] = start + np.arange(values.shape[0]) * step
-        array = xr.DataArray(
-            values, dims=self.expected_dim_order(category), coords=coords
-        )
+        coords[f"{category}_feature"] = self.get_vars_names(category)
+        step = np.timedelta64(self._dataset.step_hours, "h")
+        start = np.datetime64(self._dataset.start, "ns")
+        if "time" in coords:
+            coords["time"] = start + coords["time"] * step
+        elif "analysis_time" in coords:
+            length = values.shape[1] * step
+            coords["analysis_time"] = start + coords["analysis_time"] * length
+            coords["elapsed_forecast_duration"] = (
+                coords["elapsed_forecast_duration"] * step
+            ).astype("timedelta64[ns]")
+        array = xr.DataArray(values, dims=dims, coords=coords)
         if standardize:
             return self._standardize_datarray(array, category=category)
         return array

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import copy
-import inspect
+import importlib
+import sys
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import is_dataclass
+from enum import Enum
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
+from pytest_nlam_compat.adapters.binding import parameters_of
 from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, InertObject
 from pytest_nlam_compat.errors import CompatError
 
@@ -21,6 +25,9 @@ ACCEPTED = "the class accepts"
 """Labels of facts in the error of `raise_on_unused`."""
 
 _CONFIG_MODULE = "neural_lam.config"
+# They copy, save and load ``args`` without using them.
+_NO_READERS = {"copy", "copyreg", "lightning", "lightning_fabric"}
+_NO_READERS |= {"pickle", "pytest_nlam_compat", "pytorch_lightning", "torch"}
 # Up to 0.6 everything is in ``args``, even the name of the model. A module has
 # to use these.
 _USED_BY_MODULE = ("loss", "lr")
@@ -31,9 +38,9 @@ _NO_HYPER_PARAMETERS = ("forecaster", "config", "datastore", "args")
 def revive(hyper_parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Turn the inert stand-ins of a saved run into real objects.
 
-    Only ``argparse.Namespace`` and dataclasses of the current code's
-    ``neural_lam.config`` are made, by calling them with their fields: nothing
-    is imported because a pickle names it. Raises CompatError if the current
+    Only ``argparse.Namespace`` and dataclasses of the current code are made, by
+    calling them with their fields: nothing is imported because a pickle names
+    it. Raises CompatError if the current
     code lacks a class, or a class does not accept one of its fields.
     """
     return {name: _revive(value) for name, value in hyper_parameters.items()}
@@ -89,21 +96,31 @@ def _object(value: InertObject) -> Any:
 def config_class(named: Any) -> Any:
     """Return the class of the current code's configuration, if it is one.
 
-    A pickle can't choose what else the module holds, such as functions.
+    It may be defined anywhere in neural_lam, and be re-exported under the name
+    in the pickle. What else a pickle can name, such as functions and models,
+    is none; nor is a module imported because a pickle names it.
     """
-    if not isinstance(named, GlobalRef) or named.module != _CONFIG_MODULE:
+    if not isinstance(named, GlobalRef) or not _in_neural_lam(named.module):
         return None
-    from neural_lam import config
+    importlib.import_module(_CONFIG_MODULE)
+    found: Any = sys.modules.get(named.module)
+    for name in named.name.split("."):
+        found = vars(found).get(name) if hasattr(found, "__dict__") else None
+    if not isinstance(found, type) or not _in_neural_lam(found.__module__):
+        return None
+    is_data = is_dataclass(found) or issubclass(found, Enum | Namespace)
+    return found if is_data else None
 
-    found = getattr(config, named.name, None)
-    if isinstance(found, type) and found.__module__ == _CONFIG_MODULE:
-        return found
-    return None
+
+def _in_neural_lam(module: str) -> bool:
+    return module.partition(".")[0] == "neural_lam"
 
 
 @contextmanager
 def raise_on_unused(
-    cls: type, hyper_parameters: Mapping[str, Any]
+    cls: type,
+    hyper_parameters: Mapping[str, Any],
+    used: Collection[str] = (),
 ) -> Iterator[dict[str, Any]]:
     """Raise if a class does not use all hyper-parameters of a run.
 
@@ -111,28 +128,27 @@ def raise_on_unused(
     does not accept: its defaults replace what the run was trained with.
 
     Yields those that the class accepts; call it with them in the block.
-    Raises CompatError afterwards if one is neither accepted by the class nor
-    read from ``args``.
+    Raises CompatError afterwards if one is neither accepted by the class, nor
+    read from ``args``, nor `used` elsewhere.
     """
-    parameters = inspect.signature(cls).parameters
-    accepts_any = any(
-        p.kind is Parameter.VAR_KEYWORD for p in parameters.values()
-    )
+    parameters = {p.name: p.kind for p in parameters_of(cls)}
+    accepts_any = Parameter.VAR_KEYWORD in parameters.values()
     accepted = {
         name: value
         for name, value in hyper_parameters.items()
         if accepts_any or name in parameters
     }
     args = hyper_parameters.get("args")
-    needed = {name: name for name in hyper_parameters if name != "args"}
+    passed = ("args", "config")
+    needed = {name: name for name in hyper_parameters if name not in passed}
     if args is not None and not needed:
         needed = {n: f"args.{n}" for n in _USED_BY_MODULE if hasattr(args, n)}
-    with _watched(args) as read:
+    with reads_of_args(args) as read:
         yield accepted
     unused = [
         path
         for name, path in needed.items()
-        if name not in accepted and name not in read
+        if name not in accepted and name not in read and name not in used
     ]
     if unused and "__dict__" not in read:
         names = [n for n in parameters if n not in _NO_HYPER_PARAMETERS]
@@ -146,25 +162,19 @@ def raise_on_unused(
 
 
 @contextmanager
-def _watched(args: Namespace | None) -> Iterator[set[str]]:
-    """Record which attributes of ``args`` are read; __dict__ means all."""
+def reads_of_args(args: Namespace | None) -> Iterator[set[str]]:
+    """Record which attributes of any ``args`` are read; __dict__ means all."""
     read: set[str] = set()
     if args is None:
         yield read
         return
 
-    class Watched(Namespace):
-        def __getattribute__(self, name: str) -> Any:
+    def watched(self: Namespace, name: str) -> Any:
+        # Copied or pickled is not read.
+        by = sys._getframe(1).f_globals.get("__name__", "")
+        if by.partition(".")[0] not in _NO_READERS:
             read.add(name)
-            return super().__getattribute__(name)
+        return object.__getattribute__(self, name)
 
-        def __deepcopy__(self, memo: dict[int, Any]) -> Namespace:
-            # Lightning copies what it saves, which does not count as reading.
-            values = super().__getattribute__("__dict__")
-            return Namespace(**copy.deepcopy(values, memo))
-
-    args.__class__ = Watched
-    try:
+    with mock.patch.object(Namespace, "__getattribute__", watched, create=True):
         yield read
-    finally:
-        args.__class__ = Namespace

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import pkgutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -72,6 +73,17 @@ def has(module: str, name: str) -> bool:
     return hasattr(importlib.import_module(module), name)
 
 
+def first_modules() -> list[str]:
+    """Return the modules that people train with, and the one of the models."""
+    package = importlib.import_module("neural_lam")
+    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
+    training = ["train_model"]
+    if "train_model" not in names:
+        training = [name for name in names if "train" in name] or training
+    chosen = [*training, *(name for name in names if name == "models")]
+    return [f"neural_lam.{name}" for name in chosen]
+
+
 def probe() -> CurrentCode:
     """Import neural_lam and detect its release; CompatError if that fails."""
     spec = importlib.util.find_spec("neural_lam")
@@ -83,7 +95,8 @@ def probe() -> CurrentCode:
         )
     try:
         package = importlib.import_module("neural_lam")
-        importlib.import_module("neural_lam.train_model")
+        for name in first_modules():
+            importlib.import_module(name)
         if package.__file__ is None:
             raise ImportError("the folder has no __init__.py")
     # Whatever a working tree raises while it is imported is its cause; a
@@ -136,26 +149,18 @@ def _release(version: str) -> tuple[Version, str]:
 
 
 def select_adapter(current: CurrentCode) -> Adapter:
-    """Return the adapter that fits the current code; CompatError if none."""
-    if has(*_FORECASTER):
-        from pytest_nlam_compat.adapters.forecaster import ForecasterAdapter
+    """Return the adapter of the API era that the current code belongs to.
 
-        return ForecasterAdapter(current)
-    if has(*_ARMODEL):
+    An unknown one is driven as the newest, which finds by their roles what it
+    needs.
+    """
+    if has(*_ARMODEL) and not has(*_FORECASTER):
         from pytest_nlam_compat.adapters.armodel import ARModelAdapter
 
         return ARModelAdapter(current)
-    raise CompatError(
-        "The API of this neural_lam is not known.",
-        facts={
-            "path": current.path,
-            "probed": f"{'.'.join(_FORECASTER)} and {'.'.join(_ARMODEL)}",
-            "found": "neither",
-        },
-        remedy="Implement the hook pytest_nlam_compat_adapter in the "
-        "conftest.py of neural-lam: it returns an instance of a subclass of "
-        "pytest_nlam_compat.adapters.adapter.Adapter.",
-    )
+    from pytest_nlam_compat.adapters.forecaster import ForecasterAdapter
+
+    return ForecasterAdapter(current)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A training step outside of a training run, and its optimizer."""
+"""Training steps, outside of a training run and in one of Lightning's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -18,7 +19,8 @@ from pytest_nlam_compat.errors import CompatError
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
 
-    from pytest_nlam_compat.adapters.adapter import Adapter, Batch
+    from pytest_nlam_compat.adapters.adapter import Adapter
+    from pytest_nlam_compat.adapters.batches import Batch
 
 
 def optimizer_step(
@@ -48,8 +50,7 @@ def optimizer_step(
     CompatError
         The module does not configure exactly one optimizer.
     """
-    configured = module.configure_optimizers()  # type: ignore[operator]
-    optimizer = _only_optimizer(configured)
+    optimizer = configured_optimizer(module)
     # torch uses the tensors as they are, and the step changes them in place.
     optimizer.load_state_dict(copy.deepcopy(optimizer_state))
     optimizer.zero_grad()
@@ -63,8 +64,18 @@ def optimizer_step(
     return float(loss.detach()), parameters
 
 
-def _only_optimizer(configured: Any) -> Optimizer:
-    """Find the optimizer in whatever form Lightning accepts."""
+def learning_rate(module: nn.Module) -> float:
+    """Return the rate that training starts with, before any schedule."""
+    group = configured_optimizer(module).param_groups[0]
+    return float(group.get("initial_lr", group["lr"]))
+
+
+def configured_optimizer(module: nn.Module) -> Optimizer:
+    """Return a module's new optimizer; CompatError unless there is one.
+
+    It may be in whatever form Lightning accepts.
+    """
+    configured: Any = module.configure_optimizers()  # type: ignore[operator]
     if isinstance(configured, Mapping):
         found = [configured.get("optimizer")]
     elif not isinstance(configured, list | tuple):
@@ -99,27 +110,84 @@ def trainer_attached(module: nn.Module) -> Iterator[None]:
         module.trainer = None
 
 
+def transfer_hook(
+    data: Any, module: nn.Module, name: str, *arguments: Any
+) -> Any:
+    """Call a hook as Lightning does: that of the data module, if it has one."""
+    from pytorch_lightning.utilities.model_helpers import is_overridden
+
+    owner: Any = data if is_overridden(name, data) else module
+    return getattr(owner, name)(*arguments)
+
+
+def train_and_save(module: nn.Module, data: Any, steps: int, path: Path) -> Any:
+    """Train in place with Lightning's Trainer, and save as it saves.
+
+    Parameters
+    ----------
+    module : LightningModule
+    data : DataLoader or LightningDataModule
+        One batch of it is used for each step.
+    steps : int
+        Of the optimizer.
+    path : pathlib.Path
+        Of the checkpoint.
+
+    Returns
+    -------
+    Trainer
+        As it was when it saved.
+    """
+    trainer = _quiet_trainer(
+        max_epochs=steps,
+        limit_train_batches=1,
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        deterministic=True,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=str(path.parent),
+    )
+    with _quiet():
+        trainer.fit(module, data)
+        trainer.save_checkpoint(path)
+    assert trainer.global_step == steps
+    return trainer
+
+
 @cache
 def _trainer() -> Trainer:
     """Make a Trainer that logs, writes and prints nothing."""
+    trainer = _quiet_trainer(barebones=True)
+    trainer.training = True
+    return trainer
+
+
+def _quiet_trainer(**options: Any) -> Trainer:
     from pytorch_lightning import Trainer
     from pytorch_lightning.plugins.environments import LightningEnvironment
 
+    with _quiet():
+        return Trainer(
+            accelerator="cpu",
+            devices=1,
+            # Otherwise Lightning reads the variables of a batch system.
+            plugins=[LightningEnvironment()],
+            **options,
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence Lightning, about unused GPUs and workers for example."""
     logger = logging.getLogger("pytorch_lightning")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            # About unused GPUs.
             warnings.simplefilter("ignore")
-            trainer = Trainer(
-                accelerator="cpu",
-                devices=1,
-                barebones=True,
-                # Otherwise Lightning reads the variables of a batch system.
-                plugins=[LightningEnvironment()],
-            )
+            yield
     finally:
         logger.setLevel(level)
-    trainer.training = True
-    return trainer

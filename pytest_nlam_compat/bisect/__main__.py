@@ -85,7 +85,10 @@ def grade_checkout(
 
     explainer = FailureExplainer(NewerReferences(selection))
     for reference in selection.references:
-        judges = checks_of(newest=reference.release == selection.newest)
+        judges = checks_of(
+            selection.native.recorded(reference.id),
+            newest=reference in selection.newest,
+        )
         names = {check: f"{check}[{reference.id}]" for check in judges}
         with tempfile.TemporaryDirectory() as folder:
             subject = selection.subject(reference, Path(folder))

@@ -144,7 +144,8 @@ class Archive:
             yield chunk
 
     def _read_records(self) -> None:
-        recognition.refuse_foreign(self.read_at(0, 64), self.size, self.path)
+        head = self.read_at(0, recognition.HEAD)
+        recognition.refuse_foreign(head, self.size, self.path)
         at = max(0, self.size - zipformat.END_SIZE)
         tail = self.read_at(at, zipformat.END_SIZE)
         numbers = struct.unpack_from("<3Q", tail.ljust(zipformat.END_SIZE), 32)

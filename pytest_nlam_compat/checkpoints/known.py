@@ -87,6 +87,11 @@ _KEYS = (str, int, bool, float, NoneType, GlobalRef)
 _HASH_MODULUS = 2**61 - 1
 
 
+#: Numbers below this many more than there are keys are not odd.
+_SMALL = 4096
+_MOST_ODD = 256
+
+
 class MalformedError(ValueError):
     """Something in a pickle that is not accepted; the text says what."""
 
@@ -147,8 +152,10 @@ def make(called: GlobalRef, args: tuple[Any, ...]) -> Any:
         case "OrderedDict", ():
             return OrderedDict()
         case "set", (list(members),):
+            refuse_collisions(members)
             return set(checked_keys(members))
         case "frozenset", (list(members),):
+            refuse_collisions(members)
             return frozenset(checked_keys(members))
         case "bytes", ():
             return b""
@@ -234,6 +241,32 @@ def checked_keys(keys: list[Any]) -> list[Any]:
         if type(key) is int and abs(key) >= _HASH_MODULUS:
             raise MalformedError("a key that is a very large number")
     return keys
+
+
+def refuse_collisions(keys: list[Any], before: int = 0, odd: int = 0) -> int:
+    """Refuse numbers that may be made to share the slots of a dict.
+
+    Python's hash of a number is known, unlike that of text, and many that meet
+    take quadratic time. Numbers that count up, as an optimizer's do, each have
+    a slot of their own, and a few others cost little.
+
+    Parameters
+    ----------
+    keys : list
+    before, odd : int
+        How many keys the dict has already, and how many of them are odd.
+
+    Returns
+    -------
+    int
+        How many are odd now.
+    """
+    for index, key in enumerate(keys, before + _SMALL):
+        if type(key) in (int, float) and not 0 <= hash(key) < index:
+            odd += 1
+    if odd > _MOST_ODD:
+        raise MalformedError("many large numbers as keys", CONVERT)
+    return odd
 
 
 def _are_counts(*values: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import sys
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
@@ -34,14 +35,35 @@ _OPCODES = {How.REDUCE: pickle.REDUCE, How.NEWOBJ: pickle.NEWOBJ}
 _NO_ARCHIVE: Any = None
 
 
-def dump(tree: Any) -> tuple[bytes, list[StorageRef | torch.UntypedStorage]]:
+# Python 3.13 names the module of paths as no other, and a path of another
+# system can't be built here: its pure class can.
+_FOREIGN_PATH = "WindowsPath" if os.name == "posix" else "PosixPath"
+
+
+def portable(named: GlobalRef) -> GlobalRef:
+    """Return a class that has the place of another where it can't be loaded.
+
+    >>> portable(GlobalRef("pathlib._local", "PurePath")).path
+    'pathlib.PurePath'
+    """
+    if named.module not in ("pathlib", "pathlib._local"):
+        return named
+    name = f"Pure{named.name}" if named.name == _FOREIGN_PATH else named.name
+    there = GlobalRef("pathlib", name)
+    return named if there == named else there
+
+
+def dump(
+    tree: Any, keep_device: bool = True
+) -> tuple[bytes, list[StorageRef | torch.UntypedStorage]]:
     """Return a tree as a pickle, and the storages that it refers to by index.
 
-    What is shared in the tree stays shared. A CompatError is raised if
-    something in it is neither plain, nor a stand-in, nor a dense tensor.
+    Without `keep_device`, all storages are said to have been on the CPU. What
+    is shared in the tree stays shared. A CompatError is raised if something in
+    it is neither plain, nor a stand-in, nor a dense tensor.
     """
     out = io.BytesIO()
-    pickler = CheckpointPickler(out)
+    pickler = CheckpointPickler(out, keep_device)
     pickler.dump(tree)
     return out.getvalue(), pickler.storages
 
@@ -55,8 +77,9 @@ class CheckpointPickler(pickle._Pickler):
     memoize: Callable[[object], None]
     save: Callable[[object], None]
 
-    def __init__(self, out: io.BytesIO) -> None:
+    def __init__(self, out: io.BytesIO, keep_device: bool = True) -> None:
         super().__init__(out, 2)
+        self._keep_device = keep_device
         self.storages: list[StorageRef | torch.UntypedStorage] = []
         #: By the identity of a reference: its key, and what is in memory.
         self._keys: dict[int, str] = {}
@@ -81,7 +104,11 @@ class CheckpointPickler(pickle._Pickler):
             self._keys[id(value)] = str(len(self.storages))
             self.storages.append(self._contents.get(id(value), value))
         key = self._keys[id(value)]
-        return "storage", value.cls, key, value.device, value.numel
+        if self._keep_device:
+            return "storage", value.cls, key, value.device, value.numel
+        # torch.cuda has storages of its own, by the same names.
+        cls = GlobalRef("torch", value.cls.name)
+        return "storage", cls, key, "cpu", value.numel
 
     def reducer_override(self, value: Any) -> Any:
         """Refuse what would be written by calling its own methods."""
@@ -121,7 +148,8 @@ class CheckpointPickler(pickle._Pickler):
             self.write(pickle.BUILD)
 
     def _save_global(self, value: GlobalRef) -> None:
-        known = self._globals.setdefault(value, value)
+        written = portable(value)
+        known = self._globals.setdefault(written, written)
         if known is not value:
             self.save(known)
             return

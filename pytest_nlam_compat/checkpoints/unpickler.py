@@ -26,6 +26,7 @@ from pytest_nlam_compat.checkpoints.known import (
     checked_keys,
     is_well_formed,
     make,
+    refuse_collisions,
     storage,
 )
 from pytest_nlam_compat.checkpoints.stand_ins import (
@@ -101,6 +102,7 @@ class CheckpointUnpickler(pickle._Unpickler):
         self._tensors = Budget(archive.path, archive.size)
         self._storages: dict[str, StorageRef] = {}
         self._objects: list[InertObject] = []
+        self._odd: dict[int, int] = {}  # by the id of a dict
         self.globals: dict[GlobalRef, GlobalRef] = {}
 
     def load(self) -> Any:
@@ -210,7 +212,10 @@ class CheckpointUnpickler(pickle._Unpickler):
         if type(top) not in (dict, OrderedDict) or len(flat) % 2:
             raise MalformedError(f"items with keys for a {_title(top)}")
         self._charge(len(flat) // 2 * _ENTRY)
-        top.update(zip(checked_keys(flat[::2]), flat[1::2], strict=True))
+        keys = checked_keys(flat[::2])
+        odd = self._odd.get(id(top), 0)
+        self._odd[id(top)] = refuse_collisions(keys, len(top), odd)
+        top.update(zip(keys, flat[1::2], strict=True))
 
     # Names.
 

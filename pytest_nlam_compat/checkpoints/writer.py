@@ -31,6 +31,7 @@ def write_checkpoint(
     path: str | os.PathLike[str],
     *,
     overwrite: bool = False,
+    keep_device: bool = True,
 ) -> None:
     """Write a checkpoint, whole or not at all.
 
@@ -45,6 +46,9 @@ def write_checkpoint(
         Its references may come from several checkpoints; all must be open.
     path : str or path-like
         May be that of one of these, with ``overwrite``.
+    keep_device : bool
+        Keep the devices on which tensors were, instead of writing that all
+        were on the CPU: elsewhere torch.load looks for the devices.
 
     Raises
     ------
@@ -55,7 +59,7 @@ def write_checkpoint(
     # Through a link, as those that Lightning makes for its last checkpoint.
     target = Path(os.path.realpath(path))
     refuse_endless(tree, target, sys.maxsize)
-    pickle, storages = dump(tree)
+    pickle, storages = dump(tree, keep_device)
     refs = [each for each in storages if isinstance(each, StorageRef)]
     with draft(target, overwrite) as stream:
         _write_records(ZipWriter(stream), pickle, storages)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
+import pytest_regressions.plugin  # noqa: F401 - the suite needs its fixture
 
+from pytest_nlam_compat.checks.abort import abort_collection
+from pytest_nlam_compat.checks.pytest_options import refuse_missing_fixtures
 from pytest_nlam_compat.checks.selection import selection_of
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.migration_checks import registries
 
 SUITE = Path(__file__).with_name("suite.py")
 NODE_ID = "nlam-compat"
-_ABORT = "nlam-compat-abort"
 
 
 def add_suite(config: pytest.Config) -> None:
@@ -66,11 +67,16 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     """Run a test once for each selected reference, or for each registry."""
     try:
         selection = selection_of(metafunc.config)
+        refuse_missing_fixtures(metafunc.config, metafunc.fixturenames)
         if "nlam_reference" in metafunc.fixturenames:
+            mark = metafunc.definition.get_closest_marker("nlam_compat")
+            references = selection.references
+            if mark is not None and mark.kwargs.get("of") == "newest":
+                references = selection.newest
             metafunc.parametrize(
                 "nlam_reference",
-                selection.references,
-                ids=[reference.id for reference in selection.references],
+                references,
+                ids=[reference.id for reference in references],
                 indirect=True,
                 scope="session",
             )
@@ -79,26 +85,3 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
             metafunc.parametrize("nlam_registry", names, scope="session")
     except CompatError as error:
         abort_collection(metafunc.config, error)
-
-
-def abort_collection(config: pytest.Config, error: CompatError) -> NoReturn:
-    """Fail the module that is collected, and end the run after collection.
-
-    A failed module alone would end the run with the status of an interrupted
-    one, not with that of an impossible option.
-    """
-    # A worker of pytest-xdist passes its errors on, and must not end.
-    worker = hasattr(config, "workerinput")
-    goes_on = worker or config.getoption("continue_on_collection_errors")
-    if not goes_on and not config.pluginmanager.has_plugin(_ABORT):
-        config.pluginmanager.register(_AbortAfterCollection(error), _ABORT)
-    raise pytest.Collector.CollectError(str(error)) from error
-
-
-class _AbortAfterCollection:
-    def __init__(self, error: CompatError) -> None:
-        self._error = error
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self) -> None:
-        raise pytest.UsageError(str(self._error)) from self._error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.reports.causes import NOT_MIGRATED
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.checks.newer_references import NewerReferences
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     )
 
 # Their messages name the cause, unless the outputs are wrong as well.
-_SELF_EXPLAINING = {"native", "resumes"}
+_SELF_EXPLAINING = {"native", "resumes", "saves"}
 _EXPLAINED = {"batch", "loads", "loss", "outputs", "outputs_float32"}
 _EXPLAINED |= _SELF_EXPLAINING
 
@@ -92,7 +94,9 @@ class FailureExplainer:
             what, _, _ = text.partition("\n")
             return f"{what}\n  cause: {found.cause}\nSame cause as {first}."
         facts = [f"  {label}: {f}" for label, f in found.facts().items()]
-        fix = self._suggestion(item, subject)
+        fix = []
+        if found.kind not in NOT_MIGRATED:
+            fix = self._suggestion(item, subject)
         return "\n".join([text, "", "Why:", *facts, *fix])
 
     def diagnosis(
@@ -130,7 +134,7 @@ class FailureExplainer:
             from pytest_nlam_compat.suggest.suggestions import suggest_steps
 
             budget = SearchBudget(seconds=_SEARCH_SECONDS)
-            with tempfile.TemporaryDirectory() as folder, _no_stderr():
+            with tempfile.TemporaryDirectory() as folder, silence():
                 found = suggest_steps(
                     [subject], Path(folder), budget, self._newer
                 )
@@ -158,12 +162,14 @@ class FailureExplainer:
 
 
 @contextmanager
-def _no_stderr() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Drop what the code under test logs about each model that is tried."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)

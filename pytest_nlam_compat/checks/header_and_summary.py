@@ -10,6 +10,7 @@ import torch
 
 from pytest_nlam_compat.reports import causes
 from pytest_nlam_compat.reports.matrix import Cell, render
+from pytest_nlam_compat.reports.native_changes import render_changes
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -17,9 +18,8 @@ if TYPE_CHECKING:
     from pytest_nlam_compat.checks.selection import Selection
 
 
-_MORE = (
-    "next: nlam-compat suggest (searches for a migration), or -v (each check)"
-)
+_VERBOSE = "-v shows each check"
+_NEXT = "next: `nlam-compat suggest` searches for a migration; " + _VERBOSE
 
 
 class HeaderAndSummary:
@@ -113,18 +113,27 @@ class HeaderAndSummary:
             stats.update(kept)
         cells = self._cells(reports)
         if any(cell.checked for cell in cells.values()):
-            self._show(terminalreporter, cells, ours)
+            self._show(terminalreporter, cells, reports, ours)
 
     def _show(
         self,
         reporter: pytest.TerminalReporter,
         cells: Mapping[tuple[Version, str], Cell],
+        reports: Sequence[pytest.TestReport],
         failed: Sequence[pytest.TestReport],
     ) -> None:
         reporter.section("neural-lam checkpoints")
         # Equal rows are one where all has to fit a screen.
         merge = bool(failed) and reporter.verbosity <= 0
         for line in render(cells, reporter._tw.fullwidth, merge=merge):
+            reporter.line(line)
+        passed = [
+            (_parameter(report.nodeid), dict(report.user_properties))
+            for report in reports
+            if report.passed
+        ]
+        native = self._selection.native.release
+        for line in render_changes(passed, native):
             reporter.line(line)
         found = causes.group(
             causes.Failure(
@@ -138,9 +147,10 @@ class HeaderAndSummary:
         for line in causes.render(found):
             is_title = line.startswith("FAILED ")
             reporter.line(line, red=is_title, bold=is_title)
-        if found and reporter.verbosity <= 0:
+        if found:
+            suggest = any(cause.migrated for cause in found)
             reporter.line("")
-            reporter.line(_MORE)
+            reporter.line(_NEXT if suggest else _VERBOSE)
 
     def _cells(
         self, reports: Iterable[pytest.TestReport]

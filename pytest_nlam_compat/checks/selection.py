@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -16,12 +16,22 @@ import torch
 from packaging.version import Version
 
 from pytest_nlam_compat.adapters.adapter import Adapter
+from pytest_nlam_compat.adapters.binding import ApiChangedError
 from pytest_nlam_compat.adapters.probe import CurrentCode, probe, select_adapter
-from pytest_nlam_compat.checks.failures import FailureExplainer
+from pytest_nlam_compat.checks.failures import FailureExplainer, silence
 from pytest_nlam_compat.checks.header_and_summary import HeaderAndSummary
+from pytest_nlam_compat.checks.native_expectations import (
+    INI_KEY,
+    NativeExpectations,
+    native_expectations,
+)
 from pytest_nlam_compat.checks.newer_references import NewerReferences
 from pytest_nlam_compat.checks.pytest_config import setup_of, with_config
-from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.checks.pytest_options import (
+    refuse_outputs_in,
+    refuse_regeneration,
+)
+from pytest_nlam_compat.errors import CompatError, clear_import_errors
 from pytest_nlam_compat.migrations import Migration, Registry
 from pytest_nlam_compat.migrations.repository import (
     RepositorySetup,
@@ -54,9 +64,8 @@ class Selection:
         Where the archives are.
     references : tuple of Reference
         Those that are checked.
-    newest : Version
-        Newest release with references that is not above the current code:
-        its references have to pass by the native route too.
+    native : NativeExpectations
+        Which references the current code's own loader has to load.
     void : dict of (Version, str) to str
         Cases without a check, by release and name, with the reason.
     newer : tuple of Version
@@ -67,21 +76,26 @@ class Selection:
         Those of the repository under test.
     setup : RepositorySetup
         Where that keeps them.
+    driven : dict of str to ReferenceUnderTest
+        By id, those whose models exist since the API was tried on them.
     """
 
     adapter: Adapter
     device: torch.device
     store: Store
     references: tuple[Reference, ...]
-    newest: Version
+    native: NativeExpectations = field(default_factory=NativeExpectations)
     void: dict[tuple[Version, str], str] = field(default_factory=dict)
     newer: tuple[Version, ...] = ()
     notices: tuple[str, ...] = ()
     migrations: tuple[Migration, ...] = ()
     setup: RepositorySetup = field(default_factory=RepositorySetup)
+    driven: dict[str, ReferenceUnderTest] = field(default_factory=dict)
 
     def subject(self, reference: Reference, folder: Path) -> ReferenceUnderTest:
         """Return a reference in front of the current code."""
+        if reference.id in self.driven:
+            return self.driven.pop(reference.id)
         # It imports neural_lam, which only `probe` may find broken or absent.
         from pytest_nlam_compat.under_test.reference_under_test import (
             ReferenceUnderTest,
@@ -90,6 +104,12 @@ class Selection:
         return ReferenceUnderTest(
             reference, self.adapter, folder, self.device, self.migrations
         )
+
+    @property
+    def newest(self) -> tuple[Reference, ...]:
+        """Those of the newest release that is selected."""
+        newest = max(reference.release for reference in self.references)
+        return tuple(r for r in self.references if r.release == newest)
 
     @cached_property
     def layout_changed(self) -> bool:
@@ -114,6 +134,16 @@ class Selection:
 
 _SELECTION = pytest.StashKey[Selection]()
 
+# In the precision in which the checks need each first.
+_USES: tuple[Callable[[ReferenceUnderTest], object], ...] = (
+    lambda subject: subject.outputs(
+        subject.migrated_model(torch.float32), torch.float32
+    ),
+    lambda subject: subject.native_model(torch.float64),
+    lambda subject: subject.batch(),
+    lambda subject: subject.loss(torch.float64),
+)
+
 
 def selection_of(config: pytest.Config) -> Selection:
     """Return the selection of a run; it is made the first time.
@@ -124,7 +154,10 @@ def selection_of(config: pytest.Config) -> Selection:
         An option is impossible, or code or references are missing.
     """
     if _SELECTION not in config.stash:
-        selection = config.stash[_SELECTION] = _select(config)
+        with clear_import_errors():
+            # Fails if torch was not built for this numpy: once, and here.
+            torch.empty(0).numpy()
+            selection = config.stash[_SELECTION] = _select(config)
         plugins = config.pluginmanager
         plugins.register(HeaderAndSummary(selection), "nlam-compat-summary")
         explainer = FailureExplainer(NewerReferences(selection))
@@ -146,7 +179,7 @@ def load_selection(options: Sequence[str]) -> Selection:
 
 
 def _select(config: pytest.Config) -> Selection:
-    _refuse_regeneration(config)
+    refuse_regeneration(config)
     wanted = parse_specifier(
         config.getoption("nlam_compat_release"), "--nlam-compat-release"
     )
@@ -158,7 +191,11 @@ def _select(config: pytest.Config) -> Selection:
         or None,
         offline=config.getoption("nlam_compat_offline"),
     )
+    refuse_outputs_in(config, store.folder)
     current = probe()
+    native = native_expectations(
+        store.native_routes, current.release, config.getini(INI_KEY)
+    )
     adapter = _adapter(config, current)
     known = [r for r in store.releases if r <= current.release]
     archives = [
@@ -181,18 +218,55 @@ def _select(config: pytest.Config) -> Selection:
             },
             remedy="Correct the options; without them, all are selected.",
         )
-    return Selection(
+    selection = Selection(
         adapter=adapter,
         device=device,
         store=store,
         references=references,
-        newest=max(known),
+        native=native,
         void=void,
         newer=tuple(r for r in store.releases if r > current.release),
-        notices=tuple(store.notices),
+        notices=(*store.notices, *native.notices),
         migrations=_repository_migrations(config, current.release),
         setup=setup_of(config),
     )
+    folder = tempfile.TemporaryDirectory()
+    config.add_cleanup(folder.cleanup)
+    _drive_once(selection, Path(folder.name))
+    return selection
+
+
+def _drive_once(selection: Selection, folder: Path) -> None:
+    """Use the current code once in each way that the checks do.
+
+    An API that can't be driven is one error, not one for each reference. What
+    else fails is left to the checks.
+
+    Raises
+    ------
+    ApiChangedError
+    """
+    # Of models that `args` describe, and of each class that they can't.
+    kinds: dict[str | None, Reference] = {}
+    for reference in sorted(
+        selection.references, key=lambda r: r.release, reverse=True
+    ):
+        stored = reference.description["predictor"] or {}
+        kinds.setdefault(stored.get("name"), reference)
+    for reference in kinds.values():
+        place = folder / reference.id
+        place.mkdir()
+        subject = selection.subject(reference, place)
+        with silence():
+            for use in _USES:
+                try:
+                    use(subject)
+                except ApiChangedError:
+                    raise
+                # Whatever a working tree raises.
+                except Exception:
+                    continue
+        selection.driven[reference.id] = subject
 
 
 def _adapter(config: pytest.Config, current: CurrentCode) -> Adapter:
@@ -261,16 +335,3 @@ def _repository_migrations(
             steps += checked(found, hook)
     raise_on_duplicates(steps, Registry(release).known)
     return tuple(steps)
-
-
-def _refuse_regeneration(config: pytest.Config) -> None:
-    """Refuse what would pass without comparing, or rewrite a golden."""
-    for option in ("regen_all", "force_regen"):
-        if config.getoption(option, default=False):
-            flag = "--" + option.replace("_", "-")
-            raise CompatError(
-                f"{flag} can't be used with references of neural-lam: they "
-                "are frozen.",
-                remedy=f"Leave {flag} out, or deselect the tests that use "
-                "nlam_reference.",
-            )

@@ -19,7 +19,9 @@ from pytest_nlam_compat.judging.migration_checks import (
     judge_migrations,
     judge_registry,
 )
+from pytest_nlam_compat.judging.native_route import judge_native, try_native
 from pytest_nlam_compat.judging.optimizer_step import judge_resumed
+from pytest_nlam_compat.judging.saved_again import judge_saving
 from pytest_nlam_compat.numerics.tolerances import FLOAT64
 from pytest_nlam_compat.references.reference import Reference
 
@@ -42,6 +44,7 @@ __all__ = [
     "test_outputs_float32",
     "test_registry",
     "test_resumes",
+    "test_saves",
 ]
 
 pytestmark = [
@@ -87,34 +90,26 @@ def test_native(
 ) -> None:
     """The raw file through the current code's own loader alone.
 
-    The result is shown beside the migrated route. It has to be right for the
-    newest release only: either nothing has changed since, or neural-lam's own
-    loader still lacks a migration.
+    The result is shown beside the migrated route. It has to be right where the
+    newest release is right, unless the repository gives a reference up, or
+    what its loader lacks are migrations registered with this plugin.
     """
     with fail_without_traceback():
-        try:
-            native = nlam_subject.native_model(torch.float64)
-            result = grade(nlam_subject, torch.float64, native)
-        except CompatError as error:
-            record_property("nlam_native", "fails")
-            record_property("nlam_native_cause", str(error))
-            problem = error
-        else:
-            record_property("nlam_native_difference", result.worst.relative)
-            if result.passed:
-                record_property("nlam_native", "equal")
-                return
-            record_property("nlam_native", "differs")
-            problem = CompatError(
-                f"{nlam_reference.id}: the current code's own loader loads "
-                "it, but the outputs differ.",
-                facts=result.facts,
-                remedy="Fix neural-lam's own loader (on_load_checkpoint), or "
-                "undo the change.",
-            )
-        newest = nlam_reference.release == selection_of(request.config).newest
-        if newest and not nlam_subject.steps:
-            raise problem
+        native = selection_of(request.config).native
+        result = try_native(nlam_subject)
+        record_property("nlam_native", result.outcome)
+        if result.difference is not None:
+            record_property("nlam_native_difference", result.difference)
+        if result.outcome == "fails":
+            record_property("nlam_native_cause", str(result.problem))
+        reference = nlam_reference.id
+        if reason := native.reason(reference):
+            record_property("nlam_given_up", reason)
+        elif result.problem is None and reference not in native.loads:
+            record_property("nlam_native_gained", str(native.release))
+        missing = judge_native(nlam_subject, result, native.recorded(reference))
+        if missing:
+            record_property("nlam_native_missing", ", ".join(missing))
 
 
 def test_loads(
@@ -217,6 +212,16 @@ def test_resumes(
         record_property("nlam_share", result.share)
         for name, why in result.left_out.items():
             record_property("nlam_left_out", f"{name}: {why}")
+
+
+@pytest.mark.nlam_compat(of="newest")
+def test_saves(nlam_subject: ReferenceUnderTest) -> None:
+    """What the current code saves, its own loader loads again.
+
+    For the references of the newest release alone: the file is a new one.
+    """
+    with fail_without_traceback():
+        judge_saving(nlam_subject)
 
 
 def test_registry(nlam_registry: str, request: pytest.FixtureRequest) -> None:

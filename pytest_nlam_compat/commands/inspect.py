@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from pytest_nlam_compat.commands import add_options
-from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.errors import CompatError, join_some
+from pytest_nlam_compat.reports.terminal import progress, show
 
 HELP = (
     "Show which release wrote a checkpoint and what it contains, or how two "
@@ -17,6 +19,11 @@ HELP = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("file", metavar="FILE", type=Path, nargs="+")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="list each hyper-parameter, class and tensor",
+    )
     add_options(parser, "--json", "--verify")
 
 
@@ -32,7 +39,9 @@ def run(arguments: argparse.Namespace) -> int:
         difference,
         difference_lines,
     )
-    from pytest_nlam_compat.upgrade.inspection import report, report_lines
+    from pytest_nlam_compat.upgrade.inspection import report
+    from pytest_nlam_compat.upgrade.next_steps import next_command
+    from pytest_nlam_compat.upgrade.report_text import all_lines, screen_lines
     from pytest_nlam_compat.upgrade.weights import read_run
 
     if len(arguments.file) > 2:
@@ -41,14 +50,19 @@ def run(arguments: argparse.Namespace) -> int:
             facts={"found": f"{len(arguments.file)} files"},
             remedy="Inspect the files one by one.",
         )
+    for file in arguments.file:
+        if file.is_dir():
+            _refuse_folder(file)
     if arguments.verify:
-        for file in arguments.file:
-            with read_run(file, STAMP) as checkpoint:
-                checkpoint.archive.verify()
+        with progress("Reading all tensors"):
+            for file in arguments.file:
+                with read_run(file, STAMP) as checkpoint:
+                    checkpoint.archive.verify()
     with read_run(arguments.file[0], STAMP) as first:
         if len(arguments.file) == 1:
             found = report(first)
-            lines = report_lines(found)
+            found["next"] = next_command(found)
+            lines = (all_lines if arguments.all else screen_lines)(found)
         else:
             with read_run(arguments.file[1], STAMP) as second:
                 found = difference(first, second)
@@ -56,5 +70,19 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(found, indent=1))
     else:
-        print("\n".join(lines))
+        show(lines)
     return 0
+
+
+def _refuse_folder(folder: Path) -> None:
+    """Name the checkpoints in a folder; a distributed one is refused later."""
+    files = sorted(file for file in folder.glob("*.ckpt") if file.is_file())
+    if files:
+        name = folder.resolve().name
+        raise CompatError(
+            f"{name or folder} is a folder, and inspect takes files.",
+            facts={"checkpoints in it": join_some(file.name for file in files)},
+            remedy="Inspect one of them, or upgrade all of them:\n"
+            f"  nlam-compat inspect {shlex.quote(str(files[0]))}\n"
+            f"  nlam-compat upgrade {shlex.quote(str(folder))}",
+        )

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_nlam_compat.commands import release_of
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.references import native_routes, registry
+from pytest_nlam_compat.references.release_archive import ReleaseArchive
+
+if TYPE_CHECKING:
+    from packaging.version import Version
 
 HELP = "Record the references of the installed release of neural-lam."
 
@@ -25,10 +31,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path("fixtures"),
         help="the folder with registry.txt (default: fixtures)",
     )
+    parser.add_argument(
+        "--add",
+        action="store_true",
+        help="add the cases that the archive lacks; only before it is "
+        "published for the first time",
+    )
+    parser.add_argument(
+        "--native-routes",
+        action="store_true",
+        help="record no references, only which ones the release's own loader "
+        "loads",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Record all cases of a release, and print a line for each."""
+    """Record cases of a release, and print a line for each."""
     release = release_of(arguments.release)
     if not (arguments.fixtures / "registry.txt").exists():
         raise CompatError(
@@ -36,13 +54,41 @@ def run(arguments: argparse.Namespace) -> int:
             remedy="Run this at the top of a clone of pytest-nlam-compat, or "
             "pass its folder with --fixtures.",
         )
-    from pytest_nlam_compat.recording.release import record_release
+    if not arguments.native_routes:
+        from pytest_nlam_compat.recording.release import (
+            add_missing_cases,
+            record_release,
+        )
 
-    print(f"Recording neural-lam {release}", flush=True)
-    archive = record_release(
-        release,
-        arguments.fixtures,
-        lambda line: print(f"  {line}", flush=True),
-    )
-    print(f"{archive}: {archive.stat().st_size / 1000:,.0f} kB")
+        print(f"Recording neural-lam {release}", flush=True)
+        write = add_missing_cases if arguments.add else record_release
+        archive = write(release, arguments.fixtures, _progress)
+        print(f"{archive}: {archive.stat().st_size / 1000:,.0f} kB")
+    _record_native_routes(release, arguments.fixtures)
     return 0
+
+
+def _progress(line: str) -> None:
+    print(f"  {line}", flush=True)
+
+
+def _record_native_routes(release: Version, fixtures: Path) -> None:
+    """Write which references the release loads with its own loader."""
+    from pytest_nlam_compat.judging.native_route import natively_loaded
+    from pytest_nlam_compat.recording.release import installed, quietly
+
+    adapter = installed(release)
+    archives = [
+        ReleaseArchive(fixtures / registry.archive_name(each))
+        for each in registry.read(fixtures / "registry.txt")
+        if each <= release
+    ]
+    with quietly():
+        results = dict(natively_loaded(archives, adapter))
+    loads = [name for name, result in results.items() if not result.problem]
+    path = fixtures / native_routes.FILE_NAME
+    native_routes.replace(path, release, loads)
+    print(
+        f"{path}: its own loader loads {len(loads)} of {len(results)} "
+        "references"
+    )

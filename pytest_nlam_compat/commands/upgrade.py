@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from pytest_nlam_compat.commands import add_options, add_rewrite_options
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.upgrade.request import NEWEST, UpgradeRequest
+from pytest_nlam_compat.files.refusals import printable
+from pytest_nlam_compat.reports.terminal import progress, show
+from pytest_nlam_compat.upgrade.request import (
+    NEWEST,
+    UpgradeRequest,
+    UpgradeResult,
+)
 
 HELP = (
     "Convert a checkpoint, or all checkpoints below a folder, so that a newer "
@@ -34,9 +41,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write the converted graph directory here",
     )
     parser.add_argument(
+        "--graph-root",
+        metavar="DIR",
+        type=Path,
+        help="instead of --graph, where the graph directories are: each run's "
+        "is found, and written to --graph-out, by its name",
+    )
+    parser.add_argument(
+        "--graph-name-differs",
+        action="store_true",
+        help="use --graph although the run names another graph",
+    )
+    parser.add_argument(
         "--drop-optimizer",
         action="store_true",
         help="leave out the optimizer state, if it can't be converted",
+    )
+    parser.add_argument(
+        "--keep-device",
+        action="store_true",
+        help="leave tensors on the devices they were on, such as cuda:3, "
+        "instead of marking them as on the CPU",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="report only, write nothing"
@@ -51,16 +76,28 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from pytest_nlam_compat.upgrade.dataset_facts import load_facts
 
+    if arguments.graph and arguments.graph_root:
+        raise CompatError(
+            "Both --graph and --graph-root say where the graph is.",
+            facts={
+                "--graph": arguments.graph,
+                "--graph-root": arguments.graph_root,
+            },
+            remedy="Pass one of them.",
+        )
     request = UpgradeRequest(
         origin=arguments.origin,
         target=arguments.target,
         graph=arguments.graph,
+        graph_root=arguments.graph_root,
         graph_out=arguments.graph_out,
+        graph_name_differs=arguments.graph_name_differs,
         facts=load_facts(arguments.statistics, arguments.datastore),
         allowed=tuple(arguments.allow),
         in_place=arguments.in_place,
         verify=arguments.verify,
         drop_optimizer=arguments.drop_optimizer,
+        keep_device=arguments.keep_device,
         dry_run=arguments.dry_run,
     )
     if arguments.path.is_dir():
@@ -71,12 +108,34 @@ def run(arguments: argparse.Namespace) -> int:
     output = OutputFile(
         arguments.path, arguments.output, UPGRADED, arguments.in_place
     )
-    result = upgrade(output, request)
+    with progress(f"Upgrading {printable(arguments.path.name)}"):
+        result = upgrade(output, request)
+    command = None if request.dry_run else _check_command(result, arguments)
     if arguments.json:
-        print(json.dumps(result.plain(), indent=1))
+        print(json.dumps({**result.plain(), "next": command}, indent=1))
     else:
-        print(result.text())
+        show([result.text()])
+        if command:
+            show(["Check it with neural-lam itself:", f"  {command}"])
     return 0
+
+
+def _check_command(
+    result: UpgradeResult, arguments: argparse.Namespace
+) -> str | None:
+    """Return the command that checks what is there now."""
+    from pytest_nlam_compat.migrations.stamps import STAMP
+    from pytest_nlam_compat.upgrade.inspection import report
+    from pytest_nlam_compat.upgrade.next_steps import run_files
+    from pytest_nlam_compat.upgrade.weights import read_run
+
+    file = result.output or result.file
+    graph = result.graph_out or arguments.graph
+    with read_run(file, STAMP) as checkpoint:
+        found = report(checkpoint)
+    # What belongs to it is near the old file.
+    near = run_files(result.file, found, graph, arguments.datastore)
+    return replace(near, file=file).check()
 
 
 def _upgrade_folder(
@@ -90,6 +149,16 @@ def _upgrade_folder(
             facts={"folder": arguments.path, "output": arguments.output},
             remedy="Leave -o out: each new file is written beside its old one.",
         )
-    results = upgrade_folder(arguments.path, request)
-    print(results.json() if arguments.json else results.text())
+    if arguments.graph_name_differs:
+        raise CompatError(
+            "--graph-name-differs is for one file, and this is a folder.",
+            facts={"folder": arguments.path},
+            remedy="Upgrade the file alone, or pass --graph-root.",
+        )
+    with progress("Upgrading") as say:
+        results = upgrade_folder(arguments.path, request, say)
+    if arguments.json:
+        print(results.json())
+    else:
+        show(results.lines())
     return 0 if results.complete else 1

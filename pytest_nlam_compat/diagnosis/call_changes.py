@@ -77,7 +77,9 @@ def _explain_module(diff: TraceDiff, pair: CallPair) -> Diagnosis:
     module = diff.submodule(pair)
     cls, was = diff.class_name(pair.module), pair.recorded.kind
     if cls != was:
-        kind = _kind(was) if _kind(was) == _kind(cls) else "class"
+        # An Identity in its place keeps the numbers of the other layers.
+        alike = cls == "Identity" or _kind(was) == _kind(cls)
+        kind = _kind(was) if alike else "class"
         text = f"{was} was replaced by {cls}"
         return _diagnosis(diff, pair, kind, text)
     weights = find_changed_weights(

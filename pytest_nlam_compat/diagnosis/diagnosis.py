@@ -13,10 +13,12 @@ from pytest_nlam_compat.diagnosis.tensor_changes import ColumnChange
 KindOfOneCheck = Literal[
     "batch",
     "error in float32",
+    "loader",
     "loss",
     "none",
     "order",
     "precision in float32",
+    "saving",
 ]
 """Causes that explain one check, not all checks of a reference."""
 

@@ -19,9 +19,11 @@ from pytest_nlam_compat.diagnosis.diagnosis import (
 from pytest_nlam_compat.diagnosis.model_state import (
     find_changed_weights,
     find_lost_hyper_parameter,
+    find_lost_learning_rate,
     find_randomness,
 )
 from pytest_nlam_compat.diagnosis.output_changes import explain_outputs
+from pytest_nlam_compat.diagnosis.own_loader import explain_loader
 from pytest_nlam_compat.diagnosis.parameter_matching import (
     facts_by_kind,
     match_parameters,
@@ -34,7 +36,9 @@ from pytest_nlam_compat.diagnosis.trace_diff import (
     trace_step,
 )
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.judging.batch_and_loss import judge_batch
 from pytest_nlam_compat.judging.grade import Result, dtype_name, grade
+from pytest_nlam_compat.judging.saved_again import judge_saving
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
@@ -82,20 +86,30 @@ def _explain(
         return find_randomness(subject, model, result) or diagnose(
             subject, result, newer
         )
-    if check == "outputs_float32":
+    if check == "outputs_float32" or (
+        check == "loss" and not _passes_in_float32(subject)
+    ):
         try:
             return _in_float32(subject)
         except CompatError as error:
             return _raises(error, "error in float32")
-    moves = reorderings(subject.migrated, model) if check == "resumes" else ()
-    if moves:
-        return Diagnosis(
-            "order",
-            "parameters are registered in another order",
-            details={"fixed by": ", ".join(map(str, moves))},
-        )
+    if check == "native":
+        return explain_loader(subject)
+    if check == "saves":
+        return _saving(subject)
+    if check == "resumes":
+        moves = reorderings(subject.migrated, model)
+        if moves:
+            return Diagnosis(
+                "order",
+                "parameters are registered in another order",
+                details={"fixed by": ", ".join(map(str, moves))},
+            )
+        lost = find_lost_learning_rate(subject, model)
+        if lost is not None:
+            return lost
     if check == "batch":
-        return Diagnosis("batch", "the same series gives a different batch")
+        return _batch(subject)
     if check == "loss":
         return Diagnosis("loss", "the same outputs give a different loss")
     return Diagnosis("none", "the outputs of the model are right")
@@ -179,6 +193,30 @@ def _does_not_load(
     return Diagnosis(
         "loading", f"{kinds}: {first}", details=facts_by_kind(changes)
     )
+
+
+def _passes_in_float32(subject: ReferenceUnderTest) -> bool:
+    try:
+        return grade(subject, torch.float32).passed
+    except CompatError:
+        return False
+
+
+def _batch(subject: ReferenceUnderTest) -> Diagnosis:
+    cause = "the same series gives a different batch"
+    try:
+        judge_batch(subject)
+    except CompatError as error:
+        cause = str(error.facts.get("cause", cause))
+    return Diagnosis("batch", cause)
+
+
+def _saving(subject: ReferenceUnderTest) -> Diagnosis:
+    try:
+        judge_saving(subject)
+    except CompatError as error:
+        return _raises(error, "saving")
+    return Diagnosis("none", "a new checkpoint is loaded as it was saved")
 
 
 def _raises(error: CompatError, kind: Kind = "error") -> Diagnosis:

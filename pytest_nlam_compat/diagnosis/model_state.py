@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from pytest_nlam_compat.adapters.training_step import learning_rate
 from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis, source_of
 from pytest_nlam_compat.judging.grade import Result
+from pytest_nlam_compat.judging.optimizer_step import saved_rate
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
@@ -59,6 +61,22 @@ def find_lost_hyper_parameter(
             details={"in the checkpoint": f"{name}={value!r}"},
         )
     return None
+
+
+def find_lost_learning_rate(
+    subject: ReferenceUnderTest, model: nn.Module
+) -> Diagnosis | None:
+    """Find an optimizer that is not configured as the run was."""
+    rate, saved = learning_rate(model), saved_rate(subject)
+    if rate == saved:
+        return None
+    return Diagnosis(
+        "hyper-parameter",
+        f"the optimizer is configured with lr={rate!r}, not with the value in "
+        "the checkpoint",
+        source=source_of(type(model), "configure_optimizers"),
+        details={"in the checkpoint": f"lr={saved!r}"},
+    )
 
 
 def _stored(subject: ReferenceUnderTest) -> dict[str, Any]:

@@ -23,7 +23,9 @@ def draft(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
     """
     if not overwrite:
         _refuse_existing(target)
-    path = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
+    # A name may have 255 bytes, and a character up to four.
+    start = target.name[:50]
+    path = target.with_name(f".{start}.{os.urandom(4).hex()}.part")
     try:
         with path.open("xb", buffering=_BUFFER) as stream:
             yield stream
@@ -32,7 +34,12 @@ def draft(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
         if not overwrite:
             _refuse_existing(target)
         elif target.exists():
-            path.chmod(stat.S_IMODE(target.stat().st_mode))
+            status = target.stat()
+            # Changing the group may clear bits of the mode.
+            if hasattr(os, "chown"):
+                with contextlib.suppress(PermissionError):
+                    os.chown(path, -1, status.st_gid)
+            path.chmod(stat.S_IMODE(status.st_mode))
         path.replace(target)
         _sync_folder(target.parent)
     except OSError as error:

@@ -58,7 +58,7 @@ class Budget:
 def refusal(path: Path, what: str, remedy: str, **facts: object) -> CompatError:
     """Make the error for a file; ``what`` follows its name: "is empty"."""
     return CompatError(
-        f"{printable(path.name)} {what}.",
+        f"{printable(path.name or path.resolve().name or str(path))} {what}.",
         facts={"file": printable(str(path), 1000), **facts},
         remedy=remedy,
     )

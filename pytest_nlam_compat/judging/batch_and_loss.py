@@ -4,23 +4,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+from packaging.version import Version
+
+from pytest_nlam_compat.adapters.model_arguments import forcing_window
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.grade import difference_facts, dtype_name
 from pytest_nlam_compat.numerics.comparison import compare, worst
 from pytest_nlam_compat.numerics.tolerances import (
     BATCH,
     LOSS,
+    LOSS_FLOAT32,
     LOSS_FLOAT32_WEIGHTS,
+    Tolerance,
     allowed,
 )
 from pytest_nlam_compat.references.reference import Reference
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Mapping
+
     from torch import Tensor
 
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,
     )
+
+
+# Up to 0.6 the last sample of an analysis was left out.
+_FIRST_WITH_LAST_SAMPLE = Version("0.7.0")
 
 
 def judge_batch(subject: ReferenceUnderTest) -> float:
@@ -31,9 +44,20 @@ def judge_batch(subject: ReferenceUnderTest) -> float:
     Raises
     ------
     CompatError
-        The code can't make one, or it differs: where most.
+        The code can't make one, or it differs: where most. Or the series has
+        another number of samples.
     """
-    reference, batch = subject.reference, subject.batch()
+    share = compare_batch(subject.reference, subject.batch())
+    check_samples(
+        subject.reference,
+        forcing_window(subject.hyper_parameters, subject.predictor),
+        subject.sample_count(),
+    )
+    return share
+
+
+def compare_batch(reference: Reference, batch: Mapping[str, Tensor]) -> float:
+    """Compare a batch with the recorded one; see `judge_batch`."""
     differences = []
     for name, expected in reference.group("batch").items():
         found = batch[name]
@@ -58,6 +82,50 @@ def judge_batch(subject: ReferenceUnderTest) -> float:
     if most.share > 1:
         raise _batch_error(reference, difference_facts(most, BATCH))
     return most.share
+
+
+def check_samples(reference: Reference, window: Namespace, found: int) -> None:
+    """Raise if samples of the series are lost, or if there are too many.
+
+    `window` has the numbers of past and future forcing steps.
+    """
+    most = samples_in_series(reference, window)
+    without_last = reference.release < _FIRST_WITH_LAST_SAMPLE
+    least = most - (without_last and not _is_forecast(reference))
+    if not least <= found <= most:
+        raise _batch_error(
+            reference,
+            {
+                "cause": "the dataset has another number of samples",
+                "samples that the series has": most,
+                f"neural-lam {reference.release} found": least,
+                "the current code finds": found,
+            },
+        )
+
+
+def samples_in_series(reference: Reference, window: Namespace) -> int:
+    """Return how many samples the recorded series has.
+
+    Of an analysis, at each time that leaves room for two states or the past
+    forcing, the steps of the rollout and the future forcing; of forecasts, one
+    for each. Times the members of an ensemble.
+    """
+    state = reference.dataset.arrays["state"]
+    forcing = reference.dataset.arrays["forcing"]
+    members, times = 1, int(state.shape[0])
+    if state.ndim > forcing.ndim:
+        members = int(state.shape[-3])
+    if _is_forecast(reference):
+        return times * members
+    before = max(2, window.num_past_forcing_steps)
+    after = reference.description["ar_steps"] + window.num_future_forcing_steps
+    return int(times - before - after + 1) * members
+
+
+def _is_forecast(reference: Reference) -> bool:
+    """Whether the series has a time of analysis and one of the forecast."""
+    return reference.dataset.arrays["forcing"].ndim > 3
 
 
 def _batch_error(reference: Reference, facts: dict[str, object]) -> CompatError:
@@ -91,21 +159,29 @@ def forcing_columns(reference: Reference) -> list[str]:
 def judge_loss(subject: ReferenceUnderTest) -> float:
     """Compare the training loss on the recorded batch with the recorded one.
 
-    Returns the share of the tolerance that is used.
+    In float64, and in float32 for what float64 can't show: an autocast in the
+    training step. Returns the largest share of a tolerance that is used.
 
     Raises
     ------
     CompatError
         The code can't compute it, or it differs.
     """
-    return compare_loss(subject.reference, subject.loss())
+    share = compare_loss(subject.reference, subject.loss(torch.float64))
+    loss32 = subject.loss(torch.float32)
+    return max(share, compare_loss(subject.reference, loss32, LOSS_FLOAT32))
 
 
-def compare_loss(reference: Reference, loss: Tensor) -> float:
-    """Compare a loss, (1,) float64, with the recorded one."""
+def compare_loss(
+    reference: Reference, loss: Tensor, row: Tolerance | None = None
+) -> float:
+    """Compare a loss, (1,) float64, with the recorded one.
+
+    By default it is one that was computed in float64.
+    """
     expected = reference.group("golden64")["loss"]
     rounded = reference.description.get("loss_weights") == "float32"
-    row = LOSS_FLOAT32_WEIGHTS if rounded else LOSS
+    row = row or (LOSS_FLOAT32_WEIGHTS if rounded else LOSS)
     difference = compare(loss, expected, allowed(row, expected), output="loss")
     if difference.share > 1:
         raise CompatError(
@@ -114,7 +190,7 @@ def compare_loss(reference: Reference, loss: Tensor) -> float:
             facts={
                 "obtained": f"{difference.obtained:.12g}",
                 "expected": f"{difference.expected:.12g}",
-                "allowed": f"{difference.allowed:.2e}",
+                "allowed": f"{difference.allowed:.2e}, tolerance {row.name!r}",
             },
             remedy="If test_outputs passes, the loss function itself has "
             "changed: its weights, its mask or its mean. Resumed training "

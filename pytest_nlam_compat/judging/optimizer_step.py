@@ -53,11 +53,12 @@ def judge_resumed(subject: ReferenceUnderTest) -> ResumedResult:
     Raises
     ------
     CompatError
-        The step can't be taken, or differs: in which parameter most, and
-        what was not compared.
+        The step can't be taken, or differs: in the learning rate, or in which
+        parameter most, and what was not compared.
     """
     reference = subject.reference
     step = resume(subject)
+    _compare_rates(subject, step.rate)
     share = compare_loss(reference, step.loss)
     origin = provenance(subject.float64, subject.steps)
     left_out = _left_out(origin)
@@ -90,6 +91,25 @@ def judge_resumed(subject: ReferenceUnderTest) -> ResumedResult:
             "another order.",
         )
     return ResumedResult(max(share, difference.share), left_out)
+
+
+def _compare_rates(subject: ReferenceUnderTest, rate: float) -> None:
+    saved = saved_rate(subject)
+    if rate != saved:
+        raise CompatError(
+            f"{subject.reference.id}: training would go on with another "
+            "learning rate.",
+            facts={"configured": rate, "in the checkpoint": saved},
+            remedy="Configure the optimizer with the lr of the checkpoint's "
+            "hyper-parameters.",
+        )
+
+
+def saved_rate(subject: ReferenceUnderTest) -> float:
+    """Return the learning rate of the optimizer in the checkpoint."""
+    (state,) = subject.migrated_checkpoint()["optimizer_states"]
+    group = state["param_groups"][0]
+    return float(group.get("initial_lr", group["lr"]))
 
 
 def _updates(

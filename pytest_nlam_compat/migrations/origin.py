@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from packaging.version import Version
+
 from pytest_nlam_compat.checkpoints.stand_ins import InertObject
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.files.refusals import printable
@@ -23,6 +25,8 @@ from pytest_nlam_compat.migrations.releases import (
     RELEASES,
     has_prefix,
     raise_on_unknown_prefix,
+    unwrapped,
+    without_prefix,
 )
 from pytest_nlam_compat.migrations.stamps import (
     raise_on_upstream_stamp,
@@ -54,6 +58,11 @@ _ARGUMENTS["0.7.0"] = _ARGUMENTS["0.6.0"] | {
     "runs_root",
     "train_steps_to_log",
 }
+# Of the research branches of neural-lam, which never became a release: of all,
+# and of one. ccai_paper_2023 is not among them: it is 0.1.0.
+_RESEARCH_ARGUMENTS = {"kl_beta", "latent_dim", "prior_dist", "crps_weight"}
+_RESEARCH_MODELS = ("graphcast", "graph_fm", "graph_efm", "graph_efm_ms")
+_GLOBAL = {"expanded_test", "eval_leads"}
 _TELLING = frozenset[str]().union(*_ARGUMENTS.values())
 _MOST_SHOWN = 5
 
@@ -84,32 +93,74 @@ class Origin:
     evidence: tuple[Evidence, ...]
 
 
-def detect_origin(data: Mapping[str, Any]) -> Origin:
+def detect_origin(data: Mapping[str, Any], said: str | None = None) -> Origin:
     """Detect which release wrote a checkpoint.
 
-    `data` is the whole tree of a checkpoint, as ``Checkpoint.data``.
+    Parameters
+    ----------
+    data : mapping
+        The whole tree of a checkpoint, as ``Checkpoint.data``.
+    said : str, optional
+        The release that wrote it, according to the user.
 
     Raises
     ------
     CompatError
-        The evidence leaves several releases, or none; there are no weights, or
-        under a prefix that no release has; or a stamp is unknown.
+        The evidence leaves several releases, or none; it excludes the release
+        that the user says; there are no weights, or under a prefix that no
+        release has; or a stamp is unknown.
     """
     raise_without_weights(data)
-    names = [str(name) for name in data["state_dict"]]
+    names = [unwrapped(str(name)) for name in data["state_dict"]]
     raise_on_upstream_stamp(data)
+    if not has_prefix(names):
+        _raise_on_research(data.get("hyper_parameters"))
     recorded = recorded_release(data)
     if recorded is not None:
         release, seen = recorded
-        return Origin(release, (Evidence(seen, (release,)),))
+        evidence: tuple[Evidence, ...] = (Evidence(seen, (release,)),)
+        if said not in (None, release):
+            raise _excluded(str(said), evidence)
+        return Origin(release, evidence)
     raise_on_unknown_prefix(names)
     others = tuple(_other_evidence(names, data.get("hyper_parameters")))
     evidence = (_prefix_evidence(names), *others)
     left = _left(evidence)
+    # An install between two releases writes the arguments of one with the
+    # weights of the next. The weights are what is migrated.
+    between = [r for r in _left(evidence[:2]) if _is_next(r, evidence)]
+    if said is not None:
+        if Version(said) >= FIRST_WITH_PREFIX and not has_prefix(names):
+            raise without_prefix(names[0])
+        if said not in (left or between):
+            raise _excluded(said, evidence)
+        return Origin(said, (*evidence, Evidence("--from", (said,))))
     if len(left) != 1:
         part = not has_prefix(names) and str(FIRST_WITH_PREFIX) in _left(others)
-        raise _undecided(evidence, left, part)
+        raise _undecided(evidence, left, left or between, part)
     return Origin(left[0], evidence)
+
+
+def _raise_on_research(hyper_parameters: object) -> None:
+    """Refuse a file of a research branch, whatever a user says it is."""
+    if not isinstance(hyper_parameters, Mapping):
+        return
+    args = hyper_parameters.get("args")
+    arguments = args.attributes if isinstance(args, InertObject) else {}
+    model = str(arguments.get("model"))
+    found = _RESEARCH_ARGUMENTS & set(arguments)
+    if not found and model not in _RESEARCH_MODELS:
+        return
+    kind = "global" if _GLOBAL & set(arguments) else "lam"
+    raise CompatError(
+        f"The checkpoint was written by the research branch prob_model_{kind} "
+        "of neural-lam, and no migration to a release is known.",
+        facts={
+            "args.model": printable(model),
+            "arguments of that branch": ", ".join(sorted(found)) or "none",
+        },
+        remedy=f"Use it with that branch: git checkout prob_model_{kind}.",
+    )
 
 
 def raise_without_weights(data: Mapping[str, Any]) -> None:
@@ -186,10 +237,31 @@ def _left(evidence: tuple[Evidence, ...]) -> list[str]:
     return [r for r in RELEASES if all(r in each.releases for each in evidence)]
 
 
+def _excluded(said: str, evidence: tuple[Evidence, ...]) -> CompatError:
+    return CompatError(
+        f"neural-lam {said} did not write this checkpoint.",
+        facts={"--from": said, **{e.seen: e.span for e in evidence}},
+        remedy="Leave --from out, or name a release that all of this fits.",
+    )
+
+
+def _is_next(release: str, evidence: Iterable[Evidence]) -> bool:
+    """Tell whether all evidence fits a release or the one before it."""
+    fitting = set(RELEASES[max(0, RELEASES.index(release) - 1) :][:2])
+    return all(fitting & set(each.releases) for each in evidence)
+
+
 def _undecided(
-    evidence: tuple[Evidence, ...], left: list[str], part: bool
+    evidence: tuple[Evidence, ...],
+    left: list[str],
+    possible: list[str],
+    part: bool,
 ) -> CompatError:
-    """Build the error; `part` is whether only the prefix excludes 0.7.0."""
+    """Build the error.
+
+    `possible` is what ``--from`` accepts, and `part` whether only the prefix
+    excludes 0.7.0.
+    """
     facts = {found.seen: found.span for found in evidence}
     facts["left"] = ", ".join(left) or "none"
     what = (
@@ -200,7 +272,9 @@ def _undecided(
     )
     remedy = (
         "Name the release that wrote it with --from, such as --from "
-        f"{left[-1] if left else RELEASES[-1]}."
+        f"{possible[-1]}."
+        if possible
+        else "Pass the checkpoint as neural-lam has written it."
     )
     if part:
         # The names of a predictor are those of the whole model before.

@@ -7,7 +7,6 @@ so that a migration that renames, drops or reorders can't mix up moments.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,12 +17,10 @@ from pytest_nlam_compat.migrations.operations.graph import LEGACY
 from pytest_nlam_compat.migrations.origin import raise_without_weights
 from pytest_nlam_compat.migrations.releases import parameter_names
 from pytest_nlam_compat.migrations.saved_run import (
-    WEIGHT,
     GraphTensor,
     Optimizer,
     SavedRun,
     Statistics,
-    dtype_name,
     loaded,
 )
 from pytest_nlam_compat.migrations.stamps import STAMP, UPSTREAM_STAMP
@@ -87,7 +84,7 @@ def saved_run_from_checkpoint(
         state_dict=state_dict,
         hyper_parameters=dict(data.get("hyper_parameters", {})),
         optimizers=[
-            _named_optimizer(state, state_dict)
+            named_optimizer(state, state_dict)
             for state in data.get("optimizer_states", [])
         ],
         graph=dict(graph or {}),
@@ -98,67 +95,83 @@ def saved_run_from_checkpoint(
             key: data[key] for key in (STAMP, UPSTREAM_STAMP) if key in data
         },
     )
-    if lazy:
-        return replace(run, stored_types=_stored_types(run))
-    return run.map_tensors(loaded)
+    return run.with_stored_types() if lazy else run.map_tensors(loaded)
 
 
-def _stored_types(run: SavedRun) -> dict[tuple[str, str], str]:
-    """Note the type of each weight and moment."""
-    types = {(n, WEIGHT): dtype_name(t) for n, t in run.state_dict.items()}
-    for optimizer in run.optimizers:
-        for name, kinds in optimizer.moments.items():
-            types |= {(name, k): dtype_name(t) for k, t in kinds.items()}
-    return types
+def named_optimizer(state: Any, state_dict: Mapping[str, Tensor]) -> Optimizer:
+    """Name the parameters of an entry of ``optimizer_states``.
 
-
-def _named_optimizer(
-    state: Mapping[str, Any], state_dict: Mapping[str, Tensor]
-) -> Optimizer:
-    """Name the parameters of an entry of ``optimizer_states``."""
-    groups = state["param_groups"]
-    if len(groups) != 1:
-        raise CompatError(
-            f"The optimizer has {len(groups)} parameter groups.",
-            facts={"expected": "1, as every release of neural-lam has"},
-            remedy=WITHOUT_OPTIMIZER,
-        )
+    Raises
+    ------
+    CompatError
+        It is not one group of all parameters in their order, with tensors of
+        their shapes as its moments; then positions don't tell the names.
+    """
     names = parameter_names(state_dict)
-    positions = list(groups[0]["params"])
-    if len(positions) != len(names):
-        raise CompatError(
-            "The optimizer state doesn't belong to the weights of this file.",
-            facts={
-                "parameters of the optimizer": len(positions),
-                "parameters of the state_dict": len(names),
-            },
-            remedy=WITHOUT_OPTIMIZER,
-        )
+    group = _only_group(state, len(names))
     moments: dict[str, dict[str, Any]] = {}
-    for position, name in zip(positions, names, strict=True):
+    for position, name in enumerate(names):
         if position not in state["state"]:
             continue
+        kinds = state["state"][position]
+        if not isinstance(kinds, dict):
+            raise _unfit(f"holds no table at position {position}")
         moments[name] = {
             # torch wrote the step as a number up to 1.11.
-            kind: value if isinstance(value, TensorRef) else _scalar(value)
-            for kind, value in state["state"][position].items()
+            kind: _scalar(value) if type(value) in (int, float) else value
+            for kind, value in kinds.items()
         }
         for kind, moment in moments[name].items():
             expected = state_dict[name].shape
-            if kind != "step" and moment.shape != expected:
+            shape = getattr(moment, "shape", None)
+            if shape is None or (kind != "step" and shape != expected):
                 raise CompatError(
                     f"The {kind} at position {position} doesn't fit the "
                     f"parameter {name!r}.",
                     facts={
                         "expected": tuple(expected),
-                        "found": tuple(moment.shape),
+                        "found": tuple(shape) if shape is not None else moment,
                     },
                     remedy=WITHOUT_OPTIMIZER,
                 )
     return Optimizer(
         names=names,
         moments=moments,
-        param_groups=[{k: v for k, v in groups[0].items() if k != "params"}],
+        param_groups=[{k: v for k, v in group.items() if k != "params"}],
+    )
+
+
+def _only_group(state: Any, count: int) -> dict[str, Any]:
+    """Return the one parameter group of an optimizer of `count` parameters."""
+    groups = state.get("param_groups") if isinstance(state, dict) else None
+    if not isinstance(groups, list) or not isinstance(state.get("state"), dict):
+        raise _unfit("is not that of one in torch")
+    if len(groups) != 1:
+        raise CompatError(
+            f"The optimizer has {len(groups)} parameter groups.",
+            facts={"expected": "1, as every release of neural-lam has"},
+            remedy=WITHOUT_OPTIMIZER,
+        )
+    group = groups[0] if isinstance(groups[0], dict) else {}
+    positions = group.get("params")
+    if not isinstance(positions, list):
+        raise _unfit("does not say which parameters it has")
+    if len(positions) != count:
+        raise _unfit(
+            "doesn't belong to the weights of this file",
+            **{
+                "parameters of the optimizer": len(positions),
+                "parameters of the state_dict": count,
+            },
+        )
+    if positions != list(range(count)) or not {*state["state"]} <= {*positions}:
+        raise _unfit("is not by the numbers of its parameters")
+    return group
+
+
+def _unfit(what: str, **facts: object) -> CompatError:
+    return CompatError(
+        f"The optimizer state {what}.", facts=facts, remedy=WITHOUT_OPTIMIZER
     )
 
 

@@ -2,8 +2,8 @@
 
 Up to 0.6 there is one module, and its names begin at the top. Since 0.7 it is
 the predictor in a forecaster. A file of the predictor alone may have the very
-names of 0.6, and what wraps a model (``DataParallel``, ``torch.compile``, an
-average of weights) adds a prefix of its own.
+names of 0.6. What wraps a model or a part of it (``torch.compile``, ``FSDP``)
+adds a segment to the names below it.
 """
 
 from __future__ import annotations
@@ -28,15 +28,36 @@ CLAMP_BUFFERS = (
     "clamp_upper_idx",
 )
 
+FIRST_WITH_CLAMPING = Version("0.4.0")
 FIRST_WITH_PREFIX = Version("0.7.0")
 PREFIX = "forecaster.predictor."
 """Of all weights in a model of 0.7."""
+
+WRAPPERS = {
+    "_orig_mod": "torch.compile",
+    "module": "DataParallel or DistributedDataParallel",
+    "_forward_module": "Lightning",
+    "_fsdp_wrapped_module": "FSDP",
+    "_fpw_module": "FSDP",
+    "_checkpoint_wrapped_module": "activation checkpointing",
+}
+"""What a wrapper adds to names, anywhere in them. No release has such a name
+itself."""
 
 _FORECASTER, _PREDICTOR = "forecaster.", "predictor."
 # At the top of GraphEFM, which 0.7.0 was the first to have.
 _SINCE = ("grid_prev_embedder.", "grid_current_embedder.")
 # Every release has one of them at the top: up to 0.6, and from 0.7 on.
 _FIRST_SEGMENTS = frozenset({"grid_embedder", "forecaster"})
+
+
+def unwrapped(name: str) -> str:
+    """Return the name of a weight without the segments of `WRAPPERS`.
+
+    >>> unwrapped("_orig_mod.processor.module.module_0.edge_mlp.0.bias")
+    'processor.module_0.edge_mlp.0.bias'
+    """
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def parameter_names(names: Iterable[str]) -> list[str]:

@@ -185,6 +185,14 @@ class SavedRun:
         """
         return self.map_tensors(lambda tensor: _as_double(values(tensor)))
 
+    def with_stored_types(self) -> SavedRun:
+        """Note the type of each weight and moment, as it is now."""
+        types = {(n, WEIGHT): dtype_name(t) for n, t in self.state_dict.items()}
+        for optimizer in self.optimizers:
+            for name, kinds in optimizer.moments.items():
+                types |= {(name, k): dtype_name(t) for k, t in kinds.items()}
+        return replace(self, stored_types=types)
+
     def cast_back(self) -> SavedRun:
         """Cast what migrations have changed to the types of the file.
 

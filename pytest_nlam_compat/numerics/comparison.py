@@ -83,7 +83,7 @@ def compare(
             f"{output} has shape {tuple(obtained.shape)}, "
             f"its golden {tuple(golden.shape)}"
         )
-    obtained, golden = obtained.double().cpu(), golden.double().cpu()
+    obtained, golden = obtained.detach().double().cpu(), golden.double().cpu()
     difference = (obtained - golden).abs()
     shares = difference / allowed.double().cpu()
     shares = torch.where(shares.isnan(), torch.inf, shares)

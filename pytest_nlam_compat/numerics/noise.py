@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from pytest_nlam_compat.errors import CompatError
@@ -107,4 +107,34 @@ class ReplayNoise(_NormalNoise):
                 facts={"not drawn": [tuple(n.shape) for n in self._left]},
                 remedy="Find the draw that is gone: an output is no longer "
                 "sampled.",
+            )
+
+
+class NoiseInForward:
+    """Replays recorded noise in each forward pass of a module.
+
+    Every call from outside, of the module or of one within it, begins with
+    the first draw; what a single step leaves over is no error. The hooks by
+    which this is done stay with the module.
+    """
+
+    def __init__(self, module: nn.Module, drawn: Iterable[Tensor]) -> None:
+        self._drawn = list(drawn)
+        self._depth = 0
+        self._mode = ReplayNoise(())
+        for each in module.modules():
+            each.register_forward_pre_hook(self._enter)
+            each.register_forward_hook(self._leave, always_call=True)
+
+    def _enter(self, *_: Any) -> None:
+        if self._depth == 0:
+            self._mode = ReplayNoise(self._drawn)
+            self._mode.__enter__()  # type: ignore[no-untyped-call]
+        self._depth += 1
+
+    def _leave(self, *_: Any) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            TorchFunctionMode.__exit__(  # type: ignore[no-untyped-call]
+                self._mode, None, None, None
             )

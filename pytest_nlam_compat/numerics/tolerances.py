@@ -20,7 +20,7 @@ class Tolerance:
     name: str
     # Allowed difference over the spread of each variable.
     relative: float
-    # Allowed difference over the float32 noise of the golden, added.
+    # Allowed difference over the float32 noise, added.
     noise: float
     # Why this much and no more, with what was measured.
     rationale: str
@@ -37,10 +37,23 @@ FLOAT32 = Tolerance(
     name="float32",
     relative=0.0,
     noise=10.0,
-    rationale="Ten times the golden's own float32 error: other CPU kernels "
-    "stay below 3 times. Each parameter tensor, perturbed by 10 %, moves the "
-    "outputs by at least 20 times that error.",
+    rationale="Ten times the golden's own float32 error. Each parameter "
+    "tensor, perturbed by 10 %, moves the outputs by at least 20 times that "
+    "error. It is one sample of rounding: an untouched neural-lam uses up to "
+    "2.1 of this with other kernels and orders of sums, although at most 0.5 "
+    "on 56 of 62 references. Above 0.5, the next row is measured.",
 )
+FLOAT32_ENSEMBLE = Tolerance(
+    name="float32 ensemble",
+    relative=0.0,
+    noise=4.0,
+    rationale="Four times the largest deviation of an ensemble whose weights "
+    "and inputs are moved by half a unit of float32. Two float32 rollouts of "
+    "an untouched neural-lam differ by at most 1.8 times that, and by 0.3 in "
+    "the median: 62 references, 8 sets of kernels, 3 orders of sums.",
+)
+# Share of the row float32 from which on the ensemble is run.
+ENSEMBLE_FROM = 0.5
 BATCH = Tolerance(
     name="batch",
     relative=1e-6,
@@ -53,6 +66,14 @@ LOSS = Tolerance(
     relative=1e-9,
     noise=0.0,
     rationale="As float64. The loss is one number: its spread is its size.",
+)
+LOSS_FLOAT32 = Tolerance(
+    name="loss in float32",
+    relative=2e-5,
+    noise=0.0,
+    rationale="A mean over all nodes, in which rounding cancels. Measured: at "
+    "most 1.7e-6. With a training step in bfloat16 it differs by 1.2e-4 to "
+    "0.15.",
 )
 LOSS_FLOAT32_WEIGHTS = Tolerance(
     name="loss with float32 weights",
@@ -107,9 +128,12 @@ def noise32(golden32: Tensor, golden64: Tensor) -> float:
     return max(measured, rounding)
 
 
-def allowed(row: Tolerance, golden: Tensor, noise: float = 0.0) -> Tensor:
+def allowed(
+    row: Tolerance, golden: Tensor, noise: float | Tensor = 0.0
+) -> Tensor:
     """Return the absolute difference that each variable is allowed.
 
-    Takes a golden (..., d) and its `noise32`; returns (d,) float64.
+    Takes a golden (..., d) and its `noise32`, or what the noise is of each
+    variable (d,); returns (d,) float64.
     """
     return spread(golden) * (row.relative + row.noise * noise)

@@ -24,8 +24,10 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "cpu":
         return torch.device("cpu")
-    # Deterministic matrix products need it set before CUDA is first used.
+    # Both are read when CUDA is first used. Deterministic matrix products
+    # need the first; a 1 in the second would switch TF32 on against torch.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
     if torch.cuda.is_available():
         return torch.device("cuda")
     if name == "auto":

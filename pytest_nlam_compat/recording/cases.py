@@ -62,6 +62,8 @@ class Case:
     clamping: bool = False
     weighting: bool = False
     samples: int = 2
+    forecast: bool = False  # a series of forecasts, one for each sample
+    members: int = 0  # of an ensemble of states; 0: no ensemble
     predictor: Predictor | None = None  # of a model that MODELS lacks
     since: str = "0.4.0"  # the first release that has the model
     # Releases that can't run the case, with the reason.
@@ -153,11 +155,23 @@ CASES = (
     ),
     Case("graph_lam-weights", weighting=True),
     Case("graph_lam-square", grid=_SQUARE),
+    Case("graph_lam-deep", arguments={"--hidden_layers": "2"}),
+    Case(
+        "graph_lam-shallow",
+        arguments={"--hidden_layers": "0", "--processor_layers": "1"},
+    ),
+    # What a run is trained with, away from the defaults.
+    Case("graph_lam-mae", arguments={"--loss": "mae", "--lr": "0.01"}),
+    Case("graph_lam-forecast", forecast=True),
+    # Up to 0.5 only the first member is read.
+    Case("graph_lam-ensemble", members=2, since="0.6.0"),
     _hierarchical("hi_lam", "hi_lam"),
     _hierarchical(
         "hi_lam-3level", "hi_lam", grid=_LONG, graph="hierarchical3", levels=3
     ),
     _hierarchical("hi_lam-square", "hi_lam", grid=_SQUARE_WIDE),
+    # The only one with two processor layers of several levels each.
+    _hierarchical("hi_lam-deep", "hi_lam", arguments={}),
     _hierarchical("hi_lam_parallel", "hi_lam_parallel", arguments={}),
     _hierarchical("hi_lam_parallel-clamp", "hi_lam_parallel", clamping=True),
     Case("graph_lam-propagation", arguments=_PROPAGATION, since="0.7.0"),

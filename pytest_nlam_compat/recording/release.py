@@ -10,7 +10,7 @@ import platform
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,20 @@ from loguru import logger
 from packaging.version import Version
 
 import pytest_nlam_compat
+from pytest_nlam_compat.adapters.adapter import Adapter
 from pytest_nlam_compat.adapters.probe import probe, select_adapter
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.numerics.torch_settings import reproducible
-from pytest_nlam_compat.recording.cases import cases_of
+from pytest_nlam_compat.recording.cases import Case, cases_of
 from pytest_nlam_compat.recording.recorder import record
 from pytest_nlam_compat.references import registry
-from pytest_nlam_compat.references.release_archive import write_archive
+from pytest_nlam_compat.references.release_archive import (
+    ReleaseArchive,
+    write_archive,
+)
+
+Progress = Callable[[str], None]
+"""Receives a line for each case."""
 
 _STACK = (
     "neural-lam",
@@ -37,12 +44,11 @@ _STACK = (
 
 
 def record_release(
-    release: Version, fixtures: Path, progress: Callable[[str], None]
+    release: Version, fixtures: Path, progress: Progress
 ) -> Path:
     """Record a release, which must be the installed one.
 
-    The archive is written to `fixtures` and returned; `progress` receives a
-    line for each case.
+    The archive is written to `fixtures` and returned.
 
     Raises
     ------
@@ -65,6 +71,100 @@ def record_release(
             remedy=f"{restore}If it was never published, delete it and its line"
             " in registry.txt by hand.",
         )
+    recorded, void = _record_cases(release, cases_of(release), progress)
+    index = {
+        "release": str(release),
+        "void": void,
+        "provenance": _provenance(f"record {release}"),
+    }
+    write_archive(archive, index, recorded)
+    digest = registry.sha256_of(archive)
+    registry.add(fixtures / "registry.txt", release, digest)
+    return archive
+
+
+def add_missing_cases(
+    release: Version, fixtures: Path, progress: Progress
+) -> Path:
+    """Record the cases that the archive of the installed release lacks.
+
+    The files of the others keep their bytes. Only for an archive that has not
+    been published: its hash changes.
+
+    Raises
+    ------
+    CompatError
+        If the archive is not the listed one or has all cases, if another
+        release is installed, or if a case is too weak.
+    """
+    path = fixtures / registry.archive_name(release)
+    before = ReleaseArchive(path)
+    listed = registry.read(fixtures / "registry.txt").get(release)
+    if registry.sha256_of(path) != listed:
+        raise CompatError(
+            f"{path} is not the archive that is listed in registry.txt.",
+            facts={"listed": f"sha256 {listed}"},
+            remedy="Restore both from git.",
+        )
+    known = {*before.cases, *before.void}
+    missing = [case for case in cases_of(release) if case.name not in known]
+    if not missing:
+        raise CompatError(
+            f"{path} has all cases.",
+            facts={"cases": ", ".join(sorted(known))},
+            remedy="Add a case to recording/cases.py first.",
+        )
+    recorded, void = _record_cases(release, missing, progress)
+    provenance = _provenance(f"record {release} --add")
+    index = before.index | {
+        "void": before.void | void,
+        "added": [
+            *before.index.get("added", []),
+            {"cases": sorted(recorded), **provenance},
+        ],
+    }
+    kept = {
+        case: {name: before.read(case, name) for name in before.names(case)}
+        for case in before.cases
+    }
+    before.close()
+    part = path.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    write_archive(part, index, kept | recorded)
+    digest = registry.sha256_of(part)
+    part.replace(path)
+    registry.replace(fixtures / "registry.txt", listed, digest)
+    return path
+
+
+def _record_cases(
+    release: Version, cases: Iterable[Case], progress: Progress
+) -> tuple[dict[str, dict[str, bytes]], dict[str, str]]:
+    """Return the members of each case, and why the others are void."""
+    adapter = installed(release)
+    recorded: dict[str, dict[str, bytes]] = {}
+    void: dict[str, str] = {}
+    for case in cases:
+        if str(release) in case.void:
+            void[case.name] = case.void[str(release)]
+            progress(f"{case.name}: void, {void[case.name]}")
+            continue
+        started = time.monotonic()
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            quietly(),
+            reproducible(),
+        ):
+            members = record(case, adapter, Path(folder))
+        recorded[case.name] = members
+        size = sum(len(content) for content in members.values()) / 1000
+        seconds = time.monotonic() - started
+        progress(f"{case.name}: {size:.0f} kB unpacked, {seconds:.1f} s")
+    return recorded, void
+
+
+def installed(release: Version) -> Adapter:
+    """Return the adapter of a release; CompatError if it is not installed."""
     current = probe()
     if current.version != str(release):
         raise CompatError(
@@ -73,36 +173,12 @@ def record_release(
             remedy=f"Run `nox -s record -- {release}`, which installs that"
             " release separately.",
         )
-    adapter = select_adapter(current)
-    recorded: dict[str, dict[str, bytes]] = {}
-    void: dict[str, str] = {}
-    for case in cases_of(release):
-        if str(release) in case.void:
-            void[case.name] = case.void[str(release)]
-            progress(f"{case.name}: void, {void[case.name]}")
-            continue
-        started = time.monotonic()
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            _quietly(),
-            reproducible(),
-        ):
-            members = record(case, adapter, Path(folder))
-        recorded[case.name] = members
-        size = sum(len(content) for content in members.values()) / 1000
-        seconds = time.monotonic() - started
-        progress(f"{case.name}: {size:.0f} kB unpacked, {seconds:.1f} s")
-    provenance = _provenance(release)
-    index = {"release": str(release), "void": void, "provenance": provenance}
-    write_archive(archive, index, recorded)
-    digest = registry.sha256_of(archive)
-    registry.add(fixtures / "registry.txt", release, digest)
-    return archive
+    return select_adapter(current)
 
 
-def _provenance(release: Version) -> dict[str, Any]:
+def _provenance(command: str) -> dict[str, Any]:
     return {
-        "command": f"nlam-compat record {release}",
+        "command": f"nlam-compat {command}",
         "date": datetime.now(timezone.utc).date().isoformat(),
         "tool": pytest_nlam_compat.__version__,
         "python": platform.python_version(),
@@ -112,7 +188,7 @@ def _provenance(release: Version) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Silence neural-lam and Lightning, so that only our progress shows."""
     logger.disable("neural_lam")
     for name in ("lightning_fabric", "pytorch_lightning"):

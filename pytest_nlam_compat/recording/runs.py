@@ -5,11 +5,12 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from pytest_nlam_compat.adapters.adapter import Adapter, Batch
+from pytest_nlam_compat.adapters.adapter import Adapter
+from pytest_nlam_compat.adapters.batches import Batch
+from pytest_nlam_compat.adapters.training_step import train_and_save
 from pytest_nlam_compat.numerics.noise import RecordNoise, ReplayNoise
 from pytest_nlam_compat.numerics.torch_settings import default_dtype
 from pytest_nlam_compat.recording.cases import AR_STEPS, Case
@@ -47,22 +48,7 @@ def train(work: Workspace, module: nn.Module, args: Namespace) -> None:
     dataset = work.adapter.loader(datastore, args, AR_STEPS).dataset
     first = torch.utils.data.Subset(dataset, range(samples))
     loader = torch.utils.data.DataLoader(first, batch_size=samples)
-    trainer = pl.Trainer(
-        max_epochs=OPTIMIZER_STEPS,
-        accelerator="cpu",
-        devices=1,
-        deterministic=True,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        limit_val_batches=0,
-        default_root_dir=str(checkpoint.parent),
-    )
-    trainer.fit(module, train_dataloaders=loader)
-    assert trainer.global_step == OPTIMIZER_STEPS
-    trainer.save_checkpoint(checkpoint)
+    train_and_save(module, loader, OPTIMIZER_STEPS, checkpoint)
 
 
 def training_noise(

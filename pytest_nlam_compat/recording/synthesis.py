@@ -34,6 +34,8 @@ Array = npt.NDArray[np.float32]
 def dataset(case: Case, series_length: int, seed: int) -> Dataset:
     """Draw the dataset of a case, with `series_length` times.
 
+    A forecast has that many steps, and there is one for each sample.
+
     Standardised values are multiples of 1/16 in [-1.5, 1.5].
     """
     random = np.random.default_rng(seed)
@@ -50,8 +52,10 @@ def dataset(case: Case, series_length: int, seed: int) -> Dataset:
         arrays[name] = (mean + std * (steps / np.float32(16))).astype("f4")
         arrays[f"{name}_mean"], arrays[f"{name}_std"] = mean, std
 
-    draw("state", (series_length, nodes), _STATE_MEAN, _STATE_STD)
-    draw("forcing", (series_length, nodes), _FORCING_MEAN, _FORCING_STD)
+    times = (case.samples, series_length) if case.forecast else (series_length,)
+    members = (case.members,) if case.members else ()
+    draw("state", (*times, *members, nodes), _STATE_MEAN, _STATE_STD)
+    draw("forcing", (*times, nodes), _FORCING_MEAN, _FORCING_STD)
     arrays["state_diff_mean"] = _float32(_DIFF_MEAN)
     arrays["state_diff_std"] = _float32(_DIFF_STD)
     static = np.stack(

@@ -100,7 +100,7 @@ def download(url: str, path: Path, sha256: str, *, progress: bool) -> None:
     except (requests.RequestException, ValueError) as error:
         what = f"The archive {path.name} can't be downloaded."
         facts = {"cause": _root_cause(error, outside)}
-        remedy = f"{_OTHER_SERVER} {_FETCH_BEFORE}"
+        remedy = f"{_other_setting(error)}{_OTHER_SERVER} {_FETCH_BEFORE}"
     except OSError as error:
         raise _not_stored(path, error) from None
     facts = {"url": without_password(url), **facts}
@@ -164,6 +164,24 @@ class _RetryingDownloader:
             raise _WrongHashError(found, os.path.getsize(output_file))
 
 
+def _other_setting(error: Exception) -> str:
+    """Return what to set for a certificate or a proxy that does not work."""
+    import requests
+
+    # A ProxyError, too, may be about the certificate of the proxy.
+    if isinstance(error, requests.exceptions.SSLError):
+        return (
+            "Set REQUESTS_CA_BUNDLE to the file of certificates of your "
+            "network, if a proxy opens its connections. "
+        )
+    if isinstance(error, requests.exceptions.ProxyError):
+        return (
+            "Check the address of the proxy in HTTPS_PROXY and HTTP_PROXY, or "
+            "name the server in NO_PROXY. "
+        )
+    return ""
+
+
 def _may_succeed(error: Exception) -> bool:
     """Tell whether another attempt may succeed."""
     import requests
@@ -173,6 +191,8 @@ def _may_succeed(error: Exception) -> bool:
         return status >= 500 or status == requests.codes.too_many_requests
     # No answer at all, and each attempt costs the whole timeout.
     if isinstance(error, requests.ConnectTimeout):
+        return False
+    if _other_setting(error):
         return False
     return isinstance(
         error,

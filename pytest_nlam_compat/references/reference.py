@@ -38,7 +38,10 @@ class Dataset:
     arrays : mapping of str to ndarray
         ``xy`` (Nx, Ny, 2) grid coordinates in m; ``state`` (T, N, d),
         ``forcing`` (T, N, f), ``static`` (N, s) in physical units, N = Nx Ny
-        nodes in x-major order; ``boundary_mask`` (N,) 1 where a node is
+        nodes in x-major order. T is two dimensions if the series are
+        forecasts: analysis times, which follow each other without a gap, and
+        steps of a forecast. The state of an ensemble has its members before N.
+        ``boundary_mask`` (N,) 1 where a node is
         boundary; ``<category>_mean`` and ``<category>_std`` per feature;
         ``state_diff_mean`` and ``state_diff_std`` of one-step differences of
         standardised states.
@@ -58,6 +61,16 @@ class Dataset:
         """Grid nodes along x and y."""
         nx, ny = self.arrays["xy"].shape[:2]
         return int(nx), int(ny)
+
+    @property
+    def is_forecast(self) -> bool:
+        """Whether the series are forecasts, not analyses."""
+        return self.arrays["forcing"].ndim == 4
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether the state has several members."""
+        return self.arrays["state"].ndim > self.arrays["forcing"].ndim
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,12 @@ def add(path: Path, release: Version, sha256: str) -> None:
         ) from None
 
 
+def replace(path: Path, old: str, new: str) -> None:
+    """Write the new sha256 of an archive that was not published yet."""
+    text = _text(path).replace(old, new)
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
 def parse_specifier(text: str, option: str) -> SpecifierSet:
     """Parse an option that selects releases; pre-releases count too.
 

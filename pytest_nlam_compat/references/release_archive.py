@@ -171,11 +171,19 @@ class ReleaseArchive:
                 "is damaged", member=f"{case}/{name}", cause=cause
             ) from cause
 
+    def names(self, case: str) -> list[str]:
+        """List the members of a case, by their names below its folder."""
+        start = f"{case}/"
+        return [
+            member.removeprefix(start)
+            for member in self.index["members"]
+            if member.startswith(start)
+        ]
+
     def extract(self, case: str, prefix: str, into: Path) -> None:
         """Write the members whose names start with a prefix into a folder."""
-        for member in self.index["members"]:
-            folder, _, name = member.partition("/")
-            if folder == case and name.startswith(prefix):
+        for name in self.names(case):
+            if name.startswith(prefix):
                 target = into / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(self.read(case, name))

@@ -19,7 +19,7 @@ from packaging.version import Version
 
 from pytest_nlam_compat import __version__
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.references import registry
+from pytest_nlam_compat.references import native_routes, registry
 
 PACKAGE = Path(__file__).resolve().parents[1]
 """The folder of the package; what lies around it tells how it was installed."""
@@ -99,9 +99,19 @@ class Store(ABC):
         return list(self._hashes)
 
     @property
+    def native_routes(self) -> dict[Version, frozenset[str]]:
+        """What each release loads with its own loader; ids of references."""
+        return native_routes.read(
+            self._listed.with_name(native_routes.FILE_NAME)
+        )
+
+    @property
     def notices(self) -> list[str]:
         """Warnings about the archives that were obtained."""
         return [each.notice for each in self._obtained.values() if each.notice]
+
+    folder: Path
+    """Where the archives are, which nothing else may write to."""
 
     @property
     @abstractmethod
@@ -152,7 +162,7 @@ class _FolderStore(Store):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "registry.txt")
-        self._folder = folder
+        self.folder = folder
         listed = {registry.archive_name(release) for release in self.releases}
         present = {path.name for path in folder.glob("*.zip")}
         if missing := sorted(listed - present):
@@ -175,10 +185,10 @@ class _FolderStore(Store):
 
     @property
     def description(self) -> str:
-        return f"fixtures/ of the checkout {self._folder.parent}"
+        return f"fixtures/ of the checkout {self.folder.parent}"
 
     def _provide(self, name: str, sha256: str, progress: bool) -> Obtained:
-        path = self._folder / name
+        path = self.folder / name
         found = _sha256_or_none(path)
         if found != sha256:
             raise CompatError(
@@ -211,7 +221,7 @@ class _CachedStore(Store):
         self._url = _checked_url(url)
         self._offline = offline
         # pooch prefers its variable to the path, so it must not see it then.
-        self._root: Path = pooch.create(
+        self.folder: Path = pooch.create(
             path=cache or pooch.os_cache("pytest-nlam-compat"),
             base_url=self._url,
             env=CACHE_VARIABLE if cache is None else None,
@@ -220,11 +230,11 @@ class _CachedStore(Store):
     @property
     def description(self) -> str:
         if self._offline:
-            return f"cache {self._root}, offline"
-        return f"cache {self._root}, filled from {without_password(self._url)}"
+            return f"cache {self.folder}, offline"
+        return f"cache {self.folder}, filled from {without_password(self._url)}"
 
     def _provide(self, name: str, sha256: str, progress: bool) -> Obtained:
-        path = self._root / sha256[:16] / name
+        path = self.folder / sha256[:16] / name
         # Before any lock, which a read-only cache would refuse.
         found = _sha256_or_none(path)
         if found == sha256:

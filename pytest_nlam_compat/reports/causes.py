@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from pytest_nlam_compat.errors import join_some
 
+NOT_MIGRATED = frozenset({"loader", "saving"})
+"""Kinds of causes in neural-lam's own loader, which no migration fixes."""
+
 _WHY = "\n\nWhy:\n"
 
 
@@ -29,6 +32,7 @@ class Cause:
     text: str
     source: str
     explanation: str = ""
+    migrated: bool = True  # whether a migration may fix it
     failures: int = 0
     checks: dict[str, None] = field(default_factory=dict)
     references: dict[str, None] = field(default_factory=dict)
@@ -59,7 +63,8 @@ def group(failures: Iterable[Failure]) -> list[Cause]:
     for failure in failures:
         text = failure.cause
         source = str(failure.properties.get("nlam_cause_source", ""))
-        cause = causes.setdefault(text, Cause(text, source))
+        migrated = failure.properties.get("nlam_cause_kind") not in NOT_MIGRATED
+        cause = causes.setdefault(text, Cause(text, source, migrated=migrated))
         cause.failures += 1
         cause.checks[failure.check] = None
         cause.references[failure.reference] = None

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pytest_nlam_compat.adapters.adapter import Adapter, Batch, Predictor
+from pytest_nlam_compat.adapters.adapter import Adapter, Predictor
+from pytest_nlam_compat.adapters.batches import Batch
 from pytest_nlam_compat.adapters.datastore import StoredDatastore
 from pytest_nlam_compat.adapters.model_arguments import forcing_window, revive
 from pytest_nlam_compat.adapters.probe import (
@@ -33,6 +34,7 @@ from pytest_nlam_compat.migrations.reading import graph_format
 from pytest_nlam_compat.migrations.saved_run import Statistics
 from pytest_nlam_compat.migrations.stamps import UPSTREAM_STAMP
 from pytest_nlam_compat.numerics.noise import ReplayNoise
+from pytest_nlam_compat.numerics.rounding import rounding_effect
 from pytest_nlam_compat.numerics.torch_settings import (
     building,
     default_dtype,
@@ -182,18 +184,51 @@ class ReferenceUnderTest:
         """
         key = ("native", dtype)
         if key not in self._models:
-            datastore = self.datastore(dtype, "native")
-            with code_under_test("Loading it with the current code's loader"):
-                with building(dtype):
-                    module = self.adapter.load_native(
-                        self.checkpoint,
-                        self._config(),
-                        self.reference.description["model"],
-                        datastore,
-                        self.predictor,
-                    )
-            self._models[key] = module.to(self.device, dtype)
+            model = self.load_natively(self.checkpoint, dtype, "native")
+            self._models[key] = model
         return self._models[key]
+
+    def load_natively(
+        self, path: Path, dtype: torch.dtype, route: str
+    ) -> nn.Module:
+        """Load a file with the current code's own loader.
+
+        It is the raw file, or one that was written here; `route` says whose
+        graph it comes with, as for `datastore`.
+
+        Raises
+        ------
+        CompatError
+            With the cause, if the current code can't.
+        """
+        datastore = self.datastore(dtype, route)
+        with code_under_test("Loading it with the current code's loader"):
+            with building(dtype):
+                module = self.adapter.load_native(
+                    path,
+                    self._config(),
+                    self.reference.description["model"],
+                    datastore,
+                    self.predictor,
+                )
+        return module.to(self.device, dtype)
+
+    def write_migrated(self, path: Path) -> None:
+        """Write the migrated run as a file for the current code's own loader.
+
+        Raises
+        ------
+        CompatError
+            A migration refuses.
+        """
+        import pytorch_lightning
+
+        checkpoint = self.migrated_checkpoint() | {
+            "hyper_parameters": self.hyper_parameters,
+            # Without it Lightning would convert the file from its oldest.
+            "pytorch-lightning_version": pytorch_lightning.__version__,
+        }
+        torch.save(checkpoint, path)
 
     def migrated_model(self, dtype: torch.dtype) -> nn.Module:
         """Build the current model and load the migrated run strictly.
@@ -266,9 +301,12 @@ class ReferenceUnderTest:
         return init, target, forcing, times
 
     def outputs(
-        self, module: nn.Module, dtype: torch.dtype
+        self,
+        module: nn.Module,
+        dtype: torch.dtype,
+        batch: Sequence[Tensor] | None = None,
     ) -> Mapping[str, Tensor]:
-        """Roll out on the recorded batch, with the recorded noise.
+        """Roll out on a batch, with the recorded noise.
 
         Parameters
         ----------
@@ -276,30 +314,58 @@ class ReferenceUnderTest:
             From `native_model` or `migrated_model`.
         dtype : torch.dtype
             Of the module.
+        batch : sequence of Tensor, optional
+            The recorded one by default.
 
         Returns
         -------
         mapping of str to Tensor
             By name, as in the golden.
         """
-        init, target, forcing, _ = self.recorded_batch(dtype)
+        init, target, forcing, _ = batch or self.recorded_batch(dtype)
         noise = ReplayNoise(self.reference.noise("rollout"))
         with code_under_test("Rolling out with the current code"):
             with reproducible(), default_dtype(dtype), noise:
                 return self.adapter.outputs(module, init, forcing, target)
 
-    def loss(self) -> Tensor:
-        """Return the loss of the migrated model on the recorded batch.
+    @cached_property
+    def rounding(self) -> Mapping[str, Tensor]:
+        """How far rounding to float32 moves the migrated model's outputs.
 
-        (1,) float64.
+        By name, (d,), see `rounding_effect`.
         """
-        module = self.migrated_model(torch.float64)
-        batch = self.recorded_batch(torch.float64)
+        double = torch.float64
+        return rounding_effect(
+            self.migrated_model(double),
+            self.recorded_batch(double),
+            lambda module, batch: self.outputs(module, double, batch),
+        )
+
+    def loss(
+        self, dtype: torch.dtype, module: nn.Module | None = None
+    ) -> Tensor:
+        """Return the training loss on the recorded batch.
+
+        (1,) float64, of the migrated model or of `module`, in `dtype`.
+        """
+        module = module or self.migrated_model(dtype)
+        batch = self.recorded_batch(dtype)
         noise = ReplayNoise(self.reference.noise("loss"))
         with code_under_test("The training step of the current code"):
-            with reproducible(), default_dtype(torch.float64), noise:
+            with reproducible(), default_dtype(dtype), noise:
                 loss = self.adapter.training_loss(module, batch)
-        return loss.detach().reshape(1)
+        return loss.detach().double().reshape(1)
+
+    def sample_count(self) -> int:
+        """Return how many training samples the current code finds."""
+        with code_under_test("Counting samples with the current code"):
+            loader = self.adapter.loader(
+                self.datastore(torch.float32),
+                forcing_window(self.hyper_parameters, self.predictor),
+                self.reference.description["ar_steps"],
+            )
+            dataset: Any = loader.dataset
+            return len(dataset)
 
     def batch(self) -> Mapping[str, Tensor]:
         """Make the batch from the raw series, as training does.

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from pytest_nlam_compat.adapters.training_step import optimizer_step
+from pytest_nlam_compat.adapters.training_step import (
+    learning_rate,
+    optimizer_step,
+)
 from pytest_nlam_compat.numerics.noise import ReplayNoise
 from pytest_nlam_compat.numerics.torch_settings import (
     default_dtype,
@@ -29,6 +32,9 @@ class ResumedStep:
 
     Attributes
     ----------
+    rate : float
+        Learning rate that the current code configures: without ``restore_opt``
+        training goes on with it, whatever the file says.
     loss : Tensor
         (1,) float64, before the step.
     updates : dict of str to Tensor
@@ -36,6 +42,7 @@ class ResumedStep:
         migrated run.
     """
 
+    rate: float
     loss: Tensor
     updates: dict[str, Tensor]
 
@@ -64,6 +71,7 @@ def resume(subject: ReferenceUnderTest) -> ResumedStep:
     }
     noise = ReplayNoise(subject.reference.noise("loss"))
     with code_under_test("One more training step of the current code"):
+        rate = learning_rate(module)
         with reproducible(), default_dtype(torch.float64), noise:
             loss, after = optimizer_step(
                 subject.adapter,
@@ -76,6 +84,7 @@ def resume(subject: ReferenceUnderTest) -> ResumedStep:
     pairs = zip(before, names, strict=True)
     old = {new: name for new, name in pairs if new not in names}
     return ResumedStep(
+        rate=rate,
         loss=torch.tensor([loss], dtype=torch.float64),
         updates={
             old.get(name, name): (after[name] - before[name]).cpu()

@@ -168,7 +168,14 @@ def _facts(table: Any) -> DatasetFacts:
 def facts_from_config(path: Path) -> DatasetFacts:
     """Compute the facts of the dataset of a neural-lam configuration.
 
-    This imports neural-lam and loads the dataset.
+    See `load_datastore`.
+    """
+    config, datastore = load_datastore(path)
+    return facts_of(datastore, plain_config(config))
+
+
+def load_datastore(path: Path) -> tuple[Any, Any]:
+    """Load a neural-lam configuration and its dataset, with neural-lam.
 
     Raises
     ------
@@ -193,6 +200,7 @@ def facts_from_config(path: Path) -> DatasetFacts:
         )
     try:
         config, datastore = load_config_and_datastore(str(path))
+        return config, datastore
     # Whatever a datastore raises is about the user's files.
     except Exception as error:
         raise CompatError(
@@ -200,7 +208,6 @@ def facts_from_config(path: Path) -> DatasetFacts:
             facts={"file": path, "cause": f"{type(error).__name__}: {error}"},
             remedy="Fix the configuration, or its files.",
         ) from error
-    return facts_of(datastore, plain_config(config))
 
 
 def facts_of(

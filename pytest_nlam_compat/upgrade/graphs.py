@@ -26,7 +26,19 @@ from pytest_nlam_compat.migrations.saved_run import (
     values,
 )
 
+MACOS = "._"
+"""What macOS writes beside each file on other disks begins with this."""
+
 _SINGLE = ("g2m_features", "g2m_edge_index", "m2g_features", "m2g_edge_index")
+# What has features -> the embedders of these, flat or of the lowest level.
+_EMBEDDERS = {
+    "g2m": ("g2m_embedder",),
+    "m2g": ("m2g_embedder",),
+    "m2m": ("m2m_embedder", "mesh_same_embedders.0", "m2m_embedders.0"),
+    "mesh": ("mesh_embedder", "mesh_embedders.0"),
+    "mesh_up": ("mesh_up_embedders.0",),
+    "mesh_down": ("mesh_down_embedders.0",),
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,9 @@ def open_graph(folder: Path) -> Iterator[GraphDirectory]:
     CompatError
         If it is no graph directory, or a file in it is damaged.
     """
-    files = sorted(folder.glob("*.pt"))
+    files = sorted(
+        file for file in folder.glob("*.pt") if not file.name.startswith(MACOS)
+    )
     if not files:
         raise CompatError(
             "There is no graph in the directory.",
@@ -87,20 +101,34 @@ def write_graph(
     exist only with the same content.
     """
     differing = changed(graph, tensors)
-    part = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
+    # A path such as "." has no name.
+    target = Path(os.path.realpath(target))
+    if target == target.parent:
+        raise CompatError(
+            "The graph can't become the root of the file system.",
+            facts={"directory": target},
+            remedy="Choose another --graph-out.",
+        )
+    start = target.name[:50]
+    part = target.with_name(f".{start}.{os.urandom(4).hex()}.part")
     try:
         part.mkdir(parents=True)
         for file in sorted(graph.folder.iterdir()):
             if file.name == METAINFO or (
-                file.suffix == ".pt" and file.stem not in differing
+                file.suffix == ".pt"
+                and file.stem in graph.tensors.keys() - differing
             ):
                 shutil.copyfile(file, part / file.name)
         for stem in differing:
             write_checkpoint(tensors[stem], part / f"{stem}.pt")
-        if target.exists():
+        if not target.exists():
+            part.rename(target)
+        elif any(target.iterdir()):
             _refuse_other_content(part, target)
         else:
-            part.rename(target)
+            # It may be somebody's current folder, so it stays the same one.
+            for file in part.iterdir():
+                file.rename(target / file.name)
     except OSError as error:
         raise CompatError(
             "The graph directory can't be written.",
@@ -167,15 +195,25 @@ def _bytes(tensor: Lazy) -> bytes:
 
 
 def refuse_mismatch(
-    graph: GraphDirectory, run: SavedRun, stamp: Mapping[str, Any]
+    graph: GraphDirectory,
+    run: SavedRun,
+    stamp: Mapping[str, Any],
+    name: str | None,
 ) -> None:
     """Refuse a graph that a run can't have been trained with.
 
-    Its numbers of levels, features, edges and nodes must fit each other, the
-    weights and the grid, and its fingerprint that in the stamp.
+    Its name, its numbers of levels, features, edges and nodes must fit each
+    other, the weights and the grid, and its fingerprint that in the stamp.
+    `name` is that in the run's arguments, None if it need not be the same.
     """
-    for compared, found, expected in _comparisons(graph, run, stamp):
+    for compared, found, expected in _comparisons(graph, run, stamp, name):
         if found != expected:
+            remedy = "Pass the graph directory that the run was trained with."
+            if compared == "name":
+                remedy += (
+                    " If this is the one, under another name, add "
+                    "--graph-name-differs."
+                )
             raise CompatError(
                 "The graph does not belong to the checkpoint.",
                 facts={
@@ -184,40 +222,49 @@ def refuse_mismatch(
                     "found": found,
                     "expected": expected,
                 },
-                remedy="Pass the graph directory that the run was trained "
-                "with.",
+                remedy=remedy,
             )
 
 
 def _comparisons(
-    graph: GraphDirectory, run: SavedRun, stamp: Mapping[str, Any]
+    graph: GraphDirectory,
+    run: SavedRun,
+    stamp: Mapping[str, Any],
+    name: str | None,
 ) -> Iterator[tuple[str, object, object]]:
     """Compare what belongs together; each relies on those before it."""
     tensors = graph.tensors
-    levels: Any = tensors.get("mesh_features")
-    if not isinstance(levels, list):
-        yield "files", "no list in mesh_features.pt", "one"
-    for stem in _SINGLE:
-        if not isinstance(tensors.get(stem), TensorRef):
-            yield "files", f"no single tensor in {stem}.pt", "one"
     # A flat model has one embedder, mesh_embedder, and one level.
-    embedders = sum(map(_embeds_level, run.state_dict)) or 1
-    yield "mesh levels", len(levels), embedders
-    for side in ("g2m", "m2g"):
-        features = tensors[f"{side}_features"]
-        edges = tensors[f"{side}_edge_index"]
-        yield (
-            f"edges in {side}_features.pt and {side}_edge_index.pt",
-            features.shape[0],
-            edges.shape[-1],
-        )
-        weight = _weight(run, f".{side}_embedder.0.weight")
-        if weight is not None:
+    levels = sum(map(_embeds_level, run.state_dict)) or 1
+    parts: dict[str, list[Any]] = {}
+    for stem, count in _files(levels).items():
+        content, one = tensors.get(stem), count is None
+        if not isinstance(content, TensorRef if one else list):
+            kind = "single tensor" if one else "list"
+            yield "files", f"no {kind} in {stem}.pt", "one"
+        parts[stem] = _parts(content)
+        what = f"parts of {stem}.pt"
+        if stem == "mesh_features":
+            what = "mesh levels"
+        yield what, len(parts[stem]), count or 1
+    for kind, embedders in _EMBEDDERS.items():
+        features = parts.get(f"{kind}_features", [])
+        weight = _weight(run, embedders)
+        for each in features if weight is not None else ():
             yield (
-                f"features in {side}_features.pt and {side}_embedder",
-                features.shape[-1],
+                f"features in {kind}_features.pt and its embedder",
+                each.shape[-1] if each.shape else None,
                 weight.shape[-1],
             )
+        edges = parts.get(f"{kind}_edge_index", [])
+        for each, index in zip(features, edges, strict=False):
+            yield (
+                f"edges in {kind}_features.pt and {kind}_edge_index.pt",
+                each.shape[0] if each.shape else None,
+                index.shape[-1] if index.shape else None,
+            )
+    if name is not None:
+        yield "name", graph.folder.resolve().name, name
     if run.grid_shape is not None:
         nodes = values(tensors["m2g_edge_index"])[1]
         yield (
@@ -230,12 +277,24 @@ def _comparisons(
         yield "fingerprint in the stamp", fingerprint(tensors), expected
 
 
+def _files(levels: int) -> dict[str, int | None]:
+    """Return the files of a graph, each with its parts; None: a tensor."""
+    counts: dict[str, int | None] = {"g2m": None, "m2g": None, "m2m": levels}
+    if levels > 1:
+        counts |= {"mesh_up": levels - 1, "mesh_down": levels - 1}
+    return {
+        "mesh_features": levels,
+        **{f"{edges}_features": n for edges, n in counts.items()},
+        **{f"{edges}_edge_index": n for edges, n in counts.items()},
+    }
+
+
 def _embeds_level(name: str) -> bool:
     module, found, rest = name.rpartition("mesh_embedders.")
     is_embedder = bool(found) and module in ("", PREFIX)
     return is_embedder and rest.endswith(".0.weight")
 
 
-def _weight(run: SavedRun, name: str) -> Any:
-    found = [w for n, w in run.state_dict.items() if f".{n}".endswith(name)]
-    return found[0] if found else None
+def _weight(run: SavedRun, embedders: tuple[str, ...]) -> Any:
+    names = [f"{p}{each}.0.weight" for each in embedders for p in ("", PREFIX)]
+    return next((run.state_dict[n] for n in names if n in run.state_dict), None)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from packaging.version import Version
@@ -17,15 +16,18 @@ from pytest_nlam_compat.checkpoints.stand_ins import (
     StorageRef,
     TensorRef,
 )
+from pytest_nlam_compat.checkpoints.walk import tensors
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.files.refusals import printable
 from pytest_nlam_compat.migrations.history import HISTORY
 from pytest_nlam_compat.migrations.origin import detect_origin
 from pytest_nlam_compat.migrations.planning import in_order
-from pytest_nlam_compat.migrations.releases import parameter_names
+from pytest_nlam_compat.migrations.releases import parameter_names, unwrapped
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 from pytest_nlam_compat.migrations.stamps import STAMP
-from pytest_nlam_compat.upgrade.request import NEWEST, OPTIONS
+from pytest_nlam_compat.upgrade.consolidated import as_checkpoint
+from pytest_nlam_compat.upgrade.request import NEWEST
+from pytest_nlam_compat.upgrade.weight_sets import find_sets
 
 _LONGEST_NAME = 1000
 _LONGEST_TEXT = 200
@@ -34,7 +36,7 @@ _MOST_ITEMS = 200
 
 def report(checkpoint: Checkpoint) -> dict[str, Any]:
     """Describe an open checkpoint as plain data, without reading tensors."""
-    data = _table(checkpoint.data)
+    data = _table(as_checkpoint(checkpoint.data)[0])
     hyper_parameters = _table(data.get("hyper_parameters"))
     arguments = flat(hyper_parameters.get("args", {}))
     weights = {
@@ -75,6 +77,9 @@ def report(checkpoint: Checkpoint) -> dict[str, Any]:
             for state in _list(data.get("optimizer_states"))
         ],
         "lr_schedulers": len(_list(data.get("lr_schedulers"))),
+        "weight_sets": list(find_sets(data, map(unwrapped, weights)))
+        if weights
+        else [],
         "callbacks": [
             # Up to Lightning 1.4 the keys were the classes themselves.
             printable(str(getattr(key, "path", key)), _LONGEST_NAME)
@@ -84,7 +89,25 @@ def report(checkpoint: Checkpoint) -> dict[str, Any]:
             {"name": named.path, "from": owner(named)}
             for named in checkpoint.globals
         ],
+        "parts": [
+            _part(name, value)
+            for name, value in data.items()
+            if isinstance(value, (dict, list))
+        ],
         **_migrations(origin["release"], weights, hyper_parameters),
+    }
+
+
+def _part(name: Any, value: Any) -> dict[str, Any]:
+    """Describe an entry of the file: how much it holds, and where it was."""
+    refs = tensors(value).values()
+    return {
+        "name": _key(name),
+        "entries": len(_table(value) or _list(value)),
+        "tensors": len(refs),
+        "bytes": sum(ref.nbytes for ref in refs),
+        "types": list(dict.fromkeys(ref.dtype for ref in refs)),
+        "devices": list(dict.fromkeys(ref.device for ref in refs)),
     }
 
 
@@ -158,16 +181,6 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _size(count: int) -> str:
-    if count < 1000:
-        return f"{count} bytes"
-    value, units = count / 1000, ["kB", "MB", "GB", "TB"]
-    while value >= 1000 and len(units) > 1:
-        value /= 1000
-        units.pop(0)
-    return f"{value:.1f} {units[0]}"
-
-
 def plain(value: Any) -> Any:
     """Convert any part of a checkpoint's tree to what JSON has.
 
@@ -226,78 +239,3 @@ def _object(value: InertObject) -> Any:
 
 def _key(key: Any) -> str:
     return printable(key if isinstance(key, str) else str(plain(key)))
-
-
-def report_lines(report: Mapping[str, Any]) -> Iterator[str]:
-    """Write a `report` as text for a terminal."""
-    origin = report["origin"]
-    yield f"{report['file']}: {_size(report['bytes'])}"
-    yield f"written by: neural-lam {origin['release'] or 'unknown'}"
-    if origin["problem"]:
-        yield f"  {origin['problem']}"
-    for found in origin["evidence"]:
-        yield f"  {found}"
-    if _table(report["record"]).get("origin"):
-        yield f"  before it was upgraded: {report['record']['origin']}"
-    yield f"model: {report['model'] or 'unknown'}"
-    yield f"graph: {report['graph'] or 'unknown'}"
-    for name, value in report["training"].items():
-        yield f"{name}: {value}"
-    yield from _migration_lines(report)
-    yield from _optimizer_lines(report)
-    if report["callbacks"]:
-        yield "callbacks:"
-        for name in report["callbacks"]:
-            yield f"  {name}"
-    if report["classes"]:
-        yield "classes named in its pickle:"
-    for named in report["classes"]:
-        mark = named["from"] or "UNKNOWN: may run anything when it is loaded"
-        yield f"  {named['name']}  ({mark})"
-    none = "" if report["hyper_parameters"] else " none"
-    yield f"hyper-parameters:{none}"
-    for name, value in report["hyper_parameters"].items():
-        yield f"  {name}: {json.dumps(value, ensure_ascii=False)}"
-    yield from _tensor_lines(report)
-
-
-def _migration_lines(report: Mapping[str, Any]) -> Iterator[str]:
-    steps, title = report["migrations"], f"migrations to {report['to']}:"
-    if steps is None:
-        yield f"{title} unknown, because the release that wrote it is unknown"
-    elif not steps:
-        yield f"{title} none"
-    else:
-        yield title
-        for step in steps:
-            yield f"  {step['id']}"
-        for need in report["needs"]:
-            yield f"  needs {need}: pass {OPTIONS[need]} to upgrade"
-
-
-def _optimizer_lines(report: Mapping[str, Any]) -> Iterator[str]:
-    for optimizer in report["optimizers"]:
-        kept = ", ".join(optimizer["state"]) or "nothing"
-        yield (
-            f"optimizer: {kept} of {optimizer['parameters']} parameters, "
-            f"{_size(optimizer['bytes'])}"
-        )
-        for group in optimizer["groups"]:
-            shown = ", ".join(f"{name} {group[name]}" for name in group)
-            yield f"  {shown}"
-    yield f"learning rate schedulers: {report['lr_schedulers']}"
-
-
-def _tensor_lines(report: Mapping[str, Any]) -> Iterator[str]:
-    rows = report["tensors"]
-    total = sum(row["bytes"] for row in rows)
-    yield (
-        f"tensors: {len(rows)}, {_size(total)}; {report['parameters']:,} "
-        f"parameters, {report['buffers']} buffers"
-    )
-    width = max((len(row["name"]) for row in rows), default=0)
-    for row in rows:
-        yield (
-            f"  {row['name']:<{width}}  {row['dtype']} "
-            f"{row['shape']}, {_size(row['bytes'])}"
-        )

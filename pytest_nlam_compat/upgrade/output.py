@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
 from pytest_nlam_compat.checkpoints.writer import write_checkpoint
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.files.drafts import draft
+from pytest_nlam_compat.files.recognition import open_regular
 from pytest_nlam_compat.upgrade.weights import Weights, write_weights
 
 UPGRADED = "upgraded_"
@@ -37,6 +40,7 @@ class OutputFile:
                 "keeps a backup.",
             )
         self.file = file
+        self.is_named = path is not None
         self.path = path or file.with_name(f"{prefix}{file.name}")
         if in_place:
             self.path = file
@@ -58,8 +62,10 @@ class OutputFile:
         if not self.in_place:
             refuse_existing(self.path)
 
-    def write(self, checkpoint: Checkpoint) -> Path | None:
-        """Write an open checkpoint, whole or not at all.
+    def write(
+        self, checkpoint: Checkpoint | None, keep_device: bool = True
+    ) -> Path | None:
+        """Write an open checkpoint, whole or not at all; None: the old file.
 
         Returns the backup, if the old file was replaced.
 
@@ -72,10 +78,18 @@ class OutputFile:
         backup = real.with_name(f"{real.name}{BACKUP}")
         made = self.in_place and _back_up(real, backup)
         try:
-            if isinstance(checkpoint, Weights):
+            if checkpoint is None:
+                with draft(real, False) as new, open_regular(self.file) as old:
+                    shutil.copyfileobj(old, new)
+            elif isinstance(checkpoint, Weights):
                 write_weights(checkpoint, real, overwrite=self.in_place)
             else:
-                write_checkpoint(checkpoint.data, real, overwrite=self.in_place)
+                write_checkpoint(
+                    checkpoint.data,
+                    real,
+                    overwrite=self.in_place,
+                    keep_device=keep_device,
+                )
         except BaseException:
             # After Ctrl-C the new file may have its name already: then the
             # backup is the only copy of the old one.

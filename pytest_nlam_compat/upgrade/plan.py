@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from packaging.version import Version
 
 from pytest_nlam_compat import __version__
+from pytest_nlam_compat.checkpoints import walk
+from pytest_nlam_compat.checkpoints.pickler import portable
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import planning, reading, releases
 from pytest_nlam_compat.migrations.history import HISTORY
+from pytest_nlam_compat.migrations.layout import check_layout
 from pytest_nlam_compat.migrations.migration import Migration
 from pytest_nlam_compat.migrations.origin import detect_origin
+from pytest_nlam_compat.migrations.releases import WRAPPERS
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 from pytest_nlam_compat.migrations.stamps import STAMP, stamp
-from pytest_nlam_compat.upgrade import graphs, stamping
+from pytest_nlam_compat.upgrade import graphs, stamping, weight_sets
 from pytest_nlam_compat.upgrade.configuration import DEFAULT, inert_config
+from pytest_nlam_compat.upgrade.consolidated import as_checkpoint
 from pytest_nlam_compat.upgrade.dataset_facts import DatasetFacts
 from pytest_nlam_compat.upgrade.request import OPTIONS, UpgradeRequest
 from pytest_nlam_compat.upgrade.stamping import facts_in, record_in, stamp_in
 from pytest_nlam_compat.upgrade.trust import refuse_malformed
-from pytest_nlam_compat.upgrade.weights import Weights
 
 _FIRST_WITH_CONFIG = Version("0.3.0")
 _DEFAULT_CONFIG_NOTE = (
@@ -39,10 +43,15 @@ class UpgradePlan:
 
     origin: str  # the release whose layout the file has
     evidence: list[str]  # how that was detected
+    data: Mapping[str, Any]  # the tree, without what the user drops
     run: SavedRun  # no tensor has been read
     steps: list[Migration]
     facts: DatasetFacts | None  # from the user, or the file's own stamp
     notes: list[str]  # what to tell the user
+    # Why the optimizers' moments can't be migrated, if they can't.
+    opaque: CompatError | None
+    graph_differs: str | None  # from that of the run: the graph's name
+    is_changed: bool  # whether the new file differs from the old one
 
 
 @dataclass(frozen=True)
@@ -65,18 +74,22 @@ def plan_upgrade(
         If the release can't be detected, a step needs what was not passed, or
         the graph is not that of the run.
     """
+    checkpoint.data, told = as_checkpoint(checkpoint.data)
     refuse_malformed(checkpoint)
-    data = dict(checkpoint.data)
+    notes = [told] if told else []
+    data = _prepared(checkpoint, request, notes)
+    is_changed = bool(notes)
     known = stamp_in(data)
     facts = request.facts or facts_in(known)
-    origin, evidence = _origin(data, request.origin)
+    found = detect_origin(data, request.origin)
+    origin = found.release
+    evidence = [str(each) for each in found.evidence]
     between = [
         step
         for step in planning.in_order(HISTORY)
         if step.between(Version(origin), Version(request.target))
     ]
-    notes = []
-    only_weights = isinstance(checkpoint, Weights)
+    only_weights = not data.get("hyper_parameters")
     if only_weights:
         if facts is not None and facts.config is not None:
             data["hyper_parameters"] = {"config": inert_config(facts.config)}
@@ -89,13 +102,14 @@ def plan_upgrade(
                 f" the model with those of {request.target}:"
             )
             notes += [f"  {step.id}: {step.reason}" for step in changes]
-    if request.drop_optimizer:
-        notes.append("The optimizer starts anew: its state was left out.")
-        if "optimizer_states" in data:
-            # Without the key, Lightning would not resume the training.
-            data["optimizer_states"] = []
+    order = check_layout(
+        data["state_dict"], data.get("hyper_parameters", {}), origin
+    )
+    # The optimizer counts the parameters in the order of the model.
+    data["state_dict"] = {name: data["state_dict"][name] for name in order}
+    opaque = _opaque(data)
     run = reading.saved_run_from_checkpoint(
-        _Content(data),
+        _Content({**data, "optimizer_states": []} if opaque else data),
         graph=graph.tensors if graph else None,
         graph_format=graph.format if graph else "legacy",
         statistics=facts.statistics() if facts else None,
@@ -109,16 +123,89 @@ def plan_upgrade(
         if step.id not in done
         and not (only_weights and step.on_hyper_parameters_only)
     ]
-    if graph is not None and steps:
-        graphs.refuse_mismatch(graph, run, known)
-    names = list(run.state_dict)
-    if (
-        names
-        and Version(origin) >= releases.FIRST_WITH_PREFIX
-        and not releases.has_prefix(names)
-    ):
-        raise releases.without_prefix(names[0])
-    return UpgradePlan(origin, evidence, run, steps, facts, notes)
+    graph_differs = None
+    if graph is not None:
+        name = graph_name(data)
+        if request.graph_name_differs:
+            name, graph_differs = None, graph.folder.resolve().name
+            notes.append(
+                f"The graph {graph_differs!r} was used, although the run names "
+                f"{graph_name(data)!r}. If it is not the same graph, forecasts "
+                "are wrong."
+            )
+        elif (known.get("graph") or {}).get("fingerprint"):
+            name = None  # The fingerprint says more.
+        graphs.refuse_mismatch(graph, run, known, name)
+    is_changed = is_changed or bool(steps)
+    return UpgradePlan(
+        origin=origin,
+        evidence=evidence,
+        data=data,
+        run=run,
+        steps=steps,
+        facts=facts,
+        notes=notes,
+        opaque=opaque,
+        graph_differs=graph_differs,
+        is_changed=is_changed,
+    )
+
+
+def graph_name(data: Mapping[str, Any]) -> str | None:
+    """Return the name of a run's graph, None if the checkpoint has none."""
+    arguments = data.get("hyper_parameters", {}).get("args")
+    attributes = getattr(arguments, "attributes", {})
+    name = attributes.get("graph")
+    return name if isinstance(name, str) else None
+
+
+def _prepared(
+    checkpoint: Checkpoint, request: UpgradeRequest, notes: list[str]
+) -> dict[str, Any]:
+    """Return a tree without wrappers in names, and without what is dropped.
+
+    Each change is noted, and so is each that is made in writing.
+    """
+    data = checkpoint.data
+    devices = {
+        each.device for each in walk.tensors(checkpoint.data).values()
+    } - {"cpu"}
+    if devices and not request.keep_device:
+        notes.append(
+            f"Tensors from {', '.join(sorted(devices))} were marked as on the "
+            "CPU, so that they load on any machine."
+        )
+    paths = [n.path for n in checkpoint.globals if portable(n) is not n]
+    if paths:
+        notes.append(
+            f"Paths that can't be loaded on every system ({', '.join(paths)}) "
+            "were replaced by ones that can."
+        )
+    weights, wrappers = weight_sets.unwrap(data["state_dict"])
+    prepared = {**data, "state_dict": weights}
+    if wrappers:
+        told = ", ".join(f"{each} ({WRAPPERS[each]})" for each in wrappers)
+        notes.append(f"Names of weights were unwrapped: without {told}.")
+    if request.drop_optimizer:
+        notes.append("The optimizer starts anew: its state was left out.")
+        # Without the keys, Lightning would not resume the training.
+        dropped = {"optimizer_states", "lr_schedulers"} & set(data)
+        prepared |= {key: [] for key in dropped}
+        if data.get("lr_schedulers"):
+            notes.append(
+                "So do the learning rate schedulers, which depend on it."
+            )
+    return prepared
+
+
+def _opaque(data: Mapping[str, Any]) -> CompatError | None:
+    """Tell why the moments can't be assigned to weights; None if they can."""
+    try:
+        for state in data.get("optimizer_states", []):
+            reading.named_optimizer(state, data["state_dict"])
+    except CompatError as error:
+        return error
+    return None
 
 
 def _steps(run: SavedRun, origin: str, target: str) -> list[Migration]:
@@ -172,6 +259,8 @@ def migrate(
     """
     # Steps compute in float64; rounded once, at the end.
     run = planning.apply(plan.run, plan.steps).cast_back()
+    if plan.opaque and _weights(run) != _weights(plan.run):
+        raise plan.opaque
     parts = reading.to_checkpoint_dict(run)
     parameters = parts["hyper_parameters"]
     notes = list(plan.notes)
@@ -188,29 +277,46 @@ def migrate(
     for optimizer in run.optimizers:
         reset |= optimizer.reset
     notes += [f"Optimizer, {name}: {reason}." for name, reason in reset.items()]
-    data = checkpoint.data
+    if plan.opaque:
+        # Of the same weights in the same order, it is valid as it is.
+        del parts["optimizer_states"]
+    check_layout(run.state_dict, parts["hyper_parameters"], request.target)
+    data = plan.data
     tree = {**data, **{name: parts[name] for name in parts if name in data}}
     # A new table without the old one's metadata, which are versions by names
     # of modules that have changed: torch takes a missing one for the oldest,
     # and no module of neural-lam has a second.
-    tree["state_dict"] = type(data["state_dict"])(parts["state_dict"])
+    tree["state_dict"] = type(checkpoint.data["state_dict"])(
+        parts["state_dict"]
+    )
     tree[STAMP] = _new_record(data, plan, run, request.target, reset)
-    return tree, run, notes
+    return _with_sets(tree, plan, notes), run, notes
 
 
-def _origin(data: Mapping[str, Any], said: str | None) -> tuple[str, list[str]]:
-    """Return the release of the layout, and how it was detected."""
-    if said is not None and record_in(data).get("layout") is None:
-        return said, ["--from"]
-    found = detect_origin(data)
-    if said not in (None, found.release):
-        raise CompatError(
-            "The checkpoint was upgraded before, to another release than "
-            "--from.",
-            facts={"--from": said, "found": found.release},
-            remedy="Leave --from out.",
-        )
-    return found.release, [str(each) for each in found.evidence]
+def _weights(run: SavedRun) -> list[int]:
+    """Return the identities of a run's parameters, in order."""
+    names = releases.parameter_names(run.state_dict)
+    return [id(run.state_dict[name]) for name in names]
+
+
+def _with_sets(
+    tree: dict[str, Any], plan: UpgradePlan, notes: list[str]
+) -> dict[str, Any]:
+    """Migrate the other sets of weights in a tree, and note each."""
+
+    def migrated(weights: dict[str, Any]) -> Mapping[str, Any]:
+        run = replace(
+            plan.run, state_dict=weights, optimizers=[], applied=()
+        ).with_stored_types()
+        return planning.apply(run, plan.steps).cast_back().state_dict
+
+    names = list(plan.run.state_dict)
+    new = {}
+    for path, table in weight_sets.find_sets(tree, names).items():
+        new[id(table)] = weight_sets.migrate_set(table, names, migrated)
+        notes.append(f"A second set of weights was migrated too: {path}.")
+    changed: dict[str, Any] = weight_sets.replaced(tree, new)
+    return changed
 
 
 def _new_record(
@@ -228,6 +334,9 @@ def _new_record(
         new = graphs.fingerprint(run.graph)
         graph = {**known["graph"], "fingerprint": new}
         before = {**before, stamping.ENTRY: {**known, "graph": graph}}
+    if run.graph:
+        # To tell whether it is checked with this graph or with the old one.
+        before = {**before, "graph_fingerprint": graphs.fingerprint(run.graph)}
     return {
         **before,
         **stamp(Version(target), ids)[STAMP],
@@ -235,4 +344,5 @@ def _new_record(
         "evidence": list(before.get("evidence", plan.evidence)),
         "tool": f"pytest-nlam-compat {__version__}",
         "optimizer_reset": {**before.get("optimizer_reset", {}), **reset},
+        **({"graph_differs": name} if (name := plan.graph_differs) else {}),
     }

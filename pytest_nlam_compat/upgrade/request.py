@@ -28,13 +28,16 @@ class UpgradeRequest:
     origin: str | None = None
     target: str = NEWEST
     graph: Path | None = None
-    graph_out: Path | None = None
+    graph_root: Path | None = None  # of directories by the graphs' names
+    graph_out: Path | None = None  # with a root: of directories, too
+    graph_name_differs: bool = False
     facts: DatasetFacts | None = None
     allowed: tuple[str, ...] = ()
     in_place: bool = False
     dry_run: bool = False
     verify: bool = False
     drop_optimizer: bool = False
+    keep_device: bool = False
 
     def __post_init__(self) -> None:
         for option, release in (("from", self.origin), ("to", self.target)):
@@ -54,8 +57,8 @@ class UpgradeRequest:
 class UpgradeResult:
     """What was done with a file, or would be done in a dry run.
 
-    Without steps nothing is written. `before` is the output of an earlier
-    upgrade.
+    Where nothing has to change, nothing is written, or a copy if the user
+    names an output. `before` is the output of an earlier upgrade.
     """
 
     file: Path
@@ -69,17 +72,24 @@ class UpgradeResult:
     before: Path | None = None
     notes: list[str] = field(default_factory=list)
     dry_run: bool = False
+    is_changed: bool = False
 
     def text(self) -> str:
         """Write it for a terminal."""
         name = self.file.name
-        if self.output is None:
-            return f"{name} has the layout of {self.target} already."
-        verb = "would be converted" if self.dry_run else "was converted"
-        lines = [f"{name} {verb} from {self.origin} to {self.target}:"]
-        lines += [f"  {found}" for found in self.evidence]
-        lines.append("steps:")
-        lines += [f"  {step}" for step in self.steps]
+        tense = "would be" if self.dry_run else "was"
+        lines = [f"{name} has the layout of {self.target} already."]
+        if self.steps:
+            lines = [
+                f"{name} {tense} converted from {self.origin} to "
+                f"{self.target}:",
+                *(f"  {found}" for found in self.evidence),
+                "steps:",
+                *(f"  {step}" for step in self.steps),
+            ]
+        elif self.output is not None:
+            change = "rewritten" if self.is_changed else "copied, byte for byte"
+            lines.append(f"It {tense} {change}.")
         written = {
             "checkpoint": self.output,
             "backup": self.backup,

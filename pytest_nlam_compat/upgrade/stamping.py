@@ -24,7 +24,7 @@ from pytest_nlam_compat import __version__
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.origin import detect_origin
-from pytest_nlam_compat.migrations.stamps import STAMP, raise_on_upstream_stamp
+from pytest_nlam_compat.migrations.stamps import STAMP
 from pytest_nlam_compat.upgrade.dataset_facts import (
     DatasetFacts,
     facts_from_table,
@@ -90,9 +90,7 @@ def stamp_file(
                 facts={"file": file, "stamp": record[ENTRY].get("neural_lam")},
                 remedy="It needs no second one.",
             )
-        # --from doesn't make an unknown layout a known one.
-        raise_on_upstream_stamp(data)
-        release = origin or detect_origin(data).release
+        release = detect_origin(data, origin).release
         lightning = data.get("pytorch-lightning_version")
         stamp = stamp_of(
             {"version": release, "commit": None, "dirty": None},

@@ -5,28 +5,36 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pytest_nlam_compat.checkpoints.reader import read_checkpoint
-from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.checkpoints.reader import Checkpoint, read_checkpoint
+from pytest_nlam_compat.errors import CompatError, join_some
 from pytest_nlam_compat.files.recognition import open_regular
+from pytest_nlam_compat.files.refusals import printable
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 from pytest_nlam_compat.migrations.stamps import STAMP
 from pytest_nlam_compat.upgrade.graphs import (
+    MACOS,
     GraphDirectory,
     changed,
     open_graph,
     write_graph,
 )
 from pytest_nlam_compat.upgrade.output import UPGRADED, OutputFile
-from pytest_nlam_compat.upgrade.plan import migrate, plan_upgrade
+from pytest_nlam_compat.upgrade.plan import (
+    graph_name,
+    migrate,
+    plan_upgrade,
+)
 from pytest_nlam_compat.upgrade.request import UpgradeRequest, UpgradeResult
 from pytest_nlam_compat.upgrade.stamping import record_in
 from pytest_nlam_compat.upgrade.trust import refuse_unknown
 from pytest_nlam_compat.upgrade.weights import read_run
+
+_LONGEST_FACT = 60
 
 # What torch and DeepSpeed leave in a folder that is a checkpoint.
 _DISTRIBUTED = (".metadata", "zero_to_fp32.py")
@@ -39,7 +47,7 @@ def upgrade(output: OutputFile, request: UpgradeRequest) -> UpgradeResult:
         refuse_unknown(checkpoint, request.allowed)
         if request.verify:
             checkpoint.archive.verify()
-        graph = None
+        request, graph = _find_graph(checkpoint, request), None
         if request.graph is not None:
             graph = opened.enter_context(open_graph(request.graph))
         plan = plan_upgrade(checkpoint, request, graph)
@@ -50,18 +58,49 @@ def upgrade(output: OutputFile, request: UpgradeRequest) -> UpgradeResult:
             evidence=plan.evidence,
             steps=[step.id for step in plan.steps],
             dry_run=request.dry_run,
+            is_changed=plan.is_changed,
         )
-        if not plan.steps:
+        is_copied = output.is_named or request.graph_out is not None
+        if not plan.is_changed and not is_copied:
             return result  # without an output
-        output.refuse_existing()
-        result.output = output.path
-        checkpoint.data, run, result.notes = migrate(checkpoint, plan, request)
+        run = plan.run
+        if plan.is_changed:
+            checkpoint.data, run, result.notes = migrate(
+                checkpoint, plan, request
+            )
+        if plan.is_changed or output.is_named:
+            output.refuse_existing()
+            result.output = output.path
         with _removed_on_failure(request.graph_out, output):
             if graph is not None:
                 _place_graph(graph, run, request, result)
-            if not request.dry_run:
-                result.backup = output.write(checkpoint)
+            if result.output is not None and not request.dry_run:
+                result.backup = output.write(
+                    checkpoint if plan.is_changed else None,
+                    keep_device=request.keep_device,
+                )
     return result
+
+
+def _find_graph(
+    checkpoint: Checkpoint, request: UpgradeRequest
+) -> UpgradeRequest:
+    """Find the graph of a run by its name, if there is a folder of graphs."""
+    if request.graph_root is None:
+        return request
+    name = graph_name(checkpoint.data)
+    if name is None or Path(name).name != name:
+        raise CompatError(
+            "The checkpoint does not name its graph.",
+            facts={"args.graph": printable(str(name))},
+            remedy="Pass its directory with --graph instead of --graph-root.",
+        )
+    out = request.graph_out
+    return replace(
+        request,
+        graph=request.graph_root / name,
+        graph_out=None if out is None else out / name,
+    )
 
 
 @contextlib.contextmanager
@@ -121,39 +160,54 @@ class FolderResult:
             [_plain(*each) for each in self.results.items()], indent=1
         )
 
-    def text(self) -> str:
-        """Write the table for a terminal, and the errors below it."""
+    def lines(self) -> Iterator[str]:
+        """Write an aligned table, and a line for each kind of refusal."""
         rows = [("file", "from", "result")]
-        errors: list[str] = []
+        kinds: dict[tuple[str, str], list[str]] = {}
         for file, result in self.results.items():
             name, origin = str(file.relative_to(self.folder)), "?"
             if isinstance(result, CompatError):
-                errors += ["", f"{name}:", str(result)]
+                kind = _kind(result, file)
+                kinds.setdefault(kind, []).append(name)
+                what = f"refused ({[*kinds].index(kind) + 1})"
             else:
-                origin = result.origin
-            rows.append((name, origin, _summary(result)))
+                origin, what = result.origin, _summary(result)
+            rows.append((name, origin, what))
         first, second = (max(len(row[i]) for row in rows) for i in (0, 1))
-        lines = [f"{a:<{first}}  {b:<{second}}  {c}" for a, b, c in rows]
-        return "\n".join(lines + errors)
+        yield from (f"{a:<{first}}  {b:<{second}}  {c}" for a, b, c in rows)
+        for number, ((what, remedy), names) in enumerate(kinds.items(), 1):
+            yield f"({number}) {join_some(names, 3)}: {what} {remedy}"
 
 
-def upgrade_folder(folder: Path, request: UpgradeRequest) -> FolderResult:
+def _kind(error: CompatError, file: Path) -> tuple[str, str]:
+    """Return what an error says, without what is of this file only."""
+    facts = "; ".join(
+        f"{label}: {fact}"
+        for label, fact in error.facts.items()
+        if str(file.parent) not in str(fact) and len(str(fact)) <= _LONGEST_FACT
+    )
+    what = error.what.replace(file.name, "The file")
+    remedy = " ".join(error.remedy.split())
+    return f"{what} ({facts})" if facts else what, remedy
+
+
+def upgrade_folder(
+    folder: Path,
+    request: UpgradeRequest,
+    say: Callable[[str], None] = lambda _: None,
+) -> FolderResult:
     """Upgrade each ``.ckpt`` below a folder.
 
     Links are left out, and so are the outputs of an earlier upgrade: a file
     whose output exists counts as done. A directory named ``.ckpt`` is refused,
-    because it is a distributed checkpoint.
+    because it is a distributed checkpoint. `say` receives what is done now.
 
     Raises
     ------
     CompatError
         If there is no checkpoint.
     """
-    found = {
-        file
-        for file in folder.rglob("*.ckpt")
-        if (file.is_file() or file.is_dir()) and not file.is_symlink()
-    }
+    found = set(_checkpoints(folder))
     files = sorted(found - {_output(file) for file in found})
     if not files:
         if folder.suffix == ".ckpt" or any(
@@ -167,7 +221,8 @@ def upgrade_folder(folder: Path, request: UpgradeRequest) -> FolderResult:
             remedy="Pass another folder, or a file.",
         )
     results: dict[Path, UpgradeResult | CompatError] = {}
-    for file in files:
+    for number, file in enumerate(files, 1):
+        say(f"Upgrading {number} of {len(files)}: {printable(file.name)}")
         try:
             earlier = None
             if _output(file) in found and not request.in_place:
@@ -179,6 +234,20 @@ def upgrade_folder(folder: Path, request: UpgradeRequest) -> FolderResult:
         except CompatError as error:
             results[file] = error
     return FolderResult(folder, results)
+
+
+def _checkpoints(folder: Path) -> Iterator[Path]:
+    """Yield what is named ``.ckpt`` below a folder; an OSError if unreadable.
+
+    ``Path.rglob`` leaves out what it may not read.
+    """
+    for each in sorted(folder.iterdir()):
+        if each.is_symlink() or each.name.startswith(MACOS):
+            continue
+        if each.suffix == ".ckpt" and (each.is_file() or each.is_dir()):
+            yield each
+        elif each.is_dir():
+            yield from _checkpoints(each)
 
 
 def _output(file: Path) -> Path:
@@ -201,23 +270,19 @@ def _earlier(file: Path, request: UpgradeRequest) -> UpgradeResult | None:
 
 
 def _plain(file: Path, result: UpgradeResult | CompatError) -> dict[str, Any]:
-    if not isinstance(result, CompatError):
-        return result.plain()
-    return {
-        "file": str(file),
-        "problem": result.what,
-        "facts": {k: str(v) for k, v in result.facts.items()},
-        "remedy": result.remedy,
-    }
-
-
-def _summary(result: UpgradeResult | CompatError) -> str:
     if isinstance(result, CompatError):
-        return f"refused: {result.what}"
+        return {"file": str(file), **result.plain()}
+    return result.plain()
+
+
+def _summary(result: UpgradeResult) -> str:
     if result.before is not None:
         return f"was converted before: {result.before.name}"
     if result.output is None:
         return f"has the layout of {result.target} already"
+    if not result.steps:
+        verb = "would be rewritten" if result.dry_run else "was rewritten"
+        return f"{verb} in the layout of {result.target}: {result.output.name}"
     count = len(result.steps)
     steps = "1 step" if count == 1 else f"{count} steps"
     verb = "would be converted" if result.dry_run else "was converted"

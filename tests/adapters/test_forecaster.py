@@ -91,29 +91,6 @@ def test_clamping_reaches_the_inline_predictor(ready, monkeypatch):
     assert step._output_clamping_lower == {"r2m": 0.0, "q2m": 0.0}
 
 
-def test_arguments_that_a_class_does_not_take_are_left_out(monkeypatch):
-    """As before #507, when there were no types of GNN."""
-    from argparse import Namespace
-
-    from neural_lam.config import DatastoreSelection, NeuralLAMConfig
-
-    from pytest_nlam_compat.adapters.forecaster import _inline_arguments
-
-    class Early:
-        def __init__(self, datastore, config, graph_name, hidden_dim=64):
-            pass
-
-    config = NeuralLAMConfig(DatastoreSelection("mdp", "a.yaml"))
-    args = Namespace(
-        graph="1level", hidden_dim=4, g2m_gnn_type="PropagationNet"
-    )
-    assert _inline_arguments(Early, args, config) == {
-        "graph_name": "1level",
-        "config": config,
-        "hidden_dim": 4,
-    }
-
-
 def test_the_settings_of_the_run_reach_the_module(ready):
     # Without args, which 0.7 puts before all else.
     ready = ready("graph_efm-multiscale")

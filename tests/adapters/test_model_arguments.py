@@ -129,6 +129,77 @@ def test_the_real_ones_are_what_pickle_would_have_made(
     assert revive(inert) == real
 
 
+@pytest.fixture
+def moved(monkeypatch):
+    """Define things in another module, and re-export them."""
+    import dataclasses
+    import enum
+    import types
+
+    from neural_lam import config
+
+    module = types.ModuleType("neural_lam.settings.training")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+    def add(name, made, exported=None):
+        made.__module__ = module.__name__
+        setattr(module, name, made)
+        if exported:
+            monkeypatch.setattr(config, exported, made, raising=False)
+        return made
+
+    @dataclasses.dataclass
+    class Settings:
+        kind: str
+
+    class Kind(enum.Enum):
+        MDP = "mdp"
+
+    return add, Settings, Kind
+
+
+def test_a_class_that_moved_and_is_re_exported(moved):
+    add, settings, _ = moved
+    add("Settings", settings, exported="DatastoreSelection")
+    found = revived(of_config("DatastoreSelection", kind="mdp"))
+    assert found == settings("mdp")
+
+
+def test_a_class_in_a_nested_module(moved):
+    add, settings, _ = moved
+    add("Settings", settings)
+    named = GlobalRef("neural_lam.settings.training", "Settings")
+    assert revived(InertObject(named, state={"kind": "mdp"})).kind == "mdp"
+
+
+def test_a_member_of_an_enumeration(moved):
+    add, _, kind = moved
+    add("Kind", kind, exported="DatastoreKind")
+    named = GlobalRef("neural_lam.config", "DatastoreKind")
+    assert revived(InertObject(named, ("mdp",), how=How.REDUCE)) is kind.MDP
+
+
+def test_re_exported_from_elsewhere_it_is_none(monkeypatch):
+    import dataclasses
+
+    from neural_lam import config
+
+    foreign = dataclasses.make_dataclass("Foreign", ["kind"])
+    foreign.__module__ = "neural_lambda.config"
+    monkeypatch.setattr(config, "DatastoreSelection", foreign)
+    value = of_config("DatastoreSelection", kind="mdp")
+    assert error_of(value) == lacking("neural_lam.config.DatastoreSelection")
+
+
+def test_a_module_that_is_not_loaded_stays_so():
+    name = "neural_lam.plot_graph"
+    loaded = name in sys.modules
+    assert error_of(InertObject(GlobalRef(name, "main"))) == lacking(
+        f"{name}.main"
+    )
+    assert (name in sys.modules) is loaded
+
+
 def lacking(name):
     return (
         "The hyper-parameters name a class that the current code lacks.\n"

@@ -185,3 +185,43 @@ def test_weather_dataset_serves_the_recorded_samples(
     assert np.array_equal(forcing[0, :, :4], window)
     *_, recorded = reference.batch()
     assert torch.equal(times, recorded[0])
+
+
+@pytest.fixture
+def served(current_adapter, reference_of, tmp_path):
+    from pytest_nlam_compat.adapters.datastore import StoredDatastore
+
+    def datastore(name):
+        dataset = reference_of(name).dataset
+        return dataset, StoredDatastore(dataset, tmp_path, "f4")
+
+    return datastore
+
+
+def test_forecasts_follow_each_other(served):
+    dataset, store = served("0.7.0-graph_lam-forecast")
+    assert store.is_forecast
+    assert not store.is_ensemble
+    for category in ("state", "forcing"):
+        array = store.get_dataarray(category, "train")
+        assert array.dims == store.expected_dim_order(category)
+        assert np.array_equal(array.values, dataset.arrays[category])
+    times = array.analysis_time + array.elapsed_forecast_duration
+    assert times.dtype == np.dtype("datetime64[ns]")
+    flat = times.values.reshape(-1)
+    assert flat[0] == np.datetime64("2024-01-01T00:00")
+    assert set(np.diff(flat)) == {np.timedelta64(3, "h")}
+
+
+def test_only_the_state_has_members(served):
+    dataset, store = served("0.7.0-graph_lam-ensemble")
+    assert store.is_ensemble
+    assert not store.is_forecast
+    for category in ("state", "forcing"):
+        array = store.get_dataarray(category, "train")
+        assert array.dims == store.expected_dim_order(category)
+        assert np.array_equal(array.values, dataset.arrays[category])
+    state = store.get_dataarray("state", "train")
+    assert list(state.ensemble_member.values) == [0, 1]
+    first, second = (state.isel(ensemble_member=i).values for i in (0, 1))
+    assert not np.array_equal(first, second)

@@ -6,7 +6,10 @@ import pytest
 import torch
 from torch.optim import AdamW
 
-from pytest_nlam_compat.adapters.training_step import optimizer_step
+from pytest_nlam_compat.adapters.training_step import (
+    learning_rate,
+    optimizer_step,
+)
 from pytest_nlam_compat.errors import CompatError
 
 
@@ -85,6 +88,17 @@ def test_the_state_is_left_as_it_is(trained):
     for position, kinds in before["state"].items():
         for kind, tensor in kinds.items():
             assert torch.equal(state["state"][position][kind], tensor)
+
+
+def test_the_learning_rate_is_that_before_any_schedule():
+    def warmed_up(module):
+        optimizer = one(module)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 0.25)
+        assert optimizer.param_groups[0]["lr"] == 0.025
+        return [optimizer], [schedule]
+
+    assert learning_rate(Module(one)) == 0.1
+    assert learning_rate(Module(warmed_up)) == 0.1
 
 
 @pytest.mark.parametrize(

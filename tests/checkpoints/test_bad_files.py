@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import io
+import lzma
 import os
 import re
 import struct
@@ -11,6 +13,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -26,6 +29,12 @@ def refused(path: Path) -> CompatError:
     with pytest.raises(CompatError) as caught:
         read_checkpoint(path).close()
     return caught.value
+
+
+def array_file() -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, np.zeros(2))
+    return stream.getvalue()
 
 
 def tar_file() -> bytes:
@@ -44,14 +53,31 @@ def tar_file() -> bytes:
             struct.pack("<Q", 20) + b'{"__metadata__": {}}',
             "is a safetensors file, not a checkpoint",
         ),
-        (tar_file(), "is not a checkpoint of torch.save"),
+        (tar_file(), "is a tar archive"),
         (
             b"\x80\x04N.",
             "is a bare pickle, as torch before 1.6 and other tools write; "
             "loading it may run any code",
         ),
-        (b"\x89HDF\r\n\x1a\n", "is not a checkpoint of torch.save"),
+        (
+            b"\x89HDF\r\n\x1a\n",
+            "is an HDF5 file, as netCDF-4 and Keras write",
+        ),
         (b"\x1f\x8b\x08", "is compressed with gzip"),
+        (bz2.compress(b"x"), "is compressed with bzip2"),
+        (lzma.compress(b"x"), "is compressed with xz"),
+        (b"\x28\xb5\x2f\xfd\x04\x00", "is compressed with zstd"),
+        (b"7z\xbc\xaf\x27\x1c\x00\x04", "is a 7-Zip archive"),
+        (b"CDF\x02\x00", "is a netCDF file"),
+        (b"GRIB\x00\x00", "is a GRIB file"),
+        (array_file(), "is an array of numpy"),
+        (b"\n <!DOCTYPE HTML>\n<html>", "is a web page"),
+        (b"<?xml version='1.0'?><Error>", "is a web page"),
+        (
+            b"/annex/objects/MD5E-s1--0.ckpt\n",
+            "is only the pointer of a git-annex file",
+        ),
+        (b"outs:\n- md5: 1a2b\n", "is only the pointer of a DVC file"),
         (
             b"version https://git-lfs.github.com/spec/v1\n",
             "is only the pointer of a Git LFS file",
@@ -110,13 +136,42 @@ def test_other_zip_archives(craft: Any, tmp_path: Path) -> None:
     path = tmp_path / "plain.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a/readme.txt", "")
-    assert "or another program wrote it" in refused(path).what
+    assert refused(path).what == (
+        "plain.zip is a zip archive around other files, such as a/readme.txt."
+    )
     notes = refused(craft(EMPTY_DICT, {"readme.txt": b""}))
     assert (
         notes.what
         == "crafted.ckpt holds a record that torch.save does not write."
     )
     assert notes.facts["record"] == "archive/readme.txt"
+
+
+@pytest.mark.parametrize("name", ["old.ckpt", "run/old.ckpt", "run/"])
+def test_a_zip_around_a_checkpoint(
+    tmp_path: Path, lightning_bytes: bytes, name: str
+) -> None:
+    path = tmp_path / "old.ckpt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, lightning_bytes if name[-1] != "/" else b"")
+    error = refused(path)
+    assert f"is a zip archive around other files, such as {name}" in error.what
+    assert "unzip" in error.remedy
+
+
+def test_arrays_of_numpy_in_a_zip(tmp_path: Path) -> None:
+    path = tmp_path / "arrays.npz"
+    np.savez(path, a=np.zeros(2))
+    assert "around other files, such as a.npy" in refused(path).what
+
+
+def test_a_link_of_git_annex(tmp_path: Path) -> None:
+    path = tmp_path / "old.ckpt"
+    path.symlink_to(".git/annex/objects/x/y/MD5E-s1--0.ckpt")
+    error = refused(path)
+    assert error.what == "old.ckpt can't be opened."
+    assert error.facts["link to"].startswith(".git/annex/objects/")
+    assert error.remedy == "Run git annex get."
 
 
 @pytest.mark.parametrize("missing", ["data.pkl", "version"])

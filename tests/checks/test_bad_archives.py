@@ -5,6 +5,7 @@ The real case 0.7.0-graph_lam, spoilt in one way each.
 
 import hashlib
 import json
+import shutil
 import struct
 import zipfile
 
@@ -48,6 +49,7 @@ def publish(fixtures):
         for file in fixtures.glob("*.zip")
     ]
     (fixtures / "registry.txt").write_text("".join(lines))
+    shutil.copy(FIXTURES / "native_routes.txt", fixtures)
 
 
 def rewrite(path, change):

@@ -162,3 +162,73 @@ def test_address_that_is_none_is_an_error(project):
     assert what == "ERROR: The URL of the reference archives is invalid."
     assert "  found: ftp://example.org/" in facts
     assert remedy.startswith("Correct it, or leave it out for https://")
+
+
+@pytest.mark.parametrize(
+    ("option", "shown"),
+    [
+        ("--junitxml={}/new.xml", "--junitxml"),
+        ("--log-file={}/0.7.0.zip", "--log-file"),
+        ("--debug={}/debug.log", "--debug"),
+        ("-o cache_dir={}/cache", "cache_dir"),
+        ("-o log_file={}/new.log", "log_file"),
+    ],
+)
+def test_nothing_is_written_beside_the_references(project, option, shown):
+    # A cache, so that a failure of this test can't harm the references.
+    cache = project.folder / "cache"
+    cache.mkdir()
+    (cache / "0.7.0.zip").write_bytes(b"precious")
+    options = option.format(cache).split()
+    if shown == "--debug":
+        # pytest opens this one before any plugin is asked.
+        options = [f"--debug={cache}/../cache/debug.log"]
+    result = project.run(
+        *ONE,
+        "--nlam-compat-url=http://127.0.0.1:9",
+        *options,
+        NLAM_COMPAT_CACHE=str(cache),
+    )
+    what, path, references, remedy = refused(result)[-4:]
+    assert what == (
+        f"ERROR: {shown} would write where the references are, which are "
+        "frozen."
+    )
+    assert path.startswith(f"  path: {cache}/")
+    assert references == f"  references: {cache}"
+    assert remedy == "Choose another path."
+    left = {file.name for file in cache.iterdir()}
+    assert left - {"debug.log"} == {"0.7.0.zip"}
+    assert (cache / "0.7.0.zip").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("below", ["", "temporary/below"])
+def test_no_folder_of_references_is_cleared(project, below):
+    # Each run here has --basetemp=temporary.
+    cache = project.folder / below
+    result = project.run(
+        *ONE,
+        "--nlam-compat-url=http://127.0.0.1:9",
+        NLAM_COMPAT_CACHE=str(cache),
+    )
+    assert refused(result)[0].startswith("ERROR: --basetemp would write where")
+
+
+@pytest.mark.parametrize("flag", [True, False])
+@pytest.mark.parametrize(
+    ("off", "missing"),
+    [
+        ("no:junitxml", "junitxml"),
+        ("no:regressions", "pytest_regressions.plugin"),
+        ("no:pytest-datadir", "pytest_datadir.plugin"),
+    ],
+)
+def test_a_plugin_that_is_off_is_named(project, flag, off, missing):
+    project.write("test_checks.py", WITHIN)
+    args = ONE if flag else (*ONE[1:], "test_checks.py")
+    result = project.run(*args, "-p", off)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    text = result.stdout.str() + result.stderr.str()
+    assert f"  off: {missing}\n" in text
+    assert f"Add -p {missing}, or leave out" in text
+    assert "fixture '" not in text

@@ -51,7 +51,8 @@ def test_each_check_has_an_id_of_check_release_and_case(green):
         if line.startswith("nlam-compat::")
     }
     for check in CHECKS:
-        for reference in REFERENCES:
+        newest = [r for r in REFERENCES if r.startswith("0.7.0")]
+        for reference in newest if check == "test_saves" else REFERENCES:
             assert shown[f"nlam-compat::{check}[{reference}]"] == "PASSED"
     assert green.parseoutcomes() == {"passed": len(shown)}
 
@@ -85,6 +86,7 @@ def test_run_ends_with_the_matrix_its_legend_and_what_is_void(green):
             "native: ok = same outputs, wrong = other outputs without an "
             "error,",
             "no = does not load or run; in capitals if that is a failure",
+            "-: its rollout was not run",
             "void: 0.6.0-hi_lam: neural-lam 0.6 can't run hierarchical "
             "models: *",
         ]

@@ -59,16 +59,8 @@ def test_a_step_in_a_folder_fixes_what_the_code_has_renamed(project):
     assert [row.split()[0] for row in rows] == [
         f"0.{minor}.0" for minor in range(1, 8)
     ]
-    assert rows[-1].split()[1:] == [
-        "ok",
-        "/",
-        "ok",
-        "0%",
-        "no",
-        "/",
-        "ok",
-        "0%",
-    ]
+    # The shares depend on the processor.
+    assert re.fullmatch(r"0.7.0 +ok / ok \S+% +no / ok \S+%", rows[-1])
 
 
 def test_a_step_of_the_hook_is_as_good(project):

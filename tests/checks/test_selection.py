@@ -81,9 +81,11 @@ def test_keyword_and_case_choose_among_checks_and_references(repository):
     assert ids == [
         f"nlam-compat::test_outputs[{release}-{case}]"
         for release, case in [
+            ("0.5.0", "graph_lam-shallow"),
             ("0.5.0", "graph_lam-square"),
             ("0.5.0", "graph_lam-std"),
             ("0.5.0", "graph_lam-std-clamp"),
+            ("0.6.0", "graph_lam-shallow"),
             ("0.6.0", "graph_lam-square"),
             ("0.6.0", "graph_lam-std"),
             ("0.6.0", "graph_lam-std-clamp"),

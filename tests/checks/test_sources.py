@@ -38,7 +38,8 @@ def server():
 def installed(project):
     """Have the package as a wheel brings it: hashes and no archives."""
     references = project.package() / "references"
-    shutil.copy(FIXTURES / "registry.txt", references / "registry.txt")
+    for name in ("registry.txt", "native_routes.txt"):
+        shutil.copy(FIXTURES / name, references / name)
     project.cache = project.folder / "cache"
 
     def run(*args, **environment):

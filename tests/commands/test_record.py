@@ -24,12 +24,27 @@ def test_it_prints_a_line_for_each_case(fixtures, monkeypatch, capsys):
     monkeypatch.chdir(fixtures.parent)
     assert main(["record", "v0.7.0"]) == 0
     out, err = capsys.readouterr()
-    first, case, last = out.splitlines()
+    first, case, archive, routes = out.splitlines()
     assert first == "Recording neural-lam 0.7.0"
     assert case.startswith("  graph_lam: ")
     size = (fixtures / "0.7.0.zip").stat().st_size
-    assert last == f"fixtures/0.7.0.zip: {size / 1000:,.0f} kB"
+    assert archive == f"fixtures/0.7.0.zip: {size / 1000:,.0f} kB"
+    assert routes == (
+        "fixtures/native_routes.txt: its own loader loads 1 of 1 references"
+    )
     assert err == ""
+
+    # The archive stays as it is; only what the loader loads is tried again.
+    before = (fixtures / "0.7.0.zip").read_bytes()
+    (fixtures / "native_routes.txt").write_text("0.6.0 0.5.0-graph_lam\n")
+    assert main(["record", "0.7.0", "--native-routes"]) == 0
+    assert capsys.readouterr().out.splitlines() == [routes]
+    assert (fixtures / "0.7.0.zip").read_bytes() == before
+    lines = (fixtures / "native_routes.txt").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("#")] == [
+        "0.6.0 0.5.0-graph_lam",
+        "0.7.0 0.7.0-graph_lam",
+    ]
 
 
 @pytest.mark.parametrize("text", ["newest", "0.7.x", "main", ""])

@@ -47,6 +47,24 @@ def test_of_newer_runs_nothing_is_left_out(name, subject_of):
     assert compared.left_out == {}
 
 
+@pytest.mark.parametrize("name", ["0.4.0-graph_lam-mae", "0.7.0-graph_lam-mae"])
+def test_another_learning_rate_is_told(name, subject_of, monkeypatch):
+    from neural_lam.models import ForecasterModule
+    from torch.optim import AdamW
+
+    def default(module):
+        return AdamW(module.parameters(), lr=1e-3, betas=(0.9, 0.95))
+
+    judge_resumed(subject_of(name))
+    monkeypatch.setattr(ForecasterModule, "configure_optimizers", default)
+    with pytest.raises(CompatError, match="another learning rate") as caught:
+        judge_resumed(subject_of(name))
+    assert caught.value.facts == {
+        "configured": 0.001,
+        "in the checkpoint": 0.01,
+    }
+
+
 def test_two_parameters_with_each_others_moments_are_told(subject_of):
     subject = subject_of("0.6.0-graph_lam")
     one = "forecaster.predictor.m2g_gnn.edge_mlp.3.weight"

@@ -5,6 +5,7 @@ import torch
 
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.grade import check_outputs, grade, grade_outputs
+from pytest_nlam_compat.numerics.tolerances import FLOAT32, FLOAT32_ENSEMBLE
 
 
 def judge(reference, outputs):
@@ -78,6 +79,68 @@ def test_float32_is_judged_by_the_noise_of_its_golden(reference, golden32):
     facts = caught.value.facts
     assert facts["compared"] == "prediction, with tolerance 'float32'"
     assert facts["allowed"] == "1.00e-04"
+
+
+def rounding(effect):
+    """Return an ensemble in which u10 moves by this much of its spread."""
+    return lambda: {"prediction": torch.tensor([0.0, effect]).double()}
+
+
+def test_float32_that_is_far_off_is_judged_by_how_rounding_is_amplified(
+    reference, golden32
+):
+    off = {"prediction": moved(golden32, 20e-5)}
+    assert not grade_outputs(reference, off).passed
+
+    found = grade_outputs(reference, off, rounding(10e-5))
+    assert found.tolerance is FLOAT32_ENSEMBLE
+    assert found.share == pytest.approx(0.5, rel=1e-2)
+    # It widens only what it has measured.
+    off = {"prediction": moved(golden32, 20e-5, (0, 1, 2, 0))}
+    assert grade_outputs(reference, off, rounding(10e-5)).share > 1
+    # And narrows nothing.
+    off = {"prediction": moved(golden32, 8e-5)}
+    found = grade_outputs(reference, off, rounding(1e-9))
+    assert found.share == pytest.approx(0.8, rel=1e-2)
+
+
+def test_what_is_close_needs_no_ensemble(reference, golden32, golden64):
+    for output in (moved(golden32, 4e-5), moved(golden64, 1.0)):
+        grade_outputs(reference, {"prediction": output}, pytest.fail)
+
+
+def test_nothing_excuses_what_is_not_finite(reference, golden32):
+    off = {"prediction": moved(golden32, float("nan"))}
+    assert not grade_outputs(reference, off, rounding(1e9)).passed
+
+
+def test_code_that_is_not_the_recorded_model_has_no_ensemble(
+    reference, golden32, golden64
+):
+    class Amplifying(Subject):
+        def outputs(self, model, dtype):
+            return self.returned[str(dtype)]
+
+    def subject(double):
+        made = Amplifying(
+            reference,
+            **{
+                "torch.float64": {"prediction": double, "pred_std": golden64},
+                "torch.float32": {
+                    "prediction": moved(golden32, 1.0),
+                    "pred_std": golden32,
+                },
+            },
+        )
+        made.rounding = dict.fromkeys(golden_names, torch.ones(2))
+        return made
+
+    golden_names = ("prediction", "pred_std")
+    assert grade(subject(golden64), torch.float32).passed
+    for double in (moved(golden64, 1e-6), golden64[:, :1], golden64.float()):
+        result = grade(subject(double), torch.float32)
+        assert result.tolerance is FLOAT32
+        assert result.share > 1000
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

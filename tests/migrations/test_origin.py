@@ -198,5 +198,64 @@ def test_pieces_that_do_not_go_together_are_an_error():
         "  args and no config: 0.1.0 or 0.2.0\n"
         "  the set of args: 0.2.0\n"
         "  left: none\n"
-        "Name the release that wrote it with --from, such as --from 0.7.0."
+        "Pass the checkpoint as neural-lam has written it."
     )
+
+
+@pytest.mark.parametrize("said", ["0.2.0", "0.6.0", "0.7.0"])
+def test_no_release_that_a_user_names_makes_them_go_together(said):
+    data = checkpoint("0.7.0")
+    data["hyper_parameters"] = checkpoint("0.2.0")["hyper_parameters"]
+    with pytest.raises(CompatError, match=f"{said} did not write this"):
+        detect_origin(data, said)
+
+
+def test_an_install_between_two_releases():
+    """It has the arguments of one, and the weights of the next."""
+    data = checkpoint("0.7.0")
+    data["hyper_parameters"] = checkpoint("0.6.0")["hyper_parameters"]
+    with pytest.raises(CompatError, match=r"such as --from 0\.7\.0"):
+        detect_origin(data)
+    assert detect_origin(data, "0.7.0").release == "0.7.0"
+    with pytest.raises(CompatError, match="did not write"):
+        detect_origin(data, "0.6.0")
+
+
+def test_a_release_that_the_evidence_excludes():
+    data = {"state_dict": checkpoint("0.5.0")["state_dict"]}
+    assert detect_origin(data, "0.5.0").release == "0.5.0"
+    with pytest.raises(CompatError) as caught:
+        detect_origin(data, "0.3.0")
+    assert str(caught.value) == (
+        "neural-lam 0.3.0 did not write this checkpoint.\n"
+        "  --from: 0.3.0\n"
+        "  no weights under forecaster.: 0.1.0 to 0.6.0\n"
+        "  buffers of output clamping: 0.4.0 to 0.7.0\n"
+        "Leave --from out, or name a release that all of this fits."
+    )
+
+
+# As the parser of prob_model_lam gave it.
+BRANCH = {
+    **{"dataset": "meps_example", "latent_dim": None, "prior_dist": "diagonal"},
+    **{"vertical_propnets": 0, "kl_beta": 1.0, "crps_weight": 0.0},
+}
+
+
+@pytest.mark.parametrize("said", [None, "0.1.0", "0.2.0", "0.4.0"])
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [({}, "prob_model_lam"), ({"eval_leads": None}, "prob_model_global")],
+)
+@pytest.mark.parametrize("model", ["graphcast", "graph_efm", "graph_lam"])
+def test_a_research_branch_is_named(model, more, name, said):
+    data = checkpoint("0.2.0")
+    args = namespace(model=model, **BRANCH, **more)
+    data["hyper_parameters"] = {"args": args}
+    with pytest.raises(CompatError) as caught:
+        detect_origin(data, said)
+    assert caught.value.what.startswith(
+        f"The checkpoint was written by the research branch {name} of"
+    )
+    assert caught.value.facts["args.model"] == model
+    assert "--from" not in str(caught.value)

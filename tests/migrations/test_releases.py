@@ -106,8 +106,8 @@ def test_where_releases_have_them_is_fine(names):
 
 
 def test_no_release_is_suggested_for_a_wrapped_file():
-    with pytest.raises(CompatError, match=r"begin with 'module\.'"):
-        detect_origin({"state_dict": {f"module.{WHOLE}": None}})
+    with pytest.raises(CompatError, match=r"begin with 'ema\.'"):
+        detect_origin({"state_dict": {f"ema.module.{WHOLE}": None}})
 
 
 @pytest.mark.parametrize("origin", ["0.6.0", "0.7.0"])

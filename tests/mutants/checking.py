@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from pathlib import Path
@@ -10,6 +11,8 @@ import torch
 from packaging.version import Version
 
 NEWEST = Version("0.7.0")
+# Set by `nox -s cuda`.
+DEVICE = os.environ.get("MUTANTS_DEVICE", "cpu")
 
 
 def check(mutant, folder: Path, fixtures: Path, *, suggest: bool):
@@ -75,6 +78,7 @@ def fix(mutant, subjects, folder, fixtures, find_newer, outcome):
 
 def subject_of(name, adapter, folder, fixtures, migrations=()):
     """Put a reference before the current code."""
+    from pytest_nlam_compat.numerics.torch_settings import choose_device
     from pytest_nlam_compat.references.reference import Reference
     from pytest_nlam_compat.references.release_archive import ReleaseArchive
     from pytest_nlam_compat.under_test.reference_under_test import (
@@ -88,7 +92,7 @@ def subject_of(name, adapter, folder, fixtures, migrations=()):
         Reference(archive, case),
         adapter,
         folder,
-        torch.device("cpu"),
+        choose_device(DEVICE),
         migrations,
     )
 
@@ -104,10 +108,16 @@ def newer_subject(subject, folder, fixtures):
 
 def failures(subject) -> dict[str, str]:
     """Messages of all checks that fail, by reference and name."""
+    from runner import FIXTURES
+
     from pytest_nlam_compat.errors import CompatError
     from pytest_nlam_compat.judging.all_checks import checks_of
+    from pytest_nlam_compat.references import native_routes
 
-    checks = checks_of(newest=subject.reference.release == NEWEST)
+    loads = native_routes.read(FIXTURES / native_routes.FILE_NAME)[NEWEST]
+    recorded = NEWEST if subject.reference.id in loads else None
+    newest = subject.reference.release == NEWEST
+    checks = checks_of(recorded, newest=newest)
     failed = {}
     for name, run in checks.items():
         try:

@@ -2,6 +2,7 @@
 
 from mutants import (
     BASE,
+    DATA,
     FLAT,
     FORECASTER,
     GRAPH,
@@ -14,7 +15,31 @@ from mutants import (
     Mutant,
 )
 
+TRANSFER = """\
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        def stat(of, name):
+            stats = self._datastore.get_standardization_dataarray(of)
+            values = stats[f"{of}_{name}"].values
+            return torch.tensor(values, dtype=torch.float32)
+        init, target, forcing, times = batch
+        mean, std = stat("state", "mean"), stat("state", "std")
+        width = forcing.shape[-1] // len(stat("forcing", "mean"))
+        means = stat("forcing", "mean").repeat_interleave(width)
+        stds = stat("forcing", "std").repeat_interleave(width)
+        forcing = (forcing - means) / stds
+        return (init - mean) / std, (target - mean) / std, forcing, times
+
+"""
+LOADER = "    def train_dataloader(self)"
+
 HARMLESS = (
+    Mutant(
+        "transfer hook moved to the data module",
+        (
+            (MODULE, "def on_after_batch_transfer(", "def after_transfer("),
+            (DATA, LOADER, TRANSFER + LOADER),
+        ),
+    ),
     Mutant(
         "local renamed",
         ((GRAPH, "net_output", "raw_output"),),

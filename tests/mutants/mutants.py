@@ -29,7 +29,7 @@ class Mutant:
     name : str
     edits : tuple of (str, str, str)
         File, what stands there, and what is to stand there instead. Each
-        occurrence of it.
+        occurrence of it. Where nothing stands, the file is a new one.
     kind : str
         What the diagnosis must call it; empty for a harmless one.
     module : str

@@ -57,6 +57,10 @@ def edited(mutant: Mutant, folder: Path) -> Path:
         source, copy, ignore=shutil.ignore_patterns("__pycache__", "tests")
     )
     for name, old, new in mutant.edits:
+        if not old:
+            (copy / name).parent.mkdir(exist_ok=True)
+            (copy / name).write_text(new, encoding="utf-8")
+            continue
         files = list(copy.rglob("*.py")) if name == "*" else [copy / name]
         found = 0
         for file in files:

@@ -1,14 +1,17 @@
 """All mutants."""
 
+from breaking_depth import DEPTH
 from breaking_early import EARLY
 from breaking_graph import GRAPHS
 from breaking_inputs import INPUTS
 from breaking_layers import COMPUTED
 from breaking_names import NAMES
 from breaking_runs import RUNS
+from breaking_saving import SAVING
 from breaking_shapes import SHAPES
 from breaking_steps import STEPS
 from harmless import HARMLESS
+from refactorings import REFACTORINGS
 
 BREAKING = (
     *NAMES,
@@ -19,5 +22,7 @@ BREAKING = (
     *RUNS,
     *GRAPHS,
     *EARLY,
+    *DEPTH,
+    *SAVING,
 )
-ALL = (*BREAKING, *HARMLESS)
+ALL = (*BREAKING, *HARMLESS, *REFACTORINGS)

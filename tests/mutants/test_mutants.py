@@ -7,6 +7,7 @@ from typing import get_args
 
 import pytest
 from harmless import HARMLESS
+from refactorings import REFACTORINGS
 from tables import ALL, BREAKING
 
 from pytest_nlam_compat.diagnosis.diagnosis import Kind
@@ -20,6 +21,8 @@ FEW = (
     "boundary left alone",
     "edges of the mesh reversed",
     "gelu, 0.2.0-hi_lam",
+    "old names no longer converted, silently",
+    "arguments not saved",
     "sum in another order",
 )
 # Of a check that says of itself what is wrong, and where no cause is found.
@@ -41,6 +44,7 @@ HAPPENED = (
 def test_there_are_enough():
     assert len(BREAKING) >= 40
     assert len(HARMLESS) >= 15
+    assert len(REFACTORINGS) >= 13
     names = [mutant.name for mutant in ALL]
     assert len(set(names)) == len(names)
 
@@ -48,7 +52,7 @@ def test_there_are_enough():
 def test_each_cause_has_a_mutant():
     kinds = {mutant.kind for mutant in BREAKING} - {""}
     assert kinds == set(get_args(Kind)) - NOT_OF_MUTANTS
-    assert not any(mutant.kind for mutant in HARMLESS)
+    assert not any(mutant.kind for mutant in (*HARMLESS, *REFACTORINGS))
 
 
 @pytest.mark.parametrize("what", HAPPENED)
@@ -68,7 +72,7 @@ def test_a_few(tmp_path):
     )
     print(done.stdout, done.stderr)
     *_, verdict, cause, step, _ = done.stdout.splitlines()
-    assert verdict == "verdict: 9 of 9"
-    assert cause == "cause: 8 of 8"
+    assert verdict == "verdict: 11 of 11"
+    assert cause == "cause: 10 of 10"
     assert step == "step: 5 of 5"
     assert done.returncode == 0

@@ -162,3 +162,11 @@ def test_worst_of_several_outputs():
     differences = {str(size): by(size) for size in (1.0, 3.0, 2.0)}
     assert worst(differences.values()).output == "3.0"
     assert worst([*differences.values(), by(math.nan)]).output == "nan"
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_output_that_requires_a_gradient_is_compared_without_a_warning():
+    golden = random((2, 3))
+    output = (golden.clone() + 0.5).requires_grad_()
+    found = compare(output, golden, torch.ones(3), output="prediction")
+    assert found.share == pytest.approx(0.5)

@@ -14,6 +14,7 @@ def workspace(monkeypatch):
     """Undo what is set for CUDA."""
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
 
 
 @pytest.fixture(params=[True, False], ids=["with CUDA", "without CUDA"])
@@ -25,6 +26,7 @@ def cuda(request, monkeypatch):
 def test_the_cpu_is_always_there(cuda):
     assert choose_device("cpu") == torch.device("cpu")
     assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    assert os.environ["NVIDIA_TF32_OVERRIDE"] == "1"
 
 
 def test_auto_takes_what_there_is(cuda):
@@ -36,6 +38,8 @@ def test_cuda_where_there_is_one(monkeypatch):
     assert choose_device("cuda") == torch.device("cuda")
     # What torch wants for deterministic matrix products.
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    # It would win over torch's own switches: all references would be red.
+    assert os.environ["NVIDIA_TF32_OVERRIDE"] == "0"
 
 
 def test_a_workspace_that_was_set_is_kept(monkeypatch):

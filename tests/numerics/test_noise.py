@@ -4,10 +4,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.distributions import Normal
 
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.numerics.noise import RecordNoise, ReplayNoise
+from pytest_nlam_compat.numerics.noise import (
+    NoiseInForward,
+    RecordNoise,
+    ReplayNoise,
+)
 
 # Every way of torch to draw four numbers from a normal distribution.
 DRAWS = {
@@ -194,3 +199,59 @@ def test_too_few_draws():
 def test_another_error_is_not_hidden_by_what_is_left():
     with pytest.raises(ZeroDivisionError), ReplayNoise([torch.ones(2)]):
         raise ZeroDivisionError
+
+
+class Step(nn.Module):
+    """Adds a draw, and fails where it is told to."""
+
+    def forward(self, x):
+        if x.isnan().any():
+            raise ValueError("told to")
+        return x + torch.randn_like(x)
+
+
+class Rollout(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.step = Step()
+
+    def forward(self, x):
+        return self.step(self.step(x))
+
+
+@pytest.fixture
+def rollout():
+    noise = [torch.tensor([1.0]), torch.tensor([20.0])]
+    module = Rollout()
+    NoiseInForward(module, noise)
+    return module
+
+
+def test_each_forward_pass_replays_from_the_beginning(rollout):
+    zero = torch.zeros(1)
+    assert [rollout(zero).item() for _ in range(2)] == [21.0, 21.0]
+    # A single step is a call of its own, and may leave noise over.
+    assert [rollout.step(zero).item() for _ in range(2)] == [1.0, 1.0]
+    assert rollout(zero).item() == 21.0
+
+
+def test_outside_of_a_forward_pass_nothing_is_replayed(rollout):
+    rollout(torch.zeros(1))
+    torch.manual_seed(0)
+    expected = torch.randn(5)
+    torch.manual_seed(0)
+    assert torch.equal(torch.randn(5), expected)
+
+
+def test_replaying_ends_where_a_forward_pass_fails(rollout):
+    with pytest.raises(ValueError, match="told to"):
+        rollout(torch.tensor([float("nan")]))
+    test_outside_of_a_forward_pass_nothing_is_replayed(rollout)
+    assert rollout(torch.zeros(1)).item() == 21.0
+
+
+def test_a_draw_more_than_recorded_is_an_error():
+    module = Rollout()
+    NoiseInForward(module, [torch.tensor([1.0])])
+    with pytest.raises(CompatError, match="draws more noise"):
+        module(torch.zeros(1))

@@ -25,7 +25,8 @@ def test_names_are_unique():
 
 
 def test_each_release_has_its_cases():
-    assert names("0.4.0") == names("0.5.0") == names("0.6.0")
+    assert names("0.4.0") == names("0.5.0")
+    assert names("0.6.0") - names("0.5.0") == {"graph_lam-ensemble"}
     assert names("0.7.0") - names("0.6.0") == {
         "graph_efm",
         "graph_efm-multiscale",
@@ -86,6 +87,15 @@ def test_cases_cover_what_they_are_named_for():
         "graph_lam-std-clamp",
         "hi_lam_parallel-clamp",
     }
+    assert argument("graph_lam-deep", "hidden_layers") == "2"
+    assert argument("graph_lam-shallow", "hidden_layers") == "0"
+    assert argument("graph_lam-shallow", "processor_layers") == "1"
+    assert argument("hi_lam", "processor_layers") == "1"
+    assert argument("hi_lam-deep", "processor_layers") is None  # 2
+    assert argument("graph_lam-mae", "loss") == "mae"
+    assert float(argument("graph_lam-mae", "lr")) != 1e-3
+    assert by_name["graph_lam-forecast"].forecast
+    assert by_name["graph_lam-ensemble"].members > 1
     for case in ("graph_lam-square", "hi_lam-square"):
         grid = by_name[case].grid
         assert grid.width == grid.height

@@ -62,6 +62,7 @@ def test_what_is_required(noise, expected):
 def test_the_gate_is_wider_than_what_a_check_allows():
     assert TIMES_FLOAT64_TOLERANCE == 1000
     assert TIMES_FLOAT32_NOISE == 20
+    # tests/kernels does the same with what the ensemble allows.
     assert FLOAT32.noise <= TIMES_FLOAT32_NOISE / 2
 
 

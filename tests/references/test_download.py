@@ -255,3 +255,26 @@ def test_progress_needs_a_terminal_and_a_request(
     monkeypatch.setattr("sys.stderr", stream)
     archives.obtain(R6, progress=not terminal)
     assert stream.getvalue() == ""
+
+
+def test_a_certificate_that_is_not_accepted(installed, server, cache):
+    installed.publish("0.6.0.zip", ARCHIVE)
+    # It answers without one.
+    url = server.url.replace("http://", "https://")
+    error = failure(Store.locate(url=url, cache=cache))
+    assert_not_downloaded(error, f"{url}0.6.0.zip", error.facts["cause"])
+    assert "Set REQUESTS_CA_BUNDLE" in error.remedy
+
+
+def test_a_proxy_that_does_not_answer(installed, server, cache, monkeypatch):
+    installed.publish("0.6.0.zip", ARCHIVE)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{port}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    error = failure(Store.locate(url=server.url, cache=cache))
+    assert_not_downloaded(error, f"{server.url}0.6.0.zip", error.facts["cause"])
+    assert "HTTPS_PROXY" in error.remedy
+    assert "REQUESTS_CA_BUNDLE" not in error.remedy
+    assert server.requests == []

@@ -30,15 +30,21 @@ OURS = {"0.4.0", "0.5.0", "0.6.0", "0.7.0"}
 HIERARCHICAL = {
     "hi_lam",
     "hi_lam-3level",
+    "hi_lam-deep",
     "hi_lam-square",
     "hi_lam_parallel",
     "hi_lam_parallel-clamp",
 }
 STD = {"graph_lam-std", "graph_lam-std-clamp"}
+ENSEMBLE = {"graph_lam-ensemble"}
 EVERYWHERE = {
     "graph_lam",
     "graph_lam-clamp",
+    "graph_lam-deep",
+    "graph_lam-forecast",
+    "graph_lam-mae",
     "graph_lam-multiscale",
+    "graph_lam-shallow",
     "graph_lam-square",
     "graph_lam-weights",
     "graph_lam-window00",
@@ -50,6 +56,15 @@ NEW_IN_07 = {
     "graph_lam-propagation",
     "hi_lam-propagation",
 }
+ADDED = {
+    "graph_lam-deep",
+    "graph_lam-ensemble",
+    "graph_lam-forecast",
+    "graph_lam-mae",
+    "graph_lam-shallow",
+    "hi_lam-deep",
+}
+KEYS = {"command", "date", "machine", "python", "tool", "versions"}
 EARLY = ({"graph_lam", "hi_lam", "hi_lam_parallel"}, set())
 CASES = {
     "0.1.0": EARLY,
@@ -57,9 +72,18 @@ CASES = {
     "0.3.0": EARLY,
     "0.4.0": (EVERYWHERE | HIERARCHICAL, STD),
     "0.5.0": (EVERYWHERE | STD | HIERARCHICAL, set()),
-    "0.6.0": (EVERYWHERE | STD, HIERARCHICAL),
-    "0.7.0": (EVERYWHERE | STD | HIERARCHICAL | NEW_IN_07, set()),
+    "0.6.0": (EVERYWHERE | STD | ENSEMBLE, HIERARCHICAL),
+    "0.7.0": (
+        EVERYWHERE | STD | ENSEMBLE | HIERARCHICAL | NEW_IN_07,
+        set(),
+    ),
 }
+
+FROZEN = dict(
+    reversed(line.split())
+    for line in Path(__file__).with_name("frozen.txt").read_text().splitlines()
+    if not line.startswith("#")
+)
 
 each_release = pytest.mark.parametrize("release", ARCHIVES)
 each = pytest.mark.parametrize("reference", REFERENCES, ids=lambda r: r.id)
@@ -94,6 +118,20 @@ def test_an_archive_is_what_was_published(release):
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert digest == LISTED[Version(release)]
     assert ARCHIVES[release].release == Version(release)
+
+
+def test_no_file_of_a_case_has_changed_since_it_was_added():
+    """An archive may gain cases until it is published, and nothing else."""
+    found = {}
+    for reference in REFERENCES:
+        archive = ARCHIVES[str(reference.release)]
+        listing = hashlib.sha256()
+        for name in sorted(archive.names(reference.case)):
+            content = archive.read(reference.case, name)
+            digest = hashlib.sha256(content).hexdigest()
+            listing.update(f"{digest}  {name}\n".encode())
+        found[reference.id] = listing.hexdigest()
+    assert {name: found.get(name) for name in FROZEN} == FROZEN
 
 
 @each_release
@@ -140,19 +178,24 @@ def test_provenance(release):
     assert {"torch", "numpy"} <= set(versions)
     if release in OURS:
         assert provenance["command"] == f"nlam-compat record {release}"
-        assert set(provenance) == {
-            "command",
-            "date",
-            "machine",
-            "python",
-            "tool",
-            "versions",
-        }
+        assert set(provenance) == KEYS
         assert versions["neural-lam"] == release
         assert {"pytorch-lightning", "torch-geometric"} <= set(versions)
     else:
         assert re.fullmatch("[0-9a-f]{40}", provenance["commit"])
         assert {"lightning", "python", "torch_geometric"} <= set(versions)
+
+
+@pytest.mark.parametrize("release", sorted(OURS))
+def test_provenance_of_cases_that_were_added(release):
+    archive = ARCHIVES[release]
+    (added,) = archive.index["added"]
+    assert set(added) == {"cases", *KEYS}
+    assert set(added["cases"]) == set(archive.cases) & ADDED
+    assert added["command"] == f"nlam-compat record {release} --add"
+    assert added["date"] > archive.index["provenance"]["date"]
+    # So far they were recorded in the environment of the others.
+    assert added["versions"] == archive.index["provenance"]["versions"]
 
 
 @each

@@ -234,7 +234,19 @@ def test_args_have_what_a_case_is_about(release, tree_of, reference_of):
         found = arguments(f"graph_lam{case}")
         assert found["num_past_forcing_steps"] == window[0]
         assert found["num_future_forcing_steps"] == window[1]
+
+    def numbers(case, *names):
+        return [arguments(case)[name] for name in names]
+
+    layers = ("hidden_layers", "processor_layers")
+    assert numbers("graph_lam", *layers) == [1, 2]
+    assert numbers("graph_lam-deep", *layers) == [2, 2]
+    assert numbers("graph_lam-shallow", *layers) == [0, 1]
+    assert numbers("graph_lam", "loss", "lr") == ["wmse", 1e-3]
+    assert numbers("graph_lam-mae", "loss", "lr") == ["mae", 1e-2]
     recorded = ARCHIVES[release].cases
+    for case in {"hi_lam-deep"} & set(recorded):
+        assert numbers(case, *layers) == [1, 2]
     for case in {"graph_lam-std", "graph_lam-std-clamp"} & set(recorded):
         assert arguments(case)["output_std"] is True
     for case in {"graph_lam-propagation", "hi_lam-propagation"} & set(recorded):

@@ -32,7 +32,7 @@ def outputs(share, passed=True):
         ([native("differs"), outputs(3e-6)], "wrong / ok <0.01%"),
         ([native("fails"), outputs(1e-4)], "no / ok 0.01%"),
         ([native("equal"), outputs(0.25), outputs(0.031)], "ok / ok 25%"),
-        ([native("equal"), ("test_loads", True, {})], "ok / ok"),
+        ([native("equal"), ("test_outputs", True, {})], "ok / ok"),
         ([native("equal"), outputs(1.7, passed=False)], "ok / FAILED"),
     ],
 )
@@ -61,6 +61,14 @@ def test_route_that_was_deselected_is_not_said_to_work():
     assert str(cell(outputs(0.5))) == "- / ok 50%"
 
 
+@pytest.mark.parametrize("check", ["test_opens", "test_loads", "test_batch"])
+def test_route_is_not_said_to_work_without_a_rollout(check):
+    passed = (check, True, {"nlam_share": 0.1})
+    assert str(cell(passed)) == "- / -"
+    assert str(cell(native("equal"), passed)) == "ok / -"
+    assert str(cell((check, False, {}))) == "- / FAILED"
+
+
 def test_setup_counts_only_where_it_failed():
     made = Cell()
     made.add("test_outputs", True, {}, setup=True)
@@ -87,6 +95,7 @@ def test_void_case_is_void_and_says_why_once():
         "native / migrated, with the largest share of a tolerance that is used",
         "native: ok = same outputs, wrong = other outputs without an error,",
         "no = does not load or run; in capitals if that is a failure",
+        "-: its rollout was not run",
         "void: 0.6.0-hi_lam, 0.6.0-hi_lam-3level: it can't run (#1)",
     ]
 

@@ -209,7 +209,8 @@ def test_a_step_of_the_repository_under_test_comes_last(make):
 @pytest.mark.parametrize("name", [NEWEST, PREFIXED, SHIFTED, SAMPLED])
 def test_the_loss_is_the_recorded_one(subject_of, name):
     subject = subject_of(name)
-    loss, expected = subject.loss(), subject.reference.group("golden64")["loss"]
+    loss = subject.loss(torch.float64)
+    expected = subject.reference.group("golden64")["loss"]
     assert loss.shape == (1,)
     assert loss.dtype is F64
     assert not loss.requires_grad
@@ -254,7 +255,7 @@ def test_a_model_that_draws_less_is_told(subject_of, monkeypatch):
 def test_switches_of_torch_are_put_back(subject_of):
     subject = subject_of(NEWEST)
     subject.outputs(subject.migrated_model(F64), F64)
-    subject.loss()
+    subject.loss(torch.float64)
     assert torch.get_default_dtype() is F32
     assert not torch.are_deterministic_algorithms_enabled()
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from pytest_nlam_compat.references.reference import Dataset
+
 NX, NY, STEPS = 4, 3, 12
 
 _INPUT = """\
@@ -39,26 +41,26 @@ output:
   coord_ranges:
     time:
       start: 2020-01-01T00:00
-      end: 2020-01-02T09:00
+      end: {end}
       step: PT3H
   splitting:
     dim: time
     splits:
       train:
         start: 2020-01-01T00:00
-        end: 2020-01-02T09:00
+        end: {end}
         compute_statistics:
           ops: [mean, std, diff_mean, diff_std]
           dims: [grid_index, time]
       val:
         start: 2020-01-01T00:00
-        end: 2020-01-02T09:00
+        end: {end}
       test:
         start: 2020-01-01T00:00
-        end: 2020-01-02T09:00
+        end: {end}
 inputs:
 """
-_FEATURES = {
+FEATURES = {
     "state": ("t2m", "u10"),
     "forcing": ("toa_flux",),
     "static": ("orography", "land"),
@@ -68,37 +70,16 @@ _FEATURES = {
 def write(folder: Path) -> tuple[Path, dict[str, np.ndarray]]:
     """Write it; return neural-lam's config.yaml and the values by feature."""
     random = np.random.default_rng(0)
-    text = _HEAD
-    values = {}
-    for category, names in _FEATURES.items():
-        timed = category != "static"
-        dims = ("time", "x", "y") if timed else ("x", "y")
-        shape = (STEPS, NX, NY) if timed else (NX, NY)
-        for name in names:
-            values[name] = 5 + 3 * random.standard_normal(shape)
-        coords = {"x": 100.0 * np.arange(NX), "y": 50.0 * np.arange(NY)}
-        if timed:
-            start = np.datetime64("2020-01-01T00:00", "ns")
-            coords["time"] = start + np.arange(STEPS) * np.timedelta64(3, "h")
-        attributes = {"units": "1", "long_name": "a feature"}
-        path = folder / f"{category}.zarr"
-        xr.Dataset(
-            {name: (dims, values[name], attributes) for name in names},
-            coords={
-                name: (name, value, {"units": "m"} if name != "time" else {})
-                for name, value in coords.items()
-            },
-        ).to_zarr(path)
-        text += _INPUT.format(
-            name=category,
-            path=path,
-            dims=", ".join(dims),
-            variables=", ".join(names),
-            time=_TIME if timed else "",
-            category=category,
-        )
-    (folder / "datastore.yaml").write_text(text)
+    values = {
+        category: {
+            name: 5 + 3 * random.standard_normal(shape) for name in names
+        }
+        for category, names in FEATURES.items()
+        for shape in [(NX, NY) if category == "static" else (STEPS, NX, NY)]
+    }
+    axes = 100.0 * np.arange(NX), 50.0 * np.arange(NY)
     config = folder / "config.yaml"
+    write_values(folder, values, axes)
     config.write_text(
         "datastore:\n"
         "  kind: mdp\n"
@@ -113,4 +94,55 @@ def write(folder: Path) -> tuple[Path, dict[str, np.ndarray]]:
         "    lower:\n"
         "      t2m: 0.0\n"
     )
-    return config, values
+    return config, {k: v for each in values.values() for k, v in each.items()}
+
+
+def write_case(folder: Path, dataset: Dataset) -> None:
+    """Write the dataset of a reference, for the configuration beside it."""
+    shape = dataset.grid_shape
+    values = {
+        category: {
+            name: dataset.arrays[category][..., i].reshape(
+                (-1, *shape) if category != "static" else shape
+            )
+            for i, name in enumerate(names)
+        }
+        for category, names in dataset.names.items()
+    }
+    xy = dataset.arrays["xy"]
+    write_values(folder, values, (xy[:, 0, 0], xy[0, :, 1]), "stored.yaml")
+
+
+def write_values(folder, values, axes, name="datastore.yaml"):
+    """Write values by category and feature, (T, Nx, Ny) or (Nx, Ny)."""
+    start, step = (
+        np.datetime64("2020-01-01T00:00", "ns"),
+        np.timedelta64(3, "h"),
+    )
+    steps = len(next(iter(values["state"].values())))
+    end = str(start + (steps - 1) * step)[:16]
+    text = _HEAD.format(end=end)
+    for category, features in values.items():
+        timed = category != "static"
+        dims = ("time", "x", "y") if timed else ("x", "y")
+        coords = dict(zip("xy", axes, strict=True))
+        if timed:
+            coords["time"] = start + np.arange(steps) * step
+        attributes = {"units": "1", "long_name": "a feature"}
+        path = folder / f"{category}.zarr"
+        xr.Dataset(
+            {n: (dims, value, attributes) for n, value in features.items()},
+            coords={
+                n: (n, value, {"units": "m"} if n != "time" else {})
+                for n, value in coords.items()
+            },
+        ).to_zarr(path)
+        text += _INPUT.format(
+            name=category,
+            path=path,
+            dims=", ".join(dims),
+            variables=", ".join(features),
+            time=_TIME if timed else "",
+            category=category,
+        )
+    (folder / name).write_text(text)

@@ -90,7 +90,7 @@ def test_they_equal_those_of_the_upgraded_checkpoint(name, owned, tmp_path):
 def test_inspect_reports_what_names_tell(owned, tmp_path, capsys):
     file = tmp_path / "weights.safetensors"
     export(owned("0.6.0-graph_lam").checkpoint, file)
-    assert run("inspect", file) == 0
+    assert run("inspect", "--all", file) == 0
     out = capsys.readouterr().out
     assert (
         "written by: neural-lam unknown\n"

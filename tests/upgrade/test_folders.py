@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 
 import pytest
 
@@ -23,18 +25,16 @@ def runs(owned, tmp_path):
 
 def test_all_checkpoints_of_a_folder(runs, capsys):
     assert main(["upgrade", str(runs)]) == 1
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[:6] == [
+    *table, refused = capsys.readouterr().out.splitlines()
+    assert table == [
         "file         from   result",
         "a/best.ckpt  0.6.0  was converted to 0.7.0 in 1 step: "
         "upgraded_best.ckpt",
-        lines[2],
+        "b/best.ckpt  ?      refused (1)",
         "c/best.ckpt  0.7.0  has the layout of 0.7.0 already",
-        "",
-        "b/best.ckpt:",
     ]
-    assert lines[2].startswith("b/best.ckpt  ?      refused: ")
-    assert lines[-1].startswith("Pass --graph DIR (with --graph-out DIR)")
+    assert refused.startswith("(1) b/best.ckpt: Migrating a saved run of ")
+    assert "(missing: graph) Pass --graph DIR" in refused
     assert sorted(str(f.relative_to(runs)) for f in runs.rglob("*.ckpt")) == [
         "a/best.ckpt",
         "a/last.ckpt",
@@ -86,10 +86,30 @@ def test_a_distributed_checkpoint_among_others(runs, capsys):
     (runs / "d.ckpt").mkdir()
     (runs / "d.ckpt" / ".metadata").touch()
     assert main(["upgrade", str(runs), "--dry-run"]) == 1
-    assert (
-        "d.ckpt       ?      refused: d.ckpt is a directory, as distributed "
-        "checkpoints are."
-    ) in capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()
+    assert "d.ckpt       ?      refused (2)" in lines
+    assert lines[-1].startswith("(2) d.ckpt: The file is a directory, as ")
+
+
+def test_a_line_for_each_kind_of_refusal(runs, owned, capsys):
+    old = owned("0.5.0-hi_lam").checkpoint
+    for name in ("d", "e", "f"):
+        (runs / name).mkdir()
+        (runs / name / "best.ckpt").write_bytes(old.read_bytes())
+    (runs / "g.ckpt").touch()
+    (runs / "h.ckpt").touch()
+    assert main(["upgrade", str(runs), "--dry-run"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    kinds = [line.partition(": ")[0] for line in lines if line[0] == "("]
+    assert kinds == [
+        "(1) b/best.ckpt, d/best.ckpt, e/best.ckpt and 1 more",
+        "(2) g.ckpt, h.ckpt",
+    ]
+    assert "refused" not in "".join(lines[-2:])
+    assert [line.split()[-2:] for line in lines if "?" in line][-1] == [
+        "refused",
+        "(2)",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -104,3 +124,31 @@ def test_a_distributed_checkpoint_alone(tmp_path, name, file, capsys):
     assert capsys.readouterr().err.startswith(
         f"{name} is a directory, as distributed checkpoints are.\n"
     )
+
+
+def test_files_that_macos_adds_are_no_checkpoints(runs, capsys):
+    (runs / "a" / "._best.ckpt").write_bytes(b"\0\5\x16\7")
+    main(["upgrade", str(runs), "--dry-run"])
+    assert "._" not in capsys.readouterr().out
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid"), reason="permissions of another kind"
+)
+def test_a_folder_that_can_not_be_read_is_an_error(runs, monkeypatch, capsys):
+    secret = runs / "secret"
+    secret.mkdir()
+    real = os.listdir, os.scandir
+
+    def refuse(path, call):
+        # For root, as whom tests run in a container, nothing is unreadable.
+        if os.fspath(path) == str(secret):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return call(path)
+
+    monkeypatch.setattr(os, "listdir", lambda p=".": refuse(p, real[0]))
+    monkeypatch.setattr(os, "scandir", lambda p=".": refuse(p, real[1]))
+    assert main(["upgrade", str(runs)]) == 1
+    error = capsys.readouterr().err
+    assert f"  file: {secret}\n  cause: Permission denied\n" in error
+    assert not list(runs.rglob("upgraded_*"))

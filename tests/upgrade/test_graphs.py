@@ -11,7 +11,7 @@ NAME = "0.5.0-graph_lam-square"
 @pytest.fixture
 def graph(owned, tmp_path):
     """A copy of the graph directory, to be changed."""
-    copied = tmp_path / "graph"
+    copied = tmp_path / owned(NAME).graph.name
     shutil.copytree(owned(NAME).graph, copied)
     return copied
 
@@ -23,6 +23,13 @@ def upgrade(case, folder, graph, *arguments):
             *("--graph", str(graph), *map(str, arguments)),
         ]
     )
+
+
+def refused(capsys):
+    """Return the facts of the refusal of a graph."""
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "The graph does not belong to the checkpoint."
+    return dict(line.strip().split(": ", 1) for line in lines[1:-1])
 
 
 def spoil(graph, stem, function):
@@ -79,6 +86,27 @@ def test_another_graph_is_not_overwritten(owned, tmp_path, graph, capsys):
     assert list(tmp_path.iterdir()) == [graph]
 
 
+def test_an_empty_output_directory_is_used(owned, tmp_path, graph, monkeypatch):
+    out = tmp_path / "out"
+    out.mkdir()
+    monkeypatch.chdir(out)
+    assert upgrade(owned(NAME), tmp_path, graph, "--graph-out", ".") == 0
+    assert {each.name for each in out.iterdir()} == {
+        each.name for each in graph.iterdir()
+    }
+    assert {each.name for each in tmp_path.iterdir()} == {
+        *(graph.name, "new.ckpt", "out"),
+    }
+
+
+def test_files_that_macos_adds_are_left_out(owned, tmp_path, graph):
+    (graph / "._g2m_features.pt").write_bytes(b"\0\5\x16\7")
+    out = tmp_path / "out"
+    assert upgrade(owned(NAME), tmp_path, graph, "--graph-out", out) == 0
+    assert not (out / "._g2m_features.pt").exists()
+    assert (out / "g2m_features.pt").exists()
+
+
 def test_a_folder_without_a_graph(owned, tmp_path, capsys):
     assert upgrade(owned(NAME), tmp_path, tmp_path) == 1
     assert capsys.readouterr().err.startswith(
@@ -114,7 +142,7 @@ def test_a_graph_file_with_more_than_tensors(owned, tmp_path, graph, capsys):
         (
             "m2g_features",
             lambda t: torch.cat((t, t[:, :1]), 1),
-            "features in m2g_features.pt and m2g_embedder",
+            "features in m2g_features.pt and its embedder",
             1,
         ),
         ("mesh_features", lambda levels: levels * 2, "mesh levels", 1),
@@ -154,3 +182,106 @@ def test_a_graph_without_a_file(owned, tmp_path, graph, capsys):
         "  found: no single tensor in g2m_features.pt\n"
         "  expected: one\n"
     )
+
+
+def without(width):
+    return lambda levels: [level[:, :width] for level in levels]
+
+
+@pytest.mark.parametrize(
+    ("case", "stem", "function", "compared"),
+    [
+        ("hi_lam", "m2m_features", without(2), "features in m2m_features.pt"),
+        ("hi_lam", "mesh_features", without(1), "features in mesh_features.pt"),
+        ("hi_lam", "mesh_up_features", without(2), "in mesh_up_features.pt"),
+        ("hi_lam", "mesh_down_features", without(2), "mesh_down_features.pt"),
+        ("hi_lam", "mesh_up_edge_index", without(7), "edges in mesh_up"),
+        ("hi_lam", "m2m_features", lambda levels: levels[:1], "parts of m2m"),
+        ("graph_lam", "m2m_features", without(2), "features in m2m_features"),
+    ],
+)
+def test_a_mesh_of_another_run(
+    case, stem, function, compared, owned, tmp_path, capsys
+):
+    run = owned(f"0.5.0-{case}")
+    graph = tmp_path / run.graph.name
+    shutil.copytree(run.graph, graph)
+    spoil(graph, stem, function)
+    assert upgrade(run, tmp_path, graph) == 1
+    assert compared in refused(capsys)["compared"]
+
+
+@pytest.mark.parametrize("stem", ["m2m_features", "mesh_up_edge_index"])
+def test_a_hierarchical_graph_without_a_file(stem, owned, tmp_path, capsys):
+    run = owned("0.5.0-hi_lam")
+    graph = tmp_path / run.graph.name
+    shutil.copytree(run.graph, graph)
+    (graph / f"{stem}.pt").unlink()
+    assert upgrade(run, tmp_path, graph) == 1
+    assert refused(capsys)["found"] == f"no list in {stem}.pt"
+
+
+def test_a_graph_of_another_name(owned, tmp_path, graph, capsys):
+    other = graph.rename(tmp_path / "one_sq")
+    out = ("--graph-out", tmp_path / "out")
+    assert upgrade(owned(NAME), tmp_path, other, *out) == 1
+    error = capsys.readouterr().err
+    assert (
+        f"  compared: name\n  found: one_sq\n  expected: {graph.name}" in error
+    )
+    assert "--graph-name-differs" in error
+    assert not (tmp_path / "new.ckpt").exists()
+    differs = (*out, "--graph-name-differs")
+    assert upgrade(owned(NAME), tmp_path, other, *differs) == 0
+    assert "'one_sq' was used, although" in capsys.readouterr().out
+    record = torch.load(tmp_path / "new.ckpt", weights_only=False)
+    assert record["nlam_compat"]["graph_differs"] == "one_sq"
+
+
+def test_the_graph_of_another_domain(owned, tmp_path, capsys):
+    """Of the same name: then the dataset tells that its grid is another."""
+    run, other = owned("0.4.0-graph_lam"), owned("0.4.0-graph_lam-square")
+    assert run.graph.name == other.graph.name
+    out = ("--graph-out", tmp_path / "out")
+    dataset = ("--statistics", run.statistics)
+    assert upgrade(run, tmp_path, other.graph, *out, *dataset) == 1
+    assert refused(capsys)["compared"].startswith("grid nodes")
+
+
+@pytest.fixture
+def runs(owned, tmp_path):
+    """Runs with graphs of different names, and a folder of these graphs."""
+    folder = tmp_path / "runs"
+    for case in ("graph_lam", "hi_lam"):
+        run = owned(f"0.5.0-{case}")
+        (folder / case).mkdir(parents=True)
+        shutil.copy(run.checkpoint, folder / case / "best.ckpt")
+        shutil.copytree(run.graph, tmp_path / "graphs" / run.graph.name)
+    return folder
+
+
+def test_one_graph_for_runs_with_different_graphs(owned, runs, capsys):
+    graph, out = owned("0.5.0-graph_lam").graph, runs.parent / "out"
+    paths = ("--graph", str(graph), "--graph-out", str(out))
+    assert main(["upgrade", str(runs), *paths]) == 1
+    shown = capsys.readouterr().out
+    assert "hi_lam/best.ckpt     ?      refused" in shown
+    assert "The graph does not" in shown
+    assert not list(runs.glob("hi_lam/upgraded*"))
+    assert main(["upgrade", str(runs), *paths, "--graph-name-differs"]) == 1
+    assert "is for one file" in capsys.readouterr().err
+
+
+def test_each_run_finds_its_graph_by_name(owned, runs):
+    paths = ("--graph-root", runs.parent / "graphs", "--graph-out", runs.parent)
+    assert main(["upgrade", str(runs), *map(str, paths)]) == 0
+    assert len(list(runs.rglob("upgraded_best.ckpt"))) == 2
+    for case in ("graph_lam", "hi_lam"):
+        name = owned(f"0.5.0-{case}").graph.name
+        assert (runs.parent / name / "g2m_edge_index.pt").exists()
+
+
+def test_a_graph_and_a_root(owned, runs, graph, capsys):
+    paths = ("--graph-root", str(graph.parent))
+    assert upgrade(owned(NAME), runs, graph, *paths) == 1
+    assert "Pass one of them" in capsys.readouterr().err

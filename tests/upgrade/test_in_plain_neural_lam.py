@@ -11,8 +11,10 @@ import torch
 from owned_runs import IDS
 
 from pytest_nlam_compat.cli import main
-from pytest_nlam_compat.numerics.comparison import compare
-from pytest_nlam_compat.numerics.tolerances import FLOAT32, allowed
+from pytest_nlam_compat.judging.grade import grade_outputs, recorded_rounding
+from pytest_nlam_compat.under_test.reference_under_test import (
+    ReferenceUnderTest,
+)
 
 pytestmark = [pytest.mark.neural_lam, pytest.mark.slow]
 
@@ -36,11 +38,6 @@ def upgrade(owned, folder):
         ]
     )
     assert status == 0
-    if owned.release == "0.7.0":
-        # Nothing to do: the file and its graph are used as they are.
-        assert not list(graph.parent.iterdir())
-        graph.symlink_to(owned.graph)
-        return owned.checkpoint
     return folder / "upgraded.ckpt"
 
 
@@ -80,20 +77,19 @@ def rolled_out(owned, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", BY_THE_LOADER)
-def test_an_upgraded_checkpoint_gives_the_old_outputs(name, owned, rolled_out):
+def test_an_upgraded_checkpoint_gives_the_old_outputs(
+    name, owned, rolled_out, current_adapter, tmp_path
+):
     reference = owned(name).reference
-    obtained = np.load(rolled_out / name / "outputs.npz")
-    golden = reference.group("golden64")
-    # Up to 0.6 there was a constant instead of no standard deviation.
+    subject = ReferenceUnderTest(
+        reference, current_adapter, tmp_path, torch.device("cpu")
+    )
+    obtained = {
+        output: torch.from_numpy(values)
+        for output, values in np.load(rolled_out / name / "outputs.npz").items()
+    }
     assert "prediction" in obtained
-    for output in obtained:
-        limit = allowed(
-            FLOAT32, golden[output], reference.description["noise32"]
-        )
-        found = compare(
-            torch.from_numpy(obtained[output]),
-            golden[output],
-            limit,
-            output=output,
-        )
-        assert found.share <= 1, found
+    found = grade_outputs(
+        reference, obtained, lambda: recorded_rounding(subject)
+    )
+    assert found.passed, found.worst

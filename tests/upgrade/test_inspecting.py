@@ -65,9 +65,114 @@ def test_the_report_describes_the_run(owned, capsys):
     assert found["needs"] == ["graph"]
 
 
-def test_the_report_as_text(owned, capsys):
-    file = owned(ONE).checkpoint
+@pytest.mark.parametrize("name", IDS)
+def test_the_screen_has_24_lines(name, owned, capsys):
+    file = owned(name).checkpoint
     lines = shown(capsys, file).splitlines()
+    assert len(lines) <= 24
+    assert lines[0].startswith(f"{file}: ")
+    assert lines[1] == f"written by: neural-lam {owned(name).release}"
+    assert "saved on: cpu" in lines
+    assert lines[-1] == f"  nlam-compat inspect --all {file}"
+
+
+def test_the_screen_of_a_file_with_everything(owned, tmp_path, capsys):
+    case = owned("0.6.0-graph_lam")
+    tree = torch.load(case.checkpoint, weights_only=False)
+    tree |= {f"extra_{index}": [index] for index in range(20)}
+    tree["callbacks"] = {
+        f"WeightAveraging{{'{index}': 1}}": {
+            "average_model": {"layer": torch.ones(3)}
+        }
+        for index in range(5)
+    }
+    tree["fork"] = [slice(1), range(3), complex(1), bytearray(), frozenset]
+    file = tmp_path / "big.ckpt"
+    torch.save(tree, file)
+    lines = shown(capsys, file).splitlines()
+    assert len(lines) <= 24
+    (callbacks,) = [line for line in lines if line.startswith("  callbacks ")]
+    assert "5 tensors of 60 bytes, float32, WeightAveraging, " in callbacks
+    assert sum("UNKNOWN" in line for line in lines) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("0.1.0-graph_lam", "--graph {g} --graph-out {out} --datastore {c}"),
+        ("0.5.0-graph_lam", "--graph {g} --graph-out {out}"),
+        ("0.6.0-graph_lam", ""),
+    ],
+)
+def test_the_ready_command(name, options, owned, capsys):
+    case = owned(name)
+    out = case.folder / "upgraded_graph" / case.reference.graph_name
+    config = case.folder / "config.yaml"
+    command = f"nlam-compat upgrade {case.checkpoint} " + options.format(
+        g=case.graph, out=out, c=config
+    )
+    assert inspected(capsys, case.checkpoint)["next"] == command.strip()
+    lines = shown(capsys, case.checkpoint).splitlines()
+    assert lines[lines.index("run next:") + 1] == f"  {command.strip()}"
+
+
+def test_the_ready_command_has_places_for_what_is_not_there(
+    owned, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "-my run.ckpt"
+    file.write_bytes(owned("0.1.0-graph_lam").checkpoint.read_bytes())
+    assert inspected(capsys, "./-my run.ckpt")["next"] == (
+        "nlam-compat upgrade './-my run.ckpt' --graph DIR --graph-out NEW_DIR"
+        " --datastore CONFIG"
+    )
+
+
+def test_a_file_of_the_newest_layout_is_checked_next(owned, capsys):
+    case = owned("0.7.0-graph_lam")
+    assert inspected(capsys, case.checkpoint)["next"] == (
+        f"nlam-compat check {case.checkpoint} --graph {case.graph}"
+        f" --datastore {case.folder / 'config.yaml'}"
+    )
+
+
+def test_a_graph_name_does_not_lead_elsewhere(owned, tmp_path, capsys):
+    case = owned("0.5.0-graph_lam")
+    tree = torch.load(case.checkpoint, weights_only=False)
+    tree["hyper_parameters"]["args"].graph = f"../../{case.graph}"
+    file = tmp_path / "odd.ckpt"
+    torch.save(tree, file)
+    assert "--graph DIR" in inspected(capsys, file)["next"]
+
+
+def test_a_folder_is_named(owned, monkeypatch, capsys):
+    monkeypatch.chdir(owned(ONE).folder)
+    assert main(["inspect", "."]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"{ONE} is a folder, and inspect takes files.\n")
+    assert "\n  nlam-compat inspect checkpoint.ckpt\n" in error
+    monkeypatch.chdir(owned(ONE).graph)
+    assert main(["inspect", "."]) == 1
+    assert capsys.readouterr().err.startswith("1level is a directory, ")
+
+
+def test_an_error_is_json_where_json_is_asked_for(tmp_path, capsys):
+    assert main(["inspect", "--json", str(tmp_path / "x.ckpt")]) == 1
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert json.loads(out) == {
+        "problem": "x.ckpt can't be opened.",
+        "facts": {
+            "file": str(tmp_path / "x.ckpt"),
+            "cause": "No such file or directory",
+        },
+        "remedy": "Check the path and its permissions.",
+    }
+
+
+def test_all_of_the_report_as_text(owned, capsys):
+    file = owned(ONE).checkpoint
+    lines = shown(capsys, "--all", file).splitlines()
     assert lines[:12] == [
         f"{file}: 114.1 kB",
         "written by: neural-lam 0.4.0",
@@ -76,7 +181,7 @@ def test_the_report_as_text(owned, capsys):
         "  class DatastoreKindStr in the config: 0.3.0 or 0.4.0",
         "  a config in the hyper-parameters: 0.3.0 to 0.7.0",
         "  the set of args: 0.4.0",
-        "model: graph_lam",
+        "model: graph_lam, 936 parameters",
         "graph: 1level",
         "epoch: 2",
         "global_step: 2",
@@ -168,7 +273,8 @@ def test_a_file_of_unknown_origin(tmp_path, capsys):
             "bytes": 24,
         }
     ]
-    assert "migrations to 0.7.0: unknown, " in shown(capsys, file)
+    assert "migrations to 0.7.0: unknown, " in shown(capsys, "--all", file)
+    assert found["next"] is None
 
 
 def test_odd_keys_and_values_are_shown_and_do_no_harm(tmp_path, capsys):

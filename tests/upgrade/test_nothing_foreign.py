@@ -52,7 +52,7 @@ def watched(*arguments, foreign=("torch", *FOREIGN)):
 
 
 @pytest.fixture
-def hostile(tmp_path):
+def hostile(owned, tmp_path):
     """A checkpoint whose pickle would run a command when it is loaded."""
     import os
 
@@ -63,8 +63,10 @@ def hostile(tmp_path):
             return os.system, (f"touch {tmp_path / 'ran'}",)
 
     path = tmp_path / "hostile.ckpt"
-    weights = {"grid_embedder.0.weight": torch.zeros(2, 2)}
-    torch.save({"state_dict": weights, "callbacks": {"x": Payload()}}, path)
+    file = owned("0.6.0-graph_lam").checkpoint
+    content = torch.load(file, weights_only=False)
+    content["callbacks"] = {"x": Payload()}
+    torch.save(content, path)
     return path
 
 
@@ -124,7 +126,7 @@ def test_upgrading_a_hostile_file_is_refused(hostile):
 
 def test_an_allowed_class_is_written_and_still_not_run(hostile):
     done = watched(
-        "upgrade", hostile, "--from", "0.6.0", "--allow", "posix.system"
+        *("upgrade", hostile, "--from", "0.6.0", "--allow", "posix.system")
     )
     assert (done.returncode, done.stderr) == (0, "")
     new = hostile.with_name("upgraded_hostile.ckpt")

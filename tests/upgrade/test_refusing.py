@@ -54,7 +54,17 @@ def test_in_place_keeps_the_old_file(old, capsys):
     assert record_of(old)["layout"] == "0.7.0"
     assert sorted(old.parent.iterdir()) == [old, backup]
     out = capsys.readouterr().out
-    assert out.endswith(f"checkpoint: {old}\nbackup: {backup}\n")
+    assert f"checkpoint: {old}\nbackup: {backup}\n" in out
+
+
+def test_in_place_keeps_group_and_mode(old):
+    group = os.getgid()
+    if os.geteuid() == 0:
+        group = 4321
+        os.chown(old, -1, group)
+    old.chmod(0o640)
+    assert upgrade(old, "--in-place") == 0
+    assert (old.stat().st_gid, old.stat().st_mode & 0o777) == (group, 0o640)
 
 
 @pytest.fixture
@@ -188,10 +198,8 @@ def test_from_does_not_repeat_an_upgrade(old, capsys):
     capsys.readouterr()
     assert upgrade(old, "--from", "0.5.0") == 1
     error = capsys.readouterr().err
-    assert error.startswith("The checkpoint was upgraded before")
-    assert error.endswith(
-        "  --from: 0.5.0\n  found: 0.7.0\nLeave --from out.\n"
-    )
+    assert error.startswith("neural-lam 0.5.0 did not write this checkpoint.")
+    assert "  migrated to 0.7.0 before: 0.7.0\nLeave --from out" in error
 
 
 def test_no_permission_to_write(old, capsys):

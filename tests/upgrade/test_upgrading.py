@@ -116,6 +116,8 @@ def test_the_default_output_is_beside_the_old_file(old, capsys):
         "steps:\n"
         "  0.7.0-forecaster\n"
         f"checkpoint: {new}\n"
+        "Check it with neural-lam itself:\n"
+        f"  nlam-compat check {new} --graph DIR\n"
     )
     assert sorted(old.parent.iterdir()) == [old, new]
     assert old.read_bytes() == before
@@ -146,6 +148,8 @@ def test_twice_does_nothing(old, capsys):
     assert upgrade(new) == 0
     assert capsys.readouterr().out == (
         "upgraded_old.ckpt has the layout of 0.7.0 already.\n"
+        "Check it with neural-lam itself:\n"
+        f"  nlam-compat check {new} --graph DIR\n"
     )
     assert sorted(old.parent.iterdir()) == [old, new]
     assert new.read_bytes() == before
@@ -153,11 +157,14 @@ def test_twice_does_nothing(old, capsys):
 
 def test_in_two_upgrades_each_step_is_applied_once(owned, tmp_path):
     case = owned("0.1.0-graph_lam")
-    upgrade(*everything(case, tmp_path), "--to", "0.4.0")
+    middle = tmp_path / "graph" / case.graph.name
+    arguments = list(everything(case, tmp_path))
+    arguments[arguments.index("--graph-out") + 1] = middle
+    upgrade(*arguments, "--to", "0.4.0")
     assert record_of(tmp_path / "new.ckpt")["layout"] == "0.4.0"
     status = upgrade(
         *(tmp_path / "new.ckpt", "-o", tmp_path / "newer.ckpt"),
-        *("--graph", tmp_path / "graph"),
+        *("--graph", middle),
         *("--graph-out", tmp_path / "newer"),
     )
     assert status == 0
@@ -191,8 +198,11 @@ def test_what_the_optimizer_loses_is_reported(owned, tmp_path, capsys):
 def test_a_run_without_a_configuration_gets_one(owned, tmp_path, capsys):
     case = owned("0.2.0-graph_lam")
     assert upgrade(*everything(case, tmp_path)) == 0
-    note = capsys.readouterr().out.splitlines()[-2]
-    assert note.startswith("The checkpoint has no configuration")
+    (note,) = [
+        line
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("The checkpoint has no configuration")
+    ]
     assert "--datastore CONFIG" in note
     loaded = torch.load(tmp_path / "new.ckpt", weights_only=False)
     config = loaded["hyper_parameters"]["config"]
@@ -252,29 +262,6 @@ def test_halves_in_bfloat16_are_folded_as_torch_rounds(owned, tmp_path):
             assert torch.equal(tensor, run.state_dict[name].bfloat16()), name
 
 
-def test_an_optimizer_that_does_not_fit_can_be_left_out(old, tmp_path, capsys):
-    content = torch.load(old, weights_only=False)
-    groups = content["optimizer_states"][0]["param_groups"]
-    groups.append({**groups[0], "params": []})
-    torch.save(content, old)
-    new = tmp_path / "upgraded_old.ckpt"
-    assert upgrade(old) == 1
-    assert capsys.readouterr().err == (
-        "The optimizer has 2 parameter groups.\n"
-        "  expected: 1, as every release of neural-lam has\n"
-        "Migrate without its state: nlam-compat upgrade --drop-optimizer.\n"
-    )
-    assert not new.exists()
-    assert upgrade(old, "--drop-optimizer") == 0
-    assert capsys.readouterr().out.endswith(
-        "The optimizer starts anew: its state was left out.\n"
-    )
-    loaded = torch.load(new, weights_only=False)
-    assert loaded["optimizer_states"] == []
-    assert loaded["lr_schedulers"] == content["lr_schedulers"]
-    assert set(loaded) - {"nlam_compat"} == set(content)
-
-
 def test_an_ensemble_model_of_today_needs_no_upgrade(owned, tmp_path, capsys):
     case = owned("0.7.0-graph_efm")
     assert main(["inspect", str(case.checkpoint), "--json"]) == 0
@@ -284,8 +271,36 @@ def test_an_ensemble_model_of_today_needs_no_upgrade(owned, tmp_path, capsys):
     assert report["hyper_parameters"]["config.datastore.kind"] == "mdp"
     assert report["origin"]["release"] == "0.7.0"
     assert report["migrations"] == report["needs"] == []
-    assert upgrade(*everything(case, tmp_path)) == 0
+    assert upgrade(case.checkpoint) == 0
     assert capsys.readouterr().out == (
         "checkpoint.ckpt has the layout of 0.7.0 already.\n"
     )
-    assert list(tmp_path.iterdir()) == []
+    assert not case.checkpoint.with_name("upgraded_checkpoint.ckpt").exists()
+
+
+@pytest.mark.parametrize("dry", [True, False])
+def test_what_needs_no_change_is_there_afterwards(dry, owned, tmp_path, capsys):
+    case = owned("0.7.0-graph_lam")
+    options = ("--dry-run",) if dry else ()
+    assert upgrade(*everything(case, tmp_path), *options) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("checkpoint.ckpt has the layout of 0.7.0 already.\n")
+    assert "copied, byte for byte" in out
+    if dry:
+        assert list(tmp_path.iterdir()) == []
+        return
+    new = tmp_path / "new.ckpt"
+    assert new.read_bytes() == case.checkpoint.read_bytes()
+    for file in case.graph.iterdir():
+        assert (tmp_path / "graph" / file.name).read_bytes() == (
+            file.read_bytes()
+        )
+    assert upgrade(case.checkpoint, "-o", new) == 1
+    assert "exists" in capsys.readouterr().err
+
+
+def test_the_graph_alone_can_be_copied(owned, tmp_path):
+    case = owned("0.7.0-graph_lam")
+    out = ("--graph", case.graph, "--graph-out", tmp_path / "graph")
+    assert upgrade(case.checkpoint, *out) == 0
+    assert [each.name for each in tmp_path.iterdir()] == ["graph"]

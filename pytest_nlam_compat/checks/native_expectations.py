@@ -1,0 +1,102 @@
+"""Which references the current code's own loader has to load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from packaging.version import Version
+
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.references.native_routes import expected_of
+
+INI_KEY = "nlam_compat_given_up"
+
+
+@dataclass(frozen=True)
+class NativeExpectations:
+    """What the newest recorded release loads by itself, less what is given up.
+
+    Attributes
+    ----------
+    release : Version or None
+        That release; None if there is none up to the current code.
+    loads : frozenset of str
+        Ids of the references that its own loader loads.
+    given_up : mapping of str to str
+        By pattern of ids, why the repository no longer loads them.
+    """
+
+    release: Version | None = None
+    loads: frozenset[str] = frozenset()
+    given_up: Mapping[str, str] = field(default_factory=dict)
+
+    def recorded(self, reference: str) -> Version | None:
+        """Return the release that loads a reference, if the code has to."""
+        if reference in self.loads and not self.reason(reference):
+            return self.release
+        return None
+
+    def reason(self, reference: str) -> str:
+        """Return why a reference is given up; empty if it is not."""
+        for pattern, reason in self.given_up.items():
+            if fnmatchcase(reference, pattern):
+                return f"{pattern}: {reason}"
+        return ""
+
+    @property
+    def notices(self) -> list[str]:
+        """Name entries that give up nothing any more."""
+        return [
+            f"{INI_KEY}: nothing to give up by {pattern}, which neural-lam "
+            f"{self.release} does not load either; remove the entry"
+            for pattern in self.given_up
+            if not any(fnmatchcase(one, pattern) for one in self.loads)
+        ]
+
+
+def native_expectations(
+    routes: Mapping[Version, frozenset[str]],
+    current: Version,
+    entries: Iterable[str],
+) -> NativeExpectations:
+    """Read what has to load, and what a repository gives up.
+
+    Parameters
+    ----------
+    routes : mapping of Version to frozenset of str
+        What each release loads with its own loader.
+    current : Version
+        Release of the current code.
+    entries : iterable of str
+        Lines of the ini key, each ``reference: reason``.
+
+    Raises
+    ------
+    CompatError
+        An entry has no reason, or names no reference.
+    """
+    known = frozenset[str]().union(*routes.values())
+    given_up: dict[str, str] = {}
+    for entry in entries:
+        pattern, _, reason = (part.strip() for part in entry.partition(":"))
+        if not reason:
+            raise _entry_error("has an entry without a reason", entry)
+        if not any(fnmatchcase(one, pattern) for one in known):
+            raise _entry_error("names no reference", entry)
+        given_up[pattern] = reason
+    release, loads = expected_of(routes, current)
+    return NativeExpectations(release, loads, given_up)
+
+
+def _entry_error(what: str, entry: str) -> CompatError:
+    return CompatError(
+        f"The ini key {INI_KEY} {what}.",
+        facts={
+            "expected": "lines such as '0.5.0-hi_lam*: too slow (#800)'",
+            "found": entry,
+        },
+        remedy="Name references as the ids of the checks do, and say why they "
+        "need not load.",
+    )

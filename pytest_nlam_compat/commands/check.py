@@ -1,0 +1,51 @@
+"""``nlam-compat check``: load a file with the installed neural-lam."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from pytest_nlam_compat.commands import add_options
+from pytest_nlam_compat.reports.terminal import progress, show
+
+HELP = (
+    "Load an upgraded checkpoint with the installed neural-lam's own loader, "
+    "strictly, and roll it out. This runs the pickle of the file, which must "
+    "name only known classes."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument("file", metavar="FILE", type=Path)
+    add_options(parser, "--graph", "--allow", "--json")
+    parser.add_argument(
+        "--datastore",
+        metavar="CONFIG",
+        type=Path,
+        help="neural-lam's config.yaml; its first sample is rolled out",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check a file, and print what was found."""
+    from pytest_nlam_compat.upgrade.check import check, check_lines
+
+    def say(what: str) -> None:
+        print(what, file=sys.stderr, flush=True)
+
+    with progress("Loading neural-lam"):
+        result = check(
+            arguments.file,
+            arguments.graph,
+            arguments.datastore,
+            tuple(arguments.allow),
+            say,
+        )
+    if arguments.json:
+        print(json.dumps(result, indent=1))
+    else:
+        show(check_lines(result))
+    return 0

@@ -1,0 +1,122 @@
+"""The command to run next, with the paths of the run that a file is of."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_SUBCOMMAND = "nlam-compat"
+_GRAPHS = "upgraded_graph"
+_UP = 4
+"""A checkpoint is in saved_models/RUN/, somewhere below the project."""
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What belongs to a checkpoint file; None if it is not near it."""
+
+    file: Path
+    graph: Path | None
+    config: Path | None
+    model: str | None
+
+    def upgrade(self, needs: Sequence[str]) -> str:
+        """Return the command that upgrades the file, given what it needs."""
+        options = []
+        if "graph" in needs:
+            graph = self.graph
+            target = "NEW_DIR" if graph is None else self._graph_out(graph)
+            options += ["--graph", graph or "DIR", "--graph-out", target]
+        if {"statistics", "grid_shape"} & {*needs}:
+            options += ["--datastore", self.config or "CONFIG"]
+        return _command("upgrade", self.file, options)
+
+    def check(self) -> str | None:
+        """Return the command that checks the file; None if none can.
+
+        neural-lam's loader builds a model by what ``args`` say.
+        """
+        if self.model is None:
+            return None
+        options = ["--graph", self.graph or "DIR"]
+        if self.config is not None:
+            options += ["--datastore", self.config]
+        return _command("check", self.file, options)
+
+    def _graph_out(self, graph: Path) -> Path:
+        return self.file.parent / _GRAPHS / graph.name
+
+
+def next_command(report: Mapping[str, Any]) -> str | None:
+    """Return what to run next for a `report` of ``inspect``; None if nothing.
+
+    A file of an unknown release needs ``--from``, and one without weights is
+    no checkpoint.
+    """
+    run = run_files(Path(report["file"]), report)
+    if report["migrations"]:
+        return run.upgrade(report["needs"])
+    if report["migrations"] is not None:
+        return run.check()
+    return f"{run.upgrade(())} --from RELEASE" if report["parameters"] else None
+
+
+def run_files(
+    file: Path,
+    report: Mapping[str, Any],
+    graph: Path | None = None,
+    config: Path | None = None,
+) -> RunFiles:
+    """Find what belongs to a file, by its `report`, unless it is passed."""
+    name = _inner(report["graph"])
+    given = _inner(report["hyper_parameters"].get("args.config_path"))
+    places = list(_places(file))
+    if config is None:
+        names = [each for each in (given, "config.yaml") if each]
+        config = _first([place / each for place in places for each in names])
+    if graph is None and name:
+        roots = [*places, *([config.parent] if config else [])]
+        folders = [root / "graph" / name for root in roots]
+        if report["record"]:
+            # The graph of before the upgrade is not that of this file.
+            folders.insert(0, file.parent / _GRAPHS / name)
+        found = _first([each / "g2m_edge_index.pt" for each in folders])
+        graph = found.parent if found else None
+    return RunFiles(file, graph, config, report["model"])
+
+
+def _places(file: Path) -> Iterator[Path]:
+    yield file.parent
+    # As they are written, and then by their full names.
+    yield from list(file.parent.parents)[:_UP]
+    yield Path()
+    yield from list(file.parent.absolute().parents)[:_UP]
+
+
+def _inner(name: Any) -> str | None:
+    """Return a relative path of a file's own; None if it may lead elsewhere."""
+    if not isinstance(name, str) or not name or not name.isprintable():
+        return None
+    path = Path(name)
+    return None if path.is_absolute() or ".." in path.parts else name
+
+
+def _first(paths: Sequence[Path]) -> Path | None:
+    for path in paths:
+        try:
+            if path.is_file():
+                return path
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def _command(name: str, file: Path, options: Sequence[object]) -> str:
+    # A file named like an option would be taken for one.
+    path = Path(".") / file
+    shown = f"./{path}" if str(path).startswith("-") else str(path)
+    words = [shown, *map(str, options)]
+    return " ".join([_SUBCOMMAND, name, *map(shlex.quote, words)])

@@ -1,0 +1,178 @@
+"""A report on a checkpoint file as text: on one screen, or all of it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pytest_nlam_compat.errors import join_some
+from pytest_nlam_compat.upgrade.next_steps import next_command
+from pytest_nlam_compat.upgrade.request import OPTIONS
+
+# A screen has 24 lines, and the rest of it needs 14.
+_MOST_PARTS = 7
+_MOST_LINES = 3
+
+_DATASET = "the statistics of its dataset"
+_NEEDS = {
+    "graph": "its graph directory",
+    "grid_shape": _DATASET,
+    "statistics": _DATASET,
+}
+
+
+def screen_lines(report: Mapping[str, Any]) -> Iterator[str]:
+    """Write what matters of a `report`, on one screen."""
+    yield from _head(report, _MOST_LINES if report["origin"]["problem"] else 0)
+    if report["training"]:
+        shown = [f"{name} {each}" for name, each in report["training"].items()]
+        yield f"trained: {', '.join(shown)}"
+    devices = [each for part in report["parts"] for each in part["devices"]]
+    if devices:
+        yield f"saved on: {join_some(dict.fromkeys(devices))}"
+    if report["migrations"] is not None:
+        yield f"to neural-lam {report['to']}: {_way(report)}"
+    command = next_command(report)
+    if command:
+        yield "run next:"
+        yield f"  {command}"
+    yield from _part_lines(report)
+    unknown = [each for each in report["classes"] if not each["from"]]
+    if unknown:
+        yield "classes that no checkpoint of neural-lam contains:"
+        yield from _class_lines(unknown[:_MOST_LINES])
+    yield "all of it:"
+    yield f"  nlam-compat inspect --all {shlex.quote(report['file'])}"
+
+
+def all_lines(report: Mapping[str, Any]) -> Iterator[str]:
+    """Write all of a `report`: a line for each hyper-parameter and tensor."""
+    yield from _head(report, len(report["origin"]["evidence"]))
+    for name, value in report["training"].items():
+        yield f"{name}: {value}"
+    yield from _migration_lines(report)
+    yield from _optimizer_lines(report)
+    if report["callbacks"]:
+        yield "callbacks:"
+        for name in report["callbacks"]:
+            yield f"  {name}"
+    if report["classes"]:
+        yield "classes named in its pickle:"
+        yield from _class_lines(report["classes"])
+    none = "" if report["hyper_parameters"] else " none"
+    yield f"hyper-parameters:{none}"
+    for name, value in report["hyper_parameters"].items():
+        yield f"  {name}: {json.dumps(value, ensure_ascii=False)}"
+    yield from _tensor_lines(report)
+
+
+def _head(report: Mapping[str, Any], evidence: int) -> Iterator[str]:
+    origin, record = report["origin"], report["record"]
+    yield f"{report['file']}: {_size(report['bytes'])}"
+    yield f"written by: neural-lam {origin['release'] or 'unknown'}"
+    if origin["problem"]:
+        yield f"  {origin['problem']}"
+    # What is left after all evidence comes last.
+    for found in origin["evidence"][::-1][:evidence][::-1]:
+        yield f"  {found}"
+    if isinstance(record, dict) and record.get("origin"):
+        yield f"  before it was upgraded: {record['origin']}"
+    count = f", {report['parameters']:,} parameters" * bool(report["model"])
+    yield f"model: {report['model'] or 'unknown'}{count}"
+    yield f"graph: {report['graph'] or 'unknown'}"
+
+
+def _way(report: Mapping[str, Any]) -> str:
+    count = len(report["migrations"])
+    if not count:
+        return "nothing to change"
+    steps = "1 step" if count == 1 else f"{count} steps"
+    needs = " and ".join(dict.fromkeys(_NEEDS[n] for n in report["needs"]))
+    return f"{steps}, with {needs}" if needs else steps
+
+
+def _part_lines(report: Mapping[str, Any]) -> Iterator[str]:
+    holds = {
+        # Lightning's keys have the arguments of the callback behind its name.
+        "callbacks": join_some(
+            [name.partition("{")[0] for name in report["callbacks"]], 3
+        ),
+        "optimizer_states": "; ".join(
+            join_some(each["state"], 4) for each in report["optimizers"][:2]
+        ),
+    }
+    parts = report["parts"]
+    if parts:
+        yield "parts:"
+    width = max((len(part["name"]) for part in parts), default=0)
+    for part in parts[:_MOST_PARTS]:
+        count = part["entries"]
+        held = ["1 entry" if count == 1 else f"{count} entries"]
+        if part["tensors"]:
+            size = f"{part['tensors']} tensors of {_size(part['bytes'])}"
+            held = [size, join_some(part["types"], 3)]
+        if count and holds.get(part["name"]):
+            held.append(holds[part["name"]])
+        yield f"  {part['name']:<{width}}  {', '.join(held)}"
+    if len(parts) > _MOST_PARTS:
+        yield f"  and {len(parts) - _MOST_PARTS} more"
+
+
+def _class_lines(classes: list[dict[str, Any]]) -> Iterator[str]:
+    for named in classes:
+        mark = named["from"] or "UNKNOWN: may run anything when it is loaded"
+        yield f"  {named['name']}  ({mark})"
+
+
+def _migration_lines(report: Mapping[str, Any]) -> Iterator[str]:
+    steps, title = report["migrations"], f"migrations to {report['to']}:"
+    if steps is None:
+        yield f"{title} unknown, because the release that wrote it is unknown"
+    elif not steps:
+        yield f"{title} none"
+    else:
+        yield title
+        for step in steps:
+            yield f"  {step['id']}"
+        for need in report["needs"]:
+            yield f"  needs {need}: pass {OPTIONS[need]} to upgrade"
+
+
+def _optimizer_lines(report: Mapping[str, Any]) -> Iterator[str]:
+    for optimizer in report["optimizers"]:
+        kept = ", ".join(optimizer["state"]) or "nothing"
+        yield (
+            f"optimizer: {kept} of {optimizer['parameters']} parameters, "
+            f"{_size(optimizer['bytes'])}"
+        )
+        for group in optimizer["groups"]:
+            shown = ", ".join(f"{name} {group[name]}" for name in group)
+            yield f"  {shown}"
+    yield f"learning rate schedulers: {report['lr_schedulers']}"
+
+
+def _tensor_lines(report: Mapping[str, Any]) -> Iterator[str]:
+    rows = report["tensors"]
+    total = sum(row["bytes"] for row in rows)
+    yield (
+        f"tensors: {len(rows)}, {_size(total)}; {report['parameters']:,} "
+        f"parameters, {report['buffers']} buffers"
+    )
+    width = max((len(row["name"]) for row in rows), default=0)
+    for row in rows:
+        yield (
+            f"  {row['name']:<{width}}  {row['dtype']} "
+            f"{row['shape']}, {_size(row['bytes'])}"
+        )
+
+
+def _size(count: int) -> str:
+    if count < 1000:
+        return f"{count} bytes"
+    value, units = count / 1000, ["kB", "MB", "GB", "TB"]
+    while value >= 1000 and len(units) > 1:
+        value /= 1000
+        units.pop(0)
+    return f"{value:.1f} {units[0]}"

@@ -1,0 +1,44 @@
+"""Everything that the package imports is declared."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import tomllib
+
+import pytest_nlam_compat
+
+PACKAGE = Path(pytest_nlam_compat.__file__).parent
+PROJECT = Path(__file__).parents[1] / "pyproject.toml"
+# The code under test, and what only modules import that drive it.
+WITH_NEURAL_LAM = {
+    "cartopy",
+    "loguru",
+    "neural_lam",
+    "pytorch_lightning",
+    "xarray",
+}
+
+
+def imported():
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, path
+                yield node.module
+
+
+def test_what_is_imported_is_declared_and_nothing_else():
+    project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
+    declared = {
+        re.match(r"[\w-]+", requirement)[0].replace("-", "_")
+        for requirement in project["dependencies"]
+    }
+    found = {name.partition(".")[0] for name in imported()}
+    found -= {*sys.stdlib_module_names, "_pytest", PACKAGE.name}
+    assert found - WITH_NEURAL_LAM == declared
+    assert "Typing :: Typed" in project["classifiers"]
+    assert (PACKAGE / "py.typed").exists()
