@@ -149,7 +149,6 @@ class HeaderAndSummary:
             reporter.line(line, red=is_title, bold=is_title)
         if found:
             suggest = any(cause.migrated for cause in found)
-            reporter.line("")
             reporter.line(_NEXT if suggest else _VERBOSE)
 
     def _cells(

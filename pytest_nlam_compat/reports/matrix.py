@@ -15,8 +15,8 @@ _NATIVE_CHECK = "test_native"
 _ROLLOUTS = {"test_outputs", "test_outputs_float32"}
 _NATIVE = {"equal": "ok", "differs": "wrong", "fails": "no"}
 _LEGEND = (
-    "native/migrated route: ok, no = does not load or run, wrong = other outputs",
-    "and no error, - = not run; in capitals if it is a failure; %: of a tolerance",
+    "native/migrated: ok, no = does not load or run, - = was not run, wrong =",
+    "other outputs and no error; in capitals if it fails; %: of the tolerance",
 )
 
 
