@@ -228,6 +228,18 @@ def matrix(result: pytest.RunResult) -> list[str]:
     return []
 
 
+def cells(result: pytest.RunResult) -> dict[str, str]:
+    """Return the cells of the closing matrix, by the id of the reference."""
+    [header, *rows] = matrix(result)
+    releases = {m.end(): m.group() for m in re.finditer(r"\S+", header)}
+    found = {}
+    for row in rows:
+        case, *texts = re.finditer(r"\S+", row)
+        for text in texts:
+            found[f"{releases[text.end()]}-{case.group()}"] = text.group()
+    return found
+
+
 def shows_no_traceback(result: pytest.RunResult) -> bool:
     """Whether a user was spared our files and lines."""
     text = result.stdout.str() + result.stderr.str()

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from nlam_runs import CHECKOUT, ONE, Project, matrix, shows_no_traceback
+from nlam_runs import CHECKOUT, ONE, Project, cells, shows_no_traceback
 
 TWO = ("--nlam-compat-release=>=0.6", "--nlam-compat-case=graph_lam")
 OWN = '''
@@ -158,11 +158,10 @@ def test_wrong_use_is_told_without_a_traceback(own, name, lines):
 
 
 def test_own_tests_end_with_the_matrix_too(own):
-    assert matrix(own) == [
-        "       graph_lam",
-        "0.6.0  - / FAILED",
-        "0.7.0  - / FAILED",
-    ]
+    assert cells(own) == {
+        "0.6.0-graph_lam": "-/FAIL",
+        "0.7.0-graph_lam": "-/FAIL",
+    }
 
 
 def test_model_that_can_not_be_loaded_is_one_clear_error(project):

@@ -8,7 +8,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from nlam_runs import CHECKOUT, ONE, error_lines, matrix
+from nlam_runs import CHECKOUT, ONE, cells, error_lines
 
 FORECASTER = "models/forecasters/autoregressive.py"
 HOOK = """
@@ -90,7 +90,7 @@ def test_classes_of_other_names_are_found(project):
     result = project.run(*ONE)
 
     assert result.ret == 0
-    assert matrix(result)[1].startswith("0.7.0  ok / ok ")
+    assert cells(result)["0.7.0-graph_lam"].startswith("ok/")
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_the_adapter_that_it_shows_drives_it(unknown):
     result = unknown.run(*ONE)
 
     assert result.ret == 0
-    assert matrix(result)[1].startswith("0.7.0  ok / ok ")
+    assert cells(result)["0.7.0-graph_lam"].startswith("ok/")
 
 
 def test_what_the_checks_need_and_do_not_find_is_one_error(project):
@@ -209,7 +209,7 @@ def test_hook_of_a_conftest_is_used(renamed):
     result = renamed.run(*ONE)
 
     assert result.ret == 0
-    assert matrix(result)[1].startswith("0.7.0  ok / ok ")
+    assert cells(result)["0.7.0-graph_lam"].startswith("ok/")
 
 
 def test_hook_that_gives_none_leaves_it_to_the_plugin(project):

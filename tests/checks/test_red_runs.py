@@ -5,7 +5,7 @@ first check that fails shows its verdict in full: which one that is, is chosen
 by ``-k`` where it matters.
 """
 
-from nlam_runs import CHECKS, ONE, failed, matrix, shows_no_traceback
+from nlam_runs import CHECKS, ONE, cells, failed, shows_no_traceback
 
 GRAPH_MODEL = "models/step_predictors/graph/base.py"
 OUTPUT_MAP = """\
@@ -41,7 +41,7 @@ def test_renamed_submodule_fails_all_that_needs_the_model(project):
     result = red(project, *RENAMED)
 
     assert failed(result) == CHECKS - {"test_opens"}
-    assert matrix(result)[1] == "0.7.0  NO / FAILED"
+    assert cells(result) == {"0.7.0-graph_lam": "NO/FAIL"}
     result.stdout.fnmatch_lines(
         block(
             "test_native",
@@ -72,7 +72,7 @@ def test_renamed_submodule_is_named_as_missing_and_unexpected(project):
             "loader, or one of the repository for this plugin.",
         )
     )
-    assert matrix(result)[1] == "0.7.0  - / FAILED"
+    assert cells(result) == {"0.7.0-graph_lam": "-/FAIL"}
 
 
 def test_swapped_inputs_give_other_numbers(project):
@@ -92,7 +92,7 @@ def test_swapped_inputs_give_other_numbers(project):
             "People load their checkpoints without this plugin. *",
         )
     )
-    assert matrix(result)[1] == "0.7.0  WRONG / FAILED"
+    assert cells(result) == {"0.7.0-graph_lam": "WRONG/FAIL"}
 
 
 SCALED = (GRAPH_MODEL, "_delta_mean * self.diff_std", "_delta_mean")
@@ -119,7 +119,7 @@ def test_verdict_on_outputs_says_where_they_differ_most(project):
             "checkpoints keep their outputs. If not, undo it.",
         )
     )
-    assert matrix(result)[1] == "0.7.0  - / FAILED"
+    assert cells(result) == {"0.7.0-graph_lam": "-/FAIL"}
     # Golden and obtained lie beside each other.
     found = sorted(each.name for each in left.rglob("*.safetensors"))
     assert found == [
@@ -155,7 +155,7 @@ def test_order_of_the_window_shows_in_the_batch_alone(project):
             "Check the order and the length of the forcing window, *",
         )
     )
-    assert matrix(result)[1] == "0.7.0  ok / FAILED"
+    assert cells(result) == {"0.7.0-graph_lam": "ok/FAIL"}
 
 
 def test_weights_of_the_loss_show_in_training_alone(project):
