@@ -34,6 +34,12 @@ class Outcome:
     step : str
         The suggested step, as Python, if one was verified.
     verified : bool
+    general : bool
+        Whether no width is in the step.
+    report : str
+        Of the search.
+    suggesting : float
+        Its seconds.
     after : dict of str to str
         Checks that fail with the step.
     """
@@ -45,6 +51,9 @@ class Outcome:
     seconds: float = 0.0
     step: str = ""
     verified: bool = False
+    general: bool = False
+    report: str = ""
+    suggesting: float = 0.0
     after: dict[str, str] = field(default_factory=dict)
 
 
@@ -128,6 +137,8 @@ def wrong_fix(mutant: Mutant, outcome: Outcome) -> str:
         return f"verified: {outcome.step}" if outcome.verified else ""
     if not outcome.verified:
         return "no verified step"
+    if not outcome.general:
+        return "the step fits some widths only"
     if outcome.after:
         return f"with the step: {outcome.after}"
     return ""

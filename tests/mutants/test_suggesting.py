@@ -47,7 +47,7 @@ from checking import subject_of
 from loguru import logger
 from pytest_nlam_compat.adapters.probe import probe
 from pytest_nlam_compat.adapters.probe import select_adapter
-from pytest_nlam_compat.suggest.suggestions import suggest_steps
+from pytest_nlam_compat.suggest.suggester import Suggester
 from pytest_nlam_compat.suggest.search import SearchBudget
 logger.remove()
 torch.set_num_threads(1)
@@ -55,7 +55,7 @@ folder = Path({folder!r})
 adapter = select_adapter(probe())
 place, fixtures = folder / "r", Path({fixtures!r})
 subject = subject_of("0.7.0-graph_lam", adapter, place, fixtures)
-found = suggest_steps([subject], folder / "s", SearchBudget(trials={trials}))
+found = Suggester(folder / "s", SearchBudget(trials={trials})).suggest([subject])
 print(json.dumps([found.verified, found.report()]))
 """
 

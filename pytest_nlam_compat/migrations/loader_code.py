@@ -1,0 +1,2 @@
+def loader_code(steps: object) -> str:
+    return ""
