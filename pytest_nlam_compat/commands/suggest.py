@@ -71,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         from pytest_nlam_compat.checks.selection import load_selection
 
         selection = load_selection(_options(arguments))
+    from pytest_nlam_compat.adapters.probe import upstream_registry
     from pytest_nlam_compat.migrations import writing
     from pytest_nlam_compat.migrations.loader_code import loader_code
     from pytest_nlam_compat.suggest.suggester import Suggester
@@ -104,13 +105,15 @@ def run(arguments: argparse.Namespace) -> int:
         return int(not found.complete)
     file = writing.from_here(destination.file)
     if arguments.write:
-        steps = [step.python() for step in found.steps]
-        writing.add_to(destination.file, steps)
+        texts = [step.python() for step in found.steps]
+        writing.add_to(destination.file, texts)
         print(f"Written to {file}.")
     if destination.advice:
         print(destination.advice)
     if arguments.upstream:
-        print(loader_code([*own, *(step.migration for step in found.steps)]))
+        registry = upstream_registry()
+        steps = [*own, *(step.migration for step in found.steps)]
+        print(loader_code(steps, registry.newest if registry else None))
     again = shlex.join(["nlam-compat", "suggest", *_given(arguments)])
     print(
         "next:",

@@ -86,7 +86,7 @@ def in_place(
 def _columns(
     blocks: tuple[str, ...], run: SavedRun, name: str
 ) -> Mapping[str, Tensor]:
-    """Number the columns of blocks that make up a weight, or refuse."""
+    """Count the columns of blocks that make up a weight, or refuse."""
     operation = op.PermuteInputBlocks(name, blocks, blocks)
     shapes = block_shapes(operation, run, name, blocks)
     return dict(zip(blocks, numbered(shapes), strict=True))

@@ -56,8 +56,7 @@ _CLASS_ARGUMENTS = {
     "mesh_read_gnns": "mesh_down_gnn_type",
     "mesh_down_gnns": "mesh_down_gnn_type",
 }
-GRAPH_LAYER = "InteractionNet"
-"""The class of a graph layer, unless a hyper-parameter names another."""
+_GRAPH_LAYER = "InteractionNet"
 
 
 def block_shapes(
@@ -144,8 +143,8 @@ def layer_class(run: SavedRun, name: str) -> str:
     for segment in name.split("."):
         if segment in _CLASS_ARGUMENTS:
             path = f"args.{_CLASS_ARGUMENTS[segment]}"
-            return str(hyper_parameter(run, path) or GRAPH_LAYER)
-    return GRAPH_LAYER
+            return str(hyper_parameter(run, path) or _GRAPH_LAYER)
+    return _GRAPH_LAYER
 
 
 @dataclass(frozen=True, repr=False)
@@ -301,10 +300,11 @@ def _need_statistics(operation: Operation, blocks: Iterable[str]) -> None:
 
 def _block(entry: str) -> str:
     """Return the name of a block that may be said to be arranged."""
-    return _parsed(entry)[0]
+    return parsed(entry)[0]
 
 
-def _parsed(entry: str) -> tuple[str, list[str]]:
+def parsed(entry: str) -> tuple[str, list[str]]:
+    """Return the name of a block, and its axes in order."""
     found = _ENTRY.fullmatch(entry)
     if found is None:
         raise ValueError(f"Not a block of columns: {entry!r}")
@@ -331,7 +331,7 @@ def numbered(shapes: Sequence[tuple[int, ...]]) -> Iterable[Tensor]:
 
 def arranged(entry: str, columns: Mapping[str, Tensor]) -> list[int]:
     """List the columns of a block as an entry arranges them."""
-    name, axes = _parsed(entry)
+    name, axes = parsed(entry)
     places = [AXES.index(axis.lstrip("-")) for axis in axes]
     reverse = [i for i, axis in enumerate(axes) if axis.startswith("-")]
     arranged = columns[name].permute(places).flip(reverse)

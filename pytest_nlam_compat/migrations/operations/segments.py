@@ -29,9 +29,13 @@ class Match:
 def _compiled(pattern: str) -> re.Pattern[str]:
     if not pattern or "" in pattern.split("."):
         raise ValueError(f"The pattern has an empty segment: {pattern!r}")
-    body = re.escape(pattern)
-    body = body.replace(r"\*\*\.", r"(?:[^.]+\.)*").replace(r"\*", "([^.]+)")
-    return re.compile(rf"{body}(?P<rest>(?:\..+)?)\Z")
+    return re.compile(rf"{regex(pattern)}(?P<rest>(?:\..+)?)\Z")
+
+
+def regex(pattern: str) -> str:
+    """Return the regular expression of what a pattern names in full."""
+    body = re.escape(pattern).replace(r"\*\*\.", r"(?:[^.]+\.)*")
+    return body.replace(r"\*", "([^.]+)")
 
 
 def match(pattern: str, name: str) -> Match | None:
