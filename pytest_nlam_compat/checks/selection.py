@@ -23,6 +23,7 @@ from pytest_nlam_compat.checks.newer_references import NewerReferences
 from pytest_nlam_compat.checks.pytest_config import setup_of, with_config
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import Migration, Registry
+from pytest_nlam_compat.migrations.lint import width_notices
 from pytest_nlam_compat.migrations.repository import (
     RepositorySetup,
     checked,
@@ -62,7 +63,7 @@ class Selection:
     newer : tuple of Version
         Releases left out since the current code is older.
     notices : tuple of str
-        What the store has to say.
+        What the store and the migrations have to say.
     migrations : tuple of Migration
         Those of the repository under test.
     setup : RepositorySetup
@@ -181,6 +182,7 @@ def _select(config: pytest.Config) -> Selection:
             },
             remedy="Correct the options; without them, all are selected.",
         )
+    migrations = _repository_migrations(config, current.release)
     return Selection(
         adapter=adapter,
         device=device,
@@ -189,8 +191,8 @@ def _select(config: pytest.Config) -> Selection:
         newest=max(known),
         void=void,
         newer=tuple(r for r in store.releases if r > current.release),
-        notices=tuple(store.notices),
-        migrations=_repository_migrations(config, current.release),
+        notices=(*store.notices, *width_notices(migrations)),
+        migrations=migrations,
         setup=setup_of(config),
     )
 

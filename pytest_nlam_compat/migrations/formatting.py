@@ -29,6 +29,8 @@ def _formatted(node: ast.expr, before: str, after: str) -> str:
     """Write it in one line, or each of its parts in lines of its own."""
     flat = before + _flat(node) + after
     parts = list(_parts(node))
+    if len(flat) > _WIDTH and isinstance(node, ast.Constant):
+        return "\n".join(_cut(node.value, before, after))
     if len(flat) <= _WIDTH or not parts:
         return flat
     start, end = _ends(node)
@@ -37,6 +39,19 @@ def _formatted(node: ast.expr, before: str, after: str) -> str:
         _formatted(part, f"{indent}    {name}", ",") for name, part in parts
     )
     return f"{before}{start}\n{inner}\n{indent}{end}{after}"
+
+
+def _cut(value: object, before: str, after: str) -> Iterable[str]:
+    """Cut a string that is too long for a line into several, at its dots."""
+    indent = " " * (len(before) - len(before.lstrip(" ")))
+    pieces = str(value).split(".")
+    text = ""
+    for piece in (*(f"{p}." for p in pieces[:-1]), pieces[-1]):
+        if text and len(f'{before}{text}{piece}""{after}') > _WIDTH:
+            yield f"{before}{json.dumps(text, ensure_ascii=False)}"
+            text, before = "", indent
+        text += piece
+    yield f"{before}{json.dumps(text, ensure_ascii=False)}{after}"
 
 
 def _parts(node: ast.expr) -> Iterable[tuple[str, ast.expr]]:

@@ -11,9 +11,20 @@ from typing import TYPE_CHECKING
 from pytest_nlam_compat.diagnosis.name_patterns import Operations
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.optimizer_step import judge_resumed
-from pytest_nlam_compat.migrations import Holds, Migration, Operation, Reorder
+from pytest_nlam_compat.migrations import (
+    HasHyperParameter,
+    Holds,
+    Migration,
+    Not,
+    Operation,
+    Reorder,
+)
 from pytest_nlam_compat.migrations.formatting import formatted
 from pytest_nlam_compat.migrations.lint import PLACEHOLDER
+from pytest_nlam_compat.migrations.operations.hyper_parameters import (
+    attributes,
+    hyper_parameter,
+)
 from pytest_nlam_compat.migrations.releases import PREFIX
 from pytest_nlam_compat.suggest.search import Trial, attempt
 from pytest_nlam_compat.suggest.widths import (
@@ -28,6 +39,8 @@ if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,
     )
+
+    Predicate = Holds | HasHyperParameter | Not
 
 
 @dataclass
@@ -88,11 +101,13 @@ def make_steps(
     steps = []
     taken = {step.id for s in subjects for step in s.registry.steps}
     # The order of parameters comes after all that moves or renames them.
-    in_turn = sorted(uses.values(), key=lambda use: _is_order(use[0]))
+    changes = _changes(uses.values())
+    in_turn = sorted(changes, key=lambda use: isinstance(use[0][-1], Reorder))
     for unit, using in by_width(in_turn) if width_specific else in_turn:
         ids = {subject.reference.id for subject in using}
         others = [s for s in subjects if s.reference.id not in ids]
-        run = found_on.get(repr(unit), using[0]).migrated
+        where = (found_on.get(repr(part)) for part in independent_units(unit))
+        run = next(filter(None, where), using[0]).migrated
         step = SuggestedStep(
             _migration(unit, using, others, taken),
             found_on=shapes_of(unit, run),
@@ -130,8 +145,22 @@ def independent_units(operations: Operations) -> list[Operations]:
     return [*parts, orders] if orders else parts
 
 
-def _is_order(unit: Operations) -> bool:
-    return all(isinstance(operation, Reorder) for operation in unit)
+def _changes(uses: Iterable[Use]) -> list[Use]:
+    """Join what the same references need in the same module."""
+    joined: list[Use] = []
+    for unit, subjects in uses:
+        for number, (other, using) in enumerate(joined):
+            if using == subjects and _outermost(other) & _outermost(unit):
+                joined[number] = ((*other, *unit), subjects)
+                break
+        else:
+            joined.append((unit, subjects))
+    return joined
+
+
+def _outermost(unit: Operations) -> set[str]:
+    names = {name for o in unit for name in names_in(o)}
+    return {name.removeprefix(PREFIX).split(".")[0] for name in names} - {"**"}
 
 
 def _migration(
@@ -158,18 +187,36 @@ def _predicate(
     unit: Operations,
     using: Sequence[ReferenceUnderTest],
     others: Sequence[ReferenceUnderTest],
-) -> Holds | None:
-    """Find a module that only the runs that need a step have."""
+) -> Predicate | None:
+    """Find what only the runs that need a step have."""
     named = [
         name.removeprefix(PREFIX) for o in unit for name in sorted(names_in(o))
     ]
-    for name in (*named, *_modules(using[0])):
-        holds = Holds(name)
-        if all(holds(s.float64) for s in using) and not any(
-            holds(s.float64) for s in others
+    modules = (Holds(name) for name in (*named, *_modules(using[0])))
+    for predicate in (*modules, *_on_arguments([*using, *others])):
+        if all(predicate(s.float64) for s in using) and not any(
+            predicate(s.float64) for s in others
         ):
-            return holds
+            return predicate
     return None
+
+
+def _on_arguments(
+    subjects: Iterable[ReferenceUnderTest],
+) -> Iterable[Predicate]:
+    """Yield whether an argument has a value, for each that one of them has."""
+    args = [hyper_parameter(s.float64, "args") for s in subjects]
+    values = dict.fromkeys(
+        (f"args.{name}", value)
+        for inside in args
+        for name, value in (attributes(inside) or {}).items()
+        # Numbers tell references apart, not kinds of models; older runs lack
+        # what is false by default.
+        if isinstance(value, str) or value is True
+    )
+    for path, value in values:
+        yield HasHyperParameter(path, value)
+        yield Not(HasHyperParameter(path, value))
 
 
 def _modules(subject: ReferenceUnderTest) -> Iterable[str]:

@@ -8,6 +8,7 @@ from breaking_names import NAMES
 from breaking_runs import RUNS
 from breaking_shapes import SHAPES
 from breaking_steps import STEPS
+from breaking_widths import WIDTHS
 from harmless import HARMLESS
 
 BREAKING = (
@@ -19,5 +20,6 @@ BREAKING = (
     *RUNS,
     *GRAPHS,
     *EARLY,
+    *WIDTHS,
 )
 ALL = (*BREAKING, *HARMLESS)
