@@ -159,15 +159,21 @@ def _folded(
 ) -> Iterator[Operations]:
     """Fold the units of blocks that changed as a whole."""
     folds = []
+    scale = change.scale
     columns = _columns(blocks, run, f"{layer}.weight")
     for block, there in columns.items():
         places = there.flatten().tolist()
-        units = {(change.scale[i], change.shift[i]) for i in places}
+        units = {(_short(scale[i]), _short(change.shift[i])) for i in places}
         if len(units) > 1:
             return
-        [(scale, shift)] = units or [(1.0, 0.0)]
-        if (scale, shift) != (1.0, 0.0):
-            old = 1 / scale, -shift / scale
+        [(factor, shift)] = units or [(1.0, 0.0)]
+        if (factor, shift) != (1.0, 0.0):
+            old = 1 / factor, -shift / factor
             folds.append(op.FoldInputBlock(layer, block, *old, blocks=blocks))
     if folds:
         yield tuple(folds)
+
+
+def _short(number: float) -> float:
+    """Remove the rounding of moments from a number that code may have."""
+    return float(f"{number:.9g}")

@@ -132,7 +132,10 @@ def search(
         _evaluate(trial)
         found.tried += 1
         if trial.verified:
-            found.verified.append(trial)
+            # Hyper-parameters that no output shows: the likeliest stays.
+            tried = [other.subject.migrated for other in found.verified]
+            if not any(_same_weights(trial.subject.migrated, t) for t in tried):
+                found.verified.append(trial)
             continue
         if trial.result is not None:
             with suppress(CompatError):
@@ -210,11 +213,14 @@ def _candidates(trial: Trial) -> Iterator[Operations]:
 def _same(subject: ReferenceUnderTest, other: SavedRun) -> bool:
     """Tell whether a migrated run is one that was tried."""
     run = subject.migrated
-    if (
-        run.hyper_parameters is not other.hyper_parameters
-        or run.graph is not other.graph
-    ):
-        return False
+    return (
+        run.hyper_parameters is other.hyper_parameters
+        and run.graph is other.graph
+        and _same_weights(run, other)
+    )
+
+
+def _same_weights(run: SavedRun, other: SavedRun) -> bool:
     a, b = run.state_dict, other.state_dict
     return a.keys() == b.keys() and all(
         _nearly_equal(tensor.double(), b[name].double())
