@@ -138,7 +138,9 @@ def test_a_written_step_turns_the_run_green(project, suggested, edit, text):
     assert "test_outputs" in failed(project.run(*ONE))
     ini = lines[start + 2 : start + 4]
     project.write("pytest.ini", "\n".join(line.strip() for line in ini))
-    assert failed(project.run(*ONE)) == {"test_registry"}
+    result = project.run(*ONE)
+    result.stdout.fnmatch_lines(["*It has no reason yet."])
+    assert not failed(result)
     written = with_reason(project)
     assert "import *" not in written
     assert max(map(len, written.splitlines())) <= 80

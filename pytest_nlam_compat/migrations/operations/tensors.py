@@ -24,8 +24,10 @@ from pytest_nlam_compat.migrations.operations.segments import (
     match,
 )
 from pytest_nlam_compat.migrations.saved_run import (
+    WEIGHT,
     Optimizer,
     SavedRun,
+    dtype_name,
     dtype_named,
     values,
 )
@@ -215,10 +217,13 @@ class AddIdentity(Operation):
         name = f"{self.beside}.weight"
         if name not in run.state_dict:
             raise self.unmatched(run, name)
-        weight = values(run.state_dict[name])
+        weight = run.state_dict[name]
         _raise_without_dimension(self, name, weight, -2)
         width = weight.shape[0 if self.after else 1]
-        added = {f"{self.layer}.weight": torch.eye(width, dtype=weight.dtype)}
+        # Of a file that is read lazily, the type that it is written in.
+        stored = run.stored_types.get((name, WEIGHT), dtype_name(weight))
+        eye = torch.eye(width, dtype=dtype_named(stored))
+        added = {f"{self.layer}.weight": eye}
         names = list(run.state_dict)
         theirs = [i for i, n in enumerate(names) if covers(self.beside, n)]
         place = theirs[-1] + 1 if self.after else theirs[0]
