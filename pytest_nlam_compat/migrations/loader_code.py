@@ -5,6 +5,7 @@ The code is on its own: it imports torch, and nothing of this package.
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -12,7 +13,12 @@ from typing import Any
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import operations as op
 from pytest_nlam_compat.migrations.formatting import formatted
-from pytest_nlam_compat.migrations.migration import Holds, Migration
+from pytest_nlam_compat.migrations.migration import (
+    HasHyperParameter,
+    Holds,
+    Migration,
+    Not,
+)
 from pytest_nlam_compat.migrations.operations.blocks import (
     AXES,
     GRID,
@@ -20,12 +26,36 @@ from pytest_nlam_compat.migrations.operations.blocks import (
 )
 from pytest_nlam_compat.migrations.operations.segments import regex
 
-_IN_MODULE = """\
-# neural_lam/models/module.py: this function, and two changes of
+_FUNCTION = '''\
+def upgrade_tensors(tensors, module=None, power=0):
+    """Convert weights, or moments of a power of the gradient, in place."""
+{body}
+'''
+_IN_MODULE = '''\
+# neural_lam/models/module.py: two functions, and two changes of
 # ForecasterModule. Use it instead of the migration, not beside it.
-# It converts weights. To resume training with the optimizer's state, convert
-# the file with nlam-compat upgrade.
 {function}
+
+def upgrade_checkpoint(checkpoint, module):
+    """Convert weights and optimizers of an older file, in place."""
+    weights = checkpoint["state_dict"]
+    buffers = [name for name, _ in module.named_buffers()]
+    old = [name for name in weights if name not in buffers]
+    upgrade_tensors(weights, module)
+    new = [name for name, _ in module.named_parameters()]
+    for optimizer in checkpoint["optimizer_states"]:
+        state, moments = optimizer["state"], {{}}
+        for kind, power in (("exp_avg", 1), ("exp_avg_sq", 2)):
+            found = {{old[i]: values[kind] for i, values in state.items()}}
+            upgrade_tensors(found, module, power)
+            for name, moment in found.items():
+                # One step of training is one step of all parameters.
+                values = next(iter(state.values()))
+                step = {{"step": values["step"].clone()}}
+                moments.setdefault(new.index(name), step)[kind] = moment
+        optimizer["state"] = moments
+        optimizer["param_groups"][0]["params"] = list(range(len(new)))
+
 
 class ForecasterModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint):
@@ -34,17 +64,17 @@ class ForecasterModule(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint):
         ...  # What is there by now, up to the optimizer.
         if checkpoint.get("layout", 0) < {number}:
-            upgrade_weights(checkpoint["state_dict"], self)
-"""
+            upgrade_checkpoint(checkpoint, self)
+'''
 _IN_REGISTRY = """\
-# neural_lam/migrations.py: this function, and an entry of MIGRATIONS. Use it
+# neural_lam/migrations.py: two functions, and an entry of MIGRATIONS. Use it
 # instead of the migration, not beside it.
 {function}
 
 def upgraded(state_dict):
-    state_dict = dict(state_dict)
-    upgrade_weights(state_dict)
-    return state_dict
+    tensors = dict(state_dict)
+    upgrade_tensors(tensors)
+    return tensors
 
 
 MIGRATIONS.append(Migration({number}, {reason}, upgraded))
@@ -65,16 +95,13 @@ def loader_code(steps: Iterable[Migration], newest: int | None = None) -> str:
     steps = list(steps)
     blocks = [_of_step(step) for step in steps]
     body = "\n".join(blocks) or "pass"
-    extra = ("module",) if newest is None else ()
     if newest is not None and "module." in body:
         raise CompatError(
             "neural-lam's registry has weights only, and this needs more.",
             facts={"steps": ", ".join(step.id for step in steps)},
             remedy="Convert it in on_load_checkpoint, or add a hard break.",
         )
-    head = f"def upgrade_weights({', '.join(('state_dict', *extra))}):\n"
-    doc = '    """Convert the weights of an older file, in place."""\n'
-    function = head + doc + textwrap.indent(body, "    ")
+    function = _FUNCTION.format(body=textwrap.indent(body, "    "))
     if "re." in function:
         function = f"import re\n\n\n{function}"
     template = _IN_MODULE if newest is None else _IN_REGISTRY
@@ -84,15 +111,22 @@ def loader_code(steps: Iterable[Migration], newest: int | None = None) -> str:
 
 
 def _of_step(step: Migration) -> str:
-    lines = [f"# {step.id}"]
     body = "\n".join(_of_operation(operation) for operation in step.operations)
-    if step.when is None:
-        return "\n".join([*lines, body])
-    if not isinstance(step.when, Holds):
-        raise _unknown(step.when)
-    pattern = rf"(?:[^.]+\.)*{regex(step.when.name)}(?:\..+)?"
-    condition = f"if any(re.fullmatch({_raw(pattern)}, n) for n in state_dict):"
-    return "\n".join([*lines, condition, textwrap.indent(body, "    ")])
+    if step.when is not None:
+        body = f"if {_condition(step.when)}:\n{textwrap.indent(body, '    ')}"
+    return f"# {step.id}\n{body}"
+
+
+def _condition(when: object) -> str:
+    if isinstance(when, Not):
+        return f"not ({_condition(when.predicate)})"
+    if isinstance(when, Holds):
+        pattern = rf"(?:[^.]+\.)*{regex(when.name)}(?:\..+)?"
+        return f"any(re.fullmatch({_raw(pattern)}, n) for n in tensors)"
+    if isinstance(when, HasHyperParameter) and when.path.startswith("args."):
+        name = json.dumps(when.path.removeprefix("args."))
+        return f"getattr(module.hparams.args, {name}, None) == {when.value!r}"
+    raise _unknown(when)
 
 
 def _of_operation(operation: op.Operation) -> str:
@@ -129,7 +163,7 @@ def _on_matches(pattern: str, *lines: str, of: str | None = None) -> str:
             *lines,
         )
     body = "\n".join([head, *(f"    {line}" for line in lines)])
-    return f"for name in list(state_dict):\n{textwrap.indent(body, '    ')}"
+    return f"for name in list(tensors):\n{textwrap.indent(body, '    ')}"
 
 
 def _rename(operation: op.Rename) -> str:
@@ -138,15 +172,15 @@ def _rename(operation: op.Rename) -> str:
     for number in range(1, new.count("*") + 1):
         new = new.replace("*", rf"\{number}", 1)
     return (
-        "for name in list(state_dict):\n"
+        "for name in list(tensors):\n"
         f"    new = re.sub({pattern}, {_raw(new)}, name)\n"
         "    if new != name:\n"
-        "        state_dict[new] = state_dict.pop(name)"
+        "        tensors[new] = tensors.pop(name)"
     )
 
 
 def _drop(operation: op.Drop) -> str:
-    return _on_matches(operation.name, "del state_dict[name]").replace(
+    return _on_matches(operation.name, "del tensors[name]").replace(
         '", name', r'(?:\..+)?", name'
     )
 
@@ -163,10 +197,10 @@ def _permute_blocks(operation: op.PermuteInputBlocks) -> str:
         cut = [f"{', '.join(blocks)} = weight.chunk({len(blocks)}, dim=1)"]
     return _on_matches(
         operation.names,
-        "weight = state_dict[name]",
+        "weight = tensors[name]",
         *cut,
         f"parts = ({', '.join(new)})",
-        "state_dict[name] = torch.cat(parts, dim=1)",
+        "tensors[name] = torch.cat(parts, dim=1)",
         of=operation.of,
     )
 
@@ -209,17 +243,14 @@ def _arranged(entry: str) -> str:
 
 
 def _permute_columns(operation: op.PermuteInputColumns) -> str:
-    first = operation.start or 0
-    order = formatted(repr(list(operation.order)))
+    moved = list(operation.order)
     return _on_matches(
         operation.names,
-        "weight = state_dict[name].clone()",
-        f"first = {first} % weight.shape[1]",
-        f"block = weight[:, first : first + {len(operation.order)}]",
-        f"weight[:, first : first + {len(operation.order)}] = block[",
-        f"    :, {order}",
-        "]",
-        "state_dict[name] = weight",
+        "order = list(range(tensors[name].shape[1]))",
+        f"first = {operation.start or 0} % len(order)",
+        f"moved = [first + column for column in {moved}]",
+        f"order[first : first + {len(moved)}] = moved",
+        "tensors[name] = tensors[name][:, order]",
     )
 
 
@@ -231,51 +262,50 @@ def _split(operation: op.Split) -> str:
         else f"chunk({len(names)}"
     )
     return (
-        f"parts = state_dict.pop({operation.name!r}).{how}, dim={dim})\n"
-        f"state_dict.update(zip({formatted(repr(names))}, parts))"
+        f"parts = tensors.pop({operation.name!r}).{how}, dim={dim})\n"
+        f"tensors.update(zip({formatted(repr(names))}, parts))"
     )
 
 
 def _concatenate(operation: op.Concatenate) -> str:
     names = formatted(repr(list(operation.names)))
     return (
-        f"parts = [state_dict.pop(name) for name in {names}]\n"
-        f"state_dict[{operation.into!r}] = torch.cat(parts, "
+        f"parts = [tensors.pop(name) for name in {names}]\n"
+        f"tensors[{operation.into!r}] = torch.cat(parts, "
         f"dim={operation.dim})"
     )
 
 
 def _scale(operation: op.Scale) -> str:
-    if operation.columns is None:
-        return _on_matches(
-            operation.names,
-            f"state_dict[name] = state_dict[name] * {operation.factor!r}",
-        )
+    columns = operation.columns
+    which = "slice(None)" if columns is None else list(columns)
     return _on_matches(
         operation.names,
-        "weight = state_dict[name].clone()",
-        f"weight[..., {list(operation.columns)}] *= {operation.factor!r}",
-        "state_dict[name] = weight",
+        "weight = tensors[name].clone()",
+        f"weight[..., {which}] *= ({operation.factor!r}) ** (-power or 1)",
+        "tensors[name] = weight",
     )
 
 
 def _add(operation: op.Add) -> str:
     shape = operation.shape
-    like = f"state_dict[{shape!r}].shape" if isinstance(shape, str) else shape
+    like = f"tensors[{shape!r}].shape" if isinstance(shape, str) else shape
     return (
-        f"state_dict[{operation.name!r}] = torch.full(\n"
-        f"    {like}, {operation.fill!r}, dtype=torch.{operation.dtype}\n"
-        ")"
+        "if power == 0:\n"
+        f"    tensors[{operation.name!r}] = torch.full(\n"
+        f"        {like}, {operation.fill!r}, dtype=torch.{operation.dtype}\n"
+        "    )"
     )
 
 
 def _add_identity(operation: op.AddIdentity) -> str:
     side = 0 if operation.after else 1
     return (
-        f"beside = state_dict[{operation.beside + '.weight'!r}]\n"
-        f"state_dict[{operation.layer + '.weight'!r}] = torch.eye(\n"
-        f"    beside.shape[{side}], dtype=beside.dtype\n"
-        ")"
+        "if power == 0:\n"
+        f"    beside = tensors[{operation.beside + '.weight'!r}]\n"
+        f"    tensors[{operation.layer + '.weight'!r}] = torch.eye(\n"
+        f"        beside.shape[{side}], dtype=beside.dtype\n"
+        "    )"
     )
 
 
@@ -292,6 +322,6 @@ _CODE: Mapping[type, Callable[[Any], str]] = {
     op.Scale: _scale,
     op.Split: _split,
     op.Transpose: lambda operation: _on_matches(
-        operation.names, "state_dict[name] = state_dict[name].mT.contiguous()"
+        operation.names, "tensors[name] = tensors[name].mT.contiguous()"
     ),
 }

@@ -70,7 +70,7 @@ PERMUTED = """\
             ("prev_prev_state", "prev_state"),
         ),
 """
-SCALED = '        Scale("forecaster.predictor.m2m_embedder.0.weight", -0.5),\n'
+SCALED = 'Scale("forecaster.predictor.m2m_embedder.0.weight", -0.5)'
 MESSAGE = (
     "gnn_layers.py",
     "        return self.edge_mlp(torch.cat((edge_attr, x_j, x_i), dim=-1))\n"
@@ -112,7 +112,7 @@ def with_reason(project, name="suggested"):
     ("edit", "text"),
     [
         (STATES, PERMUTED),
-        (REVERSED, '        ReverseEdges("m2m_edge_index"),\n'),
+        (REVERSED, 'ReverseEdges("m2m_edge_index")'),
         (FEATURES, SCALED),
     ],
 )
@@ -190,7 +190,7 @@ def test_numbers_of_columns_are_written_only_if_asked_for(project, suggested):
 
 
 def test_a_default_that_no_step_can_undo(project, suggested):
-    default = '        aggr: str = "sum",\n'
+    default = '        aggr: str = "sum",\n    ) -> None:\n        """\n'
     changed = default.replace("sum", "mean")
     project.neural_lam(("gnn_layers.py", default, changed))
     done = suggested("--write", one=False)
