@@ -29,7 +29,7 @@ from pytest_nlam_compat.suggest.steps import (
     prove,
 )
 from pytest_nlam_compat.suggest.suggestions import Suggestions
-from pytest_nlam_compat.suggest.widths import shapes_of
+from pytest_nlam_compat.suggest.widths import is_width_specific, shapes_of
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
@@ -199,7 +199,10 @@ class Suggester:
         """Fix references that were not selected, where widths need proof."""
         for operations, where in list(self._known.values())[1:]:
             assert where is not None
-            shapes = shapes_of(operations, where.migrated)
+            run = where.migrated
+            if any(is_width_specific(o, run) for o in operations):
+                continue
+            shapes = shapes_of(operations, run)
             everywhere = itertools.chain(concerned, self._find_others(where))
             other = next(
                 (

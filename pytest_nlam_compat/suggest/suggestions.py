@@ -86,8 +86,11 @@ class Suggestions:
                 f"{name}: its outputs are fixed, and its optimizer is NOT. "
                 f"{reason}"
             )
+        alike: dict[str, list[str]] = {}
         for name, result in self.undecided.items():
-            lines += _report_of_search(name, result)
+            text = "\n".join(_report_of_search(result))
+            alike.setdefault(text, []).append(name)
+        lines += [f"{_few(names)}: {text}" for text, names in alike.items()]
         return "\n".join(lines) or "Nothing fails."
 
 
@@ -117,16 +120,16 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-def _report_of_search(name: str, result: SearchResult) -> Iterator[str]:
+def _report_of_search(result: SearchResult) -> Iterator[str]:
     if result.verified:
         yield (
-            f"{name}: {len(result.verified)} different steps give its golden "
+            f"{len(result.verified)} different steps give its golden "
             "outputs, so none is suggested:"
         )
         for trial in result.verified:
             yield _listed(trial.operations)
         return
-    yield f"{name}: none verified, {result.tried} tried."
+    yield f"none verified, {result.tried} tried."
     yield f"  cause: {result.cause}"
     if result.exhausted:
         yield (

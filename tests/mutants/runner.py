@@ -17,6 +17,7 @@ from mutants import Mutant
 CHECKOUT = Path(__file__).resolve().parents[2]
 FIXTURES = CHECKOUT / "fixtures"
 _LONGEST_S = 240.0
+_LONGEST_SEARCH_S = 60.0
 
 
 @dataclass
@@ -137,6 +138,8 @@ def wrong_fix(mutant: Mutant, outcome: Outcome) -> str:
         return f"verified: {outcome.step}" if outcome.verified else ""
     if not outcome.verified:
         return "no verified step"
+    if outcome.suggesting > _LONGEST_SEARCH_S:
+        return f"searching took {outcome.suggesting:.0f} s"
     if not outcome.general:
         return "the step fits some widths only"
     if outcome.after:

@@ -20,6 +20,7 @@ FEW = (
     "boundary left alone",
     "edges of the mesh reversed",
     "gelu, 0.2.0-hi_lam",
+    "embedder factorised",
     "sum in another order",
 )
 # Of a check that says of itself what is wrong, and where no cause is found.
@@ -68,7 +69,7 @@ def test_a_few(tmp_path):
     )
     print(done.stdout, done.stderr)
     *_, verdict, cause, step, _ = done.stdout.splitlines()
-    assert verdict == "verdict: 9 of 9"
-    assert cause == "cause: 8 of 8"
-    assert step == "step: 5 of 5"
+    assert verdict == "verdict: 10 of 10"
+    assert cause == "cause: 9 of 9"
+    assert step == "step: 6 of 6"
     assert done.returncode == 0
