@@ -174,13 +174,10 @@ class Suggester:
 
     def _prefer_general(self, subjects: Sequence[ReferenceUnderTest]) -> None:
         """Replace fixes of a few references by one that fixes more."""
-        fixes = list(self._known)[1:]
-        for better, other in itertools.permutations(fixes, 2):
-            using = [
-                s
-                for s in subjects
-                if repr(self._operations(s.reference.id)) == other
-            ]
+        for better, other in itertools.permutations(list(self._known)[1:], 2):
+            using = self._using(subjects, other)
+            if not self._using(subjects, better):
+                continue
             trials: dict[str, Trial] = {}
             for subject in using:
                 trial = self._tried(subject, self._known[better][0])
@@ -190,8 +187,11 @@ class Suggester:
             else:
                 self._trials |= trials
 
-    def _operations(self, name: str) -> Operations:
-        return self._trials[name].operations if name in self._trials else ()
+    def _using(
+        self, subjects: Sequence[ReferenceUnderTest], fix: str
+    ) -> list[ReferenceUnderTest]:
+        used = {n: repr(t.operations) for n, t in self._trials.items()}
+        return [s for s in subjects if used.get(s.reference.id) == fix]
 
     def _of_other_widths(
         self, concerned: Sequence[ReferenceUnderTest], found: Suggestions
