@@ -113,7 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.upstream:
         registry = upstream_registry()
         steps = [*own, *(step.migration for step in found.steps)]
-        print(loader_code(steps, registry.newest if registry else None))
+        print(loader_code(steps, registry.newest if registry else None), end="")
     again = shlex.join(["nlam-compat", "suggest", *_given(arguments)])
     print(
         "next:",

@@ -150,15 +150,17 @@ def _raw(pattern: str) -> str:
 
 def _on_matches(pattern: str, *lines: str, of: str | None = None) -> str:
     """Do something with each tensor that a pattern names in full."""
-    head = f"if re.fullmatch({_raw(regex(pattern))}, name):"
+    head = f"if name == {json.dumps(pattern)}:"
+    if "*" in pattern:
+        head = f"if re.fullmatch({_raw(regex(pattern))}, name):"
     if of is not None:
         lines = (
             "layers = [",
-            "    layer",
+            "    type(layer).__name__",
             "    for path, layer in module.named_modules()",
             '    if path and name.startswith(f"{path}.")',
             "]",
-            f'if "{of}" not in [type(layer).__name__ for layer in layers]:',
+            f'if "{of}" not in layers:',
             "    continue",
             *lines,
         )
@@ -180,8 +182,10 @@ def _rename(operation: op.Rename) -> str:
 
 
 def _drop(operation: op.Drop) -> str:
-    return _on_matches(operation.name, "del tensors[name]").replace(
-        '", name', r'(?:\..+)?", name'
+    return (
+        "for name in list(tensors):\n"
+        f"    if re.match({_raw(f'{regex(operation.name)}([.]|$)')}, name):\n"
+        "        del tensors[name]"
     )
 
 
