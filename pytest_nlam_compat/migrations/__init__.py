@@ -2,6 +2,7 @@
 
 from pytest_nlam_compat.migrations.history import HISTORY
 from pytest_nlam_compat.migrations.migration import (
+    All,
     HasHyperParameter,
     Holds,
     Migration,
@@ -26,6 +27,7 @@ from pytest_nlam_compat.migrations.upstream import as_callables
 
 __all__ = [
     "HISTORY",
+    "All",
     "HasHyperParameter",
     "Holds",
     "Migration",

@@ -14,6 +14,7 @@ from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import operations as op
 from pytest_nlam_compat.migrations.formatting import formatted
 from pytest_nlam_compat.migrations.migration import (
+    All,
     HasHyperParameter,
     Holds,
     Migration,
@@ -120,6 +121,8 @@ def _of_step(step: Migration) -> str:
 def _condition(when: object) -> str:
     if isinstance(when, Not):
         return f"not ({_condition(when.predicate)})"
+    if isinstance(when, All):
+        return " and ".join(f"({_condition(p)})" for p in when.predicates)
     if isinstance(when, Holds):
         pattern = rf"(?:[^.]+\.)*{regex(when.name)}(?:\..+)?"
         return f"any(re.fullmatch({_raw(pattern)}, n) for n in tensors)"

@@ -83,6 +83,17 @@ class Not:
 
 
 @dataclass(frozen=True)
+class All:
+    """Whether all of several predicates hold."""
+
+    predicates: tuple[Callable[[SavedRun], bool], ...]
+
+    def __call__(self, run: SavedRun) -> bool:
+        """Ask each of them."""
+        return all(predicate(run) for predicate in self.predicates)
+
+
+@dataclass(frozen=True)
 class HoldsInstance:
     """Whether an object of a class, module and name, is a hyper-parameter."""
 

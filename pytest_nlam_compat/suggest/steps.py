@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from pytest_nlam_compat.diagnosis.name_patterns import Operations
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.optimizer_step import judge_resumed
 from pytest_nlam_compat.migrations import (
+    All,
     HasHyperParameter,
     Holds,
     Migration,
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
         ReferenceUnderTest,
     )
 
-    Predicate = Holds | HasHyperParameter | Not
+    Predicate = All | Holds | HasHyperParameter | Not
 
 
 @dataclass
@@ -192,8 +194,14 @@ def _predicate(
     named = [
         name.removeprefix(PREFIX) for o in unit for name in sorted(names_in(o))
     ]
-    modules = (Holds(name) for name in (*named, *_modules(using[0])))
-    for predicate in (*modules, *_on_arguments([*using, *others])):
+    modules = [Holds(name) for name in (*named, *_modules(using[0]))]
+    arguments = list(_on_arguments([*using, *others]))
+    both = (
+        All((module, argument))
+        for module in modules[: len(named)]
+        for argument in arguments
+    )
+    for predicate in itertools.chain(modules, arguments, both):
         if all(predicate(s.float64) for s in using) and not any(
             predicate(s.float64) for s in others
         ):

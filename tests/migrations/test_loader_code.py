@@ -10,6 +10,7 @@ from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import (
     Add,
     AddIdentity,
+    All,
     Concatenate,
     Drop,
     FoldInputBlock,
@@ -111,6 +112,8 @@ def upgraded(code, weights):
         (Holds("other"), False),
         (Not(HasHyperParameter("args.output_std", value=True)), True),
         (HasHyperParameter("args.output_std", value=True), False),
+        (All((Holds("output_map"), Not(Holds("other")))), True),
+        (All((Holds("output_map"), Holds("other"))), False),
     ],
 )
 def test_the_code_does_what_the_migration_does(operations, when, applies):

@@ -90,7 +90,10 @@ WIDTHS = (
         ),
         "loading",
         fixable=True,
-        cases=("0.7.0-graph_lam", "0.7.0-graph_lam-std", "0.2.0-graph_lam"),
+        cases=(
+            *("0.7.0-graph_lam", "0.7.0-graph_lam-std", "0.2.0-graph_lam"),
+            "0.7.0-graph_efm",
+        ),
     ),
     Mutant(
         "square weight factorised",
