@@ -131,13 +131,14 @@ class FailureExplainer:
         """Search for a migration that fixes the failure; return its report."""
         try:
             from pytest_nlam_compat.suggest.search import SearchBudget
-            from pytest_nlam_compat.suggest.suggestions import suggest_steps
+            from pytest_nlam_compat.suggest.suggester import Suggester
 
             budget = SearchBudget(seconds=_SEARCH_SECONDS)
             with tempfile.TemporaryDirectory() as folder, silence():
-                found = suggest_steps(
-                    [subject], Path(folder), budget, self._newer
-                )
+                others = self._newer.others
+                found = Suggester(
+                    Path(folder), budget, self._newer, others
+                ).suggest([subject])
         # For example a reference that can't be read: the failure says so.
         except CompatError:
             return []

@@ -1,8 +1,14 @@
-"""Newer references that show the cause where an older one holds no trace."""
+"""References of the store besides those that were selected.
+
+Newer ones show the cause where an older one holds no trace, and others prove a
+step on models of other widths.
+"""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,18 +62,44 @@ class NewerReferences:
         return max(found, key=lambda r: r.release, default=None)
 
     def _stored(self, case: str) -> Reference | None:
-        store, adapter = self._selection.store, self._selection.adapter
-        for release in sorted(store.releases, reverse=True):
-            if release > adapter.current.release:
-                continue
-            try:
-                archive = ReleaseArchive(store.archive(release))
-            # Offline, for example: the failure itself must still be shown.
-            except CompatError:
-                continue
+        for archive in reversed([*self._archives()]):
             if case in archive.cases:
                 reference = Reference(archive, case)
-                defect = adapter.cannot_run(reference.description["model"])
+                model = reference.description["model"]
+                defect = self._selection.adapter.cannot_run(model)
                 if defect is None and reference.trace.calls:
                     return reference
         return None
+
+    def others(
+        self, subject: ReferenceUnderTest
+    ) -> Iterator[ReferenceUnderTest]:
+        """Yield the references that were not selected, the oldest first.
+
+        Those of the model of `subject` come before all others.
+        """
+        selected = {r.id for r in self._selection.references}
+        model = subject.reference.description["model"]
+        found: list[tuple[bool, Reference]] = []
+        for archive in self._archives():
+            for case in archive.cases:
+                reference = Reference(archive, case)
+                of = reference.description["model"]
+                if reference.id not in selected and (
+                    self._selection.adapter.cannot_run(of) is None
+                ):
+                    found.append((of != model, reference))
+        for _, reference in sorted(found, key=lambda each: each[0]):
+            folder = Path(self._folder.name) / f"other-{reference.id}"
+            folder.mkdir(exist_ok=True)
+            yield self._selection.subject(reference, folder)
+
+    def _archives(self) -> Iterator[ReleaseArchive]:
+        """Open what the store has, the oldest release first."""
+        store = self._selection.store
+        for release in sorted(store.releases):
+            if release > self._selection.adapter.current.release:
+                continue
+            # Offline, for example: the failure itself must still be shown.
+            with suppress(CompatError):
+                yield ReleaseArchive(store.archive(release))

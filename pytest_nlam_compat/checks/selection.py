@@ -33,6 +33,7 @@ from pytest_nlam_compat.checks.pytest_options import (
 )
 from pytest_nlam_compat.errors import CompatError, clear_import_errors
 from pytest_nlam_compat.migrations import Migration, Registry
+from pytest_nlam_compat.migrations.lint import width_notices
 from pytest_nlam_compat.migrations.repository import (
     RepositorySetup,
     checked,
@@ -71,7 +72,7 @@ class Selection:
     newer : tuple of Version
         Releases left out since the current code is older.
     notices : tuple of str
-        What the store has to say.
+        What the store and the migrations have to say.
     migrations : tuple of Migration
         Those of the repository under test.
     setup : RepositorySetup
@@ -218,6 +219,7 @@ def _select(config: pytest.Config) -> Selection:
             },
             remedy="Correct the options; without them, all are selected.",
         )
+    migrations = _repository_migrations(config, current.release)
     selection = Selection(
         adapter=adapter,
         device=device,
@@ -226,8 +228,12 @@ def _select(config: pytest.Config) -> Selection:
         native=native,
         void=void,
         newer=tuple(r for r in store.releases if r > current.release),
-        notices=(*store.notices, *native.notices),
-        migrations=_repository_migrations(config, current.release),
+        notices=(
+            *store.notices,
+            *native.notices,
+            *width_notices(migrations),
+        ),
+        migrations=migrations,
         setup=setup_of(config),
     )
     folder = tempfile.TemporaryDirectory()

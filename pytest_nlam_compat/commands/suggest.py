@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import shlex
+import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +47,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="add the verified migrations to that file",
     )
+    parser.add_argument(
+        "--width-specific",
+        action="store_true",
+        help="accept steps that fit the widths of the references only",
+    )
+    parser.add_argument(
+        "--upstream",
+        action="store_true",
+        help="print the steps as code for neural-lam's own loader, too",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -52,13 +66,15 @@ def run(arguments: argparse.Namespace) -> int:
     the working directory. The exit status is 0 if every reference passes or is
     fixed by a verified step.
     """
-    with _without_prefix():
+    with _without_prefix(), _quiet():
         from pytest_nlam_compat.checks.newer_references import NewerReferences
         from pytest_nlam_compat.checks.selection import load_selection
 
         selection = load_selection(_options(arguments))
+    from pytest_nlam_compat.adapters.probe import upstream_registry
     from pytest_nlam_compat.migrations import writing
-    from pytest_nlam_compat.suggest.suggestions import suggest_steps
+    from pytest_nlam_compat.migrations.loader_code import loader_code
+    from pytest_nlam_compat.suggest.suggester import Suggester
 
     destination = writing.destination(selection.setup, arguments.file)
     own = (*selection.migrations, *destination.unread)
@@ -71,25 +87,81 @@ def run(arguments: argparse.Namespace) -> int:
             "repository applied",
             flush=True,
         )
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, _quiet(), _progress() as say:
         folder = Path(name)
-        found = suggest_steps(
-            _subjects(selection, folder),
+        stored = NewerReferences(selection)
+        suggester = Suggester(
             folder / "search",
-            find_newer=NewerReferences(selection),
+            find_newer=stored,
+            find_others=stored.others,
+            progress=say,
+        )
+        found = suggester.suggest(
+            _subjects(selection, folder),
+            width_specific=arguments.width_specific,
         )
     print(found.report())
-    if found.writable:
-        file = writing.from_here(destination.file)
-        if arguments.write:
-            steps = [step.python() for step in found.steps]
-            writing.add_to(destination.file, steps)
-            print(f"Written to {file}.")
-        else:
-            print(f"Add it to {file}, or run the command with --write.")
-        if destination.advice:
-            print(destination.advice)
+    if not found.writable:
+        return int(not found.complete)
+    file = writing.from_here(destination.file)
+    if arguments.write:
+        texts = [step.python() for step in found.steps]
+        writing.add_to(destination.file, texts)
+        print(f"Written to {file}.")
+    if destination.advice:
+        print(destination.advice)
+    if arguments.upstream:
+        registry = upstream_registry()
+        steps = [*own, *(step.migration for step in found.steps)]
+        print(loader_code(steps, registry.newest if registry else None), end="")
+    again = shlex.join(["nlam-compat", "suggest", *_given(arguments)])
+    print(
+        "next:",
+        f"  $EDITOR {file}" if arguments.write else f"  {again} --write",
+        "  pytest --nlam-compat",
+        f"  {again} --upstream",
+        sep="\n",
+    )
     return int(not found.complete)
+
+
+def _given(arguments: argparse.Namespace) -> list[str]:
+    """Return the arguments that say what is searched for, and where."""
+    given = vars(arguments)
+    found = []
+    for name in ("release", "case", "device", "url", "file"):
+        if given[name]:
+            found += [f"--{name}", str(given[name])]
+    flags = ("offline", "width_specific")
+    return found + [f"--{n.replace('_', '-')}" for n in flags if given[n]]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what neural-lam and Lightning say of each model."""
+    with suppress(ImportError):
+        from loguru import logger
+
+        logger.disable("neural_lam")
+    lightning = logging.getLogger("pytorch_lightning")
+    lightning.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Show on stderr what is being done: one line on a terminal."""
+    terminal = sys.stderr.isatty()
+
+    def say(text: str) -> None:
+        start, end = ("\r\x1b[K", "") if terminal else ("", "\n")
+        print(f"{start}{text}", end=end, file=sys.stderr, flush=True)
+
+    yield say
+    if terminal:
+        say("")
 
 
 def _options(arguments: argparse.Namespace) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -145,10 +146,41 @@ def _added(name: str, wanted: Shapes, here: set[str]) -> ParameterChange:
     order, shape = list(wanted), wanted[name]
     after = order[order.index(name) + 1 :]
     before = next((n for n in after if n in here), None)
-    choices = tuple(
-        (op.Add(name, shape, fill=fill, before=before),) for fill in (1.0, 0.0)
+    earlier = [n for n in order[: order.index(name)] if n in here]
+    # The hidden dimension is another in each run: as large as a neighbour.
+    beside = [*after, *earlier[::-1]]
+    like = next((n for n in beside if n in here and wanted[n] == shape), None)
+    size = shape if like is None or math.prod(shape) < 2 else like
+    # A bias of zeros does nothing, and a gain of ones.
+    fills = (0.0, 1.0) if _leaf(name) == "bias" else (1.0, 0.0)
+    choices: tuple[tuple[op.Operation, ...], ...] = tuple(
+        (op.Add(name, size, fill=fill, before=before),) for fill in fills
     )
+    identity = _identity(name, wanted, here)
+    if identity is not None:
+        choices = ((identity,), *choices)
     return ParameterChange("added", f"{name} {shape}", choices)
+
+
+def _identity(
+    name: str, wanted: Shapes, here: Collection[str]
+) -> op.AddIdentity | None:
+    """Make a new square weight one of two whose product is the old one."""
+    shape, layer = wanted[name], name.removesuffix(".weight")
+    if len(shape) != 2 or shape[0] != shape[1] or layer == name:
+        return None
+    order = [n for n in wanted if len(wanted[n]) == 2 and n.endswith(".weight")]
+    place = order.index(name)
+    parent = layer.rpartition(".")[0]
+    for other, after in (
+        *((n, False) for n in order[place + 1 : place + 2]),
+        *((n, True) for n in order[max(place - 1, 0) : place]),
+    ):
+        beside = other.removesuffix(".weight")
+        fits = wanted[other][0 if after else 1] == shape[0]
+        if other in here and fits and beside.rpartition(".")[0] == parent:
+            return op.AddIdentity(layer, beside, after=after)
+    return None
 
 
 def _assign(
@@ -244,7 +276,9 @@ def _cuts(
     taken: set[str] = set()
     for whole, names, dim in _splits(lost, new, taken):
         text = f"{whole} into {', '.join(names)}"
-        split = op.Split(whole, {n: new[n][dim] for n in names}, dim=dim)
+        lengths = {n: new[n][dim] for n in names}
+        equal = len(set(lengths.values())) == 1
+        split = op.Split(whole, tuple(names) if equal else lengths, dim=dim)
         yield ParameterChange("split", text, ((split,),)), {whole}, set(names)
     for whole, names, dim in _splits(new, lost, taken):
         text = f"{', '.join(names)} into {whole}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,7 +22,10 @@ from pytest_nlam_compat.numerics.tolerances import (
     RESUME_FLOAT32_WEIGHTS,
     allowed,
 )
-from pytest_nlam_compat.under_test.resumed_training import resume
+from pytest_nlam_compat.under_test.resumed_training import (
+    loaded_parameters,
+    resume,
+)
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.references.reference import Reference
@@ -60,7 +64,9 @@ def judge_resumed(subject: ReferenceUnderTest) -> ResumedResult:
     step = resume(subject)
     _compare_rates(subject, step.rate)
     share = compare_loss(reference, step.loss)
-    origin = provenance(subject.float64, subject.steps)
+    origin = provenance(
+        subject.float64, subject.steps, partial(loaded_parameters, subject)
+    )
     left_out = _left_out(origin)
     names, obtained, expected = _updates(reference, step, origin)
     rounded = reference.description.get("loss_weights") == "float32"

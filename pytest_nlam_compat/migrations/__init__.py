@@ -1,7 +1,13 @@
 """The history of neural-lam, and the operations to write more of it."""
 
 from pytest_nlam_compat.migrations.history import HISTORY
-from pytest_nlam_compat.migrations.migration import Holds, Migration
+from pytest_nlam_compat.migrations.migration import (
+    All,
+    HasHyperParameter,
+    Holds,
+    Migration,
+    Not,
+)
 from pytest_nlam_compat.migrations.operations import *  # noqa: F403
 from pytest_nlam_compat.migrations.operations import __all__ as _operations
 from pytest_nlam_compat.migrations.origin import detect_origin
@@ -21,8 +27,11 @@ from pytest_nlam_compat.migrations.upstream import as_callables
 
 __all__ = [
     "HISTORY",
+    "All",
+    "HasHyperParameter",
     "Holds",
     "Migration",
+    "Not",
     "Optimizer",
     "Registry",
     "SavedRun",

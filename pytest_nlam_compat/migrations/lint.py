@@ -15,6 +15,7 @@ from packaging.version import Version
 
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.migration import Migration
+from pytest_nlam_compat.migrations.operations import ByWidth
 from pytest_nlam_compat.migrations.planning import in_order, steps_between
 from pytest_nlam_compat.migrations.releases import parameter_names
 from pytest_nlam_compat.migrations.saved_run import SavedRun
@@ -64,6 +65,16 @@ def check_registry(migrations: Sequence[Migration]) -> list[Finding]:
             span = f"from {step.oldest} and older than {step.since}"
             findings.append(Finding(step.id, f"No run is {span}."))
     return findings
+
+
+def width_notices(migrations: Iterable[Migration]) -> list[str]:
+    """Say which migrations refuse models of widths that they don't list."""
+    return [
+        f"{step.id} lists widths with ByWidth and refuses all other models: "
+        "say it by blocks, as PermuteInputBlocks does"
+        for step in migrations
+        if any(isinstance(o, ByWidth) for o in step.operations)
+    ]
 
 
 def check_on_run(

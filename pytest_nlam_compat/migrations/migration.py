@@ -59,7 +59,7 @@ class HasHyperParameter:
     """
 
     path: str
-    value: str | None = None
+    value: str | bool | int | None = None
 
     def __call__(self, run: SavedRun) -> bool:
         """Look for the hyper-parameter."""
@@ -69,6 +69,28 @@ class HasHyperParameter:
         if isinstance(found, InertObject):
             found = found.args[0]
         return bool(found == self.value)
+
+
+@dataclass(frozen=True)
+class Not:
+    """Whether another predicate does not hold."""
+
+    predicate: Callable[[SavedRun], bool]
+
+    def __call__(self, run: SavedRun) -> bool:
+        """Ask the other predicate."""
+        return not self.predicate(run)
+
+
+@dataclass(frozen=True)
+class All:
+    """Whether all of several predicates hold."""
+
+    predicates: tuple[Callable[[SavedRun], bool], ...]
+
+    def __call__(self, run: SavedRun) -> bool:
+        """Ask each of them."""
+        return all(predicate(run) for predicate in self.predicates)
 
 
 @dataclass(frozen=True)

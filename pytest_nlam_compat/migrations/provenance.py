@@ -6,7 +6,7 @@ is found out by migrating a run of unmistakable numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -41,10 +41,15 @@ class Provenance:
     reset: dict[str, Tensor]
 
 
-def provenance(run: SavedRun, steps: Iterable[Migration]) -> Provenance:
+def provenance(
+    run: SavedRun,
+    steps: Iterable[Migration],
+    load: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None,
+) -> Provenance:
     """Find out where the numbers of a migrated run come from.
 
-    `run` is as before the migrations, float64, with an optimizer.
+    `run` is as before the migrations, float64, with an optimizer. If given,
+    `load` returns the parameters that a loader makes of migrated weights.
     """
     import torch
 
@@ -62,12 +67,18 @@ def provenance(run: SavedRun, steps: Iterable[Migration]) -> Provenance:
         return torch.where(ordered[nearest] == tensor, order[nearest], COMPUTED)
 
     arrived = marked.optimizers[0]
-    found = {name: places(marked.state_dict[name]) for name in arrived.names}
+    weights = {name: marked.state_dict[name] for name in arrived.names}
+    if load is not None:
+        weights = load(marked.state_dict)
+    found = {name: places(weight) for name, weight in weights.items()}
+    # A loader may rename what a migration has reset.
+    heirs = dict(zip(arrived.names, weights, strict=False))
     reset: dict[str, Tensor] = {}
     for moment in arrived.reset:
         name, _, kind = moment.rpartition(".")
         computed = places(arrived.moments[name][kind]) == COMPUTED
-        reset[name] = computed | reset.get(name, torch.zeros_like(computed))
+        heir = name if name in found else heirs[name]
+        reset[heir] = computed | reset.get(heir, torch.zeros_like(computed))
     return Provenance(found, reset)
 
 

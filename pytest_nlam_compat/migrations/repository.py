@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
@@ -26,8 +27,8 @@ LIST = "MIGRATIONS"
 
 # How a key is set in each of pytest's files, by name.
 _SECTIONS = {
-    "pyproject.toml": ("[tool.pytest.ini_options]", '"{}"'),
-    "setup.cfg": ("[tool:pytest]", "{}"),
+    "pyproject.toml": "[tool.pytest.ini_options]",
+    "setup.cfg": "[tool:pytest]",
 }
 # Of a traceback, what is between us and the file that is imported.
 _NOT_THEIRS = ("<frozen ", str(importlib.__file__), __file__)
@@ -49,11 +50,14 @@ class RepositorySetup:
     def advice(self, path: Path | str = DEFAULT_FOLDER) -> str:
         """Say how to set the ini key, in the syntax of the file."""
         file = self.ini_file or self.root / "pytest.ini"
-        section, value = _SECTIONS.get(file.name, ("[pytest]", "{}"))
+        section = _SECTIONS.get(file.name, "[pytest]")
+        value = Path(path).as_posix()
+        if file.suffix == ".toml":
+            value = json.dumps(value, ensure_ascii=False)
         return (
             f"Tell pytest where they are, in {file.name}:\n"
             f"     {section}\n"
-            f"     {INI_KEY} = {value.format(path)}"
+            f"     {INI_KEY} = {value}"
         )
 
     def location(self) -> Path | None:

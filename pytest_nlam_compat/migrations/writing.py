@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import re
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.files.drafts import draft
+from pytest_nlam_compat.migrations.formatting import import_line
 from pytest_nlam_compat.migrations.lint import PLACEHOLDER
 from pytest_nlam_compat.migrations.migration import Migration
 from pytest_nlam_compat.migrations.repository import (
@@ -20,12 +24,11 @@ from pytest_nlam_compat.migrations.repository import (
     step_files,
 )
 
-_HEAD = '''"""Migrations of this repository, for runs saved before them."""
+_EMPTY = '''"""Migrations of this repository, for runs saved before them."""
 
-from pytest_nlam_compat.migrations import *
-
-MIGRATIONS = [
+MIGRATIONS = []
 '''
+_BOM = b"\xef\xbb\xbf"
 # In a folder, migrations of one release are applied by the names of files.
 _IN_A_FOLDER = ("suggested.py", "then_suggested.py", "z_suggested.py")
 
@@ -93,10 +96,10 @@ def folder_for_new(setup: RepositorySetup) -> Path:
         The ini key names a single file, or what does not exist.
     """
     if not setup.source:
-        return setup.root / DEFAULT_FOLDER
+        return _inside(setup, setup.root / DEFAULT_FOLDER)
     path = setup.root / setup.source
     if "/" in setup.source and path.suffix != ".py" and not path.exists():
-        return path
+        return _inside(setup, path)
     source = setup.location()
     if source is None or not source.is_dir():
         raise CompatError(
@@ -106,7 +109,22 @@ def folder_for_new(setup: RepositorySetup) -> Path:
             remedy="Move that file into a folder and name the folder, or "
             "write the migration into the file.",
         )
-    return source
+    return _inside(setup, source)
+
+
+def _inside(setup: RepositorySetup, path: Path) -> Path:
+    """Refuse a path outside of the repository, or that a link leads out of."""
+    if path.resolve().is_relative_to(setup.root.resolve()):
+        return path
+    raise CompatError(
+        "New migrations would be written outside of the repository.",
+        facts={
+            "repository": setup.root.resolve(),
+            "folder": path.resolve(),
+            INI_KEY: setup.source or "not set",
+        },
+        remedy=f"Name a folder of the repository with {INI_KEY}.",
+    )
 
 
 def destination(setup: RepositorySetup, wanted: Path | None) -> Destination:
@@ -120,6 +138,7 @@ def destination(setup: RepositorySetup, wanted: Path | None) -> Destination:
     source = setup.location()
     folder = source or setup.root / DEFAULT_FOLDER
     if wanted is None:
+        _inside(setup, folder)
         file = folder if folder.suffix == ".py" else _last_file(folder)
     else:
         file = wanted.resolve()
@@ -186,40 +205,67 @@ def write_new(folder: Path, name: str, since: str) -> tuple[Path, Path]:
 def add_to(file: Path, steps: Iterable[str]) -> None:
     """Add migrations, as Python, to the list of a file, or begin a file.
 
+    Its mode, its line ends and a byte order mark stay, and a link stays one.
+
     Raises
     ------
     CompatError
         The file does not end with its list, and is left as it is.
     """
-    text = file.read_text(encoding="utf-8") if file.exists() else f"{_HEAD}]\n"
-    body, _, rest = text.rpartition("]")
-    if rest.strip() or not _ends_with_list(text):
+    file = file.resolve()
+    raw = file.read_bytes() if file.exists() else _EMPTY.encode()
+    bom = _BOM if raw.startswith(_BOM) else b""
+    crlf = b"\r\n" in raw
+    text = raw.removeprefix(bom).replace(b"\r\n", b"\n")
+    end = _list_at_the_end(text)
+    if end is None:
         raise CompatError(
             "The migrations can't be added to the file: it does not end with "
             "its list of them.",
             facts={"file": file},
             remedy=f"Add them by hand: {LIST} = [..., Migration(...)].",
         )
-    body = body.rstrip()
-    if not body.endswith(("[", ",")):
-        body += ","
+    comma, bracket = end
+    body = text[:bracket]
+    if comma is not None:
+        body = text[:comma] + b"," + text[comma:bracket]
     added = "".join(textwrap.indent(f"{step},\n", "    ") for step in steps)
-    written = _with_imports(f"{body}\n{added}]\n")
+    written = body.rstrip() + b"\n" + added.encode() + text[bracket:]
+    written = _with_imports(written.decode()).encode()
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.part")
-    part.write_text(written, encoding="utf-8")
-    part.replace(file)
+    with draft(file, overwrite=True) as stream:
+        stream.write(
+            bom + (written.replace(b"\n", b"\r\n") if crlf else written)
+        )
 
 
-def _ends_with_list(text: str) -> bool:
-    """Tell whether the last statement of a file is its list of migrations."""
-    body = ast.parse(text).body
-    return (
-        bool(body)
-        and isinstance(body[-1], ast.Assign | ast.AnnAssign)
-        and isinstance(body[-1].value, ast.List)
-        and LIST in ast.unparse(body[-1]).partition("=")[0]
-    )
+def _list_at_the_end(text: bytes) -> tuple[int | None, int] | None:
+    """Find where a comma is missing in a file's list, and its closing bracket.
+
+    Offsets in UTF-8; None for a comma that is not missing, and for both where
+    the last statement is not the list of migrations.
+    """
+    try:
+        last = ast.parse(text).body[-1]
+    except (SyntaxError, ValueError, IndexError):
+        return None
+    value = getattr(last, "value", None)
+    names = ast.unparse(last).partition("=")[0]
+    if not isinstance(last, ast.Assign | ast.AnnAssign) or not (
+        isinstance(value, ast.List) and LIST in names
+    ):
+        return None
+    starts = [0, *accumulate(map(len, text.splitlines(keepends=True)))]
+
+    def after(node: ast.expr) -> int:
+        return starts[(node.end_lineno or 1) - 1] + (node.end_col_offset or 0)
+
+    bracket = after(value) - 1
+    if not value.elts:
+        return None, bracket
+    comma = after(value.elts[-1])
+    between = re.sub(rb"#[^\n]*", b"", text[comma:bracket])
+    return (None if b"," in between else comma), bracket
 
 
 def _with_imports(text: str) -> str:
@@ -228,17 +274,29 @@ def _with_imports(text: str) -> str:
 
     tree = ast.parse(text)
     known: set[str] = set()
-    end = 0
+    module = migrations.__name__
+    place: tuple[int, int] = (0, 0)
+    if ast.get_docstring(tree) is not None:
+        place = (tree.body[0].end_lineno or 0,) * 2
+    ours: set[str] = set()
     for node in tree.body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            end = node.end_lineno or 0
-            known |= {name.asname or name.name for name in node.names}
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        names = {name.asname or name.name for name in node.names}
+        known |= names
+        end = node.end_lineno or 0
+        if getattr(node, "module", "") == module and all(
+            name.asname is None for name in node.names
+        ):
+            place, ours = (node.lineno - 1, end), names
+        elif not ours:
+            place = (end, end)
     used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
-    missing = sorted((used & set(migrations.__all__)) - known)
+    missing = (used & set(migrations.__all__)) - known
     if not missing or "*" in known:
         return text
-    if not end and ast.get_docstring(tree) is not None:
-        end = tree.body[0].end_lineno or 0
     lines = text.splitlines(keepends=True)
-    line = f"from {migrations.__name__} import {', '.join(missing)}\n"
-    return "".join([*lines[:end], line, *lines[end:]])
+    line = import_line(module, ours | missing)
+    after_docstring = not known and place[0]
+    gap = "\n" if after_docstring else ""
+    return "".join([*lines[: place[0]], gap, line, *lines[place[1] :]])

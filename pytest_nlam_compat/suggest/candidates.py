@@ -39,6 +39,7 @@ from pytest_nlam_compat.migrations.operations.hyper_parameters import (
     hyper_parameter,
 )
 from pytest_nlam_compat.migrations.operations.tensors import OnTensors
+from pytest_nlam_compat.suggest.column_blocks import by_blocks
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
@@ -64,6 +65,7 @@ def candidates_for_outputs(
         yield exchange(f"{prefix}{found.module}", f"{prefix}{found.other}")
     if found.columns is not None and found.layer:
         name = f"{found.layer}.weight"
+        yield from by_blocks(found.columns, found.layer, subject.migrated)
         for operations in _for_columns(found.columns, found.layer):
             if all(isinstance(o, OnTensors) for o in operations):
                 yield from _everywhere(operations, name, subject.migrated)
@@ -212,10 +214,9 @@ def _for_exchanged_outputs(run: SavedRun, prefix: str) -> Iterator[Operations]:
         return
     operations: list[op.Operation] = []
     for name in (biases[-1].removesuffix("bias") + "weight", biases[-1]):
-        half = run.state_dict[name].shape[0] // 2
         one, two = f"{name}_first", f"{name}_second"
         operations += [
-            op.Split(name, {one: half, two: half}),
+            op.Split(name, (one, two)),
             op.Concatenate((two, one), name),
         ]
     yield tuple(operations)

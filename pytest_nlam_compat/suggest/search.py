@@ -20,7 +20,7 @@ from pytest_nlam_compat.diagnosis.name_patterns import Operations
 from pytest_nlam_compat.diagnosis.parameter_order import reorderings
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.grade import Result, grade
-from pytest_nlam_compat.migrations import Migration
+from pytest_nlam_compat.migrations import Migration, SavedRun
 from pytest_nlam_compat.suggest.candidates import (
     candidates_for_building,
     candidates_for_loading,
@@ -115,6 +115,7 @@ def search(
     ends = time.monotonic() + budget.seconds
     found = SearchResult()
     count = itertools.count()
+    runs: list[SavedRun] = []
     queue: list[tuple[float, int, int, Operations]] = [(0.0, 0, 0, ())]
     seen: set[str] = {repr(())}
     while queue:
@@ -124,12 +125,21 @@ def search(
         least, length, _, operations = heapq.heappop(queue)
         if found.verified and length > len(found.verified[0].operations):
             continue
-        trial = attempt(subject, operations, folder / str(found.tried))
+        trial = _applied(subject, operations, folder / str(found.tried))
+        if trial is None or any(_same(trial.subject, run) for run in runs):
+            continue
+        runs.append(trial.subject.migrated)
+        _evaluate(trial)
         found.tried += 1
         if trial.verified:
-            if not any(_same(trial, other) for other in found.verified):
+            # Hyper-parameters that no output shows: the likeliest stays.
+            tried = [other.subject.migrated for other in found.verified]
+            if not any(_same_weights(trial.subject.migrated, t) for t in tried):
                 found.verified.append(trial)
             continue
+        if trial.result is not None:
+            with suppress(CompatError):
+                trial.diagnosis = diagnose(trial.subject, trial.result)
         # A candidate that comes no further than before is not extended.
         if operations and trial.model is not None and trial.depth <= -least:
             continue
@@ -154,21 +164,35 @@ def search(
 def attempt(
     subject: ReferenceUnderTest, operations: Operations, folder: Path
 ) -> Trial:
-    """Apply operations, load, roll out, and trace once if the outputs differ.
+    """Apply operations, load and roll out.
 
     The empty folder is for the files of the migrated reference.
     """
-    trial = Trial(subject, operations)
-    # An operation that refuses is a trial that failed.
-    with suppress(CompatError):
+    trial = _applied(subject, operations, folder)
+    if trial is None:
+        return Trial(subject, operations)
+    _evaluate(trial)
+    return trial
+
+
+def _applied(
+    subject: ReferenceUnderTest, operations: Operations, folder: Path
+) -> Trial | None:
+    """Apply operations; None if one refuses."""
+    step = Migration("candidate", "9999", "A candidate.", operations)
+    try:
         if operations:
-            step = Migration("candidate", "9999", "A candidate.", operations)
-            trial.subject = subject.with_steps([step], folder)
+            subject = subject.with_steps([step], folder)
+        subject.migrated  # noqa: B018 - the history may refuse it.
+    except CompatError:
+        return None
+    return Trial(subject, operations)
+
+
+def _evaluate(trial: Trial) -> None:
+    with suppress(CompatError):
         trial.model = trial.subject.migrated_model(torch.float64)
         trial.result = grade(trial.subject, torch.float64)
-        if not trial.verified:
-            trial.diagnosis = diagnose(trial.subject, trial.result)
-    return trial
 
 
 def _candidates(trial: Trial) -> Iterator[Operations]:
@@ -186,9 +210,18 @@ def _candidates(trial: Trial) -> Iterator[Operations]:
         yield from candidates_for_loading(subject, wanted)
 
 
-def _same(one: Trial, other: Trial) -> bool:
-    """Tell whether two trials lead to the same model."""
-    a, b = one.subject.migrated.state_dict, other.subject.migrated.state_dict
+def _same(subject: ReferenceUnderTest, other: SavedRun) -> bool:
+    """Tell whether a migrated run is one that was tried."""
+    run = subject.migrated
+    return (
+        run.hyper_parameters is other.hyper_parameters
+        and run.graph is other.graph
+        and _same_weights(run, other)
+    )
+
+
+def _same_weights(run: SavedRun, other: SavedRun) -> bool:
+    a, b = run.state_dict, other.state_dict
     return a.keys() == b.keys() and all(
         _nearly_equal(tensor.double(), b[name].double())
         for name, tensor in a.items()

@@ -13,12 +13,26 @@ from pytest_nlam_compat.diagnosis.name_patterns import (
 from pytest_nlam_compat.migrations import SavedRun
 from pytest_nlam_compat.migrations import operations as op
 from pytest_nlam_compat.migrations.operations.tensors import OnTensors
+from pytest_nlam_compat.suggest.column_blocks import in_place
 
 
 def simplify(run: SavedRun, operations: Operations) -> Operations:
     """Write operations on a run in a shorter or more general way."""
     shorter = _with_added_columns_in_place(_one_rename(run, operations))
-    return _with_patterns(tuple(map(_without_unmoved, shorter)), run)
+    shorter = _with_added_blocks(run, tuple(map(_without_unmoved, shorter)))
+    return _with_patterns(shorter, run)
+
+
+def _with_added_blocks(run: SavedRun, operations: Operations) -> Operations:
+    """Say by blocks where columns are added."""
+    found: list[op.Operation] = []
+    for operation in operations:
+        block = None
+        if isinstance(operation, op.AddInputColumns):
+            block = in_place(operation, run)
+        found.append(block or operation)
+        run = operation.apply(run)
+    return tuple(found)
 
 
 def _one_rename(run: SavedRun, operations: Operations) -> Operations:

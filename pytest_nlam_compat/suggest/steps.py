@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,15 +12,37 @@ from typing import TYPE_CHECKING
 from pytest_nlam_compat.diagnosis.name_patterns import Operations
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.optimizer_step import judge_resumed
-from pytest_nlam_compat.migrations import Holds, Migration, Operation, Reorder
+from pytest_nlam_compat.migrations import (
+    All,
+    HasHyperParameter,
+    Holds,
+    Migration,
+    Not,
+    Operation,
+    Reorder,
+)
+from pytest_nlam_compat.migrations.formatting import formatted
+from pytest_nlam_compat.migrations.lint import PLACEHOLDER
+from pytest_nlam_compat.migrations.operations.hyper_parameters import (
+    attributes,
+    hyper_parameter,
+)
 from pytest_nlam_compat.migrations.releases import PREFIX
-from pytest_nlam_compat.suggest.search import attempt
-from pytest_nlam_compat.suggest.widths import Use, by_width, names_in
+from pytest_nlam_compat.suggest.search import Trial, attempt
+from pytest_nlam_compat.suggest.widths import (
+    Use,
+    by_width,
+    is_width_specific,
+    names_in,
+    shapes_of,
+)
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,
     )
+
+    Predicate = All | Holds | HasHyperParameter | Not
 
 
 @dataclass
@@ -30,38 +53,47 @@ class SuggestedStep:
     ----------
     proved : list of str
         Ids of the references that give their golden with it.
+    held_out : list of str
+        Those of them whose weights are of other shapes than where it was
+        found.
+    found_on : frozenset of tuple of int
+        The shapes of its weights where it was found.
+    width_specific : bool
+        Whether it has numbers that other models lack.
     largest : float
         Largest difference among them, over the spread of its variable.
     """
 
     migration: Migration
     proved: list[str] = field(default_factory=list)
+    held_out: list[str] = field(default_factory=list)
+    found_on: frozenset[tuple[int, ...]] = frozenset()
+    width_specific: bool = False
     largest: float = 0.0
 
     def python(self) -> str:
         """Return the Python that builds the migration."""
         step = self.migration
-        lines = [
-            "Migration(",
-            f'    id="{step.id}",',
-            f'    since="{step.since}",',
-            f'    reason="{step.reason}",',
-            "    operations=(",
-            *(f"        {o.python()}," for o in step.operations),
-            "    ),",
-        ]
-        if isinstance(step.when, Holds):
-            lines.append(f'    when=Holds("{step.when.name}"),')
-        return "\n".join([*lines, ")"])
+        when = f", when={step.when!r}" if step.when is not None else ""
+        return formatted(
+            f"Migration(id={step.id!r}, since={step.since!r}, "
+            f"reason={step.reason!r}, operations={step.operations!r}{when})"
+        )
 
 
 def make_steps(
-    subjects: Sequence[ReferenceUnderTest], fixes: Mapping[str, Operations]
+    subjects: Sequence[ReferenceUnderTest],
+    fixes: Mapping[str, Operations],
+    found_on: Mapping[str, ReferenceUnderTest],
+    *,
+    width_specific: bool = False,
 ) -> list[SuggestedStep]:
     """Make one migration of each change, for all references that need it.
 
     `fixes` is what each reference needs, by its id; nothing where it passes.
-    The steps are to be applied in their order, and not proved yet.
+    `found_on` is where each unit was found, by its text. The steps are to be
+    applied in their order, and not proved yet. If they may be
+    `width_specific`, those for several widths are joined.
     """
     # Compared as text: not every operation can be hashed.
     uses: dict[str, Use] = {}
@@ -71,11 +103,18 @@ def make_steps(
     steps = []
     taken = {step.id for s in subjects for step in s.registry.steps}
     # The order of parameters comes after all that moves or renames them.
-    in_turn = sorted(uses.values(), key=lambda use: _is_order(use[0]))
-    for unit, using in by_width(in_turn):
+    changes = _changes(uses.values())
+    in_turn = sorted(changes, key=lambda use: isinstance(use[0][-1], Reorder))
+    for unit, using in by_width(in_turn) if width_specific else in_turn:
         ids = {subject.reference.id for subject in using}
         others = [s for s in subjects if s.reference.id not in ids]
-        step = SuggestedStep(_migration(unit, using, others, taken))
+        where = (found_on.get(repr(part)) for part in independent_units(unit))
+        run = next(filter(None, where), using[0]).migrated
+        step = SuggestedStep(
+            _migration(unit, using, others, taken),
+            found_on=shapes_of(unit, run),
+            width_specific=any(is_width_specific(o, run) for o in unit),
+        )
         taken.add(step.migration.id)
         steps.append(step)
     return steps
@@ -108,8 +147,22 @@ def independent_units(operations: Operations) -> list[Operations]:
     return [*parts, orders] if orders else parts
 
 
-def _is_order(unit: Operations) -> bool:
-    return all(isinstance(operation, Reorder) for operation in unit)
+def _changes(uses: Iterable[Use]) -> list[Use]:
+    """Join what the same references need in the same module."""
+    joined: list[Use] = []
+    for unit, subjects in uses:
+        for number, (other, using) in enumerate(joined):
+            if using == subjects and _outermost(other) & _outermost(unit):
+                joined[number] = ((*other, *unit), subjects)
+                break
+        else:
+            joined.append((unit, subjects))
+    return joined
+
+
+def _outermost(unit: Operations) -> set[str]:
+    names = {name for o in unit for name in names_in(o)}
+    return {name.removeprefix(PREFIX).split(".")[0] for name in names} - {"**"}
 
 
 def _migration(
@@ -126,8 +179,7 @@ def _migration(
     return Migration(
         id=next(candidate for candidate in free if candidate not in taken),
         since=since,
-        reason="Found and verified by nlam-compat suggest; say here what "
-        "changed, with the pull request.",
+        reason=f"{PLACEHOLDER}: what changed and why, with the pull request.",
         operations=unit,
         when=_predicate(unit, using, others) if others else None,
     )
@@ -137,18 +189,42 @@ def _predicate(
     unit: Operations,
     using: Sequence[ReferenceUnderTest],
     others: Sequence[ReferenceUnderTest],
-) -> Holds | None:
-    """Find a module that only the runs that need a step have."""
+) -> Predicate | None:
+    """Find what only the runs that need a step have."""
     named = [
         name.removeprefix(PREFIX) for o in unit for name in sorted(names_in(o))
     ]
-    for name in (*named, *_modules(using[0])):
-        holds = Holds(name)
-        if all(holds(s.float64) for s in using) and not any(
-            holds(s.float64) for s in others
+    modules = [Holds(name) for name in (*named, *_modules(using[0]))]
+    arguments = list(_on_arguments([*using, *others]))
+    both = (
+        All((module, argument))
+        for module in modules[: len(named)]
+        for argument in arguments
+    )
+    for predicate in itertools.chain(modules, arguments, both):
+        if all(predicate(s.float64) for s in using) and not any(
+            predicate(s.float64) for s in others
         ):
-            return holds
+            return predicate
     return None
+
+
+def _on_arguments(
+    subjects: Iterable[ReferenceUnderTest],
+) -> Iterable[Predicate]:
+    """Yield whether an argument has a value, for each that one of them has."""
+    args = [hyper_parameter(s.float64, "args") for s in subjects]
+    values = dict.fromkeys(
+        (f"args.{name}", value)
+        for inside in args
+        for name, value in (attributes(inside) or {}).items()
+        # Numbers tell references apart, not kinds of models; older runs lack
+        # what is false by default.
+        if isinstance(value, str) or value is True
+    )
+    for path, value in values:
+        yield HasHyperParameter(path, value)
+        yield Not(HasHyperParameter(path, value))
 
 
 def _modules(subject: ReferenceUnderTest) -> Iterable[str]:
@@ -165,8 +241,11 @@ def prove(
     steps: Sequence[SuggestedStep],
     subjects: Sequence[ReferenceUnderTest],
     folder: Path,
+    trials: Mapping[str, Trial],
 ) -> tuple[list[str], dict[str, str]]:
     """Apply all steps to all references, and note in them which pass.
+
+    `trials` are those that were made before, by reference.
 
     Returns the references that do not give their golden with the steps, and
     others whose training does not continue as it did, with the reason.
@@ -181,7 +260,9 @@ def prove(
             or step.migration.when(subject.float64)
         ]
         operations = tuple(o for s in concerned for o in s.migration.operations)
-        trial = attempt(subject, operations, folder / str(number))
+        trial = trials.get(subject.reference.id)
+        if trial is None or repr(trial.operations) != repr(operations):
+            trial = attempt(subject, operations, folder / str(number))
         if trial.result is None or not trial.verified:
             failed.append(subject.reference.id)
             continue
@@ -194,6 +275,9 @@ def prove(
         for step in concerned:
             step.proved.append(subject.reference.id)
             step.largest = max(step.largest, difference)
+            shapes = shapes_of(step.migration.operations, subject.migrated)
+            if not shapes <= step.found_on:
+                step.held_out.append(subject.reference.id)
     return failed, training
 
 

@@ -1,37 +1,16 @@
-"""Suggest migrations for all references that fail."""
+"""What a search for migrations found, as data and as text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-import torch
-
-from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis
-from pytest_nlam_compat.diagnosis.explain import explain
 from pytest_nlam_compat.diagnosis.name_patterns import Operations
-from pytest_nlam_compat.diagnosis.parameter_order import reorderings
-from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.judging.grade import grade
-from pytest_nlam_compat.migrations import ByWidth
-from pytest_nlam_compat.suggest.search import (
-    SearchBudget,
-    SearchResult,
-    attempt,
-    search,
-)
-from pytest_nlam_compat.suggest.steps import SuggestedStep, make_steps, prove
-from pytest_nlam_compat.suggest.widths import resized
+from pytest_nlam_compat.suggest.search import SearchResult
+from pytest_nlam_compat.suggest.steps import SuggestedStep
 
-if TYPE_CHECKING:
-    from pytest_nlam_compat.under_test.reference_under_test import (
-        ReferenceUnderTest,
-    )
-
-    FindNewer = Callable[[ReferenceUnderTest], ReferenceUnderTest | None]
-    Fix = tuple[Operations, ReferenceUnderTest]
+# References that a line of the report names.
+_SHOWN = 6
 
 
 @dataclass
@@ -49,17 +28,30 @@ class Suggestions:
     training : dict of str to str
         References that pass with them, and why their training does not
         continue as it did.
+    unfixable : str
+        Why no step on weights can fix the first reference; then the others
+        were not looked at.
+    width_specific : bool
+        Whether steps may have numbers that other models lack.
     """
 
     steps: list[SuggestedStep] = field(default_factory=list)
     undecided: dict[str, SearchResult] = field(default_factory=dict)
     unproved: list[str] = field(default_factory=list)
     training: dict[str, str] = field(default_factory=dict)
+    unfixable: str = ""
+    width_specific: bool = False
 
     @property
     def complete(self) -> bool:
         """Whether every reference passes or is fixed, in one way only."""
-        return not (self.undecided or self.unproved or self.training)
+        return not (
+            self.undecided
+            or self.unproved
+            or self.training
+            or self.unfixable
+            or self._refused
+        )
 
     @property
     def verified(self) -> bool:
@@ -69,11 +61,18 @@ class Suggestions:
     @property
     def writable(self) -> bool:
         """Whether there are steps, and all of them are verified together."""
-        return bool(self.steps) and not self.unproved
+        return bool(self.steps) and not self.unproved and not self._refused
+
+    @property
+    def _refused(self) -> bool:
+        """Whether a step that fits some models only was not asked for."""
+        return not self.width_specific and any(
+            step.width_specific for step in self.steps
+        )
 
     def report(self) -> str:
         """Return all of it as text."""
-        lines: list[str] = []
+        lines = [self.unfixable] if self.unfixable else []
         if self.unproved:
             lines.append(
                 "NOT verified together: with all of these steps, "
@@ -87,37 +86,50 @@ class Suggestions:
                 f"{name}: its outputs are fixed, and its optimizer is NOT. "
                 f"{reason}"
             )
+        alike: dict[str, list[str]] = {}
         for name, result in self.undecided.items():
-            lines += _report_of_search(name, result)
+            text = "\n".join(_report_of_search(result))
+            alike.setdefault(text, []).append(name)
+        lines += [f"{_few(names)}: {text}" for text, names in alike.items()]
         return "\n".join(lines) or "Nothing fails."
 
 
 def _report_of_step(step: SuggestedStep) -> Iterator[str]:
     if step.proved:
         yield (
-            f"Verified on {', '.join(step.proved)}: largest difference "
+            f"Verified on {_few(step.proved)}: largest difference "
             f"{step.largest:.1e} of the spread."
         )
     else:
         yield "NOT verified:"
+    if step.held_out:
+        yield f"Of other widths than where it was found: {_few(step.held_out)}."
+    elif step.found_on and step.proved:
+        yield "No reference of another width proves it."
     yield step.python()
-    if any(isinstance(o, ByWidth) for o in step.migration.operations):
+    if step.width_specific:
         yield (
-            "It lists the widths of these references and refuses runs of any "
-            "other: better write the rule behind them."
+            "It has numbers of columns, and refuses or breaks the models of "
+            "other widths: write the rule behind them, or write it with "
+            "--width-specific."
         )
 
 
-def _report_of_search(name: str, result: SearchResult) -> Iterator[str]:
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _report_of_search(result: SearchResult) -> Iterator[str]:
     if result.verified:
         yield (
-            f"{name}: {len(result.verified)} different steps give its golden "
+            f"{len(result.verified)} different steps give its golden "
             "outputs, so none is suggested:"
         )
         for trial in result.verified:
             yield _listed(trial.operations)
         return
-    yield f"{name}: none verified, {result.tried} tried."
+    yield f"none verified, {result.tried} tried."
     yield f"  cause: {result.cause}"
     if result.exhausted:
         yield (
@@ -130,111 +142,3 @@ def _report_of_search(name: str, result: SearchResult) -> Iterator[str]:
 
 def _listed(operations: Operations) -> str:
     return "\n".join(f"    {operation.python()}" for operation in operations)
-
-
-def suggest_steps(
-    subjects: Sequence[ReferenceUnderTest],
-    folder: Path,
-    budget: SearchBudget | None = None,
-    find_newer: FindNewer | None = None,
-) -> Suggestions:
-    """Find migrations that fix all references that fail.
-
-    Parameters
-    ----------
-    subjects : sequence of ReferenceUnderTest
-    folder : pathlib.Path
-        To work in.
-    budget : SearchBudget, optional
-        For each reference that nothing found so far fixes.
-    find_newer : callable, optional
-        Finds the newer counterpart of a reference that holds no trace: what
-        fixes that one is tried.
-    """
-    found = Suggestions()
-    fixes: dict[str, Operations] = {}
-    # Those with a trace first: what fixes them is tried on the others.
-    in_turn = sorted(subjects, key=lambda s: not s.reference.trace.calls)
-    known: list[Fix] = []
-    for number, subject in enumerate(in_turn):
-        name, place = subject.reference.id, folder / str(number)
-        if _passes(subject):
-            fixes[name] = ()
-            continue
-        fix = _by_known_fix(subject, known, place / "known")
-        if fix is None:
-            result = search(subject, place, budget)
-            if not result.verified and find_newer is not None:
-                fix = _by_newer(subject, place / "newer", budget, find_newer)
-            if len(result.verified) == 1:
-                fix = result.verified[0].operations
-            elif fix is None:
-                found.undecided[name] = result
-                if not result.verified:
-                    result.cause = _cause(subject, find_newer)
-        if fix is not None:
-            fixes[name] = fix
-            known.append((fix, subject))
-    concerned = [s for s in subjects if s.reference.id in fixes]
-    found.steps = make_steps(concerned, fixes)
-    found.unproved, found.training = prove(
-        found.steps, concerned, folder / "proof"
-    )
-    return found
-
-
-def _by_known_fix(
-    subject: ReferenceUnderTest, known: Sequence[Fix], folder: Path
-) -> Operations | None:
-    """Try what has fixed other references, as it is and in other widths."""
-    tried: dict[str, Operations] = {}
-    for operations, fixed in known:
-        tried.setdefault(repr(operations), operations)
-        other = resized(operations, fixed, subject)
-        if other is not None:
-            tried.setdefault(repr(other), other)
-    for number, operations in enumerate(tried.values()):
-        trial = attempt(subject, operations, folder / str(number))
-        if trial.verified and _in_order(trial.subject):
-            return operations
-    return None
-
-
-def _by_newer(
-    subject: ReferenceUnderTest,
-    folder: Path,
-    budget: SearchBudget | None,
-    find_newer: FindNewer,
-) -> Operations | None:
-    """Try what fixes the newer counterpart of a reference without a trace."""
-    newer = None if subject.reference.trace.calls else find_newer(subject)
-    if newer is None or _passes(newer):
-        return None
-    verified = search(newer, folder / "search", budget).verified
-    # Where several fit, the newer one does not tell which it is.
-    if len(verified) != 1:
-        return None
-    known = (verified[0].operations, newer)
-    return _by_known_fix(subject, [known], folder / "known")
-
-
-def _cause(subject: ReferenceUnderTest, find_newer: FindNewer | None) -> str:
-    def newer() -> Diagnosis | None:
-        other = find_newer(subject) if find_newer is not None else None
-        return explain(other, "outputs") if other is not None else None
-
-    return explain(subject, "outputs", newer).cause
-
-
-def _passes(subject: ReferenceUnderTest) -> bool:
-    try:
-        passed = grade(subject, torch.float64).passed
-    except CompatError:
-        return False
-    return passed and _in_order(subject)
-
-
-def _in_order(subject: ReferenceUnderTest) -> bool:
-    """Tell whether the optimizer has the parameters in the model's order."""
-    model = subject.migrated_model(torch.float64)
-    return not reorderings(subject.migrated, model)

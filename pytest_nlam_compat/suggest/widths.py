@@ -1,4 +1,4 @@
-"""Operations on columns for inputs of other widths.
+"""Operations that fit the models of one width only.
 
 Places of columns depend on how many variables a dataset has, or on the hidden
 dimension: the same change of the code takes other numbers for each reference.
@@ -6,22 +6,24 @@ dimension: the same change of the code takes other numbers for each reference.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields, replace
-from itertools import accumulate
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from pytest_nlam_compat.diagnosis.name_patterns import Operations
-from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import (
+    AddInputColumns,
     ByWidth,
+    FoldInputs,
     Operation,
     PermuteInputColumns,
+    RepeatInputColumn,
     SavedRun,
+    Scale,
+    Split,
 )
 from pytest_nlam_compat.migrations.operations.tensors import full_matches
-from pytest_nlam_compat.references.reference import Reference
-from pytest_nlam_compat.suggest.simplify import simplify
+from pytest_nlam_compat.suggest.column_blocks import layouts
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
@@ -30,6 +32,14 @@ if TYPE_CHECKING:
 
 Use = tuple[Operations, list["ReferenceUnderTest"]]
 """Operations, and the references that need them."""
+
+_COUNT_COLUMNS = (
+    AddInputColumns,
+    FoldInputs,
+    PermuteInputColumns,
+    RepeatInputColumn,
+    Scale,
+)
 
 
 def names_in(operation: Operation) -> Iterable[str]:
@@ -41,98 +51,42 @@ def names_in(operation: Operation) -> Iterable[str]:
             yield from (v for v in values if isinstance(v, str) and "." in v)
 
 
-def resized(
-    operations: Operations, fixed: ReferenceUnderTest, other: ReferenceUnderTest
-) -> Operations | None:
-    """Rewrite operations that fixed one reference for the widths of another.
+def is_width_specific(operation: Operation, run: SavedRun) -> bool:
+    """Tell whether an operation has numbers that other models lack.
 
-    Columns are moved by whole blocks: the states, forcing and static features
-    of the grid, or equal halves or thirds, as graph layers concatenate them.
-    None where an order tears blocks apart, or an operation does not fit.
+    Columns of inputs whose number is the same in all models, as those of the
+    features of edges, may be counted.
     """
-    run, other_run = fixed.migrated, other.migrated
-    found: list[Operation] = []
-    try:
-        for operation in operations:
-            counterpart: Operation | None = operation
-            if isinstance(operation, PermuteInputColumns):
-                counterpart = _resized(
-                    operation,
-                    _columns(run, operation.names),
-                    _columns(other_run, operation.names),
-                    (fixed.reference, other.reference),
-                )
-            if counterpart is None:
-                return None
-            run = operation.apply(run)
-            other_run = counterpart.apply(other_run)
-            found.append(counterpart)
-    except CompatError:
-        return None
-    return simplify(other.migrated, tuple(found))
-
-
-def _resized(
-    operation: PermuteInputColumns,
-    width: int | None,
-    other_width: int | None,
-    references: tuple[Reference, Reference],
-) -> PermuteInputColumns | None:
-    if width is None or other_width is None:
-        return None
-    if width == other_width:
-        return operation
-    order = list(range(width))
-    first = operation.start or 0
-    first += width if first < 0 else 0
-    moved = [first + old for old in operation.order]
-    order[first : first + len(moved)] = moved
-    for sizes, other_sizes in zip(
-        _block_sizes(references[0], width),
-        _block_sizes(references[1], other_width),
-        strict=True,
+    if isinstance(operation, ByWidth):
+        return True
+    if isinstance(operation, Split):
+        return isinstance(operation.into, Mapping)
+    if not isinstance(operation, _COUNT_COLUMNS) or (
+        isinstance(operation, Scale) and operation.columns is None
     ):
-        if sum(sizes) == width and sum(other_sizes) == other_width:
-            new = _moved_alike(order, sizes, other_sizes)
-            if new is not None:
-                return replace(operation, order=new, start=None)
-    return None
+        return False
+    return any(
+        next(layouts(run, name), None) is not None
+        for name in _weights(operation, run)
+    )
 
 
-def _block_sizes(reference: Reference, width: int) -> Iterator[list[int]]:
-    """Yield the sizes of blocks that code may have concatenated."""
-    names = reference.dataset.names
-    states = len(names["state"])
-    forcing = reference.group("batch")["forcing"].shape[-1]
-    yield [states, states, forcing, len(names["static"])]
-    yield [width // 2] * 2
-    yield [width // 3] * 3
+def shapes_of(
+    operations: Operations, run: SavedRun
+) -> frozenset[tuple[int, ...]]:
+    """Return the shapes of all tensors that operations name."""
+    return frozenset(
+        tuple(run.state_dict[name].shape)
+        for operation in operations
+        for name in _weights(operation, run)
+    )
 
 
-def _moved_alike(
-    order: Sequence[int], sizes: Sequence[int], other_sizes: Sequence[int]
-) -> tuple[int, ...] | None:
-    """Move blocks of other sizes as an order moves, or reverses, its own."""
-    images = {
-        tuple(block[::way]): other[::way]
-        for block, other in zip(_cut(sizes), _cut(other_sizes), strict=True)
-        for way in (-1, 1)
-        if block
-    }
-    left, found = tuple(order), list[int]()
-    while left:
-        block = next((b for b in images if left[: len(b)] == b), None)
-        if block is None:
-            return None
-        found += images[block]
-        left = left[len(block) :]
-    return tuple(found) if len(found) == sum(other_sizes) else None
-
-
-def _cut(sizes: Sequence[int]) -> list[list[int]]:
-    """Cut columns into blocks of these sizes."""
-    ends = accumulate(sizes)
-    return [list(range(e - n, e)) for n, e in zip(sizes, ends, strict=True)]
+def _weights(operation: Operation, run: SavedRun) -> Iterable[str]:
+    """Yield the tensors that an operation names, or those of its layer."""
+    for pattern in names_in(operation):
+        yield from full_matches(pattern, run)
+        yield from full_matches(f"{pattern}.weight", run)
 
 
 def by_width(uses: Sequence[Use]) -> list[Use]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,8 +39,7 @@ class ResumedStep:
     loss : Tensor
         (1,) float64, before the step.
     updates : dict of str to Tensor
-        float64, what the step added to each parameter; by its name in the
-        migrated run.
+        float64, what the step added to each parameter.
     """
 
     rate: float
@@ -79,15 +79,23 @@ def resume(subject: ReferenceUnderTest) -> ResumedStep:
                 checkpoint["optimizer_states"][0],
                 subject.recorded_batch(torch.float64),
             )
-    names = subject.migrated.optimizers[0].names
-    # What the current code's own loader has renamed is matched by position.
-    pairs = zip(before, names, strict=True)
-    old = {new: name for new, name in pairs if new not in names}
     return ResumedStep(
         rate=rate,
         loss=torch.tensor([loss], dtype=torch.float64),
-        updates={
-            old.get(name, name): (after[name] - before[name]).cpu()
-            for name in before
-        },
+        updates={name: (after[name] - before[name]).cpu() for name in before},
     )
+
+
+def loaded_parameters(
+    subject: ReferenceUnderTest, weights: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return what the current code's own loader makes of migrated weights.
+
+    It may rename and move them, where neural-lam converts older files itself.
+    """
+    module = copy.deepcopy(subject.migrated_model(torch.float64))
+    checkpoint = copy.deepcopy(subject.migrated_checkpoint())
+    checkpoint["state_dict"] = {n: t.clone() for n, t in weights.items()}
+    with code_under_test("Loading the migrated run"):
+        subject.adapter.load_strictly(module, checkpoint)
+    return {n: p.detach().cpu() for n, p in module.named_parameters()}

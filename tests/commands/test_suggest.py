@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 
@@ -62,11 +63,21 @@ def pytest_nlam_compat_adapter(current):
 
     return Other(current)
 """
-PERMUTED = (
-    "        PermuteInputColumns('forecaster.predictor.grid_embedder.0."
-    "weight', (4, 5, 6, 7, 0, 1, 2, 3), start=0),"
+PERMUTED = """\
+        PermuteInputBlocks(
+            "forecaster.predictor.grid_embedder.0.weight",
+            ("prev_state", "prev_prev_state"),
+            ("prev_prev_state", "prev_state"),
+        ),
+"""
+SCALED = 'Scale("forecaster.predictor.m2m_embedder.0.weight", -0.5)'
+MESSAGE = (
+    "gnn_layers.py",
+    "        return self.edge_mlp(torch.cat((edge_attr, x_j, x_i), dim=-1))\n"
+    "\n    # pylint",
+    "        return self.edge_mlp(torch.cat((x_j, x_i, edge_attr), dim=-1))\n"
+    "\n    # pylint",
 )
-SCALED = "        Scale('forecaster.predictor.m2m_embedder.0.weight', -0.5),"
 
 
 @pytest.fixture
@@ -88,30 +99,107 @@ def suggested(project):
     return run
 
 
+def with_reason(project, name="suggested"):
+    """Write the reason that lint asks for."""
+    file = project.folder / f"tests/migrations/{name}.py"
+    text = file.read_text()
+    assert text.count("TODO") == 1
+    file.write_text(text.replace("TODO: what", "What"))
+    return text
+
+
 @pytest.mark.parametrize(
-    ("edit", "line"),
+    ("edit", "text"),
     [
         (STATES, PERMUTED),
-        (REVERSED, "        ReverseEdges('m2m_edge_index'),"),
+        (REVERSED, 'ReverseEdges("m2m_edge_index")'),
         (FEATURES, SCALED),
     ],
 )
-def test_a_written_step_turns_the_run_green(project, suggested, edit, line):
+def test_a_written_step_turns_the_run_green(project, suggested, edit, text):
     project.neural_lam(edit)
     done = suggested("--write")
     assert done.returncode == 0, done.stderr
+    # Nothing but progress: neural-lam is silent.
+    assert not re.search("INFO|Warning|Edges", done.stderr)
+    assert done.stdout.startswith("1 reference\nVerified on 0.7.0-graph_lam")
+    assert text in done.stdout
     lines = done.stdout.splitlines()
-    assert lines[0] == "1 reference"
-    assert lines[1].startswith("Verified on 0.7.0-graph_lam: largest ")
-    assert line in lines
-    assert lines[-4:-1] == [
-        "Written to tests/migrations/suggested.py.",
+    start = lines.index("Written to tests/migrations/suggested.py.")
+    assert lines[start + 1 :] == [
         "Tell pytest where they are, in pytest.ini:",
         "     [pytest]",
+        "     nlam_compat_migrations = tests/migrations",
+        "next:",
+        "  $EDITOR tests/migrations/suggested.py",
+        "  pytest --nlam-compat",
+        "  nlam-compat suggest --release ==0.7.0 --case graph_lam --upstream",
     ]
     assert "test_outputs" in failed(project.run(*ONE))
-    project.write("pytest.ini", "\n".join(line.strip() for line in lines[-2:]))
+    ini = lines[start + 2 : start + 4]
+    project.write("pytest.ini", "\n".join(line.strip() for line in ini))
+    result = project.run(*ONE)
+    result.stdout.fnmatch_lines(["*It has no reason yet."])
+    assert not failed(result)
+    written = with_reason(project)
+    assert "import *" not in written
+    assert max(map(len, written.splitlines())) <= 80
     assert project.run(*ONE).ret == 0
+
+
+@pytest.mark.parametrize(
+    ("edit", "case"), [(STATES, "graph_lam"), (MESSAGE, "graph_lam-prop*")]
+)
+def test_code_for_the_loader_turns_the_run_green(
+    project, suggested, edit, case
+):
+    copy = project.neural_lam(edit)
+    one = ("--release===0.7.0", f"--case={case}")
+    done = suggested("--upstream", *one, one=False)
+    assert done.returncode == 0, done.stderr
+    code = done.stdout[done.stdout.index("# neural_lam/models/module.py") :]
+    code = code[: code.index("next:")]
+    function, _, class_ = code.partition("class ForecasterModule")
+    [saving] = re.findall("    def on_save_checkpoint.*?\n\n", class_, re.S)
+    [loading] = re.findall("        if checkpoint.get.*", class_, re.S)
+    module = copy / "models" / "module.py"
+    text = module.read_text()
+    for before, added in (
+        ("class ForecasterModule", function),
+        ("    def on_load_checkpoint", saving),
+        ("        if not self.restore_opt:\n            opt =", loading),
+    ):
+        assert text.count(before) == 1
+        text = text.replace(before, added + before)
+    module.write_text(text)
+    options = [f"--nlam-compat-{option.removeprefix('--')}" for option in one]
+    assert project.run("--nlam-compat", *options).ret == 0
+
+
+def test_numbers_of_columns_are_written_only_if_asked_for(project, suggested):
+    # The first two state variables change places.
+    torn = "prev_state[..., [1, 0, 2, 3]],\n                prev_prev_state,\n"
+    project.neural_lam((GRAPH, STATES[1].lstrip(), torn))
+    done = suggested("--write")
+    assert done.returncode == 1
+    assert "write it with --width-specific" in " ".join(done.stdout.split())
+    assert "Written" not in done.stdout
+    assert not (project.folder / "tests/migrations").exists()
+    done = suggested("--write", "--width-specific")
+    assert "Written to tests/migrations/suggested.py." in done.stdout
+
+
+def test_a_default_that_no_step_can_undo(project, suggested):
+    default = '        aggr: str = "sum",\n    ) -> None:\n        """\n'
+    changed = default.replace("sum", "mean")
+    project.neural_lam(("gnn_layers.py", default, changed))
+    done = suggested("--write", one=False)
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    assert lines[1].startswith("No migration can fix this: SumAggregation was")
+    assert "Pin InteractionNet(aggr='sum')" in done.stdout
+    # At once: one of all references was tried.
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_the_steps_there_are_come_first(project, suggested):
@@ -127,9 +215,10 @@ def test_the_steps_there_are_come_first(project, suggested):
         "1 reference",
         "1 migration of this repository applied",
     ]
-    assert PERMUTED in lines
+    assert PERMUTED in done.stdout
     assert "Rename(" not in done.stdout
-    assert lines[-1] == "Written to tests/migrations/suggested.py."
+    assert "Written to tests/migrations/suggested.py." in lines
+    with_reason(project)
     assert project.run(*ONE).ret == 0
     # And there is nothing left to suggest.
     again = suggested("--write").stdout.splitlines()

@@ -97,11 +97,11 @@ def test_the_step_that_fixes_it_is_shown_once(project):
             "  cause: the input of grid_embedder has its columns in another "
             "order",
             "How to fix it:",
-            "Verified on 0.7.0-graph_lam: largest difference * of the spread.",
+            "Verified on 0.7.0-graph_lam, 0.1.0-graph_lam: largest * spread.",
             "Migration(",
             '    since="0.8.0",',
-            "        PermuteInputColumns('forecaster.predictor.grid_embedder.0."
-            "weight', (4, 5, 6, 7, 0, 1, 2, 3), start=0),",
+            "        PermuteInputBlocks(",
+            '            ("prev_state", "prev_prev_state"),',
             ")",
             "`nlam-compat suggest --write` proves it on all references and "
             "adds it to the migrations of the repository.",

@@ -9,6 +9,7 @@ from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import (
     HISTORY,
     Add,
+    ByWidth,
     CallFunction,
     Drop,
     Migration,
@@ -255,3 +256,10 @@ def test_functions_of_steps_are_checked_too():
         "s: It renames 'a.grid_mlp_extra' along with 'a.grid_mlp': match "
         "whole segments."
     ]
+
+
+def test_widths_that_are_listed_are_noticed():
+    plain = Migration("0.8.0-a", "0.8.0", "A.", (Rename("a", "b"),))
+    listed = Migration("0.8.0-b", "0.8.0", "B.", (ByWidth("a", {}),))
+    [notice] = lint.width_notices([plain, listed])
+    assert notice.startswith("0.8.0-b lists widths")

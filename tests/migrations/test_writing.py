@@ -1,5 +1,7 @@
 """Where new migrations are written, and how."""
 
+import re
+
 import pytest
 
 from pytest_nlam_compat.errors import CompatError
@@ -59,19 +61,70 @@ def test_what_is_there_stays_and_imports_are_added(root):
     file.write_text(LISTED)
     add_to(file, [STEP.format("0.8.0-x")])
     assert [step.id for step in read_steps(file)] == ["0.8.0-a", "0.8.0-x"]
-    head, tail = LISTED.split("\n\nMIGRATIONS")
+    _, tail = LISTED.split("\n\nMIGRATIONS")
     text = file.read_text()
-    assert text.startswith(
-        f"{head}\nfrom pytest_nlam_compat.migrations import Drop\n"
-    )
+    assert "import Drop, Migration, Rename\n" in text
+    assert text.count("import ") == LISTED.count("import ")
     assert tail.removesuffix("\n]\n") in text
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("]\n", "]  # type: list[Migration]\n"),
+        ("))\n]", ")),  # the first\n]"),
+        ("))\n]", "))  # the first, of many\n]"),
+        ("))\n]", ")),\n    # Migration(),\n]"),
+        ("))\n]", "))]"),
+        ("Migration(", "# ä\n    Migration("),
+    ],
+)
+def test_comments_stay(root, old, new):
+    file = root / "steps.py"
+    file.write_text(LISTED.replace(old, new), encoding="utf-8")
+    comment = re.findall("#.*", new)
+    add_to(file, [STEP.format("0.8.0-x")])
+    assert [step.id for step in read_steps(file)] == ["0.8.0-a", "0.8.0-x"]
+    text = file.read_text(encoding="utf-8")
+    assert re.findall("#.*", text) == comment
+
+
+def test_what_a_file_is_stays(root):
+    file, link = root / "steps.py", root / "link.py"
+    file.write_bytes(b"\xef\xbb\xbf" + LISTED.replace("\n", "\r\n").encode())
+    file.chmod(0o600)
+    link.symlink_to(file.name)
+    part = root / "steps.py.part"
+    part.write_text("mine")
+    add_to(link, [STEP.format("0.8.0-x")])
+    assert link.is_symlink()
+    assert file.stat().st_mode & 0o777 == 0o600
+    raw = file.read_bytes()
+    assert raw.startswith(b"\xef\xbb\xbf")
+    assert raw.count(b"\n") == raw.count(b"\r\n")
+    assert part.read_text() == "mine"
+    assert [step.id for step in read_steps(file)] == ["0.8.0-a", "0.8.0-x"]
+
+
+@pytest.mark.parametrize("source", ["../elsewhere", "linked", "/elsewhere"])
+def test_nothing_is_written_outside_of_the_repository(root, source):
+    repository, elsewhere = root / "repository", root / "elsewhere"
+    repository.mkdir()
+    elsewhere.mkdir()
+    (repository / "linked").symlink_to(elsewhere)
+    source = source.replace("/else", f"{root}/else", source.startswith("/"))
+    setup = RepositorySetup(repository, source)
+    with pytest.raises(CompatError, match="outside of the repository"):
+        folder_for_new(setup)
+    with pytest.raises(CompatError, match="outside of the repository"):
+        destination(setup, None)
 
 
 @pytest.mark.parametrize(
     "text",
     [
         "MIGRATIONS = []\nprint()\n",
-        "MIGRATIONS = []  # all of them\n",
+        "MIGRATIONS = [\n",
         "MIGRATIONS = list([])[:]\n",
         "STEPS = []\n",
         "",

@@ -64,7 +64,8 @@ def tally(mutant, outcome, took, counts):
     what = f"{outcome.kind}: {outcome.cause}" if red else "green"
     print(
         f"{'ok ' if not wrong else 'BAD'} {mutant.name}: {what} "
-        f"[{outcome.module}] {took:.1f} s ({outcome.seconds:.1f} s)",
+        f"[{outcome.module}] {took:.1f} s (cause {outcome.seconds:.1f} s, "
+        f"step {outcome.suggesting:.1f} s)",
         *(f"    {text}" for text in (wrong, note) if text),
         sep="\n",
         flush=True,

@@ -57,13 +57,21 @@ def fix(mutant, subjects, folder, fixtures, find_newer, outcome):
     """Search for steps, write them, and check everything with what is read."""
     from pytest_nlam_compat.migrations.repository import read_steps
     from pytest_nlam_compat.migrations.writing import add_to
-    from pytest_nlam_compat.suggest.suggestions import suggest_steps
+    from pytest_nlam_compat.suggest.suggester import Suggester
 
     begin = time.perf_counter()
-    found = suggest_steps(subjects, folder / "search", find_newer=find_newer)
-    print(f"suggesting took {time.perf_counter() - begin:.1f} s")
+
+    def find_others(subject):
+        return other_subjects(subject, folder, fixtures)
+
+    found = Suggester(
+        folder / "search", find_newer=find_newer, find_others=find_others
+    ).suggest(subjects)
+    outcome.suggesting = time.perf_counter() - begin
     print(found.report())
     outcome.verified = found.verified
+    outcome.general = not any(step.width_specific for step in found.steps)
+    outcome.report = found.report()
     if not found.verified:
         return
     outcome.step = "\n".join(step.python() for step in found.steps)
@@ -104,6 +112,16 @@ def newer_subject(subject, folder, fixtures):
     if place.exists():
         shutil.rmtree(place)
     return subject_of(name, subject.adapter, place, fixtures)
+
+
+def other_subjects(subject, folder, fixtures):
+    """Yield references of the same model and of other widths."""
+    model = subject.reference.description["model"]
+    for release in ("0.1.0", "0.2.0", "0.3.0"):
+        place = folder / f"other-{release}"
+        if not place.exists() and model in ("graph_lam", "hi_lam"):
+            name = f"{release}-{model}"
+            yield subject_of(name, subject.adapter, place, fixtures)
 
 
 def failures(subject) -> dict[str, str]:

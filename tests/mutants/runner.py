@@ -17,6 +17,7 @@ from mutants import Mutant
 CHECKOUT = Path(__file__).resolve().parents[2]
 FIXTURES = CHECKOUT / "fixtures"
 _LONGEST_S = 240.0
+_LONGEST_SEARCH_S = 60.0
 
 
 @dataclass
@@ -34,6 +35,12 @@ class Outcome:
     step : str
         The suggested step, as Python, if one was verified.
     verified : bool
+    general : bool
+        Whether no width is in the step.
+    report : str
+        Of the search.
+    suggesting : float
+        Its seconds.
     after : dict of str to str
         Checks that fail with the step.
     """
@@ -45,6 +52,9 @@ class Outcome:
     seconds: float = 0.0
     step: str = ""
     verified: bool = False
+    general: bool = False
+    report: str = ""
+    suggesting: float = 0.0
     after: dict[str, str] = field(default_factory=dict)
 
 
@@ -132,6 +142,10 @@ def wrong_fix(mutant: Mutant, outcome: Outcome) -> str:
         return f"verified: {outcome.step}" if outcome.verified else ""
     if not outcome.verified:
         return "no verified step"
+    if outcome.suggesting > _LONGEST_SEARCH_S:
+        return f"searching took {outcome.suggesting:.0f} s"
+    if not outcome.general:
+        return "the step fits some widths only"
     if outcome.after:
         return f"with the step: {outcome.after}"
     return ""

@@ -10,6 +10,7 @@ from breaking_runs import RUNS
 from breaking_saving import SAVING
 from breaking_shapes import SHAPES
 from breaking_steps import STEPS
+from breaking_widths import WIDTHS
 from harmless import HARMLESS
 from refactorings import REFACTORINGS
 
@@ -24,5 +25,6 @@ BREAKING = (
     *EARLY,
     *DEPTH,
     *SAVING,
+    *WIDTHS,
 )
 ALL = (*BREAKING, *HARMLESS, *REFACTORINGS)

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import torch
 
+from pytest_nlam_compat.checkpoints.stand_ins import InertObject
 from pytest_nlam_compat.migrations import (
     AddInputColumns,
     ByWidth,
@@ -11,8 +12,9 @@ from pytest_nlam_compat.migrations import (
     PermuteInputColumns,
     Rename,
     SavedRun,
+    Split,
 )
-from pytest_nlam_compat.suggest.widths import by_width, resized
+from pytest_nlam_compat.suggest.widths import by_width, is_width_specific
 
 W = "a.0.weight"
 
@@ -77,52 +79,20 @@ def test_what_has_no_columns_is_not_joined():
     assert by_width(using) == using
 
 
-def grid(states, forcing, static, width=None):
-    """Return a reference of a dataset, with one weight over its grid input."""
-    names = {
-        "state": [f"s{i}" for i in range(states)],
-        "static": [f"x{i}" for i in range(static)],
-    }
-    width = width or 2 * states + forcing + static
-    return SimpleNamespace(
-        migrated=SavedRun({W: torch.zeros(3, width)}, {}),
-        reference=SimpleNamespace(
-            dataset=SimpleNamespace(names=names),
-            group=lambda _: {"forcing": torch.zeros(1, 1, 1, forcing)},
-        ),
+def test_numbers_of_columns_that_other_models_lack():
+    run = SavedRun(
+        {
+            "p.edge_mlp.0.weight": torch.zeros(2, 6),
+            "p.g2m_embedder.0.weight": torch.zeros(2, 3),
+        },
+        {"args": InertObject(None, state={"hidden_dim": 2})},
     )
-
-
-def test_states_exchanged_for_another_number_of_variables():
-    # s0 s1 t0 t1 f x to t0 t1 s0 s1 f x
-    operations = (PermuteInputColumns(W, (2, 3, 0, 1), start=0),)
-    assert resized(operations, grid(2, 1, 1), grid(3, 4, 2)) == (
-        PermuteInputColumns(W, (3, 4, 5, 0, 1, 2), start=0),
-    )
-
-
-def test_a_block_that_is_reversed():
-    operations = (PermuteInputColumns(W, (2, 1, 0), start=-3),)
-    assert resized(operations, grid(2, 1, 3), grid(3, 4, 4)) == (
-        PermuteInputColumns(W, (3, 2, 1, 0), start=-4),
-    )
-
-
-def test_thirds_as_a_graph_layer_concatenates_them():
-    operations = permuted(0, 1, 4, 5, 2, 3)
-    four, five = grid(9, 9, 9, width=6), grid(9, 9, 9, width=9)
-    assert resized(operations, four, five) == (
-        PermuteInputColumns(W, (3, 4, 5, 0, 1, 2), start=-6),
-    )
-
-
-def test_an_order_that_tears_blocks_apart_is_for_one_width():
-    operations = permuted(0, 2, 1, 3, 4, 5)
-    assert resized(operations, grid(2, 1, 1), grid(3, 4, 2)) is None
-    assert resized(operations, grid(2, 1, 1), grid(2, 1, 1)) == (
-        PermuteInputColumns(W, (1, 0), start=1),
-    )
-
-
-def test_operations_that_do_not_fit_are_not_resized():
-    assert resized((Rename("b", "c"),), grid(2, 1, 1), grid(3, 1, 1)) is None
+    order = (2, 1, 0)
+    edges = PermuteInputColumns("p.g2m_embedder.0.weight", order)
+    assert not is_width_specific(edges, run)
+    message = PermuteInputColumns("p.edge_mlp.0.weight", order, start=0)
+    assert is_width_specific(message, run)
+    assert is_width_specific(ByWidth("a.b", {}), run)
+    assert is_width_specific(Split("a.b", {"c": 1, "d": 2}), run)
+    assert not is_width_specific(Split("a.b", ("c", "d")), run)
+    assert not is_width_specific(Rename("p.edge_mlp", "p.b"), run)

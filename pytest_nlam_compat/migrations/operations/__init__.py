@@ -5,6 +5,11 @@ from pytest_nlam_compat.migrations.operations.base import (
     HardBreak,
     Operation,
 )
+from pytest_nlam_compat.migrations.operations.blocks import (
+    AddInputBlock,
+    FoldInputBlock,
+    PermuteInputBlocks,
+)
 from pytest_nlam_compat.migrations.operations.columns import (
     AddInputColumns,
     ByWidth,
@@ -39,6 +44,7 @@ from pytest_nlam_compat.migrations.operations.names_and_order import (
 )
 from pytest_nlam_compat.migrations.operations.tensors import (
     Add,
+    AddIdentity,
     Concatenate,
     Scale,
     Split,
@@ -47,6 +53,8 @@ from pytest_nlam_compat.migrations.operations.tensors import (
 
 __all__ = [
     "Add",
+    "AddIdentity",
+    "AddInputBlock",
     "AddInputColumns",
     "ByWidth",
     "CallFunction",
@@ -54,6 +62,7 @@ __all__ = [
     "Drop",
     "DropHyperParameter",
     "FoldDifferenceStatistics",
+    "FoldInputBlock",
     "FoldInputs",
     "FoldMeshPositions",
     "FoldStaticFeatures",
@@ -63,6 +72,7 @@ __all__ = [
     "New",
     "NumberFromMinimum",
     "Operation",
+    "PermuteInputBlocks",
     "PermuteInputColumns",
     "RelabelGrid",
     "Rename",

@@ -2,7 +2,8 @@
 
 A pattern names a module or a tensor: ``g2m_gnn.grid_mlp`` covers
 ``g2m_gnn.grid_mlp.0.weight``, never ``g2m_gnn.grid_mlp_extra.0.weight``. A
-``*`` stands for any text within one segment, of one character at least.
+``*`` stands for any text within one segment, of one character at least, and a
+segment ``**`` for any number of segments, none too.
 """
 
 from __future__ import annotations
@@ -28,8 +29,13 @@ class Match:
 def _compiled(pattern: str) -> re.Pattern[str]:
     if not pattern or "" in pattern.split("."):
         raise ValueError(f"The pattern has an empty segment: {pattern!r}")
-    body = re.escape(pattern).replace(r"\*", "([^.]+)")
-    return re.compile(rf"{body}(?P<rest>(?:\..+)?)\Z")
+    return re.compile(rf"{regex(pattern)}(?P<rest>(?:\..+)?)\Z")
+
+
+def regex(pattern: str) -> str:
+    """Return the regular expression of what a pattern names in full."""
+    body = re.escape(pattern).replace(r"\*\*\.", r"(?:[^.]+\.)*")
+    return body.replace(r"\*", "([^.]+)")
 
 
 def match(pattern: str, name: str) -> Match | None:
@@ -62,8 +68,10 @@ def check_pattern(pattern: str, wildcards: bool = True) -> None:
 
 def check_same_wildcards(one: str, other: str) -> None:
     """Raise ValueError unless two patterns have the same number of ``*``."""
-    check_pattern(one)
-    check_pattern(other)
+    for pattern in (one, other):
+        check_pattern(pattern)
+        if "**" in pattern:
+            raise ValueError(f"** can't be filled in: {pattern!r}")
     if one.count("*") != other.count("*"):
         raise ValueError(
             "The patterns need the same number of wildcards: "

@@ -20,11 +20,14 @@ from pytest_nlam_compat.migrations.operations.base import (
 )
 from pytest_nlam_compat.migrations.operations.segments import (
     check_pattern,
+    covers,
     match,
 )
 from pytest_nlam_compat.migrations.saved_run import (
+    WEIGHT,
     Optimizer,
     SavedRun,
+    dtype_name,
     dtype_named,
     values,
 )
@@ -154,8 +157,9 @@ class Add(Operation):
     Attributes
     ----------
     name : str
-    shape : tuple of int
-        ``(0,)`` for an empty tensor, ``()`` for a scalar.
+    shape : tuple of int, or str
+        ``(0,)`` for an empty tensor, ``()`` for a scalar; or the name of a
+        tensor of the same shape, which need not be known.
     fill : float
     dtype : str
     buffer : bool
@@ -166,7 +170,7 @@ class Add(Operation):
     """
 
     name: str
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] | str
     fill: float = 0.0
     dtype: str = "float32"
     buffer: bool = False
@@ -176,37 +180,94 @@ class Add(Operation):
         """Add it to the state_dict, and a parameter to the positions."""
         import torch
 
-        self.raise_if_taken(run, [self.name])
-        if self.before is not None and self.before not in run.state_dict:
-            raise self.unmatched(run, self.before)
-        tensors = list(run.state_dict.items())
-        place = [*run.state_dict, None].index(self.before)
-        new = torch.full(self.shape, self.fill, dtype=dtype_named(self.dtype))
-        tensors.insert(place, (self.name, new))
-        optimizers = run.optimizers
-        if not self.buffer:
-            earlier = {name for name, _ in tensors[:place]}
-            optimizers = [
-                replace(optimizer, names=self._with(optimizer.names, earlier))
-                for optimizer in optimizers
-            ]
-        return replace(run, state_dict=dict(tensors), optimizers=optimizers)
+        shape = self.shape
+        if isinstance(shape, str):
+            if shape not in run.state_dict:
+                raise self.unmatched(run, shape)
+            shape = tuple(run.state_dict[shape].shape)
+        new = torch.full(shape, self.fill, dtype=dtype_named(self.dtype))
+        added = {self.name: new}
+        return _with_added(self, run, added, self.before, self.buffer)
 
-    def _with(self, names: list[str], earlier: set[str]) -> list[str]:
+
+@dataclass(frozen=True, repr=False)
+class AddIdentity(Operation):
+    """Add a Linear that returns its input, next to another, as wide as that.
+
+    So a Linear becomes two whose product is the old one, exactly. The other
+    keeps its moments, exactly, since the gradient by it stays the same; the
+    new one has none at first, like one that never had a gradient.
+
+    Attributes
+    ----------
+    layer, beside : str
+        Names of the new Linear and of the other, without ``.weight``.
+    after : bool
+        Whether it comes after the other, or before it.
+    """
+
+    layer: str
+    beside: str
+    after: bool = False
+
+    def apply(self, run: SavedRun) -> SavedRun:
+        """Add it to the state_dict, and to the positions."""
+        import torch
+
+        name = f"{self.beside}.weight"
+        if name not in run.state_dict:
+            raise self.unmatched(run, name)
+        weight = run.state_dict[name]
+        _raise_without_dimension(self, name, weight, -2)
+        width = weight.shape[0 if self.after else 1]
+        # Of a file that is read lazily, the type that it is written in.
+        stored = run.stored_types.get((name, WEIGHT), dtype_name(weight))
+        eye = torch.eye(width, dtype=dtype_named(stored))
+        added = {f"{self.layer}.weight": eye}
+        names = list(run.state_dict)
+        theirs = [i for i, n in enumerate(names) if covers(self.beside, n)]
+        place = theirs[-1] + 1 if self.after else theirs[0]
+        before = names[place] if place < len(names) else None
+        return _with_added(self, run, added, before)
+
+
+def _with_added(
+    operation: Operation,
+    run: SavedRun,
+    added: Mapping[str, Tensor],
+    before: str | None,
+    buffer: bool = False,
+) -> SavedRun:
+    """Put tensors, parameters unless `buffer`, before another or at the end."""
+    operation.raise_if_taken(run, list(added))
+    if before is not None and before not in run.state_dict:
+        raise operation.unmatched(run, before)
+    tensors = list(run.state_dict.items())
+    place = [*run.state_dict, None].index(before)
+    earlier = {name for name, _ in tensors[:place]}
+    tensors[place:place] = added.items()
+
+    def with_new(names: list[str]) -> list[str]:
         # Buffers have no position: the parameters that stand before count.
         position = sum(name in earlier for name in names)
-        return [*names[:position], self.name, *names[position:]]
+        return [*names[:position], *added, *names[position:]]
+
+    optimizers = run.optimizers
+    if not buffer:
+        optimizers = [replace(o, names=with_new(o.names)) for o in optimizers]
+    return replace(run, state_dict=dict(tensors), optimizers=optimizers)
 
 
 @dataclass(frozen=True, repr=False)
 class Split(Operation):
     """Cut a tensor, and its moments, into pieces that take its place.
 
-    `into` has the name of each piece and its length along `dim`, in order.
+    `into` has the name of each piece and its length along `dim`, in order; or
+    the names alone, of pieces of one length.
     """
 
     name: str
-    into: Mapping[str, int]
+    into: Mapping[str, int] | tuple[str, ...]
     dim: int = 0
 
     def apply(self, run: SavedRun) -> SavedRun:
@@ -217,11 +278,12 @@ class Split(Operation):
         tensor = run.state_dict[self.name]
         _raise_without_dimension(self, self.name, tensor, self.dim)
         length = tensor.shape[self.dim]
-        if sum(self.into.values()) != length:
+        pieces = sum(self._lengths(length).values())
+        if pieces != length:
             raise self.refuse(
                 f"The pieces don't add up to the {length} of {self.name!r}.",
                 "Correct their lengths.",
-                pieces=sum(self.into.values()),
+                pieces=pieces,
             )
         return replace_tensors(
             run,
@@ -230,9 +292,14 @@ class Split(Operation):
             [self._moments(optimizer) for optimizer in run.optimizers],
         )
 
+    def _lengths(self, length: int) -> Mapping[str, int]:
+        if isinstance(self.into, Mapping):
+            return self.into
+        return dict.fromkeys(self.into, length // len(self.into))
+
     def _pieces(self, tensor: Tensor) -> dict[str, Tensor]:
         whole, pieces, start = values(tensor), {}, 0
-        for name, length in self.into.items():
+        for name, length in self._lengths(whole.shape[self.dim]).items():
             pieces[name] = whole.narrow(self.dim, start, length).clone()
             start += length
         return pieces

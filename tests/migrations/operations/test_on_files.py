@@ -33,6 +33,8 @@ def doubled(run):
 
 OPERATIONS = [
     migrations.Add("c", (2, 3), fill=0.5, dtype="bfloat16"),
+    migrations.AddIdentity("c", "a"),
+    migrations.AddInputBlock("a.weight", count=2),
     migrations.AddInputColumns("a.weight", (1, 3)),
     migrations.CallFunction(doubled),
     migrations.Concatenate(("a.weight", "b.weight"), "c.weight", dim=1),
@@ -40,12 +42,14 @@ OPERATIONS = [
     migrations.FoldInputs("a", (2.0, 0.0), (0.5, 1.0), start=-2),
     migrations.FoldMeshPositions("a.weight"),
     migrations.FoldStaticFeatures("a", "raw", "standardised"),
+    migrations.PermuteInputBlocks("a.weight", ("x", "y"), ("y", "x")),
     migrations.PermuteInputColumns("a.weight", (2, 0, 1), start=-3),
     migrations.Rename("a", "c"),
     migrations.Reorder("b", before="a"),
     migrations.RepeatInputColumn("a.weight", -2, 3, keep=1),
     migrations.Scale("a.weight", -3.0, columns=(1, 2)),
     migrations.Split("a.weight", {"c": 2, "d": 4}, dim=1),
+    migrations.Split("a.weight", ("c", "d"), dim=1),
     migrations.Transpose("a.weight"),
     migrations.NumberFromMinimum(),
     migrations.RelabelGrid("y-major", "x-major"),

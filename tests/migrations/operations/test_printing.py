@@ -8,6 +8,8 @@ from pytest_nlam_compat.migrations import operations as room
 
 EXAMPLES = [
     migrations.AddInputColumns("a", (1, 3)),
+    migrations.AddIdentity("a.b", "a.c", after=True),
+    migrations.AddInputBlock("a", "static", 2),
     migrations.Add("a.b", (2, 3), fill=0.5, buffer=True, before="a"),
     migrations.ByWidth("a", {3: (migrations.PermuteInputColumns("a", (0,)),)}),
     migrations.Concatenate(("a", "b"), "c", dim=1),
@@ -15,6 +17,7 @@ EXAMPLES = [
     migrations.Drop("a"),
     migrations.DropHyperParameter("args.a"),
     migrations.FoldDifferenceStatistics("output_map"),
+    migrations.FoldInputBlock("a.0", "static", 2.0, 0.5),
     migrations.FoldInputs("a.0", (1.5,), (0.1,), start=-1),
     migrations.FoldMeshPositions("mesh_embedder.0.weight"),
     migrations.FoldStaticFeatures("a.0", {"x": "raw"}, "standardised"),
@@ -22,6 +25,7 @@ EXAMPLES = [
     migrations.MapHyperParameter("args.loss", {"mse": "wmse", None: 1}),
     migrations.MoveUnder("forecaster"),
     migrations.NumberFromMinimum(),
+    migrations.PermuteInputBlocks("a", ("b", "c"), ("c", "b"), of="Net"),
     migrations.PermuteInputColumns("a", (1, 0), start=-2),
     migrations.RelabelGrid("y-major", "x-major"),
     migrations.Rename("a.*", "b.*", alone=True),

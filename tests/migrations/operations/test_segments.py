@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from pytest_nlam_compat.migrations.operations.segments import (
     Match,
+    check_same_wildcards,
     covers,
     fill,
     match,
@@ -65,3 +66,20 @@ def test_filling_a_pattern_with_its_own_captures_gives_the_name(name):
     found = match(pattern, name)
     assert found is not None
     assert fill(pattern, found) == name
+
+
+def test_two_stars_stand_for_any_number_of_segments():
+    pattern = "**.edge_mlp.**.0.weight"
+    for name in (
+        "edge_mlp.0.weight",
+        "a.b.edge_mlp.0.weight",
+        "a.edge_mlp.mlps.1.0.weight",
+    ):
+        assert match(pattern, name) == Match((), "")
+    for name in ("a.edge_mlp.2.weight", "a.my_edge_mlp.0.weight"):
+        assert match(pattern, name) is None
+
+
+def test_two_stars_can_not_be_filled_in():
+    with pytest.raises(ValueError, match=r"\*\* can't be filled in"):
+        check_same_wildcards("**.a", "**.b")

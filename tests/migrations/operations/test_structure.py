@@ -6,7 +6,12 @@ from inverses import inverse
 from saved_runs import KINDS, moment, same, saved_run
 
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.migrations import Add, Concatenate, Split
+from pytest_nlam_compat.migrations import (
+    Add,
+    AddIdentity,
+    Concatenate,
+    Split,
+)
 
 SHAPES = {"a": (5, 2), "buffer.clamp_lower_idx": (1,), "b": (3, 2)}
 
@@ -174,3 +179,38 @@ def test_joining_onto_another_name_is_an_error():
         Concatenate(("a", "b"), "c").apply(run)
     with pytest.raises(CompatError, match="Nothing in the saved run matches"):
         Concatenate(("a", "d"), "e").apply(run)
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_an_identity_makes_two_of_one_linear(after):
+    run = saved_run({"x.weight": (1,), "b.weight": (2, 3), "c.weight": (1, 2)})
+    operation = AddIdentity("a", "b", after=after)
+    new = operation.apply(run)
+    old, two = run.state_dict["b.weight"], new.state_dict
+    factors = (two["a.weight"], two["b.weight"])
+    first, last = factors[::-1] if after else factors
+    assert torch.equal(last @ first, old)
+    order = ["b", "a"] if after else ["a", "b"]
+    names = ["x.weight", *(f"{name}.weight" for name in order), "c.weight"]
+    assert list(two) == new.optimizers[0].names == names
+    # The old one keeps its moments, and the new one has none yet.
+    assert new.optimizers[0].moments == run.optimizers[0].moments
+    with pytest.raises(CompatError, match="exists already"):
+        operation.apply(new)
+
+
+def test_a_split_in_equal_pieces_fits_every_width():
+    operation = Split("a", ("b", "c"))
+    for width in (2, 6):
+        new = operation.apply(saved_run({"a": (width, 3)}))
+        shapes = [tuple(t.shape) for t in new.state_dict.values()]
+        assert shapes == [(width // 2, 3)] * 2
+    with pytest.raises(CompatError, match="don't add up to the 3"):
+        operation.apply(saved_run({"a": (3,)}))
+
+
+def test_a_tensor_as_large_as_another():
+    operation = Add("c", "b", fill=1.0)
+    assert operation({"b": torch.zeros(5)})["c"].tolist() == [1.0] * 5
+    with pytest.raises(CompatError, match="matches 'b'"):
+        operation({})

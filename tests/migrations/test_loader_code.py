@@ -1,0 +1,167 @@
+"""Migrations as code that needs nothing of this package."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from saved_runs import namespace
+
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations import (
+    Add,
+    AddIdentity,
+    All,
+    Concatenate,
+    Drop,
+    FoldInputBlock,
+    HasHyperParameter,
+    Holds,
+    Migration,
+    Not,
+    Optimizer,
+    PermuteInputBlocks,
+    PermuteInputColumns,
+    Rename,
+    SavedRun,
+    Scale,
+    Split,
+    Statistics,
+    Transpose,
+)
+from pytest_nlam_compat.migrations.loader_code import loader_code
+
+GRID = ("prev_state", "prev_prev_state", "forcing", "static")
+ARGS = {
+    "num_past_forcing_steps": 1,
+    "num_future_forcing_steps": 0,
+    "output_std": False,
+}
+SHAPES = {
+    "p.grid_embedder.0.weight": (2, 10),
+    "p.g2m_gnn.edge_mlp.0.weight": (2, 6),
+    "p.m2g_gnn.edge_mlp.0.weight": (2, 6),
+    "p.output_map.2.weight": (2, 2),
+    "p.output_map.2.bias": (2,),
+}
+OPERATIONS = [
+    (Rename("p.output_map", "p.out"),),
+    (Rename("p.*_gnn.edge_mlp", "p.layers.*.mlp"),),
+    (
+        Rename("p.g2m_gnn", "p.aside"),
+        Rename("p.m2g_gnn", "p.g2m_gnn"),
+        Rename("p.aside", "p.m2g_gnn"),
+    ),
+    (Drop("p.output_map"),),
+    (Split("p.output_map.2.weight", ("p.mean.weight", "p.std.weight")),),
+    (Split("p.output_map.2.bias", {"p.a": 1, "p.b": 1}),),
+    (
+        Concatenate(
+            ("p.g2m_gnn.edge_mlp.0.weight", "p.m2g_gnn.edge_mlp.0.weight"),
+            "p.x",
+        ),
+    ),
+    (Transpose("p.output_map.2.weight"),),
+    (Scale("p.*_gnn.edge_mlp.0.weight", -0.5, columns=(1, 3)),),
+    (Scale("p.output_map.2.bias", 3.0),),
+    (Add("p.gain", (1,), fill=1.0), Add("p.b", "p.output_map.2.bias")),
+    (AddIdentity("p.new", "p.grid_embedder.0"),),
+    (AddIdentity("p.new", "p.grid_embedder.0", after=True),),
+    (PermuteInputColumns("p.output_map.2.weight", (1, 0)),),
+    (PermuteInputColumns("p.g2m_gnn.edge_mlp.0.weight", (1, 2, 0), start=-3),),
+    (
+        PermuteInputBlocks(
+            "**.edge_mlp.**.0.weight",
+            ("edge", "sender", "receiver"),
+            ("receiver", "edge", "sender"),
+        ),
+    ),
+    (PermuteInputBlocks("p.grid_embedder.0.weight", GRID[:2], GRID[1::-1]),),
+    (
+        PermuteInputBlocks(
+            "p.grid_embedder.0.weight",
+            GRID,
+            ("static[-feature]", "forcing[-time, feature]", *GRID[:2]),
+        ),
+    ),
+]
+
+
+def upgraded(code, weights):
+    """Run the function that the code defines."""
+    known = {"torch": torch}
+    exec(code.partition("class ForecasterModule")[0], known)
+    counts = {"state": 2, "static": 2}
+    module = SimpleNamespace(
+        datastore=SimpleNamespace(get_num_data_vars=counts.__getitem__),
+        hparams=SimpleNamespace(args=SimpleNamespace(**ARGS)),
+    )
+    found = dict(weights)
+    moments = [dict(weights), dict(weights)]
+    known["upgrade_tensors"](found, module)
+    for power, moment in enumerate(moments, 1):
+        known["upgrade_tensors"](moment, module, power)
+    return [found, *moments]
+
+
+@pytest.mark.parametrize("operations", OPERATIONS, ids=repr)
+@pytest.mark.parametrize(
+    ("when", "applies"),
+    [
+        (None, True),
+        (Holds("output_map.2"), True),
+        (Holds("other"), False),
+        (Not(HasHyperParameter("args.output_std", value=True)), True),
+        (HasHyperParameter("args.output_std", value=True), False),
+        (All((Holds("output_map"), Not(Holds("other")))), True),
+        (All((Holds("output_map"), Holds("other"))), False),
+    ],
+)
+def test_the_code_does_what_the_migration_does(operations, when, applies):
+    weights = {name: torch.randn(shape) for name, shape in SHAPES.items()}
+    step = Migration("0.8.0-a", "0.8.0", "A.", operations, when=when)
+    known = Statistics({"state_mean": [0.0, 0.0]}, ["x", "y"])
+    kinds = dict.fromkeys(("exp_avg", "exp_avg_sq"))
+    moments = {n: dict.fromkeys(kinds, t) for n, t in weights.items()}
+    run = SavedRun(
+        weights,
+        {"args": namespace(**ARGS)},
+        optimizers=[Optimizer(list(weights), moments, [{}])],
+        statistics=known,
+    )
+    assert step.when is None or step.when(run) is applies
+    new = step.apply(run) if applies else run
+    expected = [
+        new.state_dict,
+        *(
+            {n: m[kind] for n, m in new.optimizers[0].moments.items()}
+            for kind in kinds
+        ),
+    ]
+    code = loader_code([step])
+    assert "pytest_nlam_compat" not in code
+    for found, right in zip(upgraded(code, weights), expected, strict=True):
+        assert found.keys() == right.keys()
+        for name, tensor in right.items():
+            # float32, and a factor is rounded in another place.
+            assert torch.allclose(found[name], tensor, rtol=1e-6, atol=0)
+
+
+def test_code_for_a_registry_has_weights_only():
+    rename = Migration("0.8.0-a", "0.8.0", "A.", (Rename("a", "b"),))
+    code = loader_code([rename], newest=3)
+    listed = []
+    exec(code, {"MIGRATIONS": listed, "Migration": lambda *given: given})
+    [(number, reason, apply)] = listed
+    assert (number, reason) == (4, "A.")
+    assert apply({"a.b": 1}) == {"b.b": 1}
+    states = PermuteInputBlocks("a", GRID[:2], GRID[1::-1])
+    step = Migration("0.8.0-b", "0.8.0", "B.", (states,))
+    with pytest.raises(CompatError, match="weights only"):
+        loader_code([step], newest=3)
+
+
+def test_what_has_no_code_is_an_error():
+    fold = FoldInputBlock("a.0", "static", 2.0)
+    step = Migration("0.8.0-a", "0.8.0", "A.", (fold,))
+    with pytest.raises(CompatError, match="no code for neural-lam's loader"):
+        loader_code([step])
