@@ -77,7 +77,7 @@ def test_loader_that_fails_shows_in_the_native_route_alone(project):
 
     assert result.ret == 1
     assert shows_no_traceback(result)
-    assert failed(result) == {"test_native"}
+    assert failed(result) == {"test_native", "test_saves"}
     result.stdout.fnmatch_lines(
         [
             "*_ test_native[[]0.7.0-graph_lam[]] _*",
@@ -154,7 +154,7 @@ def test_step_does_not_excuse_a_loader_that_fails_on_its_own(project):
     project.neural_lam(*RENAMED, weights_only)
     with_steps(project, STEPS)
     result = project.run(*ONE)
-    assert failed(result) == {"test_native"}
+    assert failed(result) == {"test_native", "test_saves"}
 
 
 def test_what_is_given_up_passes_and_is_shown_with_its_reason(project):
