@@ -176,7 +176,10 @@ def load_selection(options: Sequence[str]) -> Selection:
     CompatError
         As for `selection_of`, or if pytest can't be configured here.
     """
-    return with_config(options, selection_of)
+    selection = with_config(options, selection_of)
+    # Their files are gone with that configuration.
+    selection.driven.clear()
+    return selection
 
 
 def _select(config: pytest.Config) -> Selection:
