@@ -146,7 +146,7 @@ def test_a_key_ends_it(story):
     assert out.startswith(
         "Checking --bad, <> Document\n"
         "Checking --good, <> Begin\n"
-        "  failed at --bad: 5 of 7 checks\n"
+        "  failed at --bad: 5 of 8 checks\n"
         "  passed at --good: 5 of these\n"
         "Searching 6 commits"
     )
@@ -191,7 +191,7 @@ def test_the_first_bad_commit_is_named_with_its_cause(story):
     ) in report
     failed = "outputs, outputs_float32, native, loss, resumes"
     assert f"What failed there: 0.7.0-graph_lam ({failed})\n" in report
-    assert "  5 failures: LayerNorm " in report
+    assert "FAILED nlam-compat: LayerNorm " in report
     assert "    at neural_lam/models/step_predictors/graph/base.py:" in report
     assert "--good and --bad: 3, of which skipped: 1" in report
 
