@@ -14,18 +14,15 @@ from pytest_nlam_compat.diagnosis.diagnosis import (
     OF_ONE_CHECK,
     Diagnosis,
     Kind,
-    source_of,
 )
+from pytest_nlam_compat.diagnosis.load_failure import explain_load_failure
 from pytest_nlam_compat.diagnosis.model_state import (
     find_changed_weights,
     find_lost_hyper_parameter,
     find_randomness,
 )
+from pytest_nlam_compat.diagnosis.name_patterns import Operations
 from pytest_nlam_compat.diagnosis.output_changes import explain_outputs
-from pytest_nlam_compat.diagnosis.parameter_matching import (
-    facts_by_kind,
-    match_parameters,
-)
 from pytest_nlam_compat.diagnosis.parameter_order import reorderings
 from pytest_nlam_compat.diagnosis.tensor_changes import lower_precision
 from pytest_nlam_compat.diagnosis.trace_diff import (
@@ -35,6 +32,7 @@ from pytest_nlam_compat.diagnosis.trace_diff import (
 )
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.grade import Result, dtype_name, grade
+from pytest_nlam_compat.under_test.source_lines import source_of
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
@@ -170,21 +168,28 @@ def _does_not_load(
         wanted = subject.layout()
     except CompatError:
         return _raises(error, "building")
-    given = {n: tuple(t.shape) for n, t in subject.migrated.state_dict.items()}
-    changes = match_parameters(given, wanted)
-    if not changes:
-        return _raises(error)
-    kinds = ", ".join(dict.fromkeys(change.kind for change in changes))
-    first = changes[0].text.partition(" (")[0]
-    return Diagnosis(
-        "loading", f"{kinds}: {first}", details=facts_by_kind(changes)
-    )
+    return explain_load_failure(subject, wanted) or _raises(error)
+
+
+def by_proved_steps(
+    subject: ReferenceUnderTest, found: Diagnosis, steps: Operations
+) -> Diagnosis:
+    """Correct a cause that was guessed from names by the steps that fix it."""
+    if found.kind != "loading":
+        return found
+    proved = explain_load_failure(subject, subject.layout(), steps)
+    if proved is None:
+        return found
+    return replace(found, cause=proved.cause, details=proved.details)
 
 
 def _raises(error: CompatError, kind: Kind = "error") -> Diagnosis:
     """Use the cause that an error names."""
-    cause = str(error.facts.get("cause", error.what))
-    return Diagnosis(kind, cause, source=str(error.facts.get("raised in", "")))
+    facts = error.facts
+    cause = str(facts.get("cause", error.what))
+    if "class" in facts:
+        cause = f"the current code has no class {facts['class']}"
+    return Diagnosis(kind, cause, line=str(facts.get("raised in", "")))
 
 
 def _in_float32(subject: ReferenceUnderTest) -> Diagnosis:

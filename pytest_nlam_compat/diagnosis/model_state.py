@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis, source_of
+from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis
 from pytest_nlam_compat.judging.grade import Result
+from pytest_nlam_compat.under_test.source_lines import source_of
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (

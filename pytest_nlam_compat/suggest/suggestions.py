@@ -57,6 +57,11 @@ class Suggestions:
     training: dict[str, str] = field(default_factory=dict)
 
     @property
+    def operations(self) -> Operations:
+        """All operations of the steps, in their order."""
+        return tuple(o for s in self.steps for o in s.migration.operations)
+
+    @property
     def complete(self) -> bool:
         """Whether every reference passes or is fixed, in one way only."""
         return not (self.undecided or self.unproved or self.training)

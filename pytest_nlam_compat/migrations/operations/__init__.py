@@ -42,6 +42,7 @@ from pytest_nlam_compat.migrations.operations.tensors import (
     Concatenate,
     Scale,
     Split,
+    Stack,
     Transpose,
 )
 
@@ -74,6 +75,7 @@ __all__ = [
     "SetHyperParameter",
     "ShiftNodes",
     "Split",
+    "Stack",
     "Transpose",
     "UnwrapClass",
 ]
