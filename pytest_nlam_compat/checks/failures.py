@@ -145,7 +145,7 @@ class FailureExplainer:
                     [subject], Path(folder), budget, self._newer
                 )
             if found.verified:
-                why = by_proved_steps(subject, why, found.operations)
+                why = by_proved_steps(subject, why, found.operations(subject))
         # For example a reference that can't be read: the failure says so.
         except CompatError:
             return [], why

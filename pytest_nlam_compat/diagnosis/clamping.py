@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import product
 
 import torch
 from torch import Tensor
@@ -12,7 +11,6 @@ from torch.nn.functional import softplus
 
 # Of the spread: how well a hypothesis has to fit.
 _FIT = 1e-7
-_CLAMPING = "clamping has changed"
 # From a limit, in standard deviations; neural-lam cuts off at 1e-6 and 20.
 _NEAREST, _FURTHEST = 1e-4, 15.0
 _INDICES = {
@@ -100,7 +98,7 @@ def explain_clamping(
     inside = clamp.within(previous) & clamp.within(then)
     previous, then, now = previous[inside], then[inside], now[inside]
     if now.numel() < 4:
-        return _CLAMPING
+        return "clamping has changed"
     start = clamp.out_of(previous)
     change = clamp.out_of(then) - start
     spread = float(now.std())
@@ -109,7 +107,7 @@ def explain_clamping(
         return bool((left - now).abs().max() <= _FIT * spread)
 
     if fits(previous + change):
-        return "clamping is no longer applied"
+        return "clamping no longer changes values within the limits"
     # What is computed between the two maps is linear.
     columns = torch.stack([start, change, torch.ones_like(start)], dim=-1)
     wanted = clamp.out_of(now)
@@ -117,11 +115,12 @@ def explain_clamping(
         factors = torch.linalg.lstsq(columns, wanted[:, None]).solution
         if fits(clamp.into((columns @ factors).squeeze(-1))):
             moved = abs(float(factors[2])) > _FIT
-            return f"the {'centre' if moved else 'sharpness'} of {_CLAMPING}"
-    for name, build, starts in _hypotheses(clamp):
+            part = "centre" if moved else "sharpness"
+            return f"the {part} of clamping has changed"
+    for part, build, starts in _hypotheses(clamp):
         for first in starts:
             if fits(_best(build, first, clamp, previous, change, now)):
-                return f"the {name} of {_CLAMPING}"
+                return f"the {part} changed"
     return "clamping is applied differently"
 
 
@@ -142,8 +141,8 @@ def _hypotheses(
     def with_sharpness(values: list[float]) -> Clamp:
         return Clamp(clamp.lower, clamp.upper, values[0])
 
-    yield "limits", with_limits, [limits]
-    yield "sharpness", with_sharpness, [[k] for k in _STARTS]
+    yield "limits of clamping have", with_limits, [limits]
+    yield "sharpness of clamping has", with_sharpness, [[k] for k in _STARTS]
 
 
 def _best(
@@ -161,20 +160,18 @@ def _best(
     """
     from scipy.optimize import least_squares
 
+    def outputs(values: list[float], out: bool, back: bool) -> Tensor:
+        new = build(values)
+        moved = (new if out else clamp).out_of(previous) + change
+        return (new if back else clamp).into(moved)
+
+    def residuals(values: list[float], out: bool, back: bool) -> Tensor:
+        return (outputs(values, out, back) - now).nan_to_num(1e3, 1e3, 1e3)
+
+    exact = {"ftol": 1e-15, "gtol": 1e-15, "xtol": 1e-15}
     best, least = now + float("inf"), float("inf")
-    for out, back in product((True, False), repeat=2):
-
-        def outputs(values: list[float]) -> Tensor:
-            new = build(values)
-            line = (new if out else clamp).out_of(previous) + change
-            return (new if back else clamp).into(line)
-
-        def residuals(values: list[float]) -> Tensor:
-            return (outputs(values) - now).nan_to_num(1e3, 1e3, 1e3)
-
-        if out or back:
-            exact = {"ftol": 1e-15, "gtol": 1e-15, "xtol": 1e-15}
-            found = least_squares(residuals, first, **exact)
-            if found.cost < least:
-                best, least = outputs(found.x), found.cost
+    for places in ((True, True), (True, False), (False, True)):
+        found = least_squares(residuals, first, args=places, **exact)
+        if found.cost < least:
+            best, least = outputs(found.x, *places), found.cost
     return best

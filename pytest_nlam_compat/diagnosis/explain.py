@@ -75,7 +75,7 @@ def _explain(
     try:
         result = grade(subject, torch.float64)
     except CompatError as error:
-        return _raises(error)
+        return _raises(subject, error)
     if not result.passed:
         return find_randomness(subject, model, result) or diagnose(
             subject, result, newer
@@ -84,7 +84,7 @@ def _explain(
         try:
             return _in_float32(subject)
         except CompatError as error:
-            return _raises(error, "error in float32")
+            return _raises(subject, error, "error in float32")
     moves = reorderings(subject.migrated, model) if check == "resumes" else ()
     if moves:
         return Diagnosis(
@@ -167,8 +167,8 @@ def _does_not_load(
     try:
         wanted = subject.layout()
     except CompatError:
-        return _raises(error, "building")
-    return explain_load_failure(subject, wanted) or _raises(error)
+        return _raises(subject, error, "building")
+    return explain_load_failure(subject, wanted) or _raises(subject, error)
 
 
 def by_proved_steps(
@@ -183,13 +183,18 @@ def by_proved_steps(
     return replace(found, cause=proved.cause, details=proved.details)
 
 
-def _raises(error: CompatError, kind: Kind = "error") -> Diagnosis:
+def _raises(
+    subject: ReferenceUnderTest, error: CompatError, kind: Kind = "error"
+) -> Diagnosis:
     """Use the cause that an error names."""
     facts = error.facts
     cause = str(facts.get("cause", error.what))
     if "class" in facts:
         cause = f"the current code has no class {facts['class']}"
-    return Diagnosis(kind, cause, line=str(facts.get("raised in", "")))
+    place = str(facts.get("raised in", ""))
+    # A line of a library does not tell one cause from another.
+    known = place.startswith(str(subject.adapter.current.path))
+    return Diagnosis(kind, cause, line=place if known else "", source=place)
 
 
 def _in_float32(subject: ReferenceUnderTest) -> Diagnosis:

@@ -33,8 +33,8 @@ class ParameterChange:
     ----------
     kind : str
         ``renamed``, ``moved``, ``exchanged``, ``split``, ``fused``,
-        ``stacked``, ``transposed``, ``columns added``, ``columns removed``, ``added``,
-        ``dropped``.
+        ``stacked``, ``transposed``, ``columns added``, ``columns removed``,
+        ``added``, ``dropped``.
     choices : tuple of tuple of Operation
         Ways to migrate a run, the likeliest first; empty where there is none.
     """

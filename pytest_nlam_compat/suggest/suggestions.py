@@ -56,10 +56,15 @@ class Suggestions:
     unproved: list[str] = field(default_factory=list)
     training: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def operations(self) -> Operations:
-        """All operations of the steps, in their order."""
-        return tuple(o for s in self.steps for o in s.migration.operations)
+    def operations(self, subject: ReferenceUnderTest) -> Operations:
+        """Return the operations of the steps that concern a reference."""
+        migrations = [step.migration for step in self.steps]
+        return tuple(
+            operation
+            for migration in migrations
+            if migration.when is None or migration.when(subject.float64)
+            for operation in migration.operations
+        )
 
     @property
     def complete(self) -> bool:

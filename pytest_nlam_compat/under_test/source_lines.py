@@ -73,8 +73,9 @@ class BuildLines:
         """Return the line that names a tensor or module of the model.
 
         That of the outermost module that is new where `known` are old names;
-        else the innermost line that assigns it or a module around it. For a tensor that the model lacks, the line that constructs the
-        innermost module that would hold it.
+        else the innermost line that assigns it or a module around it. For a
+        tensor that the model lacks, the line that constructs the innermost
+        module that would hold it.
         """
         module, found, path = self.model, "", ""
         for segment in name.split("."):
@@ -103,10 +104,11 @@ def recorded_build(package: str) -> Iterator[BuildLines]:
 
     def setattr_(module: nn.Module, name: str, value: Any) -> None:
         caller = sys._getframe(1)
-        if isinstance(value, nn.Module | nn.Parameter):
-            # Not where torch assigns what a layer of its own consists of.
-            if _is_in(caller, package):
-                lines.assigned[id(module), name] = _line(caller, package)
+        # Not where torch assigns what a layer of its own consists of.
+        if isinstance(value, nn.Module | nn.Parameter) and _is_in(
+            caller, package
+        ):
+            lines.assigned[id(module), name] = _line(caller, package)
         assign(module, name, value)
 
     def buffer(module: nn.Module, name: str, *args: Any, **kw: Any) -> None:

@@ -5,6 +5,7 @@ from breaking_graph import GRAPHS
 from breaking_inputs import INPUTS
 from breaking_layers import COMPUTED
 from breaking_names import NAMES
+from breaking_once import ONCE
 from breaking_runs import RUNS
 from breaking_shapes import SHAPES
 from breaking_steps import STEPS
@@ -18,6 +19,7 @@ BREAKING = (
     *STEPS,
     *RUNS,
     *GRAPHS,
+    *ONCE,
     *EARLY,
 )
 ALL = (*BREAKING, *HARMLESS)

@@ -30,6 +30,7 @@ HAPPENED = (
     "exchanged",
     "split",
     "fused",
+    "stacked",
     "transposed",
     "columns added",
     "columns removed",
