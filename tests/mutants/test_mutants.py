@@ -54,8 +54,8 @@ def test_each_cause_has_a_mutant():
 
 @pytest.mark.parametrize("what", HAPPENED)
 def test_each_way_not_to_load_has_a_mutant(what):
-    said = {m.says for m in BREAKING if m.kind == "loading"}
-    assert what in said
+    said = [m.says for m in BREAKING if m.kind == "loading"]
+    assert any(text.startswith(what) for text in said)
 
 
 @pytest.mark.neural_lam
