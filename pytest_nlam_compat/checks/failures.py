@@ -88,13 +88,8 @@ class FailureExplainer:
             fix, found = self._suggestion(item, subject, found)
             self._shown[found.key] = item.nodeid, found.cause
         first, cause = self._shown[found.key]
-        item.user_properties += [
-            ("nlam_cause", cause),
-            ("nlam_cause_key", found.key),
-            ("nlam_cause_kind", found.kind),
-            ("nlam_cause_module", found.module),
-            ("nlam_cause_source", found.line or found.source),
-        ]
+        told = found.properties() | {"nlam_cause": cause}
+        item.user_properties += told.items()
         if not is_first:
             what, _, _ = text.partition("\n")
             return f"{what}\n  cause: {cause}\nSame cause as {first}."

@@ -11,7 +11,6 @@ from torch import Tensor
 from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis, Kind
 from pytest_nlam_compat.diagnosis.edge_changes import explain_edges
 from pytest_nlam_compat.diagnosis.model_state import find_changed_weights
-from pytest_nlam_compat.diagnosis.parameter_matching import outermost_modules
 from pytest_nlam_compat.diagnosis.tensor_changes import (
     explain_columns,
     input_labels,
@@ -196,27 +195,39 @@ def _explain_input(diff: TraceDiff, pair: CallPair) -> Diagnosis:
 
 
 def _exchanged(diff: TraceDiff, pair: CallPair) -> Diagnosis | None:
-    """Find a module that now receives what this one did, both still called.
-
-    The modules that are named are the outermost ones that hold the two in one
-    place: whole lists, if these have exchanged their names.
-    """
+    """Find a module that now receives what this one did, both still called."""
     for other in diff.pairs:
         if (
-            other.module == pair.module
-            or other.recorded.kind != pair.recorded.kind
+            other.recorded.kind != pair.recorded.kind
+            # It may have received the same all along.
+            or agrees(other.input_difference)
             or len(other.inputs) != len(pair.recorded.inputs)
             or not all(map(diff.is_row, other.inputs, pair.recorded.inputs))
             or diff.called_anew(other.module)
             or diff.called_anew(pair.module)
         ):
             continue
-        one, two = outermost_modules(pair.module, other.module)
+        one, two = _outermost(diff, pair.module, other.module)
+        if one == two:
+            continue
         text = f"{one} and {two} have exchanged their names or places"
         found = _diagnosis(diff, pair, "inputs", text)
         cls = diff.class_name(one)
         return replace(found, module=one, cls=cls, other=two)
     return None
+
+
+def _outermost(diff: TraceDiff, one: str, two: str) -> tuple[str, str]:
+    """Go from layers to the lists that hold them in one place."""
+    called = {pair.module for pair in diff.pairs}
+    while True:
+        outer, _, name = one.rpartition(".")
+        other, _, its_name = two.rpartition(".")
+        if name != its_name or outer == other or {outer, other} & called:
+            return one, two
+        if not outer or not other:
+            return one, two
+        one, two = outer, other
 
 
 def _role(module: str) -> str:

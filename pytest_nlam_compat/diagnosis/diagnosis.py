@@ -108,6 +108,16 @@ class Diagnosis:
         """
         return f"{self.kind} at {self.line}" if self.line else self.cause
 
+    def properties(self) -> dict[str, object]:
+        """Return the properties of a report of a failed check."""
+        return {
+            "nlam_cause": self.cause,
+            "nlam_cause_key": self.key,
+            "nlam_cause_kind": self.kind,
+            "nlam_cause_module": self.module,
+            "nlam_cause_source": self.line or self.source,
+        }
+
     def facts(self) -> dict[str, object]:
         """Return the facts of an error message, by label."""
         lines: dict[str, object] = {"cause": self.cause}

@@ -117,7 +117,7 @@ def _exchanges(
             continue
         if lost[one] != new[other] or lost[other] != new[one]:
             continue
-        modules = outermost_modules(one, other)
+        modules = _outermost_modules(one, other)
         swapped = _swapped(*modules, given, wanted)
         if not swapped:
             continue
@@ -127,7 +127,7 @@ def _exchanges(
         yield ParameterChange("exchanged", text, choices), swapped
 
 
-def outermost_modules(one: str, other: str) -> tuple[str, str]:
+def _outermost_modules(one: str, other: str) -> tuple[str, str]:
     """Return the outermost modules in which two tensors have one place."""
     first, second = one.split("."), other.split(".")
     while len(first) > 1 and len(second) > 1 and first[-1] == second[-1]:

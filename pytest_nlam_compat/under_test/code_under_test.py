@@ -12,8 +12,9 @@ from pathlib import Path
 from pytest_nlam_compat.errors import CompatError
 
 _OURS = Path(__file__).resolve().parents[1]
-# Frames between a module that is imported and whoever imports it.
-_IMPORTING = re.compile(r"<frozen |.*[/\\](?:_pytest|pluggy|importlib)[/\\]")
+# Frames between a module that is imported and whoever imports it, and code
+# without a file.
+_IMPORTING = re.compile(r"<|.*[/\\](?:_pytest|pluggy|importlib)[/\\]")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
