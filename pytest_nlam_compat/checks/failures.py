@@ -130,7 +130,10 @@ class FailureExplainer:
         Returns its report, and the cause as the verified steps show it.
         """
         try:
-            from pytest_nlam_compat.diagnosis.explain import by_proved_steps
+            from pytest_nlam_compat.diagnosis.explain import (
+                by_proved_steps,
+                with_next_cause,
+            )
             from pytest_nlam_compat.suggest.search import SearchBudget
             from pytest_nlam_compat.suggest.suggestions import suggest_steps
 
@@ -141,6 +144,8 @@ class FailureExplainer:
                 )
             if found.verified:
                 why = by_proved_steps(subject, why, found.operations(subject))
+            elif found.next_cause is not None:
+                why = with_next_cause(why, found.next_cause)
         # For example a reference that can't be read: the failure says so.
         except CompatError:
             return [], why

@@ -105,7 +105,8 @@ def _explain_module(diff: TraceDiff, pair: CallPair) -> Diagnosis:
     module = diff.submodule(pair)
     cls, was = diff.class_name(pair.module), pair.recorded.kind
     if cls != was:
-        kind = _kind(was) if _kind(was) == _kind(cls) else "class"
+        like = _kind(was) == _kind(cls) or cls == "Identity"
+        kind = _kind(was) if like else "class"
         text = f"{was} was replaced by {cls}"
         line = _built_line(diff, pair.module)
         return _diagnosis(diff, pair, kind, text, line=line)
@@ -178,9 +179,9 @@ def _explain_input(diff: TraceDiff, pair: CallPair) -> Diagnosis:
     if len(pair.inputs) != len(rows):
         text = f"{_role(pair.module)} receives a different number of inputs"
         return _diagnosis(diff, pair, "inputs", text)
-    exchanged = _exchanged(diff, pair)
-    if exchanged is not None:
-        return exchanged
+    found = _left_out(diff, pair) or _exchanged(diff, pair)
+    if found is not None:
+        return found
     tensor, row = next(
         (tensor, row)
         for tensor, row in zip(pair.inputs, rows, strict=True)
@@ -192,6 +193,17 @@ def _explain_input(diff: TraceDiff, pair: CallPair) -> Diagnosis:
         or _columns(diff, pair, tensor, row)
         or _other_input(diff, pair, tensor, row)
     )
+
+
+def _left_out(diff: TraceDiff, pair: CallPair) -> Diagnosis | None:
+    """Find a module that returned this input, and is no longer called."""
+    for gone in diff.missing(pair):
+        if gone.recorded.outputs == pair.recorded.inputs:
+            cls = gone.recorded.kind
+            text = f"{cls} is no longer called"
+            details = {"not called": gone.module}
+            return _diagnosis(diff, pair, _kind(cls), text, details)
+    return None
 
 
 def _exchanged(diff: TraceDiff, pair: CallPair) -> Diagnosis | None:

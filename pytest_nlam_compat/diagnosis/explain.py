@@ -183,6 +183,15 @@ def by_proved_steps(
     return replace(found, cause=proved.cause, details=proved.details)
 
 
+def with_next_cause(found: Diagnosis, following: Diagnosis) -> Diagnosis:
+    """Add what differs once a run that did not load is made to load."""
+    if found.kind != "loading":
+        return found
+    facts = {f"then, {label}": str(f) for label, f in following.facts().items()}
+    cause = f"{found.cause}; then {following.cause}"
+    return replace(found, cause=cause, details=found.details | facts)
+
+
 def _raises(
     subject: ReferenceUnderTest, error: CompatError, kind: Kind = "error"
 ) -> Diagnosis:

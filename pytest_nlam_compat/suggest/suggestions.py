@@ -67,6 +67,15 @@ class Suggestions:
         )
 
     @property
+    def next_cause(self) -> Diagnosis | None:
+        """Why a reference fails with the operations that came furthest."""
+        for result in self.undecided.values():
+            closest = None if result.verified else result.closest
+            if closest is not None and closest.operations:
+                return closest.diagnosis
+        return None
+
+    @property
     def complete(self) -> bool:
         """Whether every reference passes or is fixed, in one way only."""
         return not (self.undecided or self.unproved or self.training)

@@ -177,6 +177,44 @@ ONCE = (
         cases=("0.7.0-graph_lam", "0.7.0-hi_lam"),
     ),
     Mutant(
+        "activation left out",
+        (
+            (
+                GRAPH,
+                "net_output = self.output_map(\n            grid_rep\n        )",
+                "net_output = self.output_map[2](self.output_map[0](grid_rep))",
+            ),
+        ),
+        "activation",
+        "output_map.2",
+        says="SiLU is no longer called",
+        line="self.output_map[2](self.output_map[0](grid_rep))",
+    ),
+    Mutant(
+        "renamed, and another activation",
+        (
+            (GRAPH, "self.encoding_grid_mlp", "self.grid_encoder"),
+            (NETWORKS, "nn.SiLU()", "nn.GELU()"),
+        ),
+        "loading",
+        says="renamed encoding_grid_mlp -> grid_encoder; then SiLU was "
+        "replaced by GELU",
+        line="self.grid_encoder = ",
+    ),
+    Mutant(
+        "activation replaced by nothing",
+        (
+            (
+                NETWORKS,
+                "layers.append(nn.SiLU())",
+                "layers.append(nn.Identity())",
+            ),
+        ),
+        "activation",
+        says="SiLU was replaced by Identity",
+        line="nn.Identity()",
+    ),
+    Mutant(
         "lower limits of clamping raised",
         (
             (

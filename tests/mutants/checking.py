@@ -20,7 +20,11 @@ def check(mutant, folder: Path, fixtures: Path, *, suggest: bool):
     from runner import Outcome
 
     from pytest_nlam_compat.adapters.probe import probe, select_adapter
-    from pytest_nlam_compat.diagnosis.explain import by_proved_steps, explain
+    from pytest_nlam_compat.diagnosis.explain import (
+        by_proved_steps,
+        explain,
+        with_next_cause,
+    )
 
     logger.remove()
     adapter = select_adapter(probe())
@@ -55,8 +59,13 @@ def check(mutant, folder: Path, fixtures: Path, *, suggest: bool):
     print(found.facts())
     outcome.keys = [found.key, *(explained(other).key for other in others)]
     if suggest:
-        steps = fix(mutant, subjects, folder, fixtures, find_newer, outcome)
-        found = by_proved_steps(first, found, steps) if steps else found
+        steps, following = fix(
+            mutant, subjects, folder, fixtures, find_newer, outcome
+        )
+        if steps:
+            found = by_proved_steps(first, found, steps)
+        elif following is not None:
+            found = with_next_cause(found, following)
     outcome.kind, outcome.cause = found.kind, found.cause
     outcome.module, outcome.line = found.module, text_of(found.line)
     return outcome
@@ -77,7 +86,8 @@ def text_of(lines):
 def fix(mutant, subjects, folder, fixtures, find_newer, outcome):
     """Search for steps, write them, and check everything with what is read.
 
-    Returns the operations for the first one, which are verified.
+    Returns the operations for the first one, which are verified, and what is
+    wrong with those that came closest.
     """
     from pytest_nlam_compat.migrations.repository import read_steps
     from pytest_nlam_compat.migrations.writing import add_to
@@ -89,7 +99,7 @@ def fix(mutant, subjects, folder, fixtures, find_newer, outcome):
     print(found.report())
     outcome.verified = found.verified
     if not found.verified:
-        return ()
+        return (), found.next_cause
     outcome.step = "\n".join(step.python() for step in found.steps)
     file = folder / "nlam_compat_migrations.py"
     add_to(file, [step.python() for step in found.steps])
@@ -98,7 +108,7 @@ def fix(mutant, subjects, folder, fixtures, find_newer, outcome):
         place = folder / f"fixed{number}"
         subject = subject_of(name, subjects[0].adapter, place, fixtures, steps)
         outcome.after |= failures(subject) | failures_of_steps(subject)
-    return found.operations(subjects[0])
+    return found.operations(subjects[0]), None
 
 
 def subject_of(name, adapter, folder, fixtures, migrations=()):
