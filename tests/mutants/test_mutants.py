@@ -20,6 +20,10 @@ FEW = (
     "boundary left alone",
     "edges of the mesh reversed",
     "gelu, 0.2.0-hi_lam",
+    "aggregation by another default",
+    "renamed and registered in the other order",
+    "graph layers exchange their names",
+    "sharper softplus",
     "sum in another order",
 )
 # Of a check that says of itself what is wrong, and where no cause is found.
@@ -69,7 +73,7 @@ def test_a_few(tmp_path):
     )
     print(done.stdout, done.stderr)
     *_, verdict, cause, step, _ = done.stdout.splitlines()
-    assert verdict == "verdict: 9 of 9"
-    assert cause == "cause: 8 of 8"
-    assert step == "step: 5 of 5"
+    assert verdict == "verdict: 13 of 13"
+    assert cause == "cause: 12 of 12"
+    assert step == "step: 7 of 7"
     assert done.returncode == 0
