@@ -88,7 +88,10 @@ def _object(value: InertObject) -> Any:
         raise CompatError(
             f"{_CONFIG_MODULE}.{cls.__name__} of the current code does not "
             "accept the fields of the checkpoint.",
-            facts={"fields": ", ".join(sorted(fields)), "cause": cause},
+            facts={
+                "fields": ", ".join(sorted(fields)),
+                "cause": f"TypeError: {cause}",
+            },
             remedy="Add a migration that renames, drops or sets the field.",
         ) from cause
 

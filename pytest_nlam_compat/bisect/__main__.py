@@ -123,7 +123,7 @@ def _cause(
         return {"nlam_cause": f"the diagnosis failed, {reason}"}
     if found is None or found.kind == "none":
         return {}
-    return {"nlam_cause": found.cause, "nlam_cause_source": found.source}
+    return found.properties()
 
 
 if __name__ == "__main__":

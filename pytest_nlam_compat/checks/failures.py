@@ -52,7 +52,8 @@ class FailureExplainer:
     def __init__(self, newer: NewerReferences) -> None:
         self._newer = newer
         self._diagnoses: dict[tuple[str, str], Diagnosis | None] = {}
-        self._shown_by: dict[str, str] = {}
+        # The check that showed a cause in full, and its sentence.
+        self._shown: dict[str, tuple[str, str]] = {}
 
     @pytest.hookimpl(wrapper=True)
     def pytest_pyfunc_call(
@@ -83,20 +84,18 @@ class FailureExplainer:
             )
         if found is None:
             return None
-        item.user_properties += [
-            ("nlam_cause", found.cause),
-            ("nlam_cause_kind", found.kind),
-            ("nlam_cause_module", found.module),
-            ("nlam_cause_source", found.source),
-        ]
-        first = self._shown_by.setdefault(found.cause, item.nodeid)
-        if first != item.nodeid:
+        fix: list[str] = []
+        is_first = found.key not in self._shown
+        if is_first:
+            fix, found = self._suggestion(item, subject, found)
+            self._shown[found.key] = item.nodeid, found.cause
+        first, cause = self._shown[found.key]
+        told = found.properties() | {"nlam_cause": cause}
+        item.user_properties += told.items()
+        if not is_first:
             what, _, _ = text.partition("\n")
-            return f"{what}\n  cause: {found.cause}\nSame cause as {first}."
+            return f"{what}\n  cause: {cause}\nSame cause as {first}."
         facts = [f"  {label}: {f}" for label, f in found.facts().items()]
-        fix = []
-        if found.kind not in NOT_MIGRATED:
-            fix = self._suggestion(item, subject)
         return "\n".join([text, "", "Why:", *facts, *fix])
 
     def diagnosis(
@@ -126,10 +125,19 @@ class FailureExplainer:
         return self._diagnoses[name, check]
 
     def _suggestion(
-        self, item: pytest.Function, subject: ReferenceUnderTest
-    ) -> list[str]:
-        """Search for a migration that fixes the failure; return its report."""
+        self, item: pytest.Function, subject: ReferenceUnderTest, why: Diagnosis
+    ) -> tuple[list[str], Diagnosis]:
+        """Search for a migration that fixes the failure.
+
+        Returns its report, and the cause as the verified steps show it.
+        """
+        if why.kind in NOT_MIGRATED:
+            return [], why
         try:
+            from pytest_nlam_compat.diagnosis.explain import (
+                by_proved_steps,
+                with_next_cause,
+            )
             from pytest_nlam_compat.suggest.search import SearchBudget
             from pytest_nlam_compat.suggest.suggester import Suggester
 
@@ -139,27 +147,30 @@ class FailureExplainer:
                 found = Suggester(
                     Path(folder), budget, self._newer, others
                 ).suggest([subject])
+            if found.verified:
+                why = by_proved_steps(subject, why, found.operations(subject))
+            elif found.next_cause is not None:
+                why = with_next_cause(why, found.next_cause)
         # For example a reference that can't be read: the failure says so.
         except CompatError:
-            return []
+            return [], why
         except Exception as error:
-            return [
-                "",
-                "The search for a fix failed, please report it: "
-                f"{type(error).__name__}: {error}",
-            ]
+            text = f"{type(error).__name__}: {error}"
+            failed = "The search for a fix failed, please report it"
+            return ["", f"{failed}: {text}"], why
         if not found.verified:
-            return []
+            return [], why
         item.user_properties += [
             ("nlam_suggestion", step.python()) for step in found.steps
         ]
-        return [
+        report = [
             "",
             "How to fix it:",
             found.report(),
             "`nlam-compat suggest --write` proves it on all references and "
             "adds it to the migrations of the repository.",
         ]
+        return report, why
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis, Kind, source_of
+from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis, Kind
 from pytest_nlam_compat.diagnosis.edge_changes import explain_edges
 from pytest_nlam_compat.diagnosis.model_state import find_changed_weights
 from pytest_nlam_compat.diagnosis.tensor_changes import (
@@ -23,6 +23,7 @@ from pytest_nlam_compat.diagnosis.trace_diff import (
     agrees,
     owner,
 )
+from pytest_nlam_compat.under_test.source_lines import source_of
 
 # Over the size of the input: what float32 rounding changes at most, and less
 # than any other change that was ever met.
@@ -49,14 +50,20 @@ def _diagnosis(
     kind: Kind,
     cause: str,
     details: dict[str, str] | None = None,
+    line: str = "",
 ) -> Diagnosis:
-    """Point to the module, or to what calls it where its inputs differ."""
+    """Point to the module, or to what calls it where its inputs differ.
+
+    `line` is that of the change, by default the one that calls the module or
+    what it runs.
+    """
     if agrees(pair.input_difference):
         label, path, here = "part of", pair.module, pair.output_difference
+        line = line or _code_of(diff, pair.module)
     else:
         outer = diff.enclosing(pair)
         label, path = "called by", outer.module if outer else ""
-        here = pair.input_difference
+        here, line = pair.input_difference, line or pair.line
     name, cls = owner(diff.subject, diff.model, path)
     direct = type(diff.submodule(pair)) is cls
     holder = {} if direct else {label: f"{name} ({cls.__name__})"}
@@ -65,11 +72,32 @@ def _diagnosis(
         cause=cause,
         module=pair.module,
         cls=diff.class_name(pair.module),
+        line=line,
         source=source_of(cls),
         here=here if here < float("inf") else None,
         details=holder | (details or {}),
         layer=_first_linear(diff, pair),
     )
+
+
+def _code_of(diff: TraceDiff, module: str) -> str:
+    """Return the method of the package under test that a module runs.
+
+    The line that constructs it, where its class is not of the package.
+    """
+    cls = type(diff.predictor.get_submodule(module))
+    if cls.__module__.partition(".")[0] == diff.package:
+        return source_of(cls)
+    return _built_line(diff, module)
+
+
+def _built_line(diff: TraceDiff, module: str) -> str:
+    return diff.subject.build_lines.of_module(f"{diff.prefix}{module}")
+
+
+def _named_line(diff: TraceDiff, buffer: str) -> str:
+    """Return the line that registers a buffer of the step predictor."""
+    return diff.subject.build_lines.of_name(f"{diff.prefix}{buffer}")
 
 
 def _explain_module(diff: TraceDiff, pair: CallPair) -> Diagnosis:
@@ -81,13 +109,19 @@ def _explain_module(diff: TraceDiff, pair: CallPair) -> Diagnosis:
         alike = cls == "Identity" or _kind(was) == _kind(cls)
         kind = _kind(was) if alike else "class"
         text = f"{was} was replaced by {cls}"
-        return _diagnosis(diff, pair, kind, text)
+        line = _built_line(diff, pair.module)
+        return _diagnosis(diff, pair, kind, text, line=line)
     weights = find_changed_weights(
         diff.subject, diff.model, f"{diff.prefix}{pair.module}."
     )
     if weights is not None:
         return _diagnosis(
-            diff, pair, weights.kind, weights.cause, weights.details
+            diff,
+            pair,
+            weights.kind,
+            weights.cause,
+            weights.details,
+            source_of(type(diff.model), "on_load_checkpoint"),
         )
     if not list(module.named_children()):
         text = f"{cls} gives different outputs for the same input"
@@ -127,7 +161,9 @@ def _other_calls(diff: TraceDiff, pair: CallPair) -> Diagnosis | None:
     if added:
         cls = diff.class_name(added[0])
         text = f"a new {cls} is called"
-        return _diagnosis(diff, pair, _kind(cls), text, {"new": added[0]})
+        line = _built_line(diff, added[0])
+        details = {"new": added[0]}
+        return _diagnosis(diff, pair, _kind(cls), text, details, line)
     return None
 
 
@@ -138,11 +174,15 @@ def _explain_input(diff: TraceDiff, pair: CallPair) -> Diagnosis:
         was, cls = outer.recorded.kind, diff.class_name(outer.module)
         if cls != was:
             text = f"{was} was replaced by {cls}"
-            return _diagnosis(diff, pair, "class", text)
+            line = _built_line(diff, outer.module)
+            return _diagnosis(diff, pair, "class", text, line=line)
     rows = pair.recorded.inputs
     if len(pair.inputs) != len(rows):
         text = f"{_role(pair.module)} receives a different number of inputs"
         return _diagnosis(diff, pair, "inputs", text)
+    found = _left_out(diff, pair) or _exchanged(diff, pair)
+    if found is not None:
+        return found
     tensor, row = next(
         (tensor, row)
         for tensor, row in zip(pair.inputs, rows, strict=True)
@@ -154,6 +194,53 @@ def _explain_input(diff: TraceDiff, pair: CallPair) -> Diagnosis:
         or _columns(diff, pair, tensor, row)
         or _other_input(diff, pair, tensor, row)
     )
+
+
+def _left_out(diff: TraceDiff, pair: CallPair) -> Diagnosis | None:
+    """Find a module that returned this input, and is no longer called."""
+    for gone in diff.missing(pair):
+        if gone.recorded.outputs == pair.recorded.inputs:
+            cls = gone.recorded.kind
+            text = f"{cls} is no longer called"
+            details = {"not called": gone.module}
+            return _diagnosis(diff, pair, _kind(cls), text, details)
+    return None
+
+
+def _exchanged(diff: TraceDiff, pair: CallPair) -> Diagnosis | None:
+    """Find a module that now receives what this one did, both still called."""
+    for other in diff.pairs:
+        if (
+            other.recorded.kind != pair.recorded.kind
+            # It may have received the same all along.
+            or agrees(other.input_difference)
+            or len(other.inputs) != len(pair.recorded.inputs)
+            or not all(map(diff.is_row, other.inputs, pair.recorded.inputs))
+            or diff.called_anew(other.module)
+            or diff.called_anew(pair.module)
+        ):
+            continue
+        one, two = _outermost(diff, pair.module, other.module)
+        if one == two:
+            continue
+        text = f"{one} and {two} have exchanged their names or places"
+        found = _diagnosis(diff, pair, "inputs", text)
+        cls = diff.class_name(one)
+        return replace(found, module=one, cls=cls, other=two)
+    return None
+
+
+def _outermost(diff: TraceDiff, one: str, two: str) -> tuple[str, str]:
+    """Go from layers to the lists that hold them in one place."""
+    called = {pair.module for pair in diff.pairs}
+    while True:
+        outer, _, name = one.rpartition(".")
+        other, _, its_name = two.rpartition(".")
+        if name != its_name or outer == other or {outer, other} & called:
+            return one, two
+        if not outer or not other:
+            return one, two
+        one, two = outer, other
 
 
 def _role(module: str) -> str:
@@ -183,7 +270,9 @@ def _edges(
     if change is None:
         return None
     text = f"{change.text} of {change.file}" if change.file else change.text
-    return replace(_diagnosis(diff, pair, "edges", text), edges=change)
+    line = _named_line(diff, change.file) if change.file else ""
+    found = _diagnosis(diff, pair, "edges", text, line=line)
+    return replace(found, edges=change)
 
 
 def _rounded(
@@ -212,7 +301,8 @@ def _columns(
     if not change.confirmed and change.kind != "removed":
         lost = rounded_columns(then, tensor)
         return _rounded_to(diff, pair, lost) if lost else None
-    stem = _graph_file(diff, tensor)
+    buffer = _buffer(diff, tensor)
+    stem = "mesh_features" if buffer == "mesh_static_features" else buffer
     labels = input_labels(diff.subject.reference, then.shape[1])
     details = {"its columns": str(change)}
     if labels and not stem:
@@ -228,18 +318,17 @@ def _columns(
     }[change.kind]
     what = f"the input of {_role(pair.module)}"
     cause = f"{what}, {stem}, {has}" if stem else f"{what} {has}"
-    found = _diagnosis(
-        diff, pair, "features" if stem else "inputs", cause, details
-    )
+    kind: Kind = "features" if stem else "inputs"
+    line = _named_line(diff, buffer) if buffer else ""
+    found = _diagnosis(diff, pair, kind, cause, details, line)
     return replace(found, columns=change)
 
 
-def _graph_file(diff: TraceDiff, tensor: Tensor) -> str:
-    """Return the graph file that an input is read from, if it is one."""
+def _buffer(diff: TraceDiff, tensor: Tensor) -> str:
+    """Return the buffer, or list of buffers, that an input is, if any."""
     for name, buffer in diff.predictor.named_buffers():
         if torch.equal(buffer, tensor):
-            stem = name.partition(".")[0]
-            return "mesh_features" if stem == "mesh_static_features" else stem
+            return name.partition(".")[0]
     return ""
 
 

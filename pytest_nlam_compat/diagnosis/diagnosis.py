@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal, get_args
 
 from pytest_nlam_compat.diagnosis.edge_changes import EdgeChange
@@ -60,12 +58,15 @@ class Diagnosis:
     Attributes
     ----------
     cause : str
-        One sentence, the same for all references that fail for one cause.
+        One sentence.
     module, cls : str
         Submodule that differs first, by its current name below the step
         predictor, and its class; empty where all agree.
+    line : str
+        File and line in the current code that has changed, or that calls,
+        builds or names what has; empty where it is not known.
     source : str
-        File and line in the current code.
+        File and line of the method or class that has changed.
     here : float or None
         Largest difference there, over the size of the tensor.
     details : mapping of str to str
@@ -88,6 +89,7 @@ class Diagnosis:
     cause: str
     module: str = ""
     cls: str = ""
+    line: str = ""
     source: str = ""
     here: float | None = None
     details: dict[str, str] = field(default_factory=dict)
@@ -99,35 +101,35 @@ class Diagnosis:
     depth: float = 0.0
     reference: str = ""
 
+    @property
+    def key(self) -> str:
+        """What all failures of one change have in common.
+
+        The kind and the line, where it is known. The sentence may name
+        modules and numbers that only some references have.
+        """
+        return f"{self.kind} at {self.line}" if self.line else self.cause
+
+    def properties(self) -> dict[str, object]:
+        """Return the properties of a report of a failed check."""
+        return {
+            "nlam_cause": self.cause,
+            "nlam_cause_key": self.key,
+            "nlam_cause_kind": self.kind,
+            "nlam_cause_module": self.module,
+            "nlam_cause_source": self.line or self.source,
+        }
+
     def facts(self) -> dict[str, object]:
         """Return the facts of an error message, by label."""
         lines: dict[str, object] = {"cause": self.cause}
         if self.module:
             lines["differs first in"] = f"{self.module} ({self.cls})"
-        if self.source:
-            lines["source"] = self.source
+        if self.line or self.source:
+            lines["source"] = self.line or self.source
         if self.here is not None:
             there = f"{self.here:.1e} of its size"
             if self.end is not None:
                 there += f", in the outputs {self.end:.1e} of their spread"
             lines["difference there"] = there
         return lines | self.details
-
-
-def source_of(cls: type, method: str = "forward") -> str:
-    """Return where a method, or else its class, is: ``neural_lam/a.py:97``.
-
-    The name of its module where there is no source.
-    """
-    target = getattr(cls, method, cls)
-    try:
-        file = Path(inspect.getsourcefile(target) or "")
-        line = inspect.getsourcelines(target)[1]
-    except (OSError, TypeError):
-        return cls.__module__
-    package = target.__module__.partition(".")[0]
-    parts = file.parts
-    if package in parts:
-        last = len(parts) - 1 - parts[::-1].index(package)
-        file = Path(*parts[last:])
-    return f"{file.as_posix()}:{line}"

@@ -14,20 +14,17 @@ from pytest_nlam_compat.diagnosis.diagnosis import (
     OF_ONE_CHECK,
     Diagnosis,
     Kind,
-    source_of,
 )
+from pytest_nlam_compat.diagnosis.load_failure import explain_load_failure
 from pytest_nlam_compat.diagnosis.model_state import (
     find_changed_weights,
     find_lost_hyper_parameter,
     find_lost_learning_rate,
     find_randomness,
 )
+from pytest_nlam_compat.diagnosis.name_patterns import Operations
 from pytest_nlam_compat.diagnosis.output_changes import explain_outputs
 from pytest_nlam_compat.diagnosis.own_loader import explain_loader
-from pytest_nlam_compat.diagnosis.parameter_matching import (
-    facts_by_kind,
-    match_parameters,
-)
 from pytest_nlam_compat.diagnosis.parameter_order import reorderings
 from pytest_nlam_compat.diagnosis.tensor_changes import lower_precision
 from pytest_nlam_compat.diagnosis.trace_diff import (
@@ -39,6 +36,7 @@ from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.batch_and_loss import judge_batch
 from pytest_nlam_compat.judging.grade import Result, dtype_name, grade
 from pytest_nlam_compat.judging.saved_again import judge_saving
+from pytest_nlam_compat.under_test.source_lines import source_of
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
@@ -81,7 +79,7 @@ def _explain(
     try:
         result = grade(subject, torch.float64)
     except CompatError as error:
-        return _raises(error)
+        return _raises(subject, error)
     if not result.passed:
         return find_randomness(subject, model, result) or diagnose(
             subject, result, newer
@@ -92,7 +90,7 @@ def _explain(
         try:
             return _in_float32(subject)
         except CompatError as error:
-            return _raises(error, "error in float32")
+            return _raises(subject, error, "error in float32")
     if check == "native":
         return explain_loader(subject)
     if check == "saves":
@@ -183,16 +181,8 @@ def _does_not_load(
     try:
         wanted = subject.layout()
     except CompatError:
-        return _raises(error, "building")
-    given = {n: tuple(t.shape) for n, t in subject.migrated.state_dict.items()}
-    changes = match_parameters(given, wanted)
-    if not changes:
-        return _raises(error)
-    kinds = ", ".join(dict.fromkeys(change.kind for change in changes))
-    first = changes[0].text.partition(" (")[0]
-    return Diagnosis(
-        "loading", f"{kinds}: {first}", details=facts_by_kind(changes)
-    )
+        return _raises(subject, error, "building")
+    return explain_load_failure(subject, wanted) or _raises(subject, error)
 
 
 def _passes_in_float32(subject: ReferenceUnderTest) -> bool:
@@ -215,14 +205,43 @@ def _saving(subject: ReferenceUnderTest) -> Diagnosis:
     try:
         judge_saving(subject)
     except CompatError as error:
-        return _raises(error, "saving")
+        return _raises(subject, error, "saving")
     return Diagnosis("none", "a new checkpoint is loaded as it was saved")
 
 
-def _raises(error: CompatError, kind: Kind = "error") -> Diagnosis:
+def by_proved_steps(
+    subject: ReferenceUnderTest, found: Diagnosis, steps: Operations
+) -> Diagnosis:
+    """Correct a cause that was guessed from names by the steps that fix it."""
+    if found.kind != "loading":
+        return found
+    proved = explain_load_failure(subject, subject.layout(), steps)
+    if proved is None:
+        return found
+    return replace(found, cause=proved.cause, details=proved.details)
+
+
+def with_next_cause(found: Diagnosis, following: Diagnosis) -> Diagnosis:
+    """Add what differs once a run that did not load is made to load."""
+    if found.kind != "loading":
+        return found
+    facts = {f"then, {label}": str(f) for label, f in following.facts().items()}
+    cause = f"{found.cause}; then {following.cause}"
+    return replace(found, cause=cause, details=found.details | facts)
+
+
+def _raises(
+    subject: ReferenceUnderTest, error: CompatError, kind: Kind = "error"
+) -> Diagnosis:
     """Use the cause that an error names."""
-    cause = str(error.facts.get("cause", error.what))
-    return Diagnosis(kind, cause, source=str(error.facts.get("raised in", "")))
+    facts = error.facts
+    cause = str(facts.get("cause", error.what))
+    if "class" in facts:
+        cause = f"the current code has no class {facts['class']}"
+    place = str(facts.get("raised in", ""))
+    # A line of a library does not tell one cause from another.
+    known = place.startswith(str(subject.adapter.current.path))
+    return Diagnosis(kind, cause, line=place if known else "", source=place)
 
 
 def _in_float32(subject: ReferenceUnderTest) -> Diagnosis:

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from pytest_nlam_compat.adapters.training_step import learning_rate
-from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis, source_of
+from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis
 from pytest_nlam_compat.judging.grade import Result
 from pytest_nlam_compat.judging.optimizer_step import saved_rate
+from pytest_nlam_compat.under_test.source_lines import source_of
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (

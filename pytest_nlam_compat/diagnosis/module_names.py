@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from pytest_nlam_compat.migrations import Migration, SavedRun
+from pytest_nlam_compat.migrations import Operation, SavedRun
 from pytest_nlam_compat.migrations.releases import PREFIX
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def current_module_names(
     subject: ReferenceUnderTest, model: nn.Module
 ) -> ModuleNames:
     """Find the current names of the modules of a reference."""
-    names = _through_migrations(subject.float64, subject.steps)
+    steps = [o for step in subject.steps for o in step.operations]
+    names = names_through(subject.float64, steps)
     loaded = dict(subject.migrated.state_dict)
     on_load = getattr(model, "on_load_checkpoint", None)
     if on_load is not None:
@@ -76,23 +77,20 @@ def current_module_names(
     )
 
 
-def _through_migrations(
-    run: SavedRun, steps: Sequence[Migration]
+def names_through(
+    run: SavedRun, operations: Iterable[Operation]
 ) -> dict[str, str]:
-    """Follow the parameters of a run through migrations.
+    """Follow the names of the tensors of a run through operations.
 
     An operation that only renames shares the tensor with the run before; one
     that changes a tensor keeps its name. Dropped parameters are left out.
     """
     names = {name: name for name in run.state_dict}
-    for step in steps:
-        for operation in step.operations:
-            after = operation.apply(run)
-            moved = renamed_tensors(run.state_dict, after.state_dict)
-            names = {
-                old: moved[now] for old, now in names.items() if now in moved
-            }
-            run = after
+    for operation in operations:
+        after = operation.apply(run)
+        moved = renamed_tensors(run.state_dict, after.state_dict)
+        names = {old: moved[now] for old, now in names.items() if now in moved}
+        run = after
     return names
 
 

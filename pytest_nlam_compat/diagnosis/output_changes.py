@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis, source_of
+from pytest_nlam_compat.diagnosis.clamping import clamps, explain_clamping
+from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis
 from pytest_nlam_compat.diagnosis.tensor_changes import like_rounding
 from pytest_nlam_compat.judging.grade import Result
 from pytest_nlam_compat.numerics.tolerances import FLOAT64, allowed
+from pytest_nlam_compat.under_test.source_lines import source_of
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,
     )
 
-_INDICES = ("clamp_lower_upper_idx", "clamp_lower_idx", "clamp_upper_idx")
 # Of the spread: how well a line has to fit the outputs.
 _FIT = 1e-8
 
@@ -81,15 +82,22 @@ def _first_step(
     changed = wrong.flatten(0, -2).any(dim=0).nonzero().flatten().tolist()
     names = reference.dataset.names["state"]
     details = {"variables": ", ".join(names[index] for index in changed)}
-    clamped = _clamped(subject)
-    if clamped and set(changed) <= clamped:
+    previous = reference.batch()[0][:, 1]
+    clamped = clamps(subject.migrated.state_dict)
+    if clamped and clamped.keys() >= set(changed):
+        texts = {
+            explain_clamping(
+                clamped[index],
+                *(x[:, ~boundary, index] for x in (previous, then, now)),
+            )
+            for index in changed
+        }
         return Diagnosis(
             "clamping",
-            "only clamped variables differ: clamping has changed",
+            "; ".join(sorted(texts)),
             source=source_of(type(predictor), "get_clamped_new_state"),
             details=details,
         )
-    previous = reference.batch()[0][:, 1]
     lines = _lines(
         (now - previous)[:, ~boundary], (then - previous)[:, ~boundary]
     )
@@ -99,16 +107,6 @@ def _first_step(
         return Diagnosis("rescaling", text, source=source, details=details)
     text = "the output of the last submodule is processed differently"
     return Diagnosis("output", text, source=source, details=details)
-
-
-def _clamped(subject: ReferenceUnderTest) -> set[int]:
-    """Return the variables that are clamped, by the checkpoint's buffers."""
-    return {
-        int(index)
-        for name, tensor in subject.migrated.state_dict.items()
-        if name.rpartition(".")[2] in _INDICES
-        for index in tensor.flatten()
-    }
 
 
 def _lines(now: Tensor, then: Tensor) -> str:

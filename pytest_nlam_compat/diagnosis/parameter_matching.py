@@ -34,8 +34,8 @@ class ParameterChange:
     ----------
     kind : str
         ``renamed``, ``moved``, ``exchanged``, ``split``, ``fused``,
-        ``transposed``, ``columns added``, ``columns removed``, ``added``,
-        ``dropped``.
+        ``stacked``, ``transposed``, ``columns added``, ``columns removed``,
+        ``added``, ``dropped``.
     choices : tuple of tuple of Operation
         Ways to migrate a run, the likeliest first; empty where there is none.
     """
@@ -45,20 +45,29 @@ class ParameterChange:
     choices: tuple[tuple[op.Operation, ...], ...] = ()
 
 
-def match_parameters(given: Shapes, wanted: Shapes) -> list[ParameterChange]:
+def match_parameters(
+    given: Shapes, wanted: Shapes, known: Mapping[str, str] | None = None
+) -> list[ParameterChange]:
     """Explain the difference between the tensors of a run and of a model.
 
-    The operations of the changes are to be applied in this order.
+    The operations of the changes are to be applied in this order. `known` are
+    old and new names that need no guess.
     """
     lost = {n: s for n, s in given.items() if wanted.get(n) != s}
     new = {n: s for n, s in wanted.items() if given.get(n) != s}
-    changes = []
+    changes: list[ParameterChange] = []
 
     def settle(old: Collection[str], now: Collection[str]) -> None:
         for names, shapes in ((old, lost), (now, new)):
             for name in names:
                 shapes.pop(name, None)
 
+    def rename(pairs: Mapping[str, str]) -> None:
+        for kind, text, operations in renames(pairs, given):
+            changes.append(ParameterChange(kind, text, (operations,)))
+
+    rename(known or {})
+    settle(known or {}, (known or {}).values())
     for change, names in list(_exchanges(lost, new, given, wanted)):
         changes.append(change)
         settle(names, names)
@@ -73,10 +82,7 @@ def match_parameters(given: Shapes, wanted: Shapes) -> list[ParameterChange]:
         changes.append(change)
         settle(old, now)
     pairs = _assign(lost, new, list(given), list(wanted))
-    changes += [
-        ParameterChange(kind, text, (operations,))
-        for kind, text, operations in renames(pairs, given)
-    ]
+    rename(pairs)
     for before, after in pairs.items():
         changes += _shapes(after, lost[before], new[after])
     changes += [
@@ -284,6 +290,34 @@ def _cuts(
         text = f"{', '.join(names)} into {whole}"
         fused = op.Concatenate(tuple(names), whole, dim=dim)
         yield ParameterChange("fused", text, ((fused,),)), set(names), {whole}
+    for whole, names in _stacks(lost, new, taken):
+        text = f"{', '.join(names)} into {whole}"
+        choices = tuple(
+            (op.Stack(tuple(order), whole),) for order in (names, names[::-1])
+        )
+        yield ParameterChange("stacked", text, choices), set(names), {whole}
+
+
+def _stacks(
+    parts: Shapes, wholes: Shapes, taken: set[str]
+) -> Iterator[tuple[str, list[str]]]:
+    """Find tensors that others of one shape make up, one for each index."""
+    for whole, shape in wholes.items():
+        if whole in parts or len(shape) < 2 or shape[0] > _MOST_PIECES:
+            continue
+        fitting = [
+            name
+            for name, part in parts.items()
+            if name not in taken
+            and part == shape[1:]
+            and _leaf(name) == _leaf(whole)
+        ]
+        # Names end alike where modules were stacked: ``0.weight``.
+        fitting.sort(key=lambda name: -_similarity(whole, name))
+        names = [name for name in parts if name in fitting[: shape[0]]]
+        if len(names) == shape[0] > 1:
+            taken |= {whole, *names}
+            yield whole, names
 
 
 def _splits(

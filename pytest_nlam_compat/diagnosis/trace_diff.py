@@ -52,6 +52,8 @@ class CallPair:
         Index of the call in the trace of the reference.
     called : bool
         Whether the current code makes the call, with inputs and outputs.
+    line : str
+        Line of the current code that makes the call.
     input_difference, output_difference : float
         Largest difference, over the size of the tensor; infinite where
         shapes or the number of tensors differ.
@@ -63,6 +65,7 @@ class CallPair:
     called: bool = False
     inputs: Sequence[Tensor] = ()
     outputs: Sequence[Tensor] = ()
+    line: str = ""
     input_difference: float = 0.0
     output_difference: float = 0.0
 
@@ -83,6 +86,11 @@ class TraceDiff:
         return self.subject.adapter.step_predictor(self.model)
 
     @property
+    def package(self) -> str:
+        """The package under test."""
+        return self.subject.adapter.current.path.name
+
+    @property
     def prefix(self) -> str:
         """Prefix of the parameters of the step predictor."""
         return predictor_prefix(self.subject, self.model)
@@ -93,6 +101,11 @@ class TraceDiff:
         paired = {pair.module for pair in self.pairs if pair.called}
         called = dict.fromkeys(call.module for call in self.now.calls)
         return [name for name in called if name not in paired]
+
+    def called_anew(self, module: str) -> bool:
+        """Tell whether a module is not called as often as it was."""
+        recorded = sum(pair.module == module for pair in self.pairs)
+        return recorded != sum(c.module == module for c in self.now.calls)
 
     def submodule(self, pair: CallPair) -> nn.Module:
         """Return the current module of a call."""
@@ -167,7 +180,8 @@ def trace_step(
     with code_under_test("Tracing the first step of the current code"):
         with reproducible(), default_dtype(dtype), ReplayNoise(first):
             predictor = subject.adapter.step_predictor(model)
-            return record_trace(predictor, run, tensors), tensors
+            package = subject.adapter.current.path.name
+            return record_trace(predictor, run, tensors, package), tensors
 
 
 def owner(
@@ -239,6 +253,7 @@ def _pairs(
             True,
             tensors[found].inputs,
             tensors[found].outputs,
+            tensors[found].line,
             _difference(now, call.inputs, then, recorded.inputs),
             _difference(now, call.outputs, then, recorded.outputs),
         )

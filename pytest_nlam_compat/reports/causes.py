@@ -20,22 +20,21 @@ class Cause:
     Attributes
     ----------
     text : str
-        One sentence.
-    source : str
-        Where in the current code.
+        One sentence, that of the failure that is explained.
     explanation : str
         The longest message of its failures.
-    checks, references : dict
-        Names of the checks that failed and ids of the references, in order.
+    checks, references, modules : dict
+        Names of the checks that failed, ids of the references, and the modules
+        that differ first in some of them, in order.
     """
 
     text: str
-    source: str
     explanation: str = ""
     migrated: bool = True  # whether a migration may fix it
     failures: int = 0
     checks: dict[str, None] = field(default_factory=dict)
     references: dict[str, None] = field(default_factory=dict)
+    modules: dict[str, None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,20 +55,28 @@ class Failure:
             or first.removeprefix(f"{self.reference}: ")
         )
 
+    @property
+    def key(self) -> str:
+        """What failures of one cause have in common."""
+        return str(self.properties.get("nlam_cause_key") or self.cause)
+
 
 def group(failures: Iterable[Failure]) -> list[Cause]:
     """Group failures by their cause, that of most failures first."""
     causes: dict[str, Cause] = {}
     for failure in failures:
-        text = failure.cause
-        source = str(failure.properties.get("nlam_cause_source", ""))
         migrated = failure.properties.get("nlam_cause_kind") not in NOT_MIGRATED
-        cause = causes.setdefault(text, Cause(text, source, migrated=migrated))
+        cause = causes.setdefault(
+            failure.key, Cause(failure.cause, migrated=migrated)
+        )
         cause.failures += 1
         cause.checks[failure.check] = None
         cause.references[failure.reference] = None
         if len(failure.message) > len(cause.explanation):
-            cause.explanation = failure.message
+            cause.explanation, cause.text = failure.message, failure.cause
+        module = failure.properties.get("nlam_cause_module")
+        if module:
+            cause.modules[str(module)] = None
     return sorted(causes.values(), key=lambda c: c.failures, reverse=True)
 
 
@@ -82,6 +89,8 @@ def render(causes: Iterable[Cause]) -> Iterator[str]:
         yield f"FAILED nlam-compat: {cause.text}, {references}"
         yield f"  in {join_some(cause.references, most=3)}"
         yield f"  checks: {', '.join(cause.checks)}"
+        if len(cause.modules) > 1:
+            yield f"  modules: {join_some(cause.modules, most=4)}"
         yield from _explained(cause)
 
 

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis
 from pytest_nlam_compat.diagnosis.name_patterns import Operations
 from pytest_nlam_compat.suggest.search import SearchResult
 from pytest_nlam_compat.suggest.steps import SuggestedStep
+
+if TYPE_CHECKING:
+    from pytest_nlam_compat.under_test.reference_under_test import (
+        ReferenceUnderTest,
+    )
 
 # References that a line of the report names.
 _SHOWN = 6
@@ -41,6 +48,25 @@ class Suggestions:
     training: dict[str, str] = field(default_factory=dict)
     unfixable: str = ""
     width_specific: bool = False
+
+    def operations(self, subject: ReferenceUnderTest) -> Operations:
+        """Return the operations of the steps that concern a reference."""
+        migrations = [step.migration for step in self.steps]
+        return tuple(
+            operation
+            for migration in migrations
+            if migration.when is None or migration.when(subject.float64)
+            for operation in migration.operations
+        )
+
+    @property
+    def next_cause(self) -> Diagnosis | None:
+        """Why a reference fails with the operations that came furthest."""
+        for result in self.undecided.values():
+            closest = None if result.verified else result.closest
+            if closest is not None and closest.operations:
+                return closest.diagnosis
+        return None
 
     @property
     def complete(self) -> bool:

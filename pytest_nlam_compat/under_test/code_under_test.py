@@ -12,8 +12,9 @@ from pathlib import Path
 from pytest_nlam_compat.errors import CompatError
 
 _OURS = Path(__file__).resolve().parents[1]
-# Frames between a module that is imported and whoever imports it.
-_IMPORTING = re.compile(r"<frozen |.*[/\\](?:_pytest|pluggy|importlib)[/\\]")
+# Frames between a module that is imported and whoever imports it, and code
+# without a file.
+_IMPORTING = re.compile(r"<|.*[/\\](?:_pytest|pluggy|importlib)[/\\]")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -38,13 +39,15 @@ def code_under_test(doing: str) -> Iterator[None]:
     # A working tree can raise anything.
     except Exception as cause:
         # Messages of torch list every key; the first lines tell the kind.
-        message = " ".join(_COLOUR.sub("", str(cause)).split())
+        # Those of dataclass_wizard list every value; what it caught does not.
+        told = getattr(cause, "base_error", cause)
+        message = " ".join(_COLOUR.sub("", str(told)).split())
         if len(message) > 500:
             message = f"{message[:500]} ..."
         raise CompatError(
             f"{doing} failed.",
             facts={
-                "cause": f"{type(cause).__name__}: {message}",
+                "cause": f"{type(told).__name__}: {message}",
                 **_raised_in(cause),
             },
             remedy="If the change is intended, add a migration for it. If "

@@ -46,6 +46,10 @@ from pytest_nlam_compat.references.reference import (
     write_graph,
 )
 from pytest_nlam_compat.under_test.code_under_test import code_under_test
+from pytest_nlam_compat.under_test.source_lines import (
+    BuildLines,
+    recorded_build,
+)
 
 _NUMPY = {torch.float32: "f4", torch.float64: "f8"}
 
@@ -248,7 +252,7 @@ class ReferenceUnderTest:
                 else tensor.clone()
                 for name, tensor in checkpoint["state_dict"].items()
             }
-            module = self._built(dtype)
+            module = self.built(dtype)
             with code_under_test("Loading the migrated run"):
                 self.adapter.load_strictly(module, checkpoint)
             self._models[key] = module.to(self.device)
@@ -259,7 +263,8 @@ class ReferenceUnderTest:
         checkpoint = to_checkpoint_dict(self.migrated)
         return checkpoint | upstream_stamp(self.float64, upstream_registry())
 
-    def _built(self, dtype: torch.dtype) -> nn.Module:
+    def built(self, dtype: torch.dtype) -> nn.Module:
+        """Build a new model of the current code, without weights of a run."""
         with code_under_test("Building the model of the current code"):
             with building(dtype):
                 module = self.adapter.build(
@@ -269,11 +274,18 @@ class ReferenceUnderTest:
                 )
         return module.to(dtype)
 
+    @cached_property
+    def build_lines(self) -> BuildLines:
+        """Where the current code builds the model and names its modules."""
+        with recorded_build(self.adapter.current.path.name) as lines:
+            lines.model = self.built(torch.float64)
+        return lines
+
     def layout(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes that a file of the current code would have."""
         module = self._models.get(("migrated", torch.float64))
         if module is None:
-            module = self._built(torch.float64)
+            module = self.built(torch.float64)
         return {n: tuple(t.shape) for n, t in module.state_dict().items()}
 
     def datastore(

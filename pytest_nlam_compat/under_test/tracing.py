@@ -16,20 +16,26 @@ from pytest_nlam_compat.references.reference import (
     Trace,
     kind_of,
 )
+from pytest_nlam_compat.under_test.source_lines import running_line
 
 
 @dataclass
 class CallTensors:
-    """Copies of the floating tensors that one call received and returned."""
+    """Copies of the floating tensors that one call received and returned.
+
+    `line` is the innermost line of the package under test that makes the call.
+    """
 
     inputs: list[Tensor]
     outputs: list[Tensor] = field(default_factory=list)
+    line: str = ""
 
 
 def record_trace(
     predictor: nn.Module,
     run: Callable[[], object],
     tensors: list[CallTensors] | None = None,
+    package: str = "",
 ) -> Trace:
     """Run a forward pass and record each call of a submodule.
 
@@ -41,6 +47,8 @@ def record_trace(
         One autoregressive step.
     tensors : list of CallTensors, optional
         The tensors of each call are appended here, in the order of the calls.
+    package : str, optional
+        Whose lines make the calls; needed with `tensors`.
 
     Returns
     -------
@@ -51,7 +59,7 @@ def record_trace(
     with ExitStack() as hooks:
         for name, module in predictor.named_modules():
             if name:
-                _watch(name, module, recorder, tensors, hooks)
+                _watch(name, module, recorder, tensors, package, hooks)
         run()
     return recorder.finish()
 
@@ -150,10 +158,11 @@ def _watch(
     module: nn.Module,
     recorder: _Recorder,
     tensors: list[CallTensors] | None,
+    package: str,
     hooks: ExitStack,
 ) -> None:
     """Record each call of a module until the hooks are removed."""
-    pending: list[tuple[tuple[int, ...], list[Tensor]]] = []
+    pending: list[tuple[tuple[int, ...], CallTensors]] = []
 
     def copies(values: list[Tensor]) -> list[Tensor]:
         # A module may change its inputs in place.
@@ -161,14 +170,17 @@ def _watch(
 
     def before(_: nn.Module, args: Any, kwargs: Any) -> None:
         inputs = list(_floating([args, kwargs]))
-        pending.append((recorder.enter(inputs), copies(inputs)))
+        line = "" if tensors is None else running_line(package)
+        seen = CallTensors(copies(inputs), line=line)
+        pending.append((recorder.enter(inputs), seen))
 
     def after(module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
-        rows, inputs = pending.pop()
+        rows, seen = pending.pop()
         outputs = list(_floating(out))
         recorder.leave(name, module, rows, outputs)
         if tensors is not None:
-            tensors.append(CallTensors(inputs, copies(outputs)))
+            seen.outputs = copies(outputs)
+            tensors.append(seen)
 
     hooks.callback(
         module.register_forward_pre_hook(before, with_kwargs=True).remove

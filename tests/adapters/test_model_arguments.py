@@ -281,6 +281,6 @@ def test_fields_that_do_not_fit(value, fields, cause):
         "neural_lam.config.DatastoreSelection of the current code does not "
         "accept the fields of the checkpoint.\n"
         f"  fields: {fields}\n"
-        f"  cause: {cause}\n"
+        f"  cause: TypeError: {cause}\n"
         "Add a migration that renames, drops or sets the field."
     )

@@ -33,7 +33,7 @@ def test_the_cause_is_shown_in_full_once(project):
             "Why:",
             f"  cause: {CAUSE}",
             "  differs first in: grid_embedder.3 (LayerNorm)",
-            "  source: neural_lam/models/step_predictors/graph/base.py:*",
+            "  source: neural_lam/utils/networks.py:*",
             "  difference there: * of its size, in the outputs * of their "
             "spread",
             "  part of: the step predictor (GraphLAM)",

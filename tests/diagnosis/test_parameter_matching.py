@@ -11,6 +11,7 @@ from pytest_nlam_compat.migrations import (
     Drop,
     Rename,
     Split,
+    Stack,
     Transpose,
 )
 
@@ -109,6 +110,40 @@ def test_split_and_fused():
     ]
     assert first_choices(match_parameters(parts, whole)) == [
         Concatenate(("m.a.weight", "m.b.weight"), "m.weight", dim=1)
+    ]
+
+
+def test_stacked_in_either_order():
+    others = mlp("c", 5)
+    stacked = {
+        f"s.{name.removeprefix('a.')}": (2, *shape)
+        for name, shape in mlp("a").items()
+    }
+    changes = match_parameters(mlp("a") | mlp("b") | others, others | stacked)
+    assert [change.kind for change in changes] == ["stacked"] * 4
+    assert changes[0].choices == (
+        (Stack(("a.0.weight", "b.0.weight"), "s.0.weight"),),
+        (Stack(("b.0.weight", "a.0.weight"), "s.0.weight"),),
+    )
+    # Each with what has its place in the other module.
+    assert changes[3].choices[0] == (
+        Stack(("a.2.bias", "b.2.bias"), "s.2.bias"),
+    )
+
+
+def test_names_that_are_known_are_not_guessed():
+    before, after = mlp("g2m") | mlp("m2g"), mlp("dec") | mlp("enc")
+    guessed = first_choices(match_parameters(before, after))
+    assert guessed == [Rename("g2m", "dec"), Rename("m2g", "enc")]
+    known = {
+        name: name.replace(old, new)
+        for old, new in (("g2m", "enc"), ("m2g", "dec"))
+        for name in mlp(old)
+    }
+    changes = match_parameters(before, after, known)
+    assert [change.text.partition(" (")[0] for change in changes] == [
+        "g2m -> enc",
+        "m2g -> dec",
     ]
 
 

@@ -54,6 +54,7 @@ GRAPHS = (
         "g2m_embedder",
         True,
         says="g2m_features",
+        line="register_buffer",
     ),
     Mutant(
         "edge features not scaled",

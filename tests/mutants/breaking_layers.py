@@ -35,6 +35,7 @@ COMPUTED = (
         "g2m_gnn.edge_mlp",
         True,
         says="another order",
+        line="self.edge_mlp(torch.cat((edge_attr, x_i, x_j), dim=-1))",
         cases=("0.7.0-graph_lam", "0.6.0-graph_lam"),
     ),
     Mutant(
@@ -128,6 +129,7 @@ COMPUTED = (
         ),
         "normalisation",
         "grid_embedder.3",
+        line="nn.LayerNorm(",
         cases=("0.7.0-graph_lam", "0.4.0-graph_lam"),
     ),
     Mutant(
@@ -136,6 +138,7 @@ COMPUTED = (
         "activation",
         "grid_embedder.1",
         says="SiLU was replaced by GELU",
+        line="nn.GELU()",
     ),
     Mutant(
         "leaky relu",
@@ -190,6 +193,7 @@ COMPUTED = (
         "class",
         "g2m_gnn",
         says="InteractionNet was replaced by PropagationNet",
+        line='get_gnn_class("PropagationNet")',
     ),
     Mutant(
         "linear layers of another class",

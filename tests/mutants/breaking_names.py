@@ -44,7 +44,8 @@ NAMES = (
         ((LAYERS, "edge_mlp", "message_mlp"),),
         "loading",
         fixable=True,
-        says="renamed",
+        says="renamed edge_mlp -> message_mlp",
+        line="self.message_mlp = ",
         cases=("0.7.0-graph_lam", "0.7.0-hi_lam"),
     ),
     Mutant(

@@ -28,6 +28,7 @@ STEPS = (
         "sharper clamping",
         ((BASE, "sigmoid_sharpness = 1", "sigmoid_sharpness = 2"),),
         "clamping",
+        says="the sharpness of clamping has changed",
         cases=CLAMPED,
     ),
     Mutant(
@@ -53,6 +54,7 @@ STEPS = (
             ),
         ),
         "clamping",
+        says="no longer changes values within the limits",
         cases=CLAMPED,
     ),
     Mutant(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -22,7 +23,11 @@ def check(mutant, folder: Path, fixtures: Path, *, suggest: bool):
     from runner import Outcome
 
     from pytest_nlam_compat.adapters.probe import probe, select_adapter
-    from pytest_nlam_compat.diagnosis.explain import explain
+    from pytest_nlam_compat.diagnosis.explain import (
+        by_proved_steps,
+        explain,
+        with_next_cause,
+    )
 
     logger.remove()
     adapter = select_adapter(probe())
@@ -39,22 +44,54 @@ def check(mutant, folder: Path, fixtures: Path, *, suggest: bool):
     def find_newer(subject):
         return newer_subject(subject, folder, fixtures)
 
+    first_checks = {}
+    for key in outcome.failed:
+        name, _, check = key.partition(" ")
+        first_checks.setdefault(name, check)
+    first, *others = [s for s in subjects if s.reference.id in first_checks]
+
+    def explained(subject):
+        check = first_checks[subject.reference.id]
+        return explain(
+            subject, check, lambda: explain(find_newer(subject), check)
+        )
+
     begin = time.perf_counter()
-    check = next(iter(outcome.failed)).split()[1]
-    found = explain(
-        subjects[0], check, lambda: explain(find_newer(subjects[0]), check)
-    )
+    found = explained(first)
     outcome.seconds = time.perf_counter() - begin
-    outcome.kind, outcome.cause = found.kind, found.cause
-    outcome.module = found.module
     print(found.facts())
+    outcome.keys = [found.key, *(explained(other).key for other in others)]
     if suggest:
-        fix(mutant, subjects, folder, fixtures, find_newer, outcome)
+        steps, following = fix(
+            mutant, subjects, folder, fixtures, find_newer, outcome
+        )
+        if steps:
+            found = by_proved_steps(first, found, steps)
+        elif following is not None:
+            found = with_next_cause(found, following)
+    outcome.kind, outcome.cause = found.kind, found.cause
+    outcome.module, outcome.line = found.module, text_of(found.line)
     return outcome
 
 
+def text_of(lines):
+    """Return what stands in the lines of the current code."""
+    import neural_lam
+
+    folder = Path(neural_lam.__file__).parents[1]
+    texts = []
+    for name, number in re.findall(r"([^\s,]+\.py):(\d+)", lines):
+        code = (folder / name).read_text(encoding="utf-8").splitlines()
+        texts.append(code[int(number) - 1].strip())
+    return "\n".join(texts)
+
+
 def fix(mutant, subjects, folder, fixtures, find_newer, outcome):
-    """Search for steps, write them, and check everything with what is read."""
+    """Search for steps, write them, and check everything with what is read.
+
+    Returns the operations for the first one, which are verified, and what is
+    wrong with those that came closest.
+    """
     from pytest_nlam_compat.migrations.repository import read_steps
     from pytest_nlam_compat.migrations.writing import add_to
     from pytest_nlam_compat.suggest.suggester import Suggester
@@ -73,7 +110,7 @@ def fix(mutant, subjects, folder, fixtures, find_newer, outcome):
     outcome.general = not any(step.width_specific for step in found.steps)
     outcome.report = found.report()
     if not found.verified:
-        return
+        return (), found.next_cause
     outcome.step = "\n".join(step.python() for step in found.steps)
     file = folder / "nlam_compat_migrations.py"
     add_to(file, [step.python() for step in found.steps])
@@ -82,6 +119,7 @@ def fix(mutant, subjects, folder, fixtures, find_newer, outcome):
         place = folder / f"fixed{number}"
         subject = subject_of(name, subjects[0].adapter, place, fixtures, steps)
         outcome.after |= failures(subject) | failures_of_steps(subject)
+    return found.operations(subjects[0]), None
 
 
 def subject_of(name, adapter, folder, fixtures, migrations=()):

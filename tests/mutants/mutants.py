@@ -40,6 +40,8 @@ class Mutant:
         References to run.
     says : str
         What the cause must contain.
+    line : str
+        What stands in the line that the cause must name.
     """
 
     name: str
@@ -49,3 +51,4 @@ class Mutant:
     fixable: bool = False
     cases: tuple[str, ...] = ("0.7.0-graph_lam",)
     says: str = ""
+    line: str = ""

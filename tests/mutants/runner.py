@@ -28,8 +28,11 @@ class Outcome:
     ----------
     failed : dict of str to str
         Checks that failed, by reference and name, with their message.
-    kind, module, cause : str
-        Of the diagnosis of the first reference.
+    kind, module, cause, line : str
+        Of the diagnosis of the first reference; the cause as verified steps
+        show it.
+    keys : list of str
+        What identifies the cause, for each reference that fails.
     seconds : float
         Of the diagnosis.
     step : str
@@ -49,6 +52,8 @@ class Outcome:
     kind: str = ""
     module: str = ""
     cause: str = ""
+    line: str = ""
+    keys: list[str] = field(default_factory=list)
     seconds: float = 0.0
     step: str = ""
     verified: bool = False
@@ -133,6 +138,10 @@ def right(mutant: Mutant, outcome: Outcome) -> str:
         return f"module: {outcome.module}"
     if mutant.says not in outcome.cause:
         return f"cause: {outcome.cause}"
+    if mutant.line not in outcome.line:
+        return f"line: {outcome.line}"
+    if len(set(outcome.keys)) > 1:
+        return f"several causes: {outcome.keys}"
     return ""
 
 

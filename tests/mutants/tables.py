@@ -6,6 +6,7 @@ from breaking_graph import GRAPHS
 from breaking_inputs import INPUTS
 from breaking_layers import COMPUTED
 from breaking_names import NAMES
+from breaking_once import ONCE
 from breaking_runs import RUNS
 from breaking_saving import SAVING
 from breaking_shapes import SHAPES
@@ -22,6 +23,7 @@ BREAKING = (
     *STEPS,
     *RUNS,
     *GRAPHS,
+    *ONCE,
     *EARLY,
     *DEPTH,
     *SAVING,

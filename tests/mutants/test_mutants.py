@@ -24,6 +24,10 @@ FEW = (
     "old names no longer converted, silently",
     "arguments not saved",
     "embedder factorised",
+    "aggregation by another default",
+    "renamed and registered in the other order",
+    "graph layers exchange their names",
+    "sharper softplus",
     "sum in another order",
 )
 # Of a check that says of itself what is wrong, and where no cause is found.
@@ -34,6 +38,7 @@ HAPPENED = (
     "exchanged",
     "split",
     "fused",
+    "stacked",
     "transposed",
     "columns added",
     "columns removed",
@@ -58,8 +63,8 @@ def test_each_cause_has_a_mutant():
 
 @pytest.mark.parametrize("what", HAPPENED)
 def test_each_way_not_to_load_has_a_mutant(what):
-    said = {m.says for m in BREAKING if m.kind == "loading"}
-    assert what in said
+    said = [m.says for m in BREAKING if m.kind == "loading"]
+    assert any(text.startswith(what) for text in said)
 
 
 @pytest.mark.neural_lam
@@ -73,7 +78,7 @@ def test_a_few(tmp_path):
     )
     print(done.stdout, done.stderr)
     *_, verdict, cause, step, _ = done.stdout.splitlines()
-    assert verdict == "verdict: 12 of 12"
-    assert cause == "cause: 11 of 11"
-    assert step == "step: 6 of 6"
+    assert verdict == "verdict: 16 of 16"
+    assert cause == "cause: 15 of 15"
+    assert step == "step: 8 of 8"
     assert done.returncode == 0

@@ -48,6 +48,7 @@ from pytest_nlam_compat.migrations.operations.tensors import (
     Concatenate,
     Scale,
     Split,
+    Stack,
     Transpose,
 )
 
@@ -84,6 +85,7 @@ __all__ = [
     "SetHyperParameter",
     "ShiftNodes",
     "Split",
+    "Stack",
     "Transpose",
     "UnwrapClass",
 ]

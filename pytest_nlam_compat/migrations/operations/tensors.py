@@ -347,10 +347,7 @@ class Concatenate(Operation):
     def _raise_on_misfit(self, tensors: Mapping[str, Tensor]) -> None:
         others = set()
         for name, tensor in tensors.items():
-            _raise_without_dimension(self, name, tensor, self.dim)
-            shape = list(tensor.shape)
-            del shape[self.dim]
-            others.add(tuple(shape))
+            others.add(self._other_dimensions(name, tensor))
         if len(others) > 1:
             shapes = [str(tuple(t.shape)) for t in tensors.values()]
             raise self.refuse(
@@ -358,6 +355,12 @@ class Concatenate(Operation):
                 "Correct the names or the dimension.",
                 shapes=", ".join(shapes),
             )
+
+    def _other_dimensions(self, name: str, tensor: Tensor) -> tuple[int, ...]:
+        _raise_without_dimension(self, name, tensor, self.dim)
+        shape = list(tensor.shape)
+        del shape[self.dim]
+        return tuple(shape)
 
     def _join(self, tensors: Iterable[Tensor]) -> Tensor:
         import torch
@@ -389,6 +392,19 @@ class Concatenate(Operation):
             for kind in first
         }
         return {self.into: joined} if joined else {}
+
+
+@dataclass(frozen=True, repr=False)
+class Stack(Concatenate):
+    """Join tensors of one shape along a new dimension, with their moments."""
+
+    def _other_dimensions(self, name: str, tensor: Tensor) -> tuple[int, ...]:
+        return tuple(tensor.shape)
+
+    def _join(self, tensors: Iterable[Tensor]) -> Tensor:
+        import torch
+
+        return torch.stack([values(t) for t in tensors], dim=self.dim)
 
 
 def _raise_without_dimension(

@@ -50,6 +50,7 @@ OPERATIONS = [
     migrations.Scale("a.weight", -3.0, columns=(1, 2)),
     migrations.Split("a.weight", {"c": 2, "d": 4}, dim=1),
     migrations.Split("a.weight", ("c", "d"), dim=1),
+    migrations.Stack(("a.weight", "b.weight"), "c.weight"),
     migrations.Transpose("a.weight"),
     migrations.NumberFromMinimum(),
     migrations.RelabelGrid("y-major", "x-major"),

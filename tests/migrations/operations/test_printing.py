@@ -36,6 +36,7 @@ EXAMPLES = [
     migrations.SetHyperParameter("a", migrations.New("a.B", {"c": {}})),
     migrations.ShiftNodes("g2m_edge_index", 0, -1),
     migrations.Split("a", {"b": 1, "c": 2}, dim=1),
+    migrations.Stack(("a", "b"), "c", dim=1),
     migrations.Transpose("a"),
     migrations.UnwrapClass("a.B"),
 ]

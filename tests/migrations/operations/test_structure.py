@@ -11,6 +11,7 @@ from pytest_nlam_compat.migrations import (
     AddIdentity,
     Concatenate,
     Split,
+    Stack,
 )
 
 SHAPES = {"a": (5, 2), "buffer.clamp_lower_idx": (1,), "b": (3, 2)}
@@ -160,6 +161,21 @@ def test_tensors_that_were_not_updated_alike_are_an_error():
     del run.optimizers[0].moments["b"]
     with pytest.raises(CompatError, match="not updated alike"):
         Concatenate(("a", "b"), "c").apply(run)
+
+
+def test_tensors_are_stacked_with_their_moments():
+    run = saved_run({"a": (3, 2), "b": (3, 2)})
+    new = Stack(("b", "a"), "c").apply(run)
+    assert list(new.state_dict) == new.optimizers[0].names == ["c"]
+    assert new.state_dict["c"].shape == (2, 3, 2)
+    for kind in KINDS:
+        pieces = moment(run, "b", kind), moment(run, "a", kind)
+        assert torch.equal(moment(new, "c", kind), torch.stack(pieces))
+
+
+def test_tensors_of_other_shapes_are_not_stacked():
+    with pytest.raises(CompatError, match="don't fit together"):
+        Stack(("a", "b"), "c").apply(saved_run(SHAPES))
 
 
 def test_tensors_that_do_not_fit_are_an_error():
