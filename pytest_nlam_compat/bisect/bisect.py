@@ -275,9 +275,9 @@ def _first_bad_commit(clone: Clone, outcome: BisectOutcome) -> Iterator[str]:
     failures = []
     for name, properties in failed.items():
         check, _, reference = name.removesuffix("]").partition("[")
-        failures.append(
-            causes.Failure(check, reference, f"{check} fails", properties)
-        )
+        place = properties.get("nlam_cause_source")
+        message = f"{check} fails" + (f"\n  source: {place}" if place else "")
+        failures.append(causes.Failure(check, reference, message, properties))
     yield from causes.render(causes.group(failures))
     yield ""
 

@@ -12,7 +12,10 @@ from torch.nn.functional import softplus
 # Of the spread: how well a hypothesis has to fit.
 _FIT = 1e-7
 # From a limit, in standard deviations; neural-lam cuts off at 1e-6 and 20.
-_NEAREST, _FURTHEST = 1e-4, 15.0
+_NEAREST = 1e-4  # still far from that
+_FURTHEST = 15.0
+# Relative: a fit ends where float64 does.
+_EXACT = 1e-15
 _INDICES = {
     "clamp_lower_upper_idx": ("sigmoid_lower_lims", "sigmoid_upper_lims"),
     "clamp_lower_idx": ("softplus_lower_lims", None),
@@ -168,7 +171,7 @@ def _best(
     def residuals(values: list[float], out: bool, back: bool) -> Tensor:
         return (outputs(values, out, back) - now).nan_to_num(1e3, 1e3, 1e3)
 
-    exact = {"ftol": 1e-15, "gtol": 1e-15, "xtol": 1e-15}
+    exact = dict.fromkeys(("ftol", "gtol", "xtol"), _EXACT)
     best, least = now + float("inf"), float("inf")
     for places in ((True, True), (True, False), (False, True)):
         found = least_squares(residuals, first, args=places, **exact)

@@ -328,17 +328,12 @@ def _stood_in(
     arrays = {
         "xy": xy[:, None],
         "state": np.zeros((_STEPS, nodes, states)),
+        "forcing": np.zeros((_STEPS, nodes, 0)),
         "static": np.zeros((nodes, statics)),
         "boundary_mask": np.zeros(nodes),
     }
-    for name, count in (
-        ("state", states),
-        ("state_diff", states),
-        (
-            "static",
-            statics,
-        ),
-    ):
+    counts = {"state": states, "state_diff": states, "static": statics}
+    for name, count in counts.items():
         arrays[f"{name}_mean"] = np.zeros(count)
         arrays[f"{name}_std"] = np.ones(count)
     return StoredDatastore(Dataset(names, arrays), folder, "float32")

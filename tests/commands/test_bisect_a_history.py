@@ -192,7 +192,7 @@ def test_the_first_bad_commit_is_named_with_its_cause(story):
     failed = "outputs, outputs_float32, native, loss, resumes"
     assert f"What failed there: 0.7.0-graph_lam ({failed})\n" in report
     assert "FAILED nlam-compat: LayerNorm " in report
-    assert "    at neural_lam/models/step_predictors/graph/base.py:" in report
+    assert "    source: neural_lam/utils/networks.py:" in report
     assert "--good and --bad: 3, of which skipped: 1" in report
 
 

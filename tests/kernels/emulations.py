@@ -109,16 +109,19 @@ def half_weights(model):
         yield
 
 
-def half_layer(pattern):
-    """Return a context that computes the first layer of a name in float16."""
+def half_layer(pattern, place):
+    """Return a context that computes one layer of a name in float16.
+
+    The first or the last one: a place in the list of them.
+    """
 
     @contextmanager
     def context(model):
-        layer = next(
+        layer = [
             module
             for name, module in model.named_modules()
             if re.fullmatch(pattern, name) and isinstance(module, nn.Linear)
-        )
+        ][place]
         with half_weights(layer), ExitStack() as stack:
             for hook in (
                 layer.register_forward_pre_hook(
@@ -141,9 +144,9 @@ HARM = {
     "fp16 weights": half_weights,
     "TF32 in matrix products": tf32_products,
     "fp16 in the layer that reads the state": half_layer(
-        r".*\bgrid_(\w+_)?embedder\.0"
+        r".*\bgrid_(\w+_)?embedder\.0", 0
     ),
     "fp16 in the layer that writes the prediction": half_layer(
-        r".*\b(output|param)_map\.2"
+        r".*\b(output|param)_map\.\d+", -1
     ),
 }

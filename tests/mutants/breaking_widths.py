@@ -61,7 +61,7 @@ WIDTHS = (
         cases=OF_ALL_KINDS,
     ),
     Mutant(
-        "output map in two modules",
+        "output map as a hidden part and a head",
         (
             (GRAPH, OUTPUT, HIDDEN + HEAD),
             (

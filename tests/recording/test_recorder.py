@@ -22,11 +22,11 @@ BY_NAME = {case.name: case for case in CASES}
 @pytest.fixture(scope="module")
 def record(current_adapter, tmp_path_factory):
     from pytest_nlam_compat.recording.recorder import record
-    from pytest_nlam_compat.recording.release import _quietly
+    from pytest_nlam_compat.recording.release import quietly
 
     def recording(name):
         folder = tmp_path_factory.mktemp(name)
-        with _quietly(), reproducible():
+        with quietly(), reproducible():
             return record(BY_NAME[name], current_adapter, folder)
 
     return recording
@@ -169,12 +169,12 @@ def test_noise_is_recorded_where_there_is_some(
 ):
     """Without the gate, which takes a hundred rollouts."""
     from pytest_nlam_compat.recording import recorder, strength
-    from pytest_nlam_compat.recording.release import _quietly
+    from pytest_nlam_compat.recording.release import quietly
 
     monkeypatch.setattr(
         strength, "measure", lambda *_: strength.Strength({}, {}, 0.0)
     )
-    with _quietly(), reproducible():
+    with quietly(), reproducible():
         members = recorder.record(BY_NAME[name], current_adapter, tmp_path)
     path = tmp_path / "0.7.0.zip"
     write_archive(path, {"release": "0.7.0", "void": {}}, {name: members})
@@ -221,7 +221,7 @@ def test_a_weak_draw_is_drawn_anew(
     current_adapter, tmp_path, monkeypatch, members
 ):
     from pytest_nlam_compat.recording import recorder, strength
-    from pytest_nlam_compat.recording.release import _quietly
+    from pytest_nlam_compat.recording.release import quietly
 
     asked = []
 
@@ -233,7 +233,7 @@ def test_a_weak_draw_is_drawn_anew(
         return strength.Strength({"c": 2.0}, weak, 1.0)
 
     monkeypatch.setattr(strength, "measure", measure)
-    with _quietly(), reproducible():
+    with quietly(), reproducible():
         again = recorder.record(
             BY_NAME["graph_lam-clamp"], current_adapter, tmp_path
         )

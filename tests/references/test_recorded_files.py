@@ -284,9 +284,8 @@ def test_the_config_is_that_of_the_yaml(release, tree_of, reference_of):
 def test_weights_are_stored_twice_and_equal(reference, tmp_path):
     path = reference.write(tmp_path)
     with read_checkpoint(path) as checkpoint:
-        found = {
-            name: ref.load() for name, ref in checkpoint.state_dict().items()
-        }
+        refs = checkpoint.data["state_dict"]
+        found = {name: ref.load() for name, ref in refs.items()}
     assert sorted(found) == list(reference.state_dict)
     for name, tensor in reference.state_dict.items():
         assert torch.equal(found[name], tensor)

@@ -345,7 +345,7 @@ class Laboratory:
         double = torch.float64
         if loaded.get("hyper_parameters", {}).get("args") is None:
             # As for whoever builds the model by hand.
-            module = subject._built(double)
+            module = subject.built(double)
             module.load_state_dict(loaded["state_dict"], strict=True)
         else:
             datastore = subject.datastore(double)

@@ -14,11 +14,13 @@ MOMENTS = 50
 
 
 @pytest.mark.slow
-def test_a_killed_upgrade_leaves_the_old_or_the_new_file(tmp_path):
+def test_a_killed_upgrade_leaves_the_old_or_the_new_file(owned, tmp_path):
     file = tmp_path / "model.ckpt"
     # 32 tensors of 512 kB: long enough in the writing to be met there.
-    weights = {f"processor.{i}.weight": torch.rand(131_072) for i in range(32)}
-    torch.save({"state_dict": weights}, file)
+    old = owned("0.6.0-graph_lam").checkpoint
+    content = torch.load(old, weights_only=False)
+    content["extra"] = [torch.rand(131_072) for _ in range(32)]
+    torch.save(content, file)
     new = tmp_path / "new.ckpt"
     upgrade(OutputFile(file, new, UPGRADED), UpgradeRequest(origin="0.6.0"))
     done = subprocess.run(
