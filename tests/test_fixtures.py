@@ -5,6 +5,9 @@ import re
 import pytest
 from nlam_runs import CHECKOUT, ONE, Project, cells, shows_no_traceback
 
+# Each run takes seconds.
+pytestmark = pytest.mark.slow
+
 TWO = ("--nlam-compat-release=>=0.6", "--nlam-compat-case=graph_lam")
 OWN = '''
 import pytest

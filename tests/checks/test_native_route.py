@@ -3,6 +3,9 @@
 import pytest
 from nlam_runs import ONE, cells, error_lines, failed, shows_no_traceback
 
+# Each run takes seconds.
+pytestmark = pytest.mark.slow
+
 SOME = (
     "--nlam-compat",
     "--nlam-compat-release=>=0.4",

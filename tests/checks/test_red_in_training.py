@@ -6,6 +6,9 @@ Each run is on a copy of the installed package, in a process of its own.
 import pytest
 from nlam_runs import CHECKS, ONE, failed, shows_no_traceback
 
+# Each run takes seconds.
+pytestmark = pytest.mark.slow
+
 MODULE = "models/module.py"
 DATA = "weather_dataset.py"
 # All that build the model after our migrations.

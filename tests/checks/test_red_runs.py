@@ -5,7 +5,11 @@ first check that fails shows its verdict in full: which one that is, is chosen
 by ``-k`` where it matters.
 """
 
+import pytest
 from nlam_runs import CHECKS, ONE, cells, failed, shows_no_traceback
+
+# Each run takes seconds.
+pytestmark = pytest.mark.slow
 
 GRAPH_MODEL = "models/step_predictors/graph/base.py"
 OUTPUT_MAP = """\

@@ -9,6 +9,9 @@ import pytest
 
 from pytest_nlam_compat.cli import COMMANDS, main
 
+# Each run takes seconds.
+pytestmark = pytest.mark.slow
+
 ODD = "lauf→\N{SNOWMAN}ü"
 
 ARGUMENTS = {
