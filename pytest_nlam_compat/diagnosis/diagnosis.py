@@ -105,10 +105,12 @@ class Diagnosis:
     def key(self) -> str:
         """What all failures of one change have in common.
 
-        The kind and the line, where it is known. The sentence may name
-        modules and numbers that only some references have.
+        The kind and the first line, where it is known. The sentence may name
+        modules and numbers that only some references have, and further lines
+        build what only some have.
         """
-        return f"{self.kind} at {self.line}" if self.line else self.cause
+        line = self.line.partition(",")[0]
+        return f"{self.kind} at {line}" if line else self.cause
 
     def properties(self) -> dict[str, object]:
         """Return the properties of a report of a failed check."""
