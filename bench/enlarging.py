@@ -6,8 +6,11 @@ statistics of the reference go beside FILE.
 
 from __future__ import annotations
 
+import re
+import shutil
 import sys
 import tempfile
+from math import prod, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +18,17 @@ import torch
 
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.checkpoints.writer import write_checkpoint
+from pytest_nlam_compat.migrations.releases import parameter_names
 from pytest_nlam_compat.migrations.saved_run import Statistics
 from pytest_nlam_compat.references.reference import Reference
 from pytest_nlam_compat.references.release_archive import ReleaseArchive
 from pytest_nlam_compat.upgrade.dataset_facts import DatasetFacts
 
 CASE = "graph_lam"
-# 4 MB each, as a Linear of 1024 to 1024 has; with its two moments 12 MB.
-SIDE = 1024
-MEGABYTES_EACH = 3 * 4 * SIDE * SIDE / 1e6
+# What has as many inputs as the dataset, or as many outputs.
+_FIRST = re.compile(r"embedder\.0\.weight$")
+_LAST = re.compile(r"output_map\.2\.(weight|bias)$")
+_OUTER = re.compile(f"{_FIRST.pattern}|{_LAST.pattern}")
 
 
 def main(archive: Path, target: Path, megabytes: int) -> None:
@@ -32,17 +37,11 @@ def main(archive: Path, target: Path, megabytes: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         written = reference.write(Path(folder))
         graph = reference.graph_folder(Path(folder))
-        beside = target.parent / "graph"
-        if not beside.exists() or str(reference.release) < "0.6":
-            beside.mkdir(exist_ok=True)
-            for file in graph.iterdir():
-                (beside / file.name).write_bytes(file.read_bytes())
-            facts = facts_of(reference)
-            (target.parent / "statistics.json").write_bytes(
-                facts.to_bytes(".json")
-            )
+        shutil.copytree(graph, target.with_suffix(".graph") / graph.name)
+        statistics = facts_of(reference).to_bytes(".json")
+        target.with_suffix(".json").write_bytes(statistics)
         with read_checkpoint(written) as checkpoint:
-            grow(checkpoint.data, round(megabytes / MEGABYTES_EACH))
+            grow(checkpoint.data, megabytes)
             write_checkpoint(checkpoint.data, target)
 
 
@@ -56,26 +55,31 @@ def facts_of(reference: Reference) -> DatasetFacts:
     )
 
 
-def grow(data: dict[str, Any], count: int) -> None:
-    """Add parameters at the end, each with its moments."""
+def grow(data: dict[str, Any], megabytes: int) -> None:
+    """Widen all hidden layers, and draw weights and moments anew."""
     random = torch.Generator().manual_seed(0)
+    args = data["hyper_parameters"]["args"].state
+    weights = data["state_dict"]
+    narrow = args["hidden_dim"]
+    inner = [n for n in weights if not _OUTER.search(n) and "weight" in n]
+    squares = sum(prod(weights[n].shape) for n in inner) / narrow**2
+    args["hidden_dim"] = wide = round(sqrt(megabytes * 1e6 / 12 / squares))
+
+    def widened(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+        sizes = [size * wide // narrow for size in shape]
+        if _FIRST.search(name):
+            sizes[1:] = shape[1:]
+        elif _LAST.search(name):
+            sizes[0] = shape[0]
+        return torch.rand(sizes, generator=random)
+
+    names = parameter_names(weights)
+    for name in names:
+        weights[name] = widened(name, weights[name].shape)
     (optimizer,) = data["optimizer_states"]
-    positions = optimizer["param_groups"][0]["params"]
-    (step, *_) = (kinds["step"] for kinds in optimizer["state"].values())
-    for index in range(count):
-        name = f"processor.module_{index}.large.weight"
-        data["state_dict"][name] = matrix(random)
-        optimizer["state"][len(positions)] = {
-            "step": step,
-            "exp_avg": matrix(random),
-            "exp_avg_sq": matrix(random),
-        }
-        positions.append(len(positions))
-
-
-def matrix(random: torch.Generator) -> torch.Tensor:
-    """Draw a weight."""
-    return torch.rand((SIDE, SIDE), generator=random)
+    for name, moments in zip(names, optimizer["state"].values(), strict=True):
+        for kind in ("exp_avg", "exp_avg_sq"):
+            moments[kind] = widened(name, moments[kind].shape)
 
 
 if __name__ == "__main__":

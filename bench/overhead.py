@@ -25,6 +25,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_nlam_compat.under_test.reference_under_test import (
+        ReferenceUnderTest,
+    )
 
 ROOT = Path(__file__).resolve().parents[1]
 CORES = 2
@@ -170,8 +176,25 @@ def bare_loop() -> int:
                 subject.batch()
                 for dtype in (torch.float64, torch.float32):
                     subject.loss(dtype)
+                subject.sample_count()
                 resume(subject)
+                if release == store.releases[-1]:
+                    save_and_load(subject, Path(folder))
     return count
+
+
+def save_and_load(subject: ReferenceUnderTest, folder: Path) -> None:
+    """Train for a step, save, load, and roll out what was saved and loaded."""
+    import torch
+
+    from pytest_nlam_compat.under_test.new_checkpoint import save_new
+
+    new = save_new(subject, folder)
+    loaded = subject.load_natively(new.path, torch.float32, "migrated")
+    for module in (loaded, new.module):
+        module.to(torch.float64)
+        subject.outputs(module, torch.float64)
+        subject.loss(torch.float64, module)
 
 
 def checking_rows(repeat: int) -> list[Row]:

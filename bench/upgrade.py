@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -162,8 +163,8 @@ def prepare(folder: Path, megabytes: int) -> list[Contender]:
             "upgrade, one tensor folded",
             (
                 *(*upgrade, str(folded), "-o", new),
-                *("--statistics", str(folder / "statistics.json")),
-                *("--graph", str(folder / "graph")),
+                *("--statistics", str(folded.with_suffix(".json"))),
+                *("--graph-root", str(folded.with_suffix(".graph"))),
                 *("--graph-out", str(folder / "new")),
             ),
             ratio=MAX_RATIO_WITH_TORCH,
@@ -238,10 +239,7 @@ def measure(contender: Contender, folder: Path) -> Run:
     if process.returncode:
         raise SystemExit(f"{contender.what} failed: {process.returncode}")
     (folder / "new.ckpt").unlink(missing_ok=True)
-    for left in (folder / "new").glob("*"):
-        left.unlink()
-    if (folder / "new").exists():
-        (folder / "new").rmdir()
+    shutil.rmtree(folder / "new", ignore_errors=True)
     # In kB, and on macOS in bytes.
     unit = 1e6 if sys.platform == "darwin" else 1e3
     return Run(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / unit)
