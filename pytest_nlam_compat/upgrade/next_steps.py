@@ -115,7 +115,7 @@ def _first(paths: Sequence[Path]) -> Path | None:
 
 
 def _command(name: str, file: Path, options: Sequence[object]) -> str:
-    # A file named like an option would be taken for one.
+    # A file named like an option would be read as one.
     path = Path(".") / file
     shown = f"./{path}" if str(path).startswith("-") else str(path)
     words = [shown, *map(str, options)]

@@ -132,9 +132,6 @@ def test_files_that_macos_adds_are_no_checkpoints(runs, capsys):
     assert "._" not in capsys.readouterr().out
 
 
-@pytest.mark.skipif(
-    not hasattr(os, "geteuid"), reason="permissions of another kind"
-)
 def test_a_folder_that_can_not_be_read_is_an_error(runs, monkeypatch, capsys):
     secret = runs / "secret"
     secret.mkdir()
