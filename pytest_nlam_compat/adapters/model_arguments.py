@@ -111,7 +111,8 @@ def config_class(named: Any) -> Any:
         found = vars(found).get(name) if hasattr(found, "__dict__") else None
     if not isinstance(found, type) or not _in_neural_lam(found.__module__):
         return None
-    is_data = is_dataclass(found) or issubclass(found, Enum | Namespace)
+    # 0.4 has a kind of text.
+    is_data = is_dataclass(found) or issubclass(found, Enum | Namespace | str)
     return found if is_data else None
 
 

@@ -91,7 +91,9 @@ def check_samples(reference: Reference, window: Namespace, found: int) -> None:
     """
     most = samples_in_series(reference, window)
     without_last = reference.release < _FIRST_WITH_LAST_SAMPLE
-    least = most - (without_last and not _is_forecast(reference))
+    least = most
+    if without_last and not _is_forecast(reference):
+        least -= _members(reference)
     if not least <= found <= most:
         raise _batch_error(
             reference,
@@ -111,16 +113,19 @@ def samples_in_series(reference: Reference, window: Namespace) -> int:
     forcing, the steps of the rollout and the future forcing; of forecasts, one
     for each. Times the members of an ensemble.
     """
-    state = reference.dataset.arrays["state"]
-    forcing = reference.dataset.arrays["forcing"]
-    members, times = 1, int(state.shape[0])
-    if state.ndim > forcing.ndim:
-        members = int(state.shape[-3])
+    times = int(reference.dataset.arrays["state"].shape[0])
     if _is_forecast(reference):
-        return times * members
+        return times * _members(reference)
     before = max(2, window.num_past_forcing_steps)
     after = reference.description["ar_steps"] + window.num_future_forcing_steps
-    return int(times - before - after + 1) * members
+    return int(times - before - after + 1) * _members(reference)
+
+
+def _members(reference: Reference) -> int:
+    """Count the members of the ensemble, 1 of none."""
+    state = reference.dataset.arrays["state"]
+    is_ensemble = state.ndim > reference.dataset.arrays["forcing"].ndim
+    return int(state.shape[-3]) if is_ensemble else 1
 
 
 def _is_forecast(reference: Reference) -> bool:
