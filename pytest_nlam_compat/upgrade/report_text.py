@@ -82,6 +82,9 @@ def _head(report: Mapping[str, Any], evidence: int) -> Iterator[str]:
     count = f", {report['parameters']:,} parameters" * bool(report["model"])
     yield f"model: {report['model'] or 'unknown'}{count}"
     yield f"graph: {report['graph'] or 'unknown'}"
+    if report["weight_sets"]:
+        sets = join_some(report["weight_sets"], most=3)
+        yield f"further sets of weights: {sets}"
 
 
 def _way(report: Mapping[str, Any]) -> str:

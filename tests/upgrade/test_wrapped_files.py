@@ -278,6 +278,9 @@ def test_second_sets_of_weights_are_migrated(
     file = make(name, add)
     assert main(["inspect", str(file), "--json"]) == 0
     [path] = json.loads(capsys.readouterr().out)["weight_sets"]
+    assert main(["inspect", str(file)]) == 0
+    shown = capsys.readouterr().out
+    assert f"further sets of weights: {path}" in shown
     assert upgrade(file, name) == 0
     assert f"A second set of weights was migrated too: {path}." in (
         capsys.readouterr().out
