@@ -162,7 +162,7 @@ def match(
         free = {
             role: value
             for role, value in objects.items()
-            if not any(value is taken for taken in bound.values())
+            if not any(value is other for other in bound.values())
         }
         if parameter.name not in bound:
             role = _by_annotation(parameter, free) or _by_word(parameter, free)

@@ -272,7 +272,8 @@ def _drive_once(selection: Selection, folder: Path) -> None:
                     use(subject)
                 except ApiChangedError:
                     raise
-                # Whatever a working tree raises.
+                # Whatever a working tree raises: the check that does the same
+                # raises it again, and shows its cause.
                 except Exception:
                     continue
         selection.driven[reference.id] = subject

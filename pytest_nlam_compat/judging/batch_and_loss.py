@@ -92,7 +92,7 @@ def check_samples(reference: Reference, window: Namespace, found: int) -> None:
     most = samples_in_series(reference, window)
     without_last = reference.release < _FIRST_WITH_LAST_SAMPLE
     least = most
-    if without_last and not _is_forecast(reference):
+    if without_last and not reference.dataset.is_forecast:
         least -= _members(reference)
     if not least <= found <= most:
         raise _batch_error(
@@ -114,7 +114,7 @@ def samples_in_series(reference: Reference, window: Namespace) -> int:
     for each. Times the members of an ensemble.
     """
     times = int(reference.dataset.arrays["state"].shape[0])
-    if _is_forecast(reference):
+    if reference.dataset.is_forecast:
         return times * _members(reference)
     before = max(2, window.num_past_forcing_steps)
     after = reference.description["ar_steps"] + window.num_future_forcing_steps
@@ -123,14 +123,8 @@ def samples_in_series(reference: Reference, window: Namespace) -> int:
 
 def _members(reference: Reference) -> int:
     """Count the members of the ensemble, 1 of none."""
-    state = reference.dataset.arrays["state"]
-    is_ensemble = state.ndim > reference.dataset.arrays["forcing"].ndim
-    return int(state.shape[-3]) if is_ensemble else 1
-
-
-def _is_forecast(reference: Reference) -> bool:
-    """Whether the series has a time of analysis and one of the forecast."""
-    return reference.dataset.arrays["forcing"].ndim > 3
+    dataset = reference.dataset
+    return int(dataset.arrays["state"].shape[-3]) if dataset.is_ensemble else 1
 
 
 def _batch_error(reference: Reference, facts: dict[str, object]) -> CompatError:

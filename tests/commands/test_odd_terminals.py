@@ -72,7 +72,7 @@ def test_a_folder_of_odd_names(folder):
     assert b"upgraded_lauf\\u2192" in done.stdout
 
 
-@pytest.mark.skipif(os.name != "posix", reason="a name of bytes")
+@pytest.mark.skipif(os.name != "posix", reason="file names are text on Windows")
 def test_a_name_that_is_no_text(folder):
     name = os.fsdecode(b"run\xff.ckpt")
     (folder / f"{ODD}.ckpt").rename(folder / name)

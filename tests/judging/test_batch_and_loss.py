@@ -15,6 +15,7 @@ from pytest_nlam_compat.judging.batch_and_loss import (
     samples_in_series,
 )
 from pytest_nlam_compat.numerics.tolerances import LOSS_FLOAT32
+from pytest_nlam_compat.references.reference import Dataset
 
 
 @pytest.fixture
@@ -136,7 +137,7 @@ def series(release, state, forcing):
     return SimpleNamespace(
         id="a",
         release=Version(release),
-        dataset=SimpleNamespace(arrays=arrays),
+        dataset=Dataset({}, arrays),
         description={"ar_steps": 3},
     )
 
@@ -177,3 +178,12 @@ def test_last_sample_that_0_6_left_out_may_be_found():
     forecasts = series("0.6.0", (6, 9, 4, 2), (6, 9, 4, 1))
     with pytest.raises(CompatError):
         check_samples(forecasts, window, 5)
+
+
+def test_0_6_left_out_the_last_sample_of_each_member():
+    window = Namespace(num_past_forcing_steps=1, num_future_forcing_steps=1)
+    ensemble = series("0.6.0", (8, 2, 4, 2), (8, 4, 1))
+    for found in (4, 6):
+        check_samples(ensemble, window, found)
+    with pytest.raises(CompatError):
+        check_samples(ensemble, window, 3)

@@ -106,7 +106,7 @@ RUNS = (
         "grid_embedder.0",
     ),
     Mutant(
-        # New files are halved too: no step for old ones mends that.
+        # New files are halved too: no step for old ones fixes that.
         "one weight halved",
         ((MODULE, REMAP, f"        {WEIGHT} = {WEIGHT} * 0.5\n{REMAP}"),),
         "weights",
