@@ -74,7 +74,7 @@ def nlam_model(nlam_subject: ReferenceUnderTest) -> nn.Module:
 
     The migrated checkpoint, loaded strictly, in float64, in which outputs are
     judged. Its forward pass draws the noise of the golden, if there is any.
-    Each test has its own copy::
+    Each test has its own::
 
         def test_rollout(nlam_batch, nlam_model, nlam_check):
             init_states, target_states, forcing, _ = nlam_batch
@@ -83,15 +83,14 @@ def nlam_model(nlam_subject: ReferenceUnderTest) -> nn.Module:
             )
             nlam_check(prediction=prediction)
     """
-    import copy
-
     import torch
 
     from pytest_nlam_compat.checks.failures import fail_without_traceback
     from pytest_nlam_compat.numerics.noise import NoiseInForward
 
     with fail_without_traceback():
-        model = copy.deepcopy(nlam_subject.migrated_model(torch.float64))
+        model = nlam_subject.new_migrated_model(torch.float64)
+        model = model.to(nlam_subject.device)
     if noise := nlam_subject.reference.noise("rollout"):
         NoiseInForward(model, noise)
     return model

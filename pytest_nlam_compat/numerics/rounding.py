@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -31,7 +30,8 @@ def rounding_effect(
     Parameters
     ----------
     module : torch.nn.Module
-        In float64; not changed.
+        In float64. Its weights are moved in place, since a function that it
+        keeps may refer to it, and put back at the end.
     batch : sequence of Tensor
         Inputs; those that do not float are left as they are.
     run : callable
@@ -46,18 +46,23 @@ def rounding_effect(
     exact = run(module, batch)
     scale = {name: spread(output) for name, output in exact.items()}
     largest = {name: torch.zeros_like(size) for name, size in scale.items()}
-    member = copy.deepcopy(module)
-    for seed in range(MEMBERS):
-        generator = torch.Generator().manual_seed(seed)
+    weights = [(p, p.detach().clone()) for p in module.parameters()]
+    try:
+        for seed in range(MEMBERS):
+            generator = torch.Generator().manual_seed(seed)
+            with torch.no_grad():
+                for parameter, weight in weights:
+                    parameter.copy_(_moved(weight, generator))
+            outputs = run(module, [_moved(each, generator) for each in batch])
+            for name, output in outputs.items():
+                error = (output - exact[name]).abs().flatten(0, -2).amax(dim=0)
+                largest[name] = torch.maximum(
+                    largest[name], error / scale[name]
+                )
+    finally:
         with torch.no_grad():
-            for moved, weight in zip(
-                member.parameters(), module.parameters(), strict=True
-            ):
-                moved.copy_(_moved(weight, generator))
-        outputs = run(member, [_moved(each, generator) for each in batch])
-        for name, output in outputs.items():
-            error = (output - exact[name]).abs().flatten(0, -2).amax(dim=0)
-            largest[name] = torch.maximum(largest[name], error / scale[name])
+            for parameter, weight in weights:
+                parameter.copy_(weight)
     # Nothing may be allowed because of a member that overflows.
     return {
         name: torch.where(effect.isfinite(), effect, 0.0)

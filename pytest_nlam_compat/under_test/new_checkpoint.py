@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +49,7 @@ def save_new(subject: ReferenceUnderTest, folder: Path) -> NewCheckpoint:
     CompatError
         The current code can't train, or can't save.
     """
-    module = copy.deepcopy(subject.migrated_model(torch.float32)).cpu()
+    module = subject.new_migrated_model(torch.float32)
     path = folder / "new.ckpt"
     with (
         code_under_test("Training and saving with the current code"),

@@ -235,7 +235,7 @@ class ReferenceUnderTest:
         torch.save(checkpoint, path)
 
     def migrated_model(self, dtype: torch.dtype) -> nn.Module:
-        """Build the current model and load the migrated run strictly.
+        """Return the current model with the migrated run, on the device.
 
         Raises
         ------
@@ -244,19 +244,34 @@ class ReferenceUnderTest:
         """
         key = ("migrated", dtype)
         if key not in self._models:
-            checkpoint = self.migrated_checkpoint()
-            # Copies: a loader may change a tensor in place.
-            checkpoint["state_dict"] = {
-                name: tensor.to(dtype, copy=True)
-                if tensor.is_floating_point()
-                else tensor.clone()
-                for name, tensor in checkpoint["state_dict"].items()
-            }
-            module = self.built(dtype)
-            with code_under_test("Loading the migrated run"):
-                self.adapter.load_strictly(module, checkpoint)
+            module = self.new_migrated_model(dtype)
             self._models[key] = module.to(self.device)
         return self._models[key]
+
+    def new_migrated_model(self, dtype: torch.dtype) -> nn.Module:
+        """Build the current model and load the migrated run strictly.
+
+        Whoever changes a model takes a new one, on the CPU. A deep copy is
+        none: a function that the model keeps, as neural-lam's clamping does,
+        goes on referring to the tensors of the model it was made in.
+
+        Raises
+        ------
+        CompatError
+            A migration refuses, or the run does not fit the model.
+        """
+        checkpoint = self.migrated_checkpoint()
+        # Copies: a loader may change a tensor in place.
+        checkpoint["state_dict"] = {
+            name: tensor.to(dtype, copy=True)
+            if tensor.is_floating_point()
+            else tensor.clone()
+            for name, tensor in checkpoint["state_dict"].items()
+        }
+        module = self.built(dtype)
+        with code_under_test("Loading the migrated run"):
+            self.adapter.load_strictly(module, checkpoint)
+        return module
 
     def migrated_checkpoint(self) -> dict[str, Any]:
         """Return the migrated run as the dictionary of a checkpoint."""

@@ -56,7 +56,7 @@ def resume(subject: ReferenceUnderTest) -> ResumedStep:
         The migrated optimizer does not fit the current model, or the current
         code can't train.
     """
-    module = copy.deepcopy(subject.migrated_model(torch.float64))
+    module = subject.built(torch.float64).to(subject.device)
     # Otherwise the current code's own loader drops the optimizer.
     if hasattr(module, "restore_opt"):
         module.restore_opt = True  # type: ignore[assignment]
@@ -93,7 +93,7 @@ def loaded_parameters(
 
     It may rename and move them, where neural-lam converts older files itself.
     """
-    module = copy.deepcopy(subject.migrated_model(torch.float64))
+    module = subject.built(torch.float64).to(subject.device)
     checkpoint = copy.deepcopy(subject.migrated_checkpoint())
     checkpoint["state_dict"] = {n: t.clone() for n, t in weights.items()}
     with code_under_test("Loading the migrated run"):

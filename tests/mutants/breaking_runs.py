@@ -170,7 +170,13 @@ RUNS = (
     ),
     Mutant(
         "noise",
-        ((GRAPH, RESCALING, f"{RESCALING} + 0.01 * torch.rand(1)"),),
+        (
+            (
+                GRAPH,
+                RESCALING,
+                f"{RESCALING} + 0.01 * torch.rand_like(self.diff_std[:1])",
+            ),
+        ),
         "randomness",
     ),
     Mutant(

@@ -142,7 +142,8 @@ SAVING = (
                 "        _, _, _, time_step_loss = "
                 "self._compute_prediction_and_loss(batch)\n"
                 "        batch_loss",
-                '        with torch.autocast("cpu", torch.bfloat16):\n'
+                "        kind = batch[0].device.type\n"
+                "        with torch.autocast(kind, torch.bfloat16):\n"
                 "            _, _, _, time_step_loss = "
                 "self._compute_prediction_and_loss(batch)\n"
                 "        batch_loss",

@@ -20,7 +20,7 @@ TRANSFER = """\
         def stat(of, name):
             stats = self._datastore.get_standardization_dataarray(of)
             values = stats[f"{of}_{name}"].values
-            return torch.tensor(values, dtype=torch.float32)
+            return torch.tensor(values, dtype=torch.float32, device=init.device)
         init, target, forcing, times = batch
         mean, std = stat("state", "mean"), stat("state", "std")
         width = forcing.shape[-1] // len(stat("forcing", "mean"))
@@ -38,6 +38,22 @@ HARMLESS = (
         (
             (MODULE, "def on_after_batch_transfer(", "def after_transfer("),
             (DATA, LOADER, TRANSFER + LOADER),
+        ),
+    ),
+    Mutant(
+        "module called through a function that the model keeps",
+        (
+            (
+                GRAPH,
+                "        # decoder\n",
+                "        self.encode = lambda x: self.encoding_grid_mlp(x)\n"
+                "        # decoder\n",
+            ),
+            (
+                GRAPH,
+                "grid_emb + self.encoding_grid_mlp(",
+                "grid_emb + self.encode(",
+            ),
         ),
     ),
     Mutant(
