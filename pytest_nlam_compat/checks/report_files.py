@@ -61,10 +61,19 @@ def reported(config: pytest.Config) -> Iterator[None]:
     # An interrupt as well; nothing else tells of a run without a session.
     except BaseException as error:
         reports.run.stopped(
-            str(error) or type(error).__name__, pytest.ExitCode.USAGE_ERROR
+            str(error) or type(error).__name__, _status_of(error)
         )
         reports.write_now()
         raise
+
+
+def _status_of(error: BaseException) -> pytest.ExitCode:
+    """Return the exit status of a run that an error ends."""
+    if isinstance(error, pytest.UsageError):
+        return pytest.ExitCode.USAGE_ERROR
+    if isinstance(error, KeyboardInterrupt):
+        return pytest.ExitCode.INTERRUPTED
+    return pytest.ExitCode.INTERNAL_ERROR
 
 
 def use_selection(config: pytest.Config, selection: Selection) -> None:

@@ -161,6 +161,10 @@ def verdict(results: Results) -> str:
         said = "nothing was checked"
     else:
         said = f"{count} passed"
+        # Such as -k native: nothing is said of the other route.
+        routes = [str(cell_of(each)).split("/") for each in checked]
+        if any("-" in each for each in routes):
+            said += " the checks that were selected"
     if results["incomplete"]:
         said = f"Incomplete: {said}"
     shards = results["shards"]

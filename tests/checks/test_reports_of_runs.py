@@ -217,14 +217,21 @@ def test_run_that_can_not_begin_is_reported(project, options, reason):
     names = [f"r.{kind}" for kind in ("html", "json", "md")]
     project.write("r.json", "older")
     result = project.run(
-        *(f"--nlam-compat-report={name}" for name in names), *options
+        *(f"--nlam-compat-report={name}" for name in names),
+        *options,
+        GITHUB_ACTIONS="true",
+        GITHUB_STEP_SUMMARY=str(project.folder / "summary.md"),
     )
     found = results(project)
     assert result.ret == found["exit_status"] == 4
     assert shows_no_traceback(result)
     assert found["incomplete"].startswith("The run could not begin.\n")
     assert reason in found["incomplete"]
-    for name in names:
+    assert any(
+        line.startswith("::error title=nlam-compat::The run could not begin.")
+        for line in result.outlines
+    )
+    for name in (*names, "summary.md"):
         assert reason in (project.folder / name).read_text(encoding="utf-8")
 
 

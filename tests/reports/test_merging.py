@@ -38,7 +38,7 @@ def test_all_shards_are_one_whole_run():
     assert (found["incomplete"], found["exit_status"]) == ("", 1)
     assert found["shards"] == ["1/2", "2/2"]
     assert found["seconds"] == 5.0
-    assert verdict(found) == "3 references passed"
+    assert verdict(found).startswith("3 references passed")
 
 
 def test_missing_shards_are_told_and_nothing_passed():
