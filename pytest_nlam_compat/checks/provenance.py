@@ -15,7 +15,6 @@ import torch
 from pytest_nlam_compat import __version__
 from pytest_nlam_compat.references.registry import sha256_of
 from pytest_nlam_compat.references.release_archive import ReleaseArchive
-from pytest_nlam_compat.reports.results import facts_of
 from pytest_nlam_compat.under_test.git_folder import GitFolder
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def of_current_code(current: CurrentCode) -> dict[str, str]:
         commit = git.ask("rev-parse", "HEAD")
         tree = git.ask("rev-parse", "HEAD:./")
         changed = git.ask("status", "--porcelain", "--", ".")
-    return facts_of(
+    return _known(
         {
             "release": str(current.release),
             "version": current.version,
@@ -91,7 +90,7 @@ def of_settings(device: torch.device) -> dict[str, str]:
     found["models run with"] = (
         "1 thread, deterministic algorithms, float32 products without TF32"
     )
-    return facts_of(found)
+    return _known(found)
 
 
 def _version(package: str) -> str:
@@ -105,7 +104,7 @@ def of_selection(config: pytest.Config, selection: Selection) -> dict[str, str]:
     """Tell by which options references and checks were chosen."""
     pattern = config.getoption("nlam_compat_case")
     newer = ", ".join(map(str, selection.newer))
-    return facts_of(
+    return _known(
         {
             "releases": config.getoption("nlam_compat_release"),
             "cases": "" if pattern == "*" else pattern,
@@ -127,4 +126,8 @@ def of_recording(archive: ReleaseArchive, case: str) -> dict[str, str]:
     facts = dict((added or [index.get("provenance", {})])[0])
     versions = facts.pop("versions", {})
     facts.pop("cases", None)
-    return facts_of({k: str(v) for k, v in (facts | versions).items()})
+    return _known({k: str(v) for k, v in (facts | versions).items()})
+
+
+def _known(facts: dict[str, str]) -> dict[str, str]:
+    return {label: fact for label, fact in facts.items() if fact}

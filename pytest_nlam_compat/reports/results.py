@@ -6,7 +6,7 @@ docs/reports.md explains it. A results file is such a dictionary as JSON.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypedDict
 
 from packaging.version import Version
@@ -212,11 +212,6 @@ def missing_shards(shards: Sequence[str]) -> list[str]:
     total = shards[0].partition("/")[2]
     every = [f"{index}/{total}" for index in range(1, int(total) + 1)]
     return [shard for shard in every if shard not in shards]
-
-
-def facts_of(labels: Mapping[str, str]) -> dict[str, str]:
-    """Return the facts that are known."""
-    return {label: fact for label, fact in labels.items() if fact}
 
 
 def percent_of(share: float | None) -> str:
