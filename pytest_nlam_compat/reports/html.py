@@ -44,7 +44,8 @@ def html(results: Results) -> str:
         verdict=data.verdict(results),
         passed=data.passed(results),
         counts=_counts(results),
-        releases=sorted({release for release, _ in cells}),
+        # The newest first: it is what fits a narrow screen.
+        releases=sorted({release for release, _ in cells}, reverse=True),
         cases=sorted({case for _, case in cells}),
         cells={(str(release), case): c for (release, case), c in cells.items()},
         at=at,

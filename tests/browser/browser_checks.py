@@ -178,8 +178,10 @@ def test_case_opens_by_the_keyboard_and_from_the_matrix(page):
 
     page.refresh()
     link = page.find_element(By.CSS_SELECTOR, ".matrix td a")
+    target = link.get_property("hash")
+    inside = page.find_element(By.CSS_SELECTOR, f"{target} table.checks")
+    assert not inside.is_displayed()
     link.send_keys(Keys.ENTER)
-    inside = page.find_element(By.CSS_SELECTOR, "details table.checks")
     assert inside.is_displayed()
 
 
