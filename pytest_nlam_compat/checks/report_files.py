@@ -117,6 +117,8 @@ class _ReportFiles:
     def write_now(self) -> None:
         """Write the reports of a run that can't begin, and say so."""
         self._write()
+        if not self._lines:
+            return
         capture = self._config.pluginmanager.getplugin("capturemanager")
         if capture is not None:
             capture.suspend_global_capture(in_=True)

@@ -147,18 +147,18 @@ class RunResults:
 
     def _add_selection(self, found: Results, checks: dict[str, Check]) -> None:
         """Add what is checked, and take the checks of each reference."""
-        from pytest_nlam_compat.checks import provenance
+        from pytest_nlam_compat.checks import report_facts
         from pytest_nlam_compat.references.release_archive import (
             ReleaseArchive,
         )
 
         chosen = self.selection
         assert chosen is not None
-        found["plugin"] = provenance.of_plugin(chosen)
+        found["plugin"] = report_facts.of_plugin(chosen)
         current = chosen.adapter.current
-        found["current"] = provenance.of_current_code(current)
-        found["settings"] = provenance.of_settings(chosen.device)
-        found["selected"] = provenance.of_selection(self._config, chosen)
+        found["current"] = report_facts.of_current_code(current)
+        found["settings"] = report_facts.of_settings(chosen.device)
+        found["selected"] = report_facts.of_selection(self._config, chosen)
         found["notices"] = list(chosen.notices)
         every = [
             *((r.release, r.case, "") for r in chosen.references),
@@ -177,7 +177,7 @@ class RunResults:
                     release=str(release),
                     case=case,
                     void=void,
-                    recorded=provenance.of_recording(archives[release], case),
+                    recorded=report_facts.of_recording(archives[release], case),
                     checks=[checks.pop(nodeid) for nodeid in own],
                 )
             )

@@ -6,7 +6,7 @@ import pytest
 from packaging.version import Version
 
 from pytest_nlam_compat.adapters.probe import CurrentCode
-from pytest_nlam_compat.checks.provenance import of_current_code, of_recording
+from pytest_nlam_compat.checks.report_facts import of_current_code, of_recording
 
 
 @pytest.fixture
