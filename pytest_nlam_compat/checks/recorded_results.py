@@ -97,9 +97,10 @@ def without_temporary(text: str, config: pytest.Config) -> str:
         if not line.startswith("  outputs kept in: ")
     ]
     text = "\n".join(lines)
+    # Not getbasetemp(): where nothing was made yet, it clears --basetemp.
     factory = getattr(config, "_tmp_path_factory", None)
-    if factory is not None:
-        base = re.escape(str(factory.getbasetemp()))
-        text = re.sub(rf"{base}(?:/popen-gw\d+)?", "(temporary)", text)
+    if base := getattr(factory, "_basetemp", None):
+        pattern = rf"{re.escape(str(base))}(?:/popen-gw\d+)?"
+        text = re.sub(pattern, "(temporary)", text)
     root = re.escape(tempfile.gettempdir())
     return re.sub(rf"{root}/(?:nlam-compat-|tmp)\w{{8}}", "(temporary)", text)

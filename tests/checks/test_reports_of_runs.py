@@ -235,6 +235,13 @@ def test_run_that_can_not_begin_is_reported(project, options, reason):
         assert reason in (project.folder / name).read_text(encoding="utf-8")
 
 
+def test_report_of_a_run_that_did_not_begin_clears_no_folder(project):
+    kept = project.write("temporary/kept.txt", "of a user")
+    result = project.run("--nlam-compat-report=r.json", "--nlam-compat-case=-")
+    assert result.ret == 4
+    assert kept.read_text() == "of a user"
+
+
 def test_code_that_can_not_be_imported_is_reported(project):
     project.write("edited/neural_lam/__init__.py", "1 / 0\n")
     project.path.insert(0, project.folder / "edited")
