@@ -187,6 +187,25 @@ def kernels(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none", default=False)
+def browser(session: nox.Session) -> None:
+    """Look at reports of real runs in headless Chromium."""
+    python = environment(session)
+    # Apart: what selenium needs is of no use to the other sessions.
+    folder = NOX / "browser"
+    groups = nox.project.dependency_groups(PYPROJECT, "browser")
+    install(session, python, "--upgrade", "--target", str(folder), *groups)
+    session.run(
+        python,
+        "-m",
+        "pytest",
+        "tests/browser/browser_checks.py",
+        *session.posargs,
+        env={"PYTHONPATH": str(folder)},
+        external=True,
+    )
+
+
+@nox.session(venv_backend="none", default=False)
 def cuda(session: nox.Session) -> None:
     """Do on a GPU what compat, kernels and the tests of mutants do."""
     python = environment(session)

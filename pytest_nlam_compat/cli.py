@@ -26,6 +26,7 @@ COMMANDS = (
     "inspect",
     "migration",
     "record",
+    "report",
     "stamp",
     "statistics",
     "suggest",

@@ -19,6 +19,8 @@ class CompatError(Exception):
         Labelled facts, printed one a line: expected, found, file, cause.
     remedy : str
         What to do now.
+    shares : mapping of str to float, optional
+        Of a failed comparison: the share of each tolerance, by its name.
 
     Examples
     --------
@@ -39,10 +41,12 @@ class CompatError(Exception):
         *,
         facts: Mapping[str, object] | None = None,
         remedy: str,
+        shares: Mapping[str, float] | None = None,
     ) -> None:
         self.what = what
         self.facts = dict(facts or {})
         self.remedy = remedy
+        self.shares = dict(shares or {})
         super().__init__(what)
 
     def __str__(self) -> str:

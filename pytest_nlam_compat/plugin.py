@@ -65,6 +65,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="use the references that are there, download nothing",
     )
+    group.addoption(
+        "--nlam-compat-report",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="check, and write a report: .html (needs the extra [report]), "
+        ".json or .md; may be repeated",
+    )
     parser.addini(
         "nlam_compat_url", "folder of the reference archives on a server"
     )
@@ -93,15 +101,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "nlam_compat: a check against references of neural-lam"
     )
-    if config.getoption("nlam_compat"):
+    if config.getoption("nlam_compat") or config.getoption(
+        "nlam_compat_report"
+    ):
+        from pytest_nlam_compat.checks.report_files import reported
         from pytest_nlam_compat.errors import CompatError, clear_import_errors
 
-        try:
-            with clear_import_errors():
-                from pytest_nlam_compat.checks.collection import add_suite
-        except CompatError as error:
-            raise pytest.UsageError(str(error)) from error
-        add_suite(config)
+        with reported(config):
+            try:
+                with clear_import_errors():
+                    from pytest_nlam_compat.checks.collection import add_suite
+            except CompatError as error:
+                raise pytest.UsageError(str(error)) from error
+            add_suite(config)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -68,6 +68,7 @@ _LONGEST_RUN_S = 300.0
 _NOT_INHERITED = (
     "NLAM_COMPAT_",
     "PYTEST_",
+    "GITHUB_",
     "PYTHONPATH",
     "MPLBACKEND",
     # By these pytest knows that it runs in CI, and cuts no lines there.

@@ -35,7 +35,10 @@ def test_what_is_imported_is_declared_and_nothing_else():
     project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
     declared = {
         re.match(r"[\w-]+", requirement)[0].replace("-", "_")
-        for requirement in project["dependencies"]
+        for requirement in (
+            *project["dependencies"],
+            *project["optional-dependencies"]["report"],
+        )
     }
     found = {name.partition(".")[0] for name in imported()}
     found -= {*sys.stdlib_module_names, "_pytest", PACKAGE.name}

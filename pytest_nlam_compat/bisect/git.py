@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.under_test.git_folder import GitFolder
 
 PACKAGE = "neural_lam/__init__.py"
 
-# Hooks may do anything. `git bisect` of git 2.39 runs those of a repository
-# nevertheless: bisects need a repository that has none.
-_CONFIGURATION = (
-    *("-c", f"core.hooksPath={os.devnull}"),
-    *("-c", "core.fsmonitor=false"),
-    *("-c", "gc.auto=0"),
-    *("-c", "log.showSignature=false"),
-)
 _NAME_A_CLONE = "Run it in a clone of neural-lam, or name one with --clone."
 
 
-@dataclass(frozen=True)
-class Git:
-    """git in a folder."""
-
-    folder: Path
-    # Whether git must not look for a repository that encloses the folder.
-    private: bool = False
+class Git(GitFolder):
+    """git in a folder, where each command has to succeed."""
 
     def __call__(self, *arguments: str) -> str:
         """Return what git prints; raise CompatError if it fails."""
-        done = self._run(arguments)
+        done = self.run(arguments)
         if done.returncode:
             raise CompatError(
                 f"git {arguments[0]} failed.",
@@ -42,33 +28,6 @@ class Git:
                 "kept. `nlam-compat bisect --reset` discards them.",
             )
         return done.stdout.strip()
-
-    def ask(self, *arguments: str) -> str | None:
-        """Return what git prints, None if it fails."""
-        done = self._run(arguments)
-        return None if done.returncode else done.stdout.strip()
-
-    def _run(
-        self, arguments: tuple[str, ...]
-    ) -> subprocess.CompletedProcess[str]:
-        # A hook or an alias sets GIT_DIR and more: another repository.
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith("GIT_") or name.startswith("GIT_CONFIG_")
-        }
-        if self.private:
-            kept["GIT_CEILING_DIRECTORIES"] = str(self.folder.parent)
-        return subprocess.run(
-            ["git", *_CONFIGURATION, "-C", str(self.folder), *arguments],
-            # What git prints is parsed, so it must be in one language.
-            env=kept | {"LC_ALL": "C"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            encoding="utf-8",
-            errors="replace",
-        )
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import pytest_regressions.plugin  # noqa: F401 - the suite needs its fixture
 
 from pytest_nlam_compat.checks.abort import abort_collection
 from pytest_nlam_compat.checks.pytest_options import refuse_missing_fixtures
+from pytest_nlam_compat.checks.run_results import NODE_ID
 from pytest_nlam_compat.checks.selection import selection_of
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.migration_checks import registries
 
 SUITE = Path(__file__).with_name("suite.py")
-NODE_ID = "nlam-compat"
 
 
 def add_suite(config: pytest.Config) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from pytest_nlam_compat.checks.run_results import check_of, parameter_of
 from pytest_nlam_compat.reports import causes
 from pytest_nlam_compat.reports.matrix import Cell, render
 from pytest_nlam_compat.reports.native_changes import render_changes
@@ -128,7 +129,7 @@ class HeaderAndSummary:
         for line in render(cells, reporter._tw.fullwidth, merge=merge):
             reporter.line(line)
         passed = [
-            (_parameter(report.nodeid), dict(report.user_properties))
+            (parameter_of(report.nodeid), dict(report.user_properties))
             for report in reports
             if report.passed
         ]
@@ -137,8 +138,8 @@ class HeaderAndSummary:
             reporter.line(line)
         found = causes.group(
             causes.Failure(
-                _check(report.nodeid),
-                _parameter(report.nodeid),
+                check_of(report.nodeid),
+                parameter_of(report.nodeid),
                 report.longreprtext,
                 dict(report.user_properties),
             )
@@ -160,10 +161,10 @@ class HeaderAndSummary:
         for reference in chosen.references:
             cells[reference.release, reference.case] = by_id[reference.id]
         for report in reports:
-            cell = by_id.get(_parameter(report.nodeid))
+            cell = by_id.get(parameter_of(report.nodeid))
             if cell is not None:
                 cell.add(
-                    _check(report.nodeid),
+                    check_of(report.nodeid),
                     report.outcome == "passed",
                     dict(report.user_properties),
                     setup=report.when == "setup",
@@ -174,14 +175,6 @@ class HeaderAndSummary:
 def _is_ours(report: pytest.TestReport) -> bool:
     """Tell whether a report is of the ready-made checks."""
     return "nlam_compat" in report.keywords
-
-
-def _check(nodeid: str) -> str:
-    return nodeid.rpartition("::")[2].partition("[")[0]
-
-
-def _parameter(nodeid: str) -> str:
-    return nodeid.rpartition("[")[2].removesuffix("]")
 
 
 def _count(number: int, what: str) -> str:

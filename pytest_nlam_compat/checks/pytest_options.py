@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_nlam_compat.checks.report_files import report_paths
 from pytest_nlam_compat.errors import CompatError
 
 # Options whose values are read, or are no paths.
@@ -45,10 +46,16 @@ def refuse_outputs_in(config: pytest.Config, folder: Path) -> None:
 
     Nor may it clear a folder around them, as it does with ``--basetemp``.
     """
-    folder = folder.resolve()
+    folder, here = folder.resolve(), config.invocation_params.dir
     for option, path in _outputs(config):
         around = option == "--basetemp" and folder.is_relative_to(path)
         if around or path.is_relative_to(folder):
+            # Nor may the report that the run could not begin be written there.
+            config.option.nlam_compat_report = [
+                report
+                for report in config.option.nlam_compat_report
+                if not (here / report).resolve().is_relative_to(folder)
+            ]
             raise CompatError(
                 f"{option} would write where the references are, which are "
                 "frozen.",
@@ -69,6 +76,8 @@ def _outputs(config: pytest.Config) -> Iterator[tuple[str, Path]]:
             option = _SPELLING.get(name, f"--{name.replace('_', '-')}")
             yield option, (here / value).resolve()
     base = config.inipath.parent if config.inipath else config.rootpath
+    for path in report_paths(config):
+        yield "--nlam-compat-report", path.resolve()
     if file := config.getini("log_file"):
         yield "log_file", (base / file).resolve()
     if config.pluginmanager.has_plugin("cacheprovider"):

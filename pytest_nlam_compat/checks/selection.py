@@ -31,6 +31,8 @@ from pytest_nlam_compat.checks.pytest_options import (
     refuse_outputs_in,
     refuse_regeneration,
 )
+from pytest_nlam_compat.checks.recorded_results import AttachResults
+from pytest_nlam_compat.checks.report_files import use_selection
 from pytest_nlam_compat.errors import CompatError, clear_import_errors
 from pytest_nlam_compat.migrations import Migration, Registry
 from pytest_nlam_compat.migrations.lint import width_notices
@@ -163,6 +165,8 @@ def selection_of(config: pytest.Config) -> Selection:
         plugins.register(HeaderAndSummary(selection), "nlam-compat-summary")
         explainer = FailureExplainer(NewerReferences(selection))
         plugins.register(explainer, "nlam-compat-explainer")
+        plugins.register(AttachResults(), "nlam-compat-results")
+        use_selection(config, selection)
     return config.stash[_SELECTION]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,12 @@ import torch
 from safetensors.torch import save, save_file
 
 from pytest_nlam_compat.checks.failures import fail_without_traceback
+from pytest_nlam_compat.checks.recorded_results import (
+    Record,
+    record_map,
+    record_shares,
+    recorded_failure,
+)
 from pytest_nlam_compat.checks.selection import selection_of
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.batch_and_loss import judge_batch, judge_loss
@@ -22,7 +28,7 @@ from pytest_nlam_compat.judging.migration_checks import (
 from pytest_nlam_compat.judging.native_route import judge_native, try_native
 from pytest_nlam_compat.judging.optimizer_step import judge_resumed
 from pytest_nlam_compat.judging.saved_again import judge_saving
-from pytest_nlam_compat.numerics.tolerances import FLOAT64
+from pytest_nlam_compat.numerics.tolerances import BATCH, FLOAT64
 from pytest_nlam_compat.references.reference import Reference
 
 if TYPE_CHECKING:
@@ -54,8 +60,6 @@ pytestmark = [
     # pytest says so of its strictest format and writes the numbers anyway.
     pytest.mark.filterwarnings("ignore:record_property is incompatible"),
 ]
-
-Record = Callable[[str, object], None]
 
 
 def test_opens(
@@ -98,6 +102,7 @@ def test_native(
         native = selection_of(request.config).native
         result = try_native(nlam_subject)
         record_property("nlam_native", result.outcome)
+        record_map(request.node, result.graded)
         if result.difference is not None:
             record_property("nlam_native_difference", result.difference)
         if result.outcome == "fails":
@@ -125,10 +130,12 @@ def test_outputs(
     file_regression: FileRegressionFixture,
     tmp_path: Path,
     record_property: Record,
+    request: pytest.FixtureRequest,
 ) -> None:
     """A float64 rollout of the migrated run equals the golden."""
     with fail_without_traceback():
         result = grade(nlam_subject, torch.float64)
+        record_map(request.node, result)
         _keep_and_raise(result, file_regression, tmp_path, record_property)
 
 
@@ -137,6 +144,7 @@ def test_outputs_float32(
     file_regression: FileRegressionFixture,
     tmp_path: Path,
     record_property: Record,
+    request: pytest.FixtureRequest,
 ) -> None:
     """A float32 rollout equals it too, within the error of the golden.
 
@@ -144,6 +152,7 @@ def test_outputs_float32(
     """
     with fail_without_traceback():
         result = grade(nlam_subject, torch.float32)
+        record_map(request.node, result)
         _keep_and_raise(result, file_regression, tmp_path, record_property)
 
 
@@ -154,6 +163,8 @@ def _keep_and_raise(
     record_property: Record,
 ) -> None:
     """Keep golden and obtained outputs side by side; raise on failure."""
+    record_shares(record_property, {result.tolerance.name: result.share})
+    record_property("nlam_difference", result.worst.relative)
     double = result.tolerance is FLOAT64
     golden = result.reference.group("golden64" if double else "golden32")
     kept = tmp_path / "golden.safetensors"
@@ -161,8 +172,6 @@ def _keep_and_raise(
 
     def check(obtained: Path, expected: Path) -> None:
         result.raise_on_failure()
-        record_property("nlam_share", result.share)
-        record_property("nlam_difference", result.worst.relative)
 
     try:
         file_regression.check(
@@ -188,16 +197,17 @@ def test_batch(
     nlam_subject: ReferenceUnderTest, record_property: Record
 ) -> None:
     """Dataset and transfer hooks make the same batch of the raw series."""
-    with fail_without_traceback():
-        record_property("nlam_share", judge_batch(nlam_subject))
+    with fail_without_traceback(), recorded_failure(record_property):
+        share = judge_batch(nlam_subject)
+        record_shares(record_property, {BATCH.name: share})
 
 
 def test_loss(
     nlam_subject: ReferenceUnderTest, record_property: Record
 ) -> None:
     """The training loss on the recorded batch is the recorded one."""
-    with fail_without_traceback():
-        record_property("nlam_share", judge_loss(nlam_subject))
+    with fail_without_traceback(), recorded_failure(record_property):
+        record_shares(record_property, judge_loss(nlam_subject))
 
 
 def test_resumes(
@@ -207,9 +217,9 @@ def test_resumes(
 
     One AdamW step of the migrated optimizer on the recorded batch.
     """
-    with fail_without_traceback():
+    with fail_without_traceback(), recorded_failure(record_property):
         result = judge_resumed(nlam_subject)
-        record_property("nlam_share", result.share)
+        record_shares(record_property, result.shares)
         for name, why in result.left_out.items():
             record_property("nlam_left_out", f"{name}: {why}")
 

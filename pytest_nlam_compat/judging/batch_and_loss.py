@@ -80,7 +80,11 @@ def compare_batch(reference: Reference, batch: Mapping[str, Tensor]) -> float:
         differences.append(difference)
     most = worst(differences)
     if most.share > 1:
-        raise _batch_error(reference, difference_facts(most, BATCH))
+        raise _batch_error(
+            reference,
+            difference_facts(most, BATCH),
+            {BATCH.name: most.share},
+        )
     return most.share
 
 
@@ -127,13 +131,18 @@ def _members(reference: Reference) -> int:
     return int(dataset.arrays["state"].shape[-3]) if dataset.is_ensemble else 1
 
 
-def _batch_error(reference: Reference, facts: dict[str, object]) -> CompatError:
+def _batch_error(
+    reference: Reference,
+    facts: dict[str, object],
+    shares: Mapping[str, float] | None = None,
+) -> CompatError:
     return CompatError(
         f"{reference.id}: the current code makes another batch from the same "
         "series.",
         facts=facts,
         remedy="Check the order and the length of the forcing window, what is "
         "standardized where, and casts: old weights expect the old columns.",
+        shares=shares,
     )
 
 
@@ -155,28 +164,30 @@ def forcing_columns(reference: Reference) -> list[str]:
     ]
 
 
-def judge_loss(subject: ReferenceUnderTest) -> float:
+def judge_loss(subject: ReferenceUnderTest) -> dict[str, float]:
     """Compare the training loss on the recorded batch with the recorded one.
 
     In float64, and in float32 for what float64 can't show: an autocast in the
-    training step. Returns the largest share of a tolerance that is used.
+    training step. Returns the share of each tolerance that is used, by name.
 
     Raises
     ------
     CompatError
         The code can't compute it, or it differs.
     """
-    share = compare_loss(subject.reference, subject.loss(torch.float64))
-    loss32 = subject.loss(torch.float32)
-    return max(share, compare_loss(subject.reference, loss32, LOSS_FLOAT32))
+    reference = subject.reference
+    return compare_loss(reference, subject.loss(torch.float64)) | compare_loss(
+        reference, subject.loss(torch.float32), LOSS_FLOAT32
+    )
 
 
 def compare_loss(
     reference: Reference, loss: Tensor, row: Tolerance | None = None
-) -> float:
+) -> dict[str, float]:
     """Compare a loss, (1,) float64, with the recorded one.
 
-    By default it is one that was computed in float64.
+    By default it is one that was computed in float64. Returns the share of
+    its tolerance, by name.
     """
     expected = reference.group("golden64")["loss"]
     rounded = reference.description.get("loss_weights") == "float32"
@@ -194,5 +205,6 @@ def compare_loss(
             remedy="If test_outputs passes, the loss function itself has "
             "changed: its weights, its mask or its mean. Resumed training "
             "would optimize something else.",
+            shares={row.name: difference.share},
         )
-    return difference.share
+    return {row.name: difference.share}

@@ -80,6 +80,7 @@ class Result:
             facts=self.facts,
             remedy="If the change is intended, add a migration so that old "
             "checkpoints keep their outputs. If not, undo it.",
+            shares={self.tolerance.name: self.share},
         )
 
 

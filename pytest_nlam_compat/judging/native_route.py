@@ -12,7 +12,7 @@ import torch
 from packaging.version import Version
 
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.judging.grade import grade
+from pytest_nlam_compat.judging.grade import Result, grade
 from pytest_nlam_compat.references.reference import Reference
 from pytest_nlam_compat.under_test.reference_under_test import (
     ReferenceUnderTest,
@@ -37,11 +37,14 @@ class NativeResult:
         Largest of the outputs, over the spread of their variable.
     problem : CompatError or None
         What is wrong.
+    graded : Result or None
+        The outputs and their differences; None if it fails.
     """
 
     outcome: Literal["equal", "differs", "fails"]
     difference: float | None = None
     problem: CompatError | None = None
+    graded: Result | None = None
 
 
 def try_native(
@@ -65,7 +68,7 @@ def try_native(
         return NativeResult("fails", problem=error)
     difference = result.worst.relative
     if result.passed:
-        return NativeResult("equal", difference)
+        return NativeResult("equal", difference, graded=result)
     problem = CompatError(
         f"{subject.reference.id}: the current code's own loader loads it, but "
         "the outputs differ.",
@@ -73,7 +76,7 @@ def try_native(
         remedy="Fix neural-lam's own loader (on_load_checkpoint), or undo the "
         "change.",
     )
-    return NativeResult("differs", difference, problem)
+    return NativeResult("differs", difference, problem, result)
 
 
 def judge_native(

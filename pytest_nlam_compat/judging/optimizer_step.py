@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 class ResumedResult:
     """How one more training step compares with the recorded one.
 
-    `share` is the largest of a tolerance that is used; `left_out` says of
+    `shares` are those of each tolerance, by name; `left_out` says of
     parameters which numbers were not compared, and why.
     """
 
-    share: float
+    shares: dict[str, float]
     left_out: dict[str, str]
 
 
@@ -63,7 +63,7 @@ def judge_resumed(subject: ReferenceUnderTest) -> ResumedResult:
     reference = subject.reference
     step = resume(subject)
     _compare_rates(subject, step.rate)
-    share = compare_loss(reference, step.loss)
+    shares = compare_loss(reference, step.loss)
     origin = provenance(
         subject.float64, subject.steps, partial(loaded_parameters, subject)
     )
@@ -77,6 +77,7 @@ def judge_resumed(subject: ReferenceUnderTest) -> ResumedResult:
         allowed(row, expected[:, None]),
         output="update",
     )
+    shares[row.name] = difference.share
     if difference.share > 1:
         raise CompatError(
             f"{reference.id}: one more training step gives different "
@@ -95,8 +96,9 @@ def judge_resumed(subject: ReferenceUnderTest) -> ResumedResult:
             "and the moments of the optimizer are not: an operation moves the "
             "weights without their moments, or parameters are registered in "
             "another order.",
+            shares=shares,
         )
-    return ResumedResult(max(share, difference.share), left_out)
+    return ResumedResult(shares, left_out)
 
 
 def _compare_rates(subject: ReferenceUnderTest, rate: float) -> None:

@@ -110,6 +110,11 @@ class Store(ABC):
         """Warnings about the archives that were obtained."""
         return [each.notice for each in self._obtained.values() if each.notice]
 
+    @property
+    def registry_file(self) -> Path:
+        """The file that lists the archives and their hashes."""
+        return self._listed
+
     folder: Path
     """Where the archives are, which nothing else may write to."""
 

@@ -19,17 +19,26 @@ class Cause:
 
     Attributes
     ----------
+    key : str
+        What its failures have in common.
     text : str
         One sentence, that of the failure that is explained.
     explanation : str
-        The longest message of its failures.
+        The message of the first failure that is explained in full.
+    source : str
+        The line of the current code that it names.
+    suggestions : tuple of str
+        The migrations that fix it, as Python.
     checks, references, modules : dict
         Names of the checks that failed, ids of the references, and the modules
         that differ first in some of them, in order.
     """
 
+    key: str
     text: str
     explanation: str = ""
+    source: str = ""
+    suggestions: tuple[str, ...] = ()
     migrated: bool = True  # whether a migration may fix it
     failures: int = 0
     checks: dict[str, None] = field(default_factory=dict)
@@ -45,6 +54,7 @@ class Failure:
     reference: str
     message: str
     properties: Mapping[str, object]
+    suggestions: tuple[str, ...] = ()
 
     @property
     def cause(self) -> str:
@@ -67,13 +77,17 @@ def group(failures: Iterable[Failure]) -> list[Cause]:
     for failure in failures:
         migrated = failure.properties.get("nlam_cause_kind") not in NOT_MIGRATED
         cause = causes.setdefault(
-            failure.key, Cause(failure.cause, migrated=migrated)
+            failure.key, Cause(failure.key, failure.cause, migrated=migrated)
         )
         cause.failures += 1
         cause.checks[failure.check] = None
         cause.references[failure.reference] = None
-        if len(failure.message) > len(cause.explanation):
+        full = _WHY in failure.message and _WHY not in cause.explanation
+        if full or not cause.explanation:
             cause.explanation, cause.text = failure.message, failure.cause
+            cause.suggestions = failure.suggestions
+            source = failure.properties.get("nlam_cause_source", "")
+            cause.source = str(source)
         module = failure.properties.get("nlam_cause_module")
         if module:
             cause.modules[str(module)] = None
@@ -91,10 +105,10 @@ def render(causes: Iterable[Cause]) -> Iterator[str]:
         yield f"  checks: {', '.join(cause.checks)}"
         if len(cause.modules) > 1:
             yield f"  modules: {join_some(cause.modules, most=4)}"
-        yield from _explained(cause)
+        yield from explained(cause)
 
 
-def _explained(cause: Cause) -> Iterator[str]:
+def explained(cause: Cause) -> Iterator[str]:
     """Yield what the message says besides the cause."""
     message, _, why = cause.explanation.partition(_WHY)
     lines = (why or message.partition("\n")[2]).strip("\n").splitlines()

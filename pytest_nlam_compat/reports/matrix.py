@@ -79,10 +79,11 @@ class Cell:
         # That a file opens or loads says nothing of what it computes.
         if not self.checked & _ROLLOUTS:
             return "-"
-        return "ok" if self.share is None else _percent(self.share)
+        return "ok" if self.share is None else percent(self.share)
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """Return a share of a tolerance as a short text."""
     if share == 0:
         return "0%"
     return f"{100 * share:.0f}%" if share >= _LEAST_SHOWN else "<1%"

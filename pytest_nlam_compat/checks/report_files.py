@@ -1,0 +1,161 @@
+"""The report files of a run: where they go, and when they are written.
+
+Nothing heavy is imported before the run has ended.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_nlam_compat.checks.run_results import RunResults
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.reports import github
+from pytest_nlam_compat.reports.report_formats import (
+    check_targets,
+    write_report,
+)
+
+if TYPE_CHECKING:
+    from pytest_nlam_compat.checks.selection import Selection
+    from pytest_nlam_compat.reports.results import Results
+
+OPTION = "--nlam-compat-report"
+SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
+_NAME = "nlam-compat-reports"
+
+
+def report_paths(config: pytest.Config) -> list[Path]:
+    """Return the paths of the option, relative to where pytest was called."""
+    here = config.invocation_params.dir
+    return [here / path for path in config.getoption("nlam_compat_report")]
+
+
+@contextmanager
+def reported(config: pytest.Config) -> Iterator[None]:
+    """Report a run, even one that can't begin.
+
+    Raises
+    ------
+    pytest.UsageError
+        A report can't be written where it is asked for.
+    """
+    if hasattr(config, "workerinput"):
+        # pytest-xdist passes on what its workers report.
+        yield
+        return
+    try:
+        check_targets(report_paths(config))
+    except CompatError as error:
+        raise pytest.UsageError(str(error)) from error
+    reports = _ReportFiles(config)
+    config.pluginmanager.register(reports, _NAME)
+    try:
+        yield
+    # An interrupt as well; nothing else tells of a run without a session.
+    except BaseException as error:
+        reports.run.stopped(
+            str(error) or type(error).__name__, _status_of(error)
+        )
+        reports.write_now()
+        raise
+
+
+def _status_of(error: BaseException) -> pytest.ExitCode:
+    """Return the exit status of a run that an error ends."""
+    if isinstance(error, pytest.UsageError):
+        return pytest.ExitCode.USAGE_ERROR
+    if isinstance(error, KeyboardInterrupt):
+        return pytest.ExitCode.INTERRUPTED
+    return pytest.ExitCode.INTERNAL_ERROR
+
+
+def use_selection(config: pytest.Config, selection: Selection) -> None:
+    """Tell the reports of a run, if there are any, what is checked."""
+    reports = config.pluginmanager.get_plugin(_NAME)
+    if reports is not None:
+        reports.run.selection = selection
+
+
+class _ReportFiles:
+    """Gathers the results of a run, and writes its reports at the end."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._lines: list[str] = []
+        self.run = RunResults(config)
+        self._begin = time.time()
+        config.pluginmanager.register(self.run, f"{_NAME}-run")
+
+    @pytest.hookimpl
+    def pytest_sessionfinish(
+        self, session: pytest.Session, exitstatus: int
+    ) -> None:
+        """Write the reports; a run without its reports has not passed."""
+        if not self.run.reason:
+            self.run.reason = str(
+                session.shouldfail or session.shouldstop or ""
+            )
+        self.run.exit_status = int(exitstatus)
+        if not self._write() and exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    @pytest.hookimpl
+    def pytest_terminal_summary(
+        self, terminalreporter: pytest.TerminalReporter
+    ) -> None:
+        """Say where the reports are, and annotate failures on GitHub."""
+        for line in self._lines:
+            terminalreporter.write_line(line)
+
+    def write_now(self) -> None:
+        """Write the reports of a run that can't begin, and say so."""
+        self._write()
+        if not self._lines:
+            return
+        capture = self._config.pluginmanager.getplugin("capturemanager")
+        if capture is not None:
+            capture.suspend_global_capture(in_=True)
+        print(*self._lines, sep="\n", flush=True)
+
+    def _write(self) -> bool:
+        """Write all reports; return whether each could be."""
+        results = self.run.results(self._begin)
+        whole = True
+        for path in report_paths(self._config):
+            try:
+                write_report(results, path)
+                self._lines.append(f"nlam-compat: report written to {path}")
+            except CompatError as error:
+                whole = False
+                self._lines.append(f"nlam-compat: {error}")
+            # The other reports, and the summary, have to be shown all the same.
+            except Exception as error:
+                whole = False
+                self._lines.append(
+                    f"nlam-compat: the report {path} failed, please report it: "
+                    f"{type(error).__name__}: {error}"
+                )
+        self._lines += self._on_github(results)
+        return whole
+
+    def _on_github(self, results: Results) -> list[str]:
+        summary = os.environ.get(SUMMARY_VARIABLE)
+        lines = []
+        if summary:
+            try:
+                github.append_summary(results, Path(summary))
+            except OSError as error:
+                lines.append(
+                    f"nlam-compat: {SUMMARY_VARIABLE} can't be written: {error}"
+                )
+        if os.environ.get("GITHUB_ACTIONS") == "true":
+            workspace = os.environ.get("GITHUB_WORKSPACE") or Path.cwd()
+            lines += github.commands(results, Path(workspace))
+        return lines

@@ -1,0 +1,318 @@
+"""The results of a run, gathered from the reports of its checks."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from textwrap import dedent
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_nlam_compat import __version__
+from pytest_nlam_compat.checks.recorded_results import (
+    ATTRIBUTE,
+    without_temporary,
+)
+from pytest_nlam_compat.reports import causes
+from pytest_nlam_compat.reports.results import (
+    FORMAT,
+    NOT_RUN,
+    VERSION,
+    CauseResult,
+    Check,
+    ReferenceResult,
+    Results,
+)
+
+if TYPE_CHECKING:
+    from pytest_nlam_compat.checks.selection import Selection
+
+NODE_ID = "nlam-compat"
+"""Of the ready-made checks; the id of each begins with it."""
+
+_MARK = "nlam_compat"
+_NATIVE = ("", "_difference", "_cause", "_gained", "_missing")
+_STOPPED = {
+    pytest.ExitCode.INTERRUPTED: "The run was interrupted.",
+    pytest.ExitCode.INTERNAL_ERROR: "pytest itself failed.",
+    pytest.ExitCode.USAGE_ERROR: "The run could not begin.",
+    pytest.ExitCode.NO_TESTS_COLLECTED: "No check was selected.",
+}
+
+
+class RunResults:
+    """Gathers what the checks report, in this process or in workers.
+
+    Attributes
+    ----------
+    selection : Selection or None
+        What is checked; None as long as it is not known.
+    reason : str
+        Why the run stopped early; empty if it did not.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._reports: dict[str, dict[str, pytest.TestReport]] = {}
+        self._expected: dict[str, None] = {}
+        self.selection: Selection | None = None
+        self.reason = ""
+        self.exit_status = 0
+
+    def stopped(self, reason: str, status: int) -> None:
+        """Note that the run ended before its time."""
+        self.reason, self.exit_status = reason, status
+
+    @pytest.hookimpl
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Note which checks are to be run, in their order."""
+        self._expect([item.nodeid for item in session.items])
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Note what a worker of pytest-xdist has collected."""
+        self._expect(ids)
+
+    def _expect(self, ids: Sequence[str]) -> None:
+        self._expected |= {i: None for i in ids if self._is_check(i)}
+
+    @pytest.hookimpl
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep a report; that of a repetition replaces the one before."""
+        if _MARK in report.keywords or self._is_check(report.nodeid):
+            phases = self._reports.setdefault(report.nodeid, {})
+            phases[str(report.when)] = report
+
+    @pytest.hookimpl
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Keep why a module could not be collected."""
+        if report.failed and not self.reason:
+            self.reason = report.longreprtext
+
+    @pytest.hookimpl
+    def pytest_keyboard_interrupt(
+        self, excinfo: pytest.ExceptionInfo[BaseException]
+    ) -> None:
+        """Keep why the run was interrupted."""
+        self.reason = self.reason or str(excinfo.value) or "Ctrl-C"
+
+    @pytest.hookimpl
+    def pytest_internalerror(
+        self, excinfo: pytest.ExceptionInfo[BaseException]
+    ) -> None:
+        """Keep which error of pytest ended the run."""
+        self.reason = excinfo.exconly()
+
+    def _is_check(self, nodeid: str) -> bool:
+        if nodeid.startswith(f"{NODE_ID}::"):
+            return True
+        chosen = self.selection.references if self.selection else ()
+        return parameter_of(nodeid) in {reference.id for reference in chosen}
+
+    def results(self, begin: float) -> Results:
+        """Return the results so far, of a run that began at a Unix time."""
+        started = datetime.fromtimestamp(begin, timezone.utc)
+        found: Results = {
+            "format": FORMAT,
+            "version": VERSION,
+            "incomplete": "",
+            "exit_status": self.exit_status,
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": round(time.time() - begin, 1),
+            "shards": [],
+            "plugin": {"version": __version__},
+            "current": {},
+            "settings": {},
+            "selected": {},
+            "notices": [],
+            "references": [],
+            "other_checks": [],
+            "causes": self._causes(),
+        }
+        shard = self._config.getoption("nlam_compat_shard", default=None)
+        if shard:
+            found["shards"] = [str(shard)]
+        checks = {
+            nodeid: self._check(nodeid)
+            for nodeid in self._expected | self._reports
+        }
+        if self.selection is not None:
+            self._add_selection(found, checks)
+        found["other_checks"] = [*checks.values()]
+        found["incomplete"] = self._incomplete(found)
+        return found
+
+    def _add_selection(self, found: Results, checks: dict[str, Check]) -> None:
+        """Add what is checked, and take the checks of each reference."""
+        from pytest_nlam_compat.checks import report_facts
+        from pytest_nlam_compat.references.release_archive import (
+            ReleaseArchive,
+        )
+
+        chosen = self.selection
+        assert chosen is not None
+        found["plugin"] = report_facts.of_plugin(chosen)
+        current = chosen.adapter.current
+        found["current"] = report_facts.of_current_code(current)
+        found["settings"] = report_facts.of_settings(chosen.device)
+        found["selected"] = report_facts.of_selection(self._config, chosen)
+        found["notices"] = list(chosen.notices)
+        every = [
+            *((r.release, r.case, "") for r in chosen.references),
+            *((*where, reason) for where, reason in chosen.void.items()),
+        ]
+        archives = {
+            release: ReleaseArchive(chosen.store.archive(release))
+            for release in {release for release, *_ in every}
+        }
+        for release, case, void in sorted(every):
+            name = f"{release}-{case}"
+            own = [i for i in checks if parameter_of(i) == name]
+            found["references"].append(
+                ReferenceResult(
+                    id=name,
+                    release=str(release),
+                    case=case,
+                    void=void,
+                    recorded=report_facts.of_recording(archives[release], case),
+                    checks=[checks.pop(nodeid) for nodeid in own],
+                )
+            )
+
+    def _incomplete(self, found: Results) -> str:
+        reasons = []
+        status = _STOPPED.get(pytest.ExitCode(self.exit_status))
+        if status is not None:
+            reasons.append(status)
+        not_run = [i for i in self._expected if i not in self._reports]
+        if not_run:
+            of = len(self._expected)
+            reasons.append(f"{len(not_run)} of {of} checks were not run.")
+        if reasons and self.reason:
+            reasons.append(self.reason)
+        return without_temporary("\n".join(reasons), self._config)
+
+    def _check(self, nodeid: str) -> Check:
+        phases = self._reports.get(nodeid, {})
+        last = phases.get("call") or next(iter(phases.values()), None)
+        properties = _properties(phases)
+        left_out = _all(phases, "nlam_left_out")
+        attached = getattr(last, ATTRIBUTE, None) or {}
+        message = ""
+        failed = [report for report in phases.values() if report.failed]
+        if failed:
+            message = attached.get("message") or failed[0].longreprtext
+        native = {
+            (name.removeprefix("_") or "outcome"): str(
+                properties[f"nlam_native{name}"]
+            )
+            for name in _NATIVE
+            if f"nlam_native{name}" in properties
+        }
+        if "nlam_given_up" in properties:
+            native["given up"] = str(properties["nlam_given_up"])
+        difference = properties.get(
+            "nlam_difference", properties.get("nlam_native_difference")
+        )
+        return Check(
+            name=check_of(nodeid),
+            id=nodeid,
+            outcome=_outcome(phases),
+            seconds=round(sum(r.duration for r in phases.values()), 3),
+            shares={
+                name[len("nlam_share[") : -1]: _finite(share)
+                for name, share in properties.items()
+                if name.startswith("nlam_share[")
+            },
+            difference=None if difference is None else _finite(difference),
+            native={
+                label: without_temporary(text, self._config)
+                for label, text in native.items()
+            },
+            left_out=left_out,
+            message=without_temporary(message, self._config),
+            cause=self._failure(nodeid).key if failed else "",
+            map=attached.get("map"),
+        )
+
+    def _failure(self, nodeid: str) -> causes.Failure:
+        phases = self._reports[nodeid]
+        report = next(r for r in phases.values() if r.failed)
+        return causes.Failure(
+            check_of(nodeid),
+            parameter_of(nodeid),
+            without_temporary(report.longreprtext, self._config),
+            _properties(phases),
+            tuple(_all(phases, "nlam_suggestion")),
+        )
+
+    def _causes(self) -> list[CauseResult]:
+        order = [i for i in self._expected if i in self._reports]
+        order += [i for i in self._reports if i not in self._expected]
+        failed = [
+            self._failure(nodeid)
+            for nodeid in order
+            if any(r.failed for r in self._reports[nodeid].values())
+        ]
+        return [
+            CauseResult(
+                key=cause.key,
+                text=cause.text,
+                explanation=dedent("\n".join(causes.explained(cause))),
+                source=cause.source,
+                migrated=cause.migrated,
+                suggestion=list(cause.suggestions),
+                checks=list(cause.checks),
+                references=list(cause.references),
+                modules=list(cause.modules),
+                failures=cause.failures,
+            )
+            for cause in causes.group(failed)
+        ]
+
+
+def check_of(nodeid: str) -> str:
+    """Return the name of the check that an id names."""
+    return nodeid.rpartition("::")[2].partition("[")[0]
+
+
+def parameter_of(nodeid: str) -> str:
+    """Return the reference or the registry that an id names."""
+    return nodeid.rpartition("[")[2].removesuffix("]")
+
+
+def _properties(phases: dict[str, pytest.TestReport]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for report in phases.values():
+        found |= dict(report.user_properties)
+    return found
+
+
+def _all(phases: dict[str, pytest.TestReport], name: str) -> list[str]:
+    """Return each value of a property, once."""
+    values = {
+        str(value): None
+        for report in phases.values()
+        for key, value in report.user_properties
+        if key == name
+    }
+    return list(values)
+
+
+def _outcome(phases: dict[str, pytest.TestReport]) -> str:
+    failed = [when for when, report in phases.items() if report.failed]
+    if not phases:
+        return NOT_RUN
+    if failed:
+        return "error" if {"setup", "teardown"} >= {*failed} else "failed"
+    if any(report.skipped for report in phases.values()):
+        return "skipped"
+    # A setup alone says nothing of the check.
+    return "passed" if "call" in phases else NOT_RUN
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
