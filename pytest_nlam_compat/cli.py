@@ -26,8 +26,10 @@ COMMANDS = (
     "inspect",
     "migration",
     "record",
+    "release",
     "stamp",
     "statistics",
+    "status",
     "suggest",
     "upgrade",
 )
