@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.references.registry import data_folder
@@ -35,6 +35,9 @@ KINDS = {
     "classes": "classes in the hyper-parameters",
 }
 """What files can be told by, and how people call it."""
+
+# What a damaged table raises here.
+_DAMAGE = (ValueError, TypeError, LookupError, AttributeError)
 
 
 class Marker(NamedTuple):
@@ -113,8 +116,8 @@ def read(path: Path) -> dict[Version, ReleaseEvidence]:
         OSError,
         ValueError,
         TypeError,
+        LookupError,
         AttributeError,
-        InvalidVersion,
     ) as cause:
         raise CompatError(
             f"What releases can be told by can't be read: {path}.",

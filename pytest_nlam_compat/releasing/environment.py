@@ -96,7 +96,7 @@ def _packages_here() -> list[str]:
     python = {*map(sysconfig.get_path, ("stdlib", "platstdlib", "scripts"))}
     return [
         path
-        for path in sys.path
+        for path in dict.fromkeys(sys.path)
         if os.path.isabs(path)
         and os.path.isdir(path)
         and path not in python

@@ -21,15 +21,24 @@ def on_index() -> list[Version]:
     CompatError
         There is no pip, or it names no releases.
     """
+    remedy = (
+        "Check the network and pip's settings, or name a clone of neural-lam "
+        "with --clone."
+    )
     answer = _answer(
         sys.executable,
         *("-m", "pip", "index", "versions", "neural-lam"),
         "--disable-pip-version-check",
-        remedy="Check the network and pip's settings, or name a clone of "
-        "neural-lam with --clone.",
+        remedy=remedy,
     )
     found = re.search(r"^Available versions: (.+)$", answer, re.MULTILINE)
-    return _releases(found[1].split(", ") if found else [])
+    if found is None:
+        raise CompatError(
+            "The releases of neural-lam can't be listed.",
+            facts={"expected": "Available versions: ...", "found": answer},
+            remedy=remedy,
+        )
+    return _releases(found[1].split(", "))
 
 
 def tagged(clone: Path) -> list[Version]:

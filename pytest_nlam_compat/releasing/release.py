@@ -117,7 +117,7 @@ def add_release(request: ReleaseRequest, say: Say) -> ReleaseResult:
         # Killed while it wrote: the files of that run are complete.
         say(f"Going on with {whole.parent}, which has passed before")
         passed = json.loads(whole.read_text(encoding="utf-8"))
-        _publish(request, passed["before"], whole)
+        publish(request, passed["before"], whole)
         return ReleaseResult(**passed["result"])
     _raise_on_known(request, published)
     before = max(published)
@@ -168,7 +168,7 @@ def add_release(request: ReleaseRequest, say: Say) -> ReleaseResult:
     old.close()
     passed = {"result": result.plain(), "before": originals}
     whole.write_text(json.dumps(passed), encoding="utf-8")
-    _publish(request, originals, whole)
+    publish(request, originals, whole)
     return result
 
 
@@ -376,7 +376,7 @@ def _write_pages(request: ReleaseRequest) -> None:
     )
 
 
-def _publish(
+def publish(
     request: ReleaseRequest, originals: Mapping[str, str | None], whole: Path
 ) -> None:
     """Replace the files of the project; if one can't be, none is.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 
@@ -96,3 +98,44 @@ def clone(folder: Path) -> Path:
     ):
         shutil.copy(CHECKOUT / name, folder / name)
     return folder
+
+
+def only(project: Path, *releases: str, cases: tuple[str, ...]) -> None:
+    """Leave a clone some references, and cases that it records."""
+    listed = project / "fixtures" / "registry.txt"
+    lines = listed.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if line.startswith(releases)]
+    listed.write_text("".join(kept), encoding="utf-8")
+    for archive in (project / "fixtures").glob("*.zip"):
+        if archive.stem not in releases:
+            archive.unlink()
+    record_only(project, f"case.name in {cases!r}")
+
+
+def record_only(project: Path, condition: str) -> None:
+    """Have a clone record the cases for which an expression is true."""
+    with (project / "pytest_nlam_compat/recording/cases.py").open("a") as file:
+        file.write(f"CASES = tuple(case for case in CASES if {condition})\n")
+
+
+def command(*arguments: str) -> list[str]:
+    """Return the command that releases; `offline` goes with it."""
+    return [sys.executable, "-m", "pytest_nlam_compat", "release", *arguments]
+
+
+def offline(project: Path) -> dict[str, str]:
+    """Environment variables with which the package of a clone is run."""
+    return {
+        **os.environ,
+        "PYTHONPATH": str(project),
+        # All that the release requires is here.
+        "PIP_NO_INDEX": "1",
+        "PIP_NO_DEPS": "1",
+    }
+
+
+def content(project: Path) -> dict[str, bytes]:
+    """Return what a release may write."""
+    files = [*(project / "fixtures").iterdir(), *(project / "docs").iterdir()]
+    files.append(project / "CHANGELOG.md")
+    return {str(file.relative_to(project)): file.read_bytes() for file in files}
