@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 from packaging.version import Version
 
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.references import registry
 from pytest_nlam_compat.references.registry import data_folder
 
 FILE_NAME = "release_evidence.json"
@@ -92,9 +93,29 @@ class ReleaseEvidence:
         return {"code": code, "files": files}
 
 
-def published() -> dict[Version, ReleaseEvidence]:
-    """Return the table of this copy of the package; see `read`."""
-    return read(data_folder() / FILE_NAME)
+def published(folder: Path | None = None) -> dict[Version, ReleaseEvidence]:
+    """Return the table that lies beside a registry; by default, our own.
+
+    Raises
+    ------
+    CompatError
+        As `read` does; or a release has references and no entry, so that these
+        would be left out as newer than any code.
+    """
+    folder = folder or data_folder()
+    table = read(folder / FILE_NAME)
+    listed = registry.read(folder / registry.FILE_NAME)
+    if unknown := [str(release) for release in listed if release not in table]:
+        raise CompatError(
+            "There are references of releases that nothing can be told by.",
+            facts={
+                "releases": ", ".join(unknown),
+                "expected": f"an entry for each in {folder / FILE_NAME}",
+            },
+            remedy="Add references with `nlam-compat release`, which writes "
+            "the entry.",
+        )
+    return table
 
 
 def read(path: Path) -> dict[Version, ReleaseEvidence]:

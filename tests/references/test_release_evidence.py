@@ -1,6 +1,7 @@
 """The table of what each release can be told by."""
 
 import json
+import shutil
 
 import pytest
 from listed_releases import FIXTURES, RELEASES
@@ -99,3 +100,14 @@ def test_a_table_that_is_none(tmp_path, table):
 def test_no_table(tmp_path):
     with pytest.raises(CompatError, match="can't be read"):
         read(tmp_path / "table")
+
+
+def test_references_without_an_entry_are_an_error_and_never_left_out(tmp_path):
+    line = "99.0.0.zip sha256:" + 64 * "0" + "\n"
+    text = (FIXTURES / "registry.txt").read_text(encoding="utf-8")
+    (tmp_path / "registry.txt").write_text(text + line)
+    shutil.copy(PATH, tmp_path)
+    with pytest.raises(CompatError) as raised:
+        published(tmp_path)
+    assert raised.value.facts["releases"] == "99.0.0"
+    assert "nlam-compat release" in raised.value.remedy
