@@ -6,7 +6,7 @@ evidence, which is always shown with it. A stamp, if there is one, is read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,7 @@ from pytest_nlam_compat.migrations.stamps import (
     recorded_release,
 )
 from pytest_nlam_compat.references import release_evidence
-from pytest_nlam_compat.references.release_evidence import KINDS
+from pytest_nlam_compat.references.release_evidence import KINDS, WEIGHTS
 
 KIND = "neural_lam.config.DatastoreKindStr"
 """A str subclass that 0.3 and 0.4 pickled in the config (#113)."""
@@ -190,13 +190,24 @@ def _prefix_evidence(names: Iterable[str]) -> Evidence:
 
 
 def _other_evidence(
-    names: Iterable[str], hyper_parameters: object
+    names: Collection[str], hyper_parameters: object
 ) -> Iterable[Evidence]:
     last = {name.rpartition(".")[2] for name in names}
     if last.issuperset(CLAMP_BUFFERS):
         yield Evidence("buffers of output clamping", _since("0.4.0"))
     else:
         yield Evidence("no buffers of output clamping", _before("0.4.0"))
+    patterns = set(map(release_evidence.without_numbers, names))
+    found = patterns & _union(_TELLING[WEIGHTS])
+    if found:
+        yield Evidence(
+            f"{KINDS[WEIGHTS]}, such as {min(found)}",
+            tuple(
+                release
+                for release in RELEASES
+                if found <= _TELLING[WEIGHTS].get(Version(release), set())
+            ),
+        )
     if not isinstance(hyper_parameters, Mapping):
         return
     table = dict(hyper_parameters)
@@ -211,6 +222,10 @@ def _other_evidence(
     yield from _evidence_by_names(table)
 
 
+def _union(known: Mapping[Version, frozenset[str]]) -> frozenset[str]:
+    return frozenset[str]().union(*known.values())
+
+
 def _evidence_by_names(table: dict[str, Any]) -> Iterable[Evidence]:
     """Compare names in the hyper-parameters with those of each release.
 
@@ -220,7 +235,9 @@ def _evidence_by_names(table: dict[str, Any]) -> Iterable[Evidence]:
     args = table.get("args")
     arguments = args.attributes if isinstance(args, InertObject) else None
     for kind, known in _TELLING.items():
-        telling = frozenset[str]().union(*known.values())
+        telling = _union(known)
+        if kind == WEIGHTS:
+            continue
         if kind == "classes":
             found = {n for n in telling if contains_instance_of(table, n)}
         else:

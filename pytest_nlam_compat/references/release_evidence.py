@@ -12,12 +12,14 @@
 ``build_predictor``, ``ForecasterModule.forward``, ``build_predictor(config)``
 for a parameter, or ``--loss`` for an argument of the command line. `files` is
 what all checkpoints of the release have and none of the release before has, or
-the other way round. `nlam-compat release` adds the entry of a new release.
+the other way round; of weights, which differ from model to model, what some
+have. `nlam-compat release` adds the entry of a new release.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,10 +32,12 @@ from pytest_nlam_compat.references import registry
 from pytest_nlam_compat.references.registry import data_folder
 
 FILE_NAME = "release_evidence.json"
+WEIGHTS = "weights"
 KINDS = {
     "args": "args",
     "hyper_parameters": "hyper-parameters",
     "classes": "classes in the hyper-parameters",
+    WEIGHTS: "names of weights",
 }
 """What files can be told by, and how people call it."""
 
@@ -154,6 +158,15 @@ def write(path: Path, table: Mapping[Version, ReleaseEvidence]) -> None:
     entries = {str(one): table[one].plain() for one in sorted(table)}
     text = json.dumps(entries, indent=1) + "\n"
     path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def without_numbers(name: str) -> str:
+    """Return the name of a weight without counts of layers and levels.
+
+    >>> without_numbers("processor.module_3.edge_mlp.0.weight")
+    'processor.module_#.edge_mlp.#.weight'
+    """
+    return re.sub(r"\d+", "#", name)
 
 
 def names_of_releases(

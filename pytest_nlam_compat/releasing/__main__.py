@@ -1,7 +1,7 @@
 """What needs the code of a release: ``python -m`` STEP.
 
 ``inventory`` prints what the importable neural_lam offers, as JSON; ``origins
-ARCHIVE`` whether the release of its files is detected.
+ARCHIVE`` which of its files may be of other releases, too.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def main(step: str, *arguments: str) -> int:
                 ReleaseArchive,
             )
             from pytest_nlam_compat.releasing.comparison import (
-                raise_on_unknown_origin,
+                ambiguous_cases,
             )
 
-            raise_on_unknown_origin(ReleaseArchive(Path(*arguments)))
-            print("{}")
+            cases = ambiguous_cases(ReleaseArchive(Path(*arguments)))
+            print(json.dumps({"ambiguous": cases}))
     except CompatError as error:
         print(json.dumps(error.plain()))
         return 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from pytest_nlam_compat.migrations.operations.hyper_parameters import (
 from pytest_nlam_compat.references.release_archive import ReleaseArchive
 from pytest_nlam_compat.references.release_evidence import (
     KINDS,
+    WEIGHTS,
     FileChange,
     Marker,
+    without_numbers,
 )
 
 Name = tuple[str, str]
@@ -62,49 +64,63 @@ def _kind(name: str) -> int:
 def file_changes(
     before: ReleaseArchive, now: ReleaseArchive
 ) -> dict[str, FileChange]:
-    """Compare the checkpoints of two releases.
+    """Compare the checkpoints of the cases that two releases have.
 
     A name counts if each file of one release has it, and no file of the other.
+    Of weights it is enough if one file has it: each model has its own.
     """
-    old = [_names_of(checkpoint) for checkpoint in _checkpoints(before)]
-    new = [_names_of(checkpoint) for checkpoint in _checkpoints(now)]
+    cases = [case for case in before.cases if case in now.cases]
+    old, new = (
+        [_names_of(checkpoint) for checkpoint in _checkpoints(archive, cases)]
+        for archive in (before, now)
+    )
     changes = {}
     for kind in KINDS:
+        only = _some_of if kind == WEIGHTS else _only_of
         change = FileChange(
-            _only_of(_of(kind, new), _of(kind, old)),
-            _only_of(_of(kind, old), _of(kind, new)),
+            only(_of(kind, new), _of(kind, old)),
+            only(_of(kind, old), _of(kind, new)),
         )
         if change.added or change.removed:
             changes[kind] = change
     return changes
 
 
-def raise_on_unknown_origin(archive: ReleaseArchive) -> None:
-    """Refuse an archive whose files are detected as written by others.
+def ambiguous_cases(archive: ReleaseArchive) -> list[str]:
+    """Name the cases whose files may be of several releases.
+
+    `nlam-compat upgrade` asks for the release of such a file.
 
     Raises
     ------
     CompatError
+        Something excludes the release that wrote a file.
     """
     release = str(archive.release)
-    for case, checkpoint in zip(
-        archive.cases, _checkpoints(archive), strict=True
-    ):
+    found = []
+    checkpoints = _checkpoints(archive, archive.cases)
+    for case, checkpoint in zip(archive.cases, checkpoints, strict=True):
         try:
-            detect_origin(checkpoint.data)
             detect_origin(checkpoint.data, release)
         except CompatError as error:
             raise CompatError(
-                f"The checkpoints of neural-lam {release} can't be told from "
+                f"The checkpoints of neural-lam {release} are detected as "
                 "those of other releases.",
                 facts={"case": case, "cause": error.what, **error.facts},
-                remedy="Teach migrations/origin.py what they can be told by.",
+                remedy="Correct migrations/origin.py, and run this again.",
             ) from None
+        try:
+            detect_origin(checkpoint.data)
+        except CompatError:
+            found.append(case)
+    return found
 
 
-def _checkpoints(archive: ReleaseArchive) -> Iterator[Checkpoint]:
+def _checkpoints(
+    archive: ReleaseArchive, cases: Iterable[str]
+) -> Iterator[Checkpoint]:
     with tempfile.TemporaryDirectory() as folder:
-        for case in archive.cases:
+        for case in cases:
             path = Path(folder) / f"{case}.ckpt"
             path.write_bytes(archive.read(case, "checkpoint.ckpt"))
             with read_checkpoint(path) as checkpoint:
@@ -117,6 +133,7 @@ def _names_of(checkpoint: Checkpoint) -> dict[str, frozenset[str]]:
     classes = {each.path for each in checkpoint.globals}
     names = {
         "hyper_parameters": frozenset(table),
+        WEIGHTS: frozenset(map(without_numbers, checkpoint.data["state_dict"])),
         "classes": frozenset(
             name for name in classes if contains_instance_of(table, name)
         ),
@@ -138,4 +155,14 @@ def _only_of(
 ) -> frozenset[str]:
     if not these or not others:
         return frozenset()
-    return these[0].intersection(*these) - frozenset[str]().union(*others)
+    return these[0].intersection(*these) - _union(others)
+
+
+def _some_of(
+    these: Iterable[frozenset[str]], others: Iterable[frozenset[str]]
+) -> frozenset[str]:
+    return _union(these) - _union(others)
+
+
+def _union(sets: Iterable[frozenset[str]]) -> frozenset[str]:
+    return frozenset[str]().union(*sets)

@@ -149,8 +149,10 @@ def add_release(request: ReleaseRequest, say: Say) -> ReleaseResult:
     for kind, change in changes.items():
         names = [f"+{n}" for n in sorted(change.added)]
         names += [f"-{n}" for n in sorted(change.removed)]
-        say(f"    {release_evidence.KINDS[kind]}: {' '.join(names)}")
-    ask(environment, "origins", str(archive.path))
+        say(f"    {release_evidence.KINDS[kind]}: {join_some(names)}")
+    ambiguous = ask(environment, "origins", str(archive.path))["ambiguous"]
+    if ambiguous:
+        say(f"    files that need --from: {join_some(ambiguous)}")
     say("4/5 All references under it, old and new")
     _read_back(request, environment)
     say("5/5 Registry, routes, docs/matrix.md and changelog")
@@ -337,10 +339,15 @@ def _read_back(request: ReleaseRequest, environment: Environment) -> None:
                 check, _, name = case.get("name", "").partition("[")
                 failed.setdefault(name.rstrip("]"), []).append(check)
     release = request.release
+    by_release: dict[str, list[str]] = {}
+    for name in sorted(failed):
+        by_release.setdefault(name.partition("-")[0], []).append(name)
+    checks = sorted({check for each in failed.values() for check in each})
     facts = {
-        "references that fail": join_some(sorted(failed)) or "unknown",
-        "checks": join_some(sorted({c for e in failed.values() for c in e})),
+        f"fail of {one}": f"{len(names)}, {join_some(names, 3)}"
+        for one, names in by_release.items()
     }
+    facts["checks"] = join_some(checks) or "none ran"
     if not failed or any(name.startswith(f"{release}-") for name in failed):
         raise CompatError(
             f"The new references fail under neural-lam {release} itself. "

@@ -270,7 +270,12 @@ def test_of_releases_that_nothing_lies_between_the_oldest_counts(monkeypatch):
 
 @pytest.mark.parametrize(
     ("kind", "key"),
-    [("args", "flag"), ("hyper_parameters", "flag"), ("classes", "a.B")],
+    [
+        ("args", "flag"),
+        ("hyper_parameters", "flag"),
+        ("classes", "a.B"),
+        ("weights", "forecaster.predictor.new.#.bias"),
+    ],
 )
 def test_names_that_a_release_adds_tell_its_files(monkeypatch, kind, key):
     before, telling = RELEASES[-1], {**origin._TELLING}
@@ -283,13 +288,18 @@ def test_names_that_a_release_adds_tell_its_files(monkeypatch, kind, key):
     monkeypatch.setattr(history, "HISTORY", (*history.HISTORY, step))
     data = checkpoint("0.7.0")
     args = dict(data["hyper_parameters"]["args"].attributes)
-    if before == "0.7.0" and kind != "args":
+    if before == "0.7.0" and kind in ("hyper_parameters", "classes"):
         # Those of Graph-EFM have no arguments.
         data["hyper_parameters"]["args"] = None
         assert detect_origin(data).release == before
     if kind == "args":
         args |= dict.fromkeys(known[Version("99.0.0")], 1)
         data["hyper_parameters"]["args"] = namespace(**args)
+    elif kind == "weights":
+        data["hyper_parameters"] = {}
+        # Other models of the new release have no such weight either.
+        assert refusal(data).facts["left"].endswith("99.0.0")
+        data["state_dict"]["forecaster.predictor.new.7.bias"] = None
     elif kind == "hyper_parameters":
         data["hyper_parameters"] |= dict.fromkeys(known[Version("99.0.0")], 1)
     else:

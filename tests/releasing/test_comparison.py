@@ -5,6 +5,7 @@ from packaging.version import Version
 
 from pytest_nlam_compat.references.release_evidence import published
 from pytest_nlam_compat.releasing.comparison import (
+    ambiguous_cases,
     file_changes,
     propose_marker,
 )
@@ -81,3 +82,16 @@ def test_classes_and_hyper_parameters_too(recorded):
 
 def test_files_of_one_release_do_not_differ(recorded):
     assert file_changes(recorded("0.7.0"), recorded("0.7.0")) == {}
+
+
+def test_weights_by_what_some_files_have(recorded):
+    changes = file_changes(recorded("0.6.0"), recorded("0.7.0"))["weights"]
+    assert "forecaster.predictor.grid_embedder.#.weight" in changes.added
+    assert "grid_embedder.#.weight" in changes.removed
+    # Between these two nothing about the weights has changed.
+    assert "weights" not in file_changes(recorded("0.5.0"), recorded("0.6.0"))
+
+
+@pytest.mark.parametrize("release", ["0.2.0", "0.5.0"])
+def test_no_file_needs_to_be_named(recorded, release):
+    assert ambiguous_cases(recorded(release)) == []
