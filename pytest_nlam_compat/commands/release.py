@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Add it, and print how to publish it."""
-    from pytest_nlam_compat.releasing.release import (
+    from pytest_nlam_compat.releasing.add_release import (
         ReleaseRequest,
         add_release,
     )

@@ -26,7 +26,7 @@ def main(step: str, *arguments: str) -> int:
             from pytest_nlam_compat.references.release_archive import (
                 ReleaseArchive,
             )
-            from pytest_nlam_compat.releasing.comparison import (
+            from pytest_nlam_compat.releasing.new_evidence import (
                 ambiguous_cases,
             )
 

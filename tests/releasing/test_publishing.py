@@ -12,9 +12,9 @@ from simulated import clone, content
 from pytest_nlam_compat.cli import main
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.references import registry
-from pytest_nlam_compat.releasing import release as releasing
+from pytest_nlam_compat.releasing import add_release as releasing
+from pytest_nlam_compat.releasing.add_release import ReleaseRequest, publish
 from pytest_nlam_compat.releasing.environment import build
-from pytest_nlam_compat.releasing.release import ReleaseRequest, publish
 
 
 @pytest.fixture
@@ -53,6 +53,7 @@ def test_an_archive_that_nothing_lists_is_not_overwritten(project, capsys):
     assert (project / "fixtures" / "99.0.zip").read_bytes() == b"mine"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
@@ -148,6 +149,7 @@ def test_a_run_that_was_killed_while_it_wrote_goes_on(staged):
         assert (request.root / file).read_text() == f"new {file}"
 
 
+@pytest.mark.slow
 def test_an_environment_has_what_is_here_and_is_built_once(
     tmp_path, monkeypatch
 ):

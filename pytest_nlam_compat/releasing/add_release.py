@@ -29,8 +29,11 @@ from pytest_nlam_compat.references.release_evidence import (
     Marker,
     ReleaseEvidence,
 )
-from pytest_nlam_compat.releasing.comparison import file_changes, propose_marker
 from pytest_nlam_compat.releasing.environment import Environment, build
+from pytest_nlam_compat.releasing.new_evidence import (
+    file_changes,
+    propose_marker,
+)
 from pytest_nlam_compat.releasing.pages import matrix_page, with_change
 
 STAGING = ".release"

@@ -4,7 +4,7 @@ import pytest
 from packaging.version import Version
 
 from pytest_nlam_compat.references.release_evidence import published
-from pytest_nlam_compat.releasing.comparison import (
+from pytest_nlam_compat.releasing.new_evidence import (
     ambiguous_cases,
     file_changes,
     propose_marker,
