@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.references.registry import sha256_of
 
-_SHOWN_LINES = 12
 _NOT_INHERITED = ("NLAM_COMPAT_", "PYTEST_")
 
 
@@ -39,13 +38,13 @@ class Environment:
             if not name.startswith(_NOT_INHERITED)
         }
         variables["PYTHONPATH"] = str(self.project)
-        shown = subprocess.PIPE if quiet else sys.stderr
+        pipe, stderr = subprocess.PIPE, 2
         return subprocess.run(
             [str(self.python), *arguments],
             cwd=self.project,
             env=variables,
-            stdout=shown,
-            stderr=shown,
+            stdout=pipe if quiet else stderr,
+            stderr=pipe if quiet else stderr,
             text=True,
         )
 
@@ -104,20 +103,20 @@ def _packages_here() -> list[str]:
     ]
 
 
-def _insist(what: str, *command: str | Sequence[str]) -> None:
+def _insist(what: str, *command: str) -> None:
     done = subprocess.run(
-        [*map(str, command)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     if done.returncode != 0:
-        lines = done.stdout.strip().splitlines()[-_SHOWN_LINES:]
+        lines = done.stdout.strip().splitlines() or ["no output"]
+        errors = [line for line in lines if line.startswith("ERROR")]
         raise CompatError(
             f"The environment for the release can't be built: {what} failed.",
-            facts={"command": " ".join(map(str, command)), what: lines[-1:]}
-            | {f"line {i}": line for i, line in enumerate(lines)},
+            facts={
+                "command": shlex.join(command),
+                "cause": (errors or lines)[-1],
+            },
             remedy="Fix the cause. If a pin of constraints.txt excludes what "
             "the release requires, change the pin; with --neural-lam, name "
-            "another requirement, file or URL. Then run the command again.",
+            "another requirement, file or URL. Then run this again.",
         )
