@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 import sys
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from itertools import takewhile
 from pathlib import Path
 
 import nox
+from packaging.version import Version
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "venv"
@@ -32,7 +32,14 @@ PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 CONSTRAINTS = ROOT / "constraints.txt"
 REGISTRY = ROOT / "fixtures" / "registry.txt"
 
-RELEASES = ("0.4.0", "0.5.0", "0.6.0", "0.7.0")
+# The oldest that is on the package index.
+OLDEST = Version("0.4.0")
+RELEASES = sorted(
+    release
+    for line in REGISTRY.read_text(encoding="utf-8").splitlines()
+    if line and not line.startswith("#")
+    if (release := Version(line.split(".zip ")[0])) >= OLDEST
+)
 NEWEST = RELEASES[-1]
 
 # torch comes first: where its wheels are many, the search for the rest of
@@ -80,7 +87,7 @@ def types(session: nox.Session) -> None:
 def compat(session: nox.Session) -> None:
     """Check all references against the newest release of neural-lam."""
     python = environment(session)
-    check(session, python, NEWEST, *session.posargs)
+    check(session, python, str(NEWEST), *session.posargs)
 
 
 @nox.session(venv_backend="none", default=False)
@@ -88,7 +95,7 @@ def matrix(session: nox.Session) -> None:
     """Check all references against each release (posargs: releases)."""
     python = environment(session)
     failed = []
-    for release in session.posargs or RELEASES:
+    for release in session.posargs or map(str, RELEASES):
         session.log(f"Current code: neural-lam {release}")
         try:
             check(session, python, release)
@@ -99,33 +106,15 @@ def matrix(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
-def releases(session: nox.Session) -> None:
+def status(session: nox.Session) -> None:
     """Insist that each release on the package index has references."""
-    answer = session.run(
-        sys.executable,
-        "-m",
-        "pip",
-        "index",
-        "versions",
-        "neural-lam",
-        "--disable-pip-version-check",
-        external=True,
-        silent=True,
-    )
-    found = re.search(r"^Available versions: (.+)$", str(answer), re.MULTILINE)
-    if found is None:
-        session.error(f"pip does not name the releases: {answer}")
-    recorded = REGISTRY.read_text(encoding="utf-8")
-    missing = [
-        release
-        for release in found[1].split(", ")
-        if f"\n{release}.zip " not in recorded
-    ]
-    if missing:
-        session.error(
-            f"No references of neural-lam {', '.join(missing)}. Record them: "
-            f"nox -s record -- {' '.join(missing)}; and add them to RELEASES."
-        )
+    compat_command(session, "status", *session.posargs)
+
+
+@nox.session(venv_backend="none", default=False)
+def release(session: nox.Session) -> None:
+    """Add a new release of neural-lam (posargs: the release, then options)."""
+    compat_command(session, "release", *session.posargs)
 
 
 @nox.session(venv_backend="none", default=False)
@@ -262,6 +251,14 @@ def bench(session: nox.Session) -> None:
         session.error(f"Bounds that do not hold: {', '.join(broken)}")
 
 
+def compat_command(session: nox.Session, *arguments: str) -> None:
+    """Run nlam-compat, with the newest release that has references."""
+    python = environment(session)
+    session.run(
+        *(python, "-m", "pytest_nlam_compat", *arguments), external=True
+    )
+
+
 def check(
     session: nox.Session, python: str, release: str, *options: str
 ) -> None:
@@ -320,7 +317,7 @@ def importable(
     All releases run on the requirements of the newest: the others need no
     more than their own files, before the installed ones on the path.
     """
-    if release == NEWEST:
+    if release == str(NEWEST):
         return {"PYTHONPATH": None}
     folder = NOX / "releases" / release
     if not folder.exists():

@@ -27,8 +27,10 @@ COMMANDS = (
     "migration",
     "record",
     "report",
+    "release",
     "stamp",
     "statistics",
+    "status",
     "suggest",
     "upgrade",
 )

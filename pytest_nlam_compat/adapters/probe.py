@@ -9,36 +9,32 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
 import pkgutil
+import re
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from packaging.version import InvalidVersion, Version
 
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.references.release_evidence import published
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.adapters.adapter import Adapter
 
 
-class Marker(NamedTuple):
-    """A name that a release is the first to have, or to lack."""
-
-    release: str
-    module: str
-    name: str
-    present: bool
-
-
-# Newest first. A development install between two releases counts as the older
-# one. 0.7.0: PR #688; 0.6.0: graphs indexed by node counts; 0.5.0: PR #113.
-MARKERS = (
-    Marker("0.7.0", "neural_lam.train_model", "build_predictor", True),
-    Marker("0.6.0", "neural_lam.utils", "zero_index_g2m", True),
-    Marker("0.5.0", "neural_lam.config", "DatastoreKindStr", False),
-)
 OLDEST = Version("0.4.0")
+"""The first release that can be driven."""
+EVIDENCE = {r: e for r, e in published().items() if r >= OLDEST}
+# Newest first. A development install between two releases counts as the older
+# one.
+MARKERS = tuple(e.marker for e in reversed(EVIDENCE.values()) if e.marker)
 
 # The names by which the two API eras are recognized: (module, name).
 _FORECASTER = ("neural_lam.models", "ForecasterModule")
@@ -63,14 +59,41 @@ class CurrentCode:
 
 
 def has(module: str, name: str) -> bool:
-    """Return whether an importable module has an attribute."""
+    """Return whether an importable module has a name.
+
+    That is an attribute of it or of a class in it, a parameter as in
+    ``build_predictor(config)``, or an argument of its command line as in
+    ``--loss``.
+    """
     try:
         if importlib.util.find_spec(module) is None:
             return False
     except ModuleNotFoundError:
         # The package that would hold it is absent, too.
         return False
-    return hasattr(importlib.import_module(module), name)
+    found: Any = importlib.import_module(module)
+    if name.startswith("--"):
+        return name in command_line_arguments(found)
+    path, _, parameter = name.removesuffix(")").partition("(")
+    for part in path.split("."):
+        if not hasattr(found, part):
+            return False
+        found = getattr(found, part)
+    return not parameter or parameter in parameters(found)
+
+
+def parameters(called: Any) -> Collection[str]:
+    """Return the names of the parameters of a function or class, if any."""
+    try:
+        return inspect.signature(called).parameters
+    except (TypeError, ValueError):
+        return ()
+
+
+def command_line_arguments(module: ModuleType) -> set[str]:
+    """Return what looks like an argument of a command line in the source."""
+    source = inspect.getsource(module)
+    return set(re.findall(r"""["'](--[a-z][\w-]*)["']""", source))
 
 
 def first_modules() -> list[str]:
@@ -133,19 +156,30 @@ def _release(version: str) -> tuple[Version, str]:
     release, evidence = OLDEST, "the absence of later markers"
     for marker in MARKERS:
         if has(marker.module, marker.name) is marker.present:
-            module = marker.module.removeprefix("neural_lam.")
-            absence = "" if marker.present else "the absence of "
-            release = Version(marker.release)
-            evidence = f"{absence}{module}.{marker.name}"
+            release, evidence = Version(marker.release), str(marker)
             break
-    try:
+    claimed = None
+    with suppress(InvalidVersion):
         claimed = Version(version)
-    except InvalidVersion:
-        return release, evidence
-    newest = Version(MARKERS[0].release)
-    if release < newest <= claimed:
+    newest = max(EVIDENCE)
+    if claimed and release < newest <= claimed:
         return newest, f"its version, {version}"
-    return release, evidence
+    alike = _alike(release)
+    if claimed == release:
+        return release, evidence
+    if claimed in alike:
+        return claimed, f"its version, {version}"
+    return alike[-1], evidence
+
+
+def _alike(release: Version) -> list[Version]:
+    """Return a release and those after it that code can't be told apart from.
+
+    Code that may be any of them has to pass the references of all.
+    """
+    later = [each for each in EVIDENCE if each > release]
+    followers = takewhile(lambda each: not EVIDENCE[each].marker, later)
+    return [release, *followers]
 
 
 def select_adapter(current: CurrentCode) -> Adapter:

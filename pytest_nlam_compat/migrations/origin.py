@@ -6,7 +6,7 @@ evidence, which is always shown with it. A stamp, if there is one, is read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,38 +32,22 @@ from pytest_nlam_compat.migrations.stamps import (
     raise_on_upstream_stamp,
     recorded_release,
 )
+from pytest_nlam_compat.references import release_evidence
+from pytest_nlam_compat.references.release_evidence import KINDS, WEIGHTS
 
 KIND = "neural_lam.config.DatastoreKindStr"
 """A str subclass that 0.3 and 0.4 pickled in the config (#113)."""
 
-# Arguments of train_model.py that only some releases have; the others say
-# nothing. Read from each release's own parser.
-_ARGUMENTS: dict[str, frozenset[str]] = {
-    "0.1.0": frozenset({"dataset"}),
-    "0.2.0": frozenset({"data_config", "wandb_project"}),
-    "0.3.0": frozenset(
-        {"config_path", "wandb_project", "num_past_forcing_steps"}
-    ),
-    "0.4.0": frozenset({"config_path", "logger", "num_past_forcing_steps"}),
-}
-_ARGUMENTS["0.5.0"] = _ARGUMENTS["0.4.0"] | {"logger_run_name"}
-_ARGUMENTS["0.6.0"] = _ARGUMENTS["0.5.0"] | {
-    "create_gif",
-    "load_single_member",
-    "wandb_id",
-}
-_ARGUMENTS["0.7.0"] = _ARGUMENTS["0.6.0"] | {
-    "g2m_gnn_type",
-    "num_sanity_val_steps",
-    "runs_root",
-    "train_steps_to_log",
-}
 # Of the research branches of neural-lam, which never became a release: of all,
 # and of one. ccai_paper_2023 is not among them: it is 0.1.0.
 _RESEARCH_ARGUMENTS = {"kl_beta", "latent_dim", "prior_dist", "crps_weight"}
 _RESEARCH_MODELS = ("graphcast", "graph_fm", "graph_efm", "graph_efm_ms")
 _GLOBAL = {"expanded_test", "eval_leads"}
-_TELLING = frozenset[str]().union(*_ARGUMENTS.values())
+# Names that files of some releases have, by what these are names of.
+_TELLING = {
+    kind: release_evidence.names_of_releases(release_evidence.published(), kind)
+    for kind in release_evidence.KINDS
+}
 _MOST_SHOWN = 5
 
 
@@ -135,6 +119,9 @@ def detect_origin(data: Mapping[str, Any], said: str | None = None) -> Origin:
         if said not in (left or between):
             raise _excluded(said, evidence)
         return Origin(said, (*evidence, Evidence("--from", (said,))))
+    if len(left) > 1 and not _changed(left):
+        seen = "nothing to migrate between the releases that are left"
+        return Origin(left[0], (*evidence, Evidence(seen, tuple(left))))
     if len(left) != 1:
         part = not has_prefix(names) and str(FIRST_WITH_PREFIX) in _left(others)
         raise _undecided(evidence, left, left or between, part)
@@ -189,11 +176,11 @@ def raise_without_weights(data: Mapping[str, Any]) -> None:
 
 
 def _since(first: str) -> tuple[str, ...]:
-    return RELEASES[RELEASES.index(first) :]
+    return tuple(r for r in RELEASES if Version(r) >= Version(first))
 
 
 def _before(first: str) -> tuple[str, ...]:
-    return RELEASES[: RELEASES.index(first)]
+    return tuple(r for r in RELEASES if Version(r) < Version(first))
 
 
 def _prefix_evidence(names: Iterable[str]) -> Evidence:
@@ -203,13 +190,24 @@ def _prefix_evidence(names: Iterable[str]) -> Evidence:
 
 
 def _other_evidence(
-    names: Iterable[str], hyper_parameters: object
+    names: Collection[str], hyper_parameters: object
 ) -> Iterable[Evidence]:
     last = {name.rpartition(".")[2] for name in names}
     if last.issuperset(CLAMP_BUFFERS):
         yield Evidence("buffers of output clamping", _since("0.4.0"))
     else:
         yield Evidence("no buffers of output clamping", _before("0.4.0"))
+    patterns = set(map(release_evidence.without_numbers, names))
+    found = patterns & _union(_TELLING[WEIGHTS])
+    if found:
+        yield Evidence(
+            f"{KINDS[WEIGHTS]}, such as {min(found)}",
+            tuple(
+                release
+                for release in RELEASES
+                if found <= _TELLING[WEIGHTS].get(Version(release), set())
+            ),
+        )
     if not isinstance(hyper_parameters, Mapping):
         return
     table = dict(hyper_parameters)
@@ -221,20 +219,48 @@ def _other_evidence(
         yield Evidence("a config in the hyper-parameters", _since("0.3.0"))
     elif "args" in table:
         yield Evidence("args and no config", _before("0.3.0"))
+    yield from _evidence_by_names(table)
+
+
+def _union(known: Mapping[Version, frozenset[str]]) -> frozenset[str]:
+    return frozenset[str]().union(*known.values())
+
+
+def _evidence_by_names(table: dict[str, Any]) -> Iterable[Evidence]:
+    """Compare names in the hyper-parameters with those of each release.
+
+    Names that fit no release say nothing: a namespace that was made in
+    Python, or by a development install.
+    """
     args = table.get("args")
-    if isinstance(args, InertObject) and args.attributes:
-        telling = _TELLING & set(args.attributes)
+    arguments = args.attributes if isinstance(args, InertObject) else None
+    for kind, known in _TELLING.items():
+        telling = _union(known)
+        if kind == WEIGHTS:
+            continue
+        if kind == "classes":
+            found = {n for n in telling if contains_instance_of(table, n)}
+        else:
+            names = (arguments or {}) if kind == "args" else table
+            found = {name for name in telling if name in names}
         fitting = tuple(
-            release for release, known in _ARGUMENTS.items() if known == telling
+            r for r in RELEASES if known.get(Version(r), set()) == found
         )
-        # A namespace that was made in Python, or by a development install,
-        # fits no release's parser: it says nothing.
-        if fitting:
-            yield Evidence("the set of args", fitting)
+        if telling and fitting and (arguments or kind != "args"):
+            yield Evidence(f"the set of {KINDS[kind]}", fitting)
 
 
 def _left(evidence: tuple[Evidence, ...]) -> list[str]:
     return [r for r in RELEASES if all(r in each.releases for each in evidence)]
+
+
+def _changed(releases: list[str]) -> bool:
+    """Tell whether a migration lies between releases."""
+    # It names classes that are defined above.
+    from pytest_nlam_compat.migrations.history import HISTORY
+
+    oldest, newest = map(Version, (releases[0], releases[-1]))
+    return any(oldest < Version(step.since) <= newest for step in HISTORY)
 
 
 def _excluded(said: str, evidence: tuple[Evidence, ...]) -> CompatError:

@@ -13,8 +13,12 @@ from collections.abc import Collection, Iterable
 from packaging.version import Version
 
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.references import registry
 
-RELEASES = ("0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0", "0.6.0", "0.7.0")
+RELEASES = tuple(
+    map(str, registry.read(registry.data_folder() / registry.FILE_NAME))
+)
+"""Those that have references, oldest first."""
 
 # Persistent buffers of every release: 0.4.0 models/base_graph_model.py,
 # prepare_clamping_params (#92). Registered in this order, on the predictor.

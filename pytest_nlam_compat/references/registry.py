@@ -15,9 +15,26 @@ from packaging.version import InvalidVersion, Version
 
 from pytest_nlam_compat.errors import CompatError
 
+FILE_NAME = "registry.txt"
+PACKAGE = Path(__file__).resolve().parents[1]
+"""The folder of the package; what lies around it tells how it was installed."""
+
 _SUFFIX = ".zip"
 _LINE = "0.6.0.zip sha256:<64 hex digits>"
 _CHUNK_BYTES = 1 << 20
+
+
+def data_folder(package: Path = PACKAGE) -> Path:
+    """Return the folder of the registry that belongs to a copy of the package.
+
+    What else is known of releases lies in the same folder.
+    """
+    shipped, checkout = package / "references", package.parent / "fixtures"
+    # Only a wheel has a registry inside the package. Look there first: what
+    # lies beside a package in site-packages belongs to other packages.
+    if (shipped / FILE_NAME).is_file() or not (checkout / FILE_NAME).is_file():
+        return shipped
+    return checkout
 
 
 def archive_name(release: Version) -> str:

@@ -20,9 +20,7 @@ from packaging.version import Version
 from pytest_nlam_compat import __version__
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.references import native_routes, registry
-
-PACKAGE = Path(__file__).resolve().parents[1]
-"""The folder of the package; what lies around it tells how it was installed."""
+from pytest_nlam_compat.references.registry import PACKAGE
 
 DEFAULT_URL = (
     f"https://github.com/mllam/pytest-nlam-compat/raw/v{__version__}/fixtures/"
@@ -82,15 +80,11 @@ class Store(ABC):
             If the registry can't be read, if a folder used in place doesn't
             hold exactly the archives of its registry, or if the URL is invalid.
         """
-        shipped = PACKAGE / "references" / "registry.txt"
-        checkout = PACKAGE.parent / "fixtures"
-        listed = shipped
-        # Only a wheel has a registry inside the package. Look there first: what
-        # lies beside a package in site-packages belongs to other packages.
-        if not shipped.is_file() and (checkout / "registry.txt").is_file():
-            if url is None and cache is None:
-                return _FolderStore(checkout)
-            listed = checkout / "registry.txt"
+        folder = registry.data_folder(PACKAGE)
+        in_checkout = folder == PACKAGE.parent / "fixtures"
+        if in_checkout and url is None and cache is None:
+            return _FolderStore(folder)
+        listed = folder / registry.FILE_NAME
         return _CachedStore(listed, url=url, cache=cache, offline=offline)
 
     @property

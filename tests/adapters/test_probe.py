@@ -7,10 +7,12 @@ from pathlib import Path
 
 import packaging
 import pytest
+from listed_releases import NEWEST, RECORDED
 from packaging.version import Version
 
 from pytest_nlam_compat.adapters import probe as probing
 from pytest_nlam_compat.adapters.probe import (
+    EVIDENCE,
     MARKERS,
     OLDEST,
     CurrentCode,
@@ -18,6 +20,7 @@ from pytest_nlam_compat.adapters.probe import (
     probe,
 )
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.references.release_evidence import ReleaseEvidence
 
 PACKAGE = Path(probing.__file__).parents[2]
 
@@ -31,12 +34,18 @@ def current(current_adapter):
 def test_the_installed_release_is_recognised(current):
     import neural_lam
 
+    version = importlib.metadata.version("neural-lam")
+    marker = EVIDENCE[Version(NEWEST)].marker
     assert current == CurrentCode(
-        version=importlib.metadata.version("neural-lam"),
+        version=version,
         path=Path(neural_lam.__file__).parent,
-        release=Version("0.7.0"),
-        evidence="train_model.build_predictor",
+        release=Version(NEWEST),
+        evidence=str(marker) if marker else f"its version, {version}",
     )
+
+
+def test_each_release_that_can_be_driven_has_an_entry():
+    assert [str(release) for release in EVIDENCE] == RECORDED
 
 
 def test_markers_are_newest_first():
@@ -87,11 +96,45 @@ HISTORY = [
 ]
 
 
+def until(monkeypatch, newest, **later):
+    """Forget the releases after one, or know of others."""
+    known = {r: e for r, e in EVIDENCE.items() if r <= Version(newest)}
+    known |= {Version(release): entry for release, entry in later.items()}
+    markers = [entry.marker for entry in known.values() if entry.marker]
+    monkeypatch.setattr(probing, "EVIDENCE", known)
+    monkeypatch.setattr(probing, "MARKERS", markers[::-1])
+
+
+@pytest.mark.neural_lam
+@pytest.mark.usefixtures("current_adapter")
+@pytest.mark.parametrize(
+    ("version", "release", "evidence"),
+    [
+        # Code that may be either has to pass the references of both.
+        ("unknown", "0.7.2", "train_model.build_predictor"),
+        ("0.7.1.dev3", "0.7.2", "train_model.build_predictor"),
+        ("0.7.0", "0.7.0", "train_model.build_predictor"),
+        ("0.7.1", "0.7.1", "its version, 0.7.1"),
+        ("0.7.2", "0.7.2", "its version, 0.7.2"),
+        ("0.8.0", "0.7.2", "its version, 0.8.0"),
+    ],
+)
+def test_releases_whose_code_has_the_same_names(
+    monkeypatch, version, release, evidence
+):
+    alike = dict.fromkeys(["0.7.1", "0.7.2"], ReleaseEvidence())
+    until(monkeypatch, "0.7.0", **alike)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
+    current = probe()
+    assert (str(current.release), current.evidence) == (release, evidence)
+
+
 @pytest.mark.neural_lam
 @pytest.mark.usefixtures("current_adapter")
 @pytest.mark.parametrize(("without", "version", "release", "evidence"), HISTORY)
 def test_development_installs(monkeypatch, without, version, release, evidence):
     """The real code, with markers taken away from it."""
+    until(monkeypatch, "0.7.0")
     for marker in MARKERS:
         if marker.release in without:
             module = sys.modules[marker.module]
@@ -126,6 +169,15 @@ def test_a_tree_without_metadata(monkeypatch):
         ("json.decoder.below", "name", False),  # its parent is no package
         ("no_such_package", "name", False),
         ("no_such_package.below", "name", False),
+        ("json", "JSONDecoder.decode", True),
+        ("json", "JSONDecoder.no_such_method", False),
+        ("json", "JSONDecoder(strict)", True),
+        ("json", "JSONDecoder(no_such_parameter)", False),
+        ("json", "dumps(indent)", True),
+        ("json", "no_such_name(indent)", False),
+        ("json", "__name__(indent)", False),
+        ("json.tool", "--indent", True),
+        ("json.tool", "--inden", False),
     ],
 )
 def test_has(module, name, expected):

@@ -49,7 +49,8 @@ def publish(fixtures):
         for file in fixtures.glob("*.zip")
     ]
     (fixtures / "registry.txt").write_text("".join(lines))
-    shutil.copy(FIXTURES / "native_routes.txt", fixtures)
+    for name in ("native_routes.txt", "release_evidence.json"):
+        shutil.copy(FIXTURES / name, fixtures)
 
 
 def rewrite(path, change):

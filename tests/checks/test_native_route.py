@@ -1,7 +1,16 @@
 """The current code's own loader: what it must still load."""
 
+import shutil
+
 import pytest
-from nlam_runs import ONE, cells, error_lines, failed, shows_no_traceback
+from nlam_runs import (
+    FIXTURES,
+    ONE,
+    cells,
+    error_lines,
+    failed,
+    shows_no_traceback,
+)
 
 # Each run takes seconds.
 pytestmark = pytest.mark.slow
@@ -221,7 +230,8 @@ def test_what_the_loader_learns_is_told(project):
 
 def test_list_of_native_routes_that_is_missing_is_a_usage_error(project):
     references = project.package() / "references"
-    (references / "registry.txt").write_text("# None.\n")
+    for name in ("registry.txt", "release_evidence.json"):
+        shutil.copy(FIXTURES / name, references)
     result = project.run(*ONE)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     missing = references / "native_routes.txt"

@@ -4,6 +4,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+from listed_releases import NEWEST
 from nlam_runs import (
     CHECKOUT,
     CHECKS,
@@ -53,7 +54,7 @@ def test_each_check_has_an_id_of_check_release_and_case(green):
         if line.startswith("nlam-compat::")
     }
     for check in CHECKS:
-        newest = [r for r in REFERENCES if r.startswith("0.7.0")]
+        newest = [r for r in REFERENCES if r.startswith(NEWEST)]
         for reference in newest if check == "test_saves" else REFERENCES:
             assert shown[f"nlam-compat::{check}[{reference}]"] == "PASSED"
     assert green.parseoutcomes() == {"passed": len(shown)}

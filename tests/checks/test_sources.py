@@ -38,7 +38,11 @@ def server():
 def installed(project):
     """Have the package as a wheel brings it: hashes and no archives."""
     references = project.package() / "references"
-    for name in ("registry.txt", "native_routes.txt"):
+    for name in (
+        "registry.txt",
+        "native_routes.txt",
+        "release_evidence.json",
+    ):
         shutil.copy(FIXTURES / name, references / name)
     project.cache = project.folder / "cache"
 

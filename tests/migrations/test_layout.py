@@ -4,6 +4,8 @@ import random
 
 import pytest
 import torch
+from listed_releases import NEWEST, RELEASES
+from packaging.version import Version
 from saved_runs import namespace
 
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
@@ -16,7 +18,6 @@ ARGUMENTS = {
     **{"num_past_forcing_steps": 1, "num_future_forcing_steps": 1},
     "output_std": False,
 }
-RELEASES = [f"0.{minor}.0" for minor in range(1, 8)]
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -38,7 +39,8 @@ def test_all_references_have_the_declared_weights_in_order(
 
 
 def _family(release):
-    return sum(release >= first for first in ("0.4.0", "0.7.0"))
+    firsts = map(Version, ("0.4.0", "0.7.0"))
+    return sum(Version(release) >= first for first in firsts)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +108,7 @@ def test_new_models_have_the_declared_weights_in_order(seed, levels, graphs):
         for name, tensor in predictor.state_dict().items()
     }
     parameters = {"args": namespace(**arguments)}
-    assert check_layout(weights, parameters, "0.7.0") == list(weights)
+    assert check_layout(weights, parameters, NEWEST) == list(weights)
     for name in choose.sample(list(weights), 5):
         less = {n: t for n, t in weights.items() if n != name}
         with pytest.raises(CompatError, match=name):

@@ -1,9 +1,17 @@
 import pytest
+from listed_releases import RELEASES
+from packaging.version import Version
 from saved_runs import namespace
 
 from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, InertObject
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.migrations import detect_origin
+from pytest_nlam_compat.migrations import (
+    Drop,
+    Migration,
+    detect_origin,
+    history,
+    origin,
+)
 from pytest_nlam_compat.migrations.releases import CLAMP_BUFFERS
 
 # What each release's own parser gave, as far as it tells releases apart.
@@ -54,20 +62,42 @@ def checkpoint(release):
     }
 
 
+def since(first):
+    """How people are told of all releases since one."""
+    found = [r for r in RELEASES if Version(r) >= Version(first)]
+    if len(found) > 2:
+        return f"{found[0]} to {found[-1]}"
+    return " or ".join(found)
+
+
+CLAMPING = {"buffers of output clamping": since("0.4.0")}
+CONFIG = {"a config in the hyper-parameters": since("0.3.0")}
+
+
+def refusal(data, said=None):
+    with pytest.raises(CompatError) as caught:
+        detect_origin(data, said)
+    return caught.value
+
+
 @pytest.mark.parametrize("release", ARGUMENTS)
 def test_each_release_is_recognised(release):
     assert detect_origin(checkpoint(release)).release == release
 
 
 def test_the_evidence_is_shown_with_the_answer():
-    origin = detect_origin(checkpoint("0.4.0"))
-    assert [str(found) for found in origin.evidence] == [
-        "no weights under forecaster.: 0.1.0 to 0.6.0",
-        "buffers of output clamping: 0.4.0 to 0.7.0",
-        "class DatastoreKindStr in the config: 0.3.0 or 0.4.0",
-        "a config in the hyper-parameters: 0.3.0 to 0.7.0",
-        "the set of args: 0.4.0",
-    ]
+    found = detect_origin(checkpoint("0.4.0"))
+    shown = {each.seen: each.span for each in found.evidence}
+    assert (
+        shown.items()
+        >= {
+            "no weights under forecaster.": "0.1.0 to 0.6.0",
+            **CLAMPING,
+            "class DatastoreKindStr in the config": "0.3.0 or 0.4.0",
+            **CONFIG,
+            "the set of args": "0.4.0",
+        }.items()
+    )
 
 
 def test_a_config_built_in_python_says_nothing_by_its_plain_kind():
@@ -83,16 +113,16 @@ def test_args_that_no_parser_gave_say_nothing():
 
 
 def test_weights_alone_may_leave_several_releases():
-    data = {"state_dict": checkpoint("0.5.0")["state_dict"]}
-    with pytest.raises(CompatError) as caught:
-        detect_origin(data)
-    assert str(caught.value) == (
-        "Several releases of neural-lam may have written this checkpoint.\n"
-        "  no weights under forecaster.: 0.1.0 to 0.6.0\n"
-        "  buffers of output clamping: 0.4.0 to 0.7.0\n"
-        "  left: 0.4.0, 0.5.0, 0.6.0\n"
-        "  or: the predictor of 0.7.0 alone, without the prefix "
-        "'forecaster.predictor.'\n"
+    error = refusal({"state_dict": checkpoint("0.5.0")["state_dict"]})
+    assert error.what.startswith("Several releases of neural-lam may have")
+    assert error.facts == {
+        "no weights under forecaster.": "0.1.0 to 0.6.0",
+        **CLAMPING,
+        "left": "0.4.0, 0.5.0, 0.6.0",
+        "or": "the predictor of 0.7.0 alone, without the prefix "
+        "'forecaster.predictor.'",
+    }
+    assert error.remedy == (
         "Name the release that wrote it with --from, such as --from 0.6.0. "
         "If it is "
         "the predictor alone, put 'forecaster.predictor.' before each name of "
@@ -101,14 +131,13 @@ def test_weights_alone_may_leave_several_releases():
 
 
 def test_of_weights_before_the_clamping_it_is_no_predictor_of_today():
-    data = {"state_dict": checkpoint("0.3.0")["state_dict"]}
-    with pytest.raises(CompatError) as caught:
-        detect_origin(data)
-    assert str(caught.value) == (
-        "Several releases of neural-lam may have written this checkpoint.\n"
-        "  no weights under forecaster.: 0.1.0 to 0.6.0\n"
-        "  no buffers of output clamping: 0.1.0 to 0.3.0\n"
-        "  left: 0.1.0, 0.2.0, 0.3.0\n"
+    error = refusal({"state_dict": checkpoint("0.3.0")["state_dict"]})
+    assert error.facts == {
+        "no weights under forecaster.": "0.1.0 to 0.6.0",
+        "no buffers of output clamping": "0.1.0 to 0.3.0",
+        "left": "0.1.0, 0.2.0, 0.3.0",
+    }
+    assert error.remedy == (
         "Name the release that wrote it with --from, such as --from 0.3.0."
     )
 
@@ -116,18 +145,21 @@ def test_of_weights_before_the_clamping_it_is_no_predictor_of_today():
 def test_args_of_today_without_the_prefix():
     data = checkpoint("0.7.0")
     data["state_dict"] = checkpoint("0.6.0")["state_dict"]
-    with pytest.raises(CompatError) as caught:
-        detect_origin(data)
-    assert str(caught.value) == (
-        "The checkpoint holds contradictory evidence of the release that wrote "
-        "it.\n"
-        "  no weights under forecaster.: 0.1.0 to 0.6.0\n"
-        "  buffers of output clamping: 0.4.0 to 0.7.0\n"
-        "  a config in the hyper-parameters: 0.3.0 to 0.7.0\n"
-        "  the set of args: 0.7.0\n"
-        "  left: none\n"
-        "  or: the predictor of 0.7.0 alone, without the prefix "
-        "'forecaster.predictor.'\n"
+    error = refusal(data)
+    assert error.what.startswith("The checkpoint holds contradictory evidence")
+    assert (
+        error.facts.items()
+        >= {
+            "no weights under forecaster.": "0.1.0 to 0.6.0",
+            **CLAMPING,
+            **CONFIG,
+            "the set of args": "0.7.0",
+            "left": "none",
+            "or": "the predictor of 0.7.0 alone, without the prefix "
+            "'forecaster.predictor.'",
+        }.items()
+    )
+    assert error.remedy == (
         "Put 'forecaster.predictor.' before each name of the state_dict, and "
         "save it."
     )
@@ -188,18 +220,19 @@ def test_what_has_no_weights_is_refused(data, message):
 def test_pieces_that_do_not_go_together_are_an_error():
     data = checkpoint("0.7.0")
     data["hyper_parameters"] = checkpoint("0.2.0")["hyper_parameters"]
-    with pytest.raises(CompatError) as caught:
-        detect_origin(data)
-    assert str(caught.value) == (
-        "The checkpoint holds contradictory evidence of the release that wrote "
-        "it.\n"
-        "  weights under forecaster.: 0.7.0\n"
-        "  buffers of output clamping: 0.4.0 to 0.7.0\n"
-        "  args and no config: 0.1.0 or 0.2.0\n"
-        "  the set of args: 0.2.0\n"
-        "  left: none\n"
-        "Pass the checkpoint as neural-lam has written it."
+    error = refusal(data)
+    assert error.what.startswith("The checkpoint holds contradictory evidence")
+    assert (
+        error.facts.items()
+        >= {
+            "weights under forecaster.": since("0.7.0"),
+            **CLAMPING,
+            "args and no config": "0.1.0 or 0.2.0",
+            "the set of args": "0.2.0",
+            "left": "none",
+        }.items()
     )
+    assert error.remedy == "Pass the checkpoint as neural-lam has written it."
 
 
 @pytest.mark.parametrize("said", ["0.2.0", "0.6.0", "0.7.0"])
@@ -221,18 +254,70 @@ def test_an_install_between_two_releases():
         detect_origin(data, "0.6.0")
 
 
+def test_of_releases_that_nothing_lies_between_the_oldest_counts(monkeypatch):
+    """A release to come whose files have what those of the newest have."""
+    newest = RELEASES[-1]
+    monkeypatch.setattr(origin, "RELEASES", (*RELEASES, "99.0.0"))
+    data = {"state_dict": checkpoint("0.7.0")["state_dict"]}
+    if newest == "0.7.0":
+        found = detect_origin(data)
+        assert found.release == newest
+        assert found.evidence[-1].releases == (newest, "99.0.0")
+    step = Migration("x", "99.0.0", "Something moved.", (Drop("x"),))
+    monkeypatch.setattr(history, "HISTORY", (*history.HISTORY, step))
+    assert refusal(data).facts["left"].endswith(f"{newest}, 99.0.0")
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [
+        ("args", "flag"),
+        ("hyper_parameters", "flag"),
+        ("classes", "a.B"),
+        ("weights", "forecaster.predictor.new.#.bias"),
+    ],
+)
+def test_names_that_a_release_adds_tell_its_files(monkeypatch, kind, key):
+    before, telling = RELEASES[-1], {**origin._TELLING}
+    known = {**telling[kind]}
+    known[Version("99.0.0")] = known[Version(before)] | {key}
+    telling[kind] = known
+    monkeypatch.setattr(origin, "RELEASES", (*RELEASES, "99.0.0"))
+    monkeypatch.setattr(origin, "_TELLING", telling)
+    step = Migration("x", "99.0.0", "Something moved.", (Drop("x"),))
+    monkeypatch.setattr(history, "HISTORY", (*history.HISTORY, step))
+    data = checkpoint("0.7.0")
+    args = dict(data["hyper_parameters"]["args"].attributes)
+    if before == "0.7.0" and kind in ("hyper_parameters", "classes"):
+        # Those of Graph-EFM have no arguments.
+        data["hyper_parameters"]["args"] = None
+        assert detect_origin(data).release == before
+    if kind == "args":
+        args |= dict.fromkeys(known[Version("99.0.0")], 1)
+        data["hyper_parameters"]["args"] = namespace(**args)
+    elif kind == "weights":
+        data["hyper_parameters"] = {}
+        # Other models of the new release have no such weight either.
+        assert refusal(data).facts["left"].endswith("99.0.0")
+        data["state_dict"]["forecaster.predictor.new.7.bias"] = None
+    elif kind == "hyper_parameters":
+        data["hyper_parameters"] |= dict.fromkeys(known[Version("99.0.0")], 1)
+    else:
+        data["hyper_parameters"]["x"] = InertObject(GlobalRef("a", "B"))
+    assert detect_origin(data).release == "99.0.0"
+
+
 def test_a_release_that_the_evidence_excludes():
     data = {"state_dict": checkpoint("0.5.0")["state_dict"]}
     assert detect_origin(data, "0.5.0").release == "0.5.0"
-    with pytest.raises(CompatError) as caught:
-        detect_origin(data, "0.3.0")
-    assert str(caught.value) == (
-        "neural-lam 0.3.0 did not write this checkpoint.\n"
-        "  --from: 0.3.0\n"
-        "  no weights under forecaster.: 0.1.0 to 0.6.0\n"
-        "  buffers of output clamping: 0.4.0 to 0.7.0\n"
-        "Leave --from out, or name a release that all of this fits."
-    )
+    error = refusal(data, "0.3.0")
+    assert error.what == "neural-lam 0.3.0 did not write this checkpoint."
+    assert error.facts == {
+        "--from": "0.3.0",
+        "no weights under forecaster.": "0.1.0 to 0.6.0",
+        **CLAMPING,
+    }
+    assert error.remedy.startswith("Leave --from out, or name a release")
 
 
 # As the parser of prob_model_lam gave it.

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from packaging.version import Version
 
-NEWEST = Version("0.7.0")
+_FIXTURES = Path(__file__).parents[2] / "fixtures"
+NEWEST = max(Version(archive.stem) for archive in _FIXTURES.glob("*.zip"))
 # Set by `nox -s cuda`.
 DEVICE = os.environ.get("MUTANTS_DEVICE", "cpu")
 

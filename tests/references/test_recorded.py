@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from listed_releases import RECORDED
 from packaging.version import Version
 
 from pytest_nlam_compat.numerics.comparison import SAMPLE_SIZE
 from pytest_nlam_compat.numerics.tolerances import FLOAT64, noise32
+from pytest_nlam_compat.recording.cases import cases_of
 from pytest_nlam_compat.recording.strength import required
 from pytest_nlam_compat.references import registry
 from pytest_nlam_compat.references.reference import Reference
@@ -26,7 +28,7 @@ REFERENCES = [
     for archive in ARCHIVES.values()
     for case in archive.cases
 ]
-OURS = {"0.4.0", "0.5.0", "0.6.0", "0.7.0"}
+OURS = {*RECORDED}
 HIERARCHICAL = {
     "hi_lam",
     "hi_lam-3level",
@@ -109,7 +111,7 @@ def embedders(reference):
 def test_archives_and_registry_agree():
     files = {path.name for path in FIXTURES.glob("*.zip")}
     assert files == {f"{release}.zip" for release in LISTED}
-    assert set(ARCHIVES) == set(CASES)
+    assert set(ARCHIVES) >= set(CASES)
 
 
 @each_release
@@ -137,7 +139,13 @@ def test_no_file_of_a_case_has_changed_since_it_was_added():
 @each_release
 def test_all_cases_that_a_release_can_run_are_recorded(release):
     archive = ARCHIVES[release]
-    assert (set(archive.cases), set(archive.void)) == CASES[release]
+    recorded = (set(archive.cases), set(archive.void))
+    if release in CASES:
+        assert recorded == CASES[release]
+    if release in OURS:
+        listed = cases_of(Version(release))
+        void = {case.name for case in listed if release in case.void}
+        assert recorded == ({case.name for case in listed} - void, void)
 
 
 @each_release
@@ -158,7 +166,7 @@ def test_why_cases_are_void():
 
 def test_archives_are_small():
     sizes = [path.stat().st_size for path in FIXTURES.iterdir()]
-    assert sum(sizes) <= 12_000_000
+    assert max(sizes) <= 4_000_000
     assert sum(sizes) / len(REFERENCES) <= 150_000
 
 
@@ -186,7 +194,7 @@ def test_provenance(release):
         assert {"lightning", "python", "torch_geometric"} <= set(versions)
 
 
-@pytest.mark.parametrize("release", sorted(OURS))
+@pytest.mark.parametrize("release", ["0.4.0", "0.5.0", "0.6.0", "0.7.0"])
 def test_provenance_of_cases_that_were_added(release):
     archive = ARCHIVES[release]
     (added,) = archive.index["added"]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from listed_releases import RECORDED
 from packaging.version import Version
 
 from pytest_nlam_compat.checkpoints import walk
@@ -16,6 +17,10 @@ from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.references import registry
 from pytest_nlam_compat.references.reference import Reference
 from pytest_nlam_compat.references.release_archive import ReleaseArchive
+from pytest_nlam_compat.references.release_evidence import (
+    names_of_releases,
+    published,
+)
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 LISTED = registry.read(FIXTURES / "registry.txt")
@@ -189,11 +194,36 @@ def test_the_checkpoint_is_that_of_the_trainer(reference, tree_of):
     }
 
 
+def hyper_parameters_of(release):
+    """What files of a release have: since 0.7.0, by the table of evidence."""
+    if str(release) in HYPER_PARAMETERS:
+        return HYPER_PARAMETERS[str(release)]
+    if release < Version("0.7.0"):
+        return {"args", "config"}
+    names = names_of_releases(published(), "hyper_parameters")
+    kept = HYPER_PARAMETERS["0.7.0"] - names[Version("0.7.0")]
+    return kept | names[release]
+
+
 @each
+def test_names_in_a_file_are_those_of_the_table_of_evidence(reference, tree_of):
+    found = checkpoint_of(reference, tree_of)["hyper_parameters"]
+    assert set(found) == hyper_parameters_of(reference.release)
+    known = names_of_releases(published(), "args")
+    if found["args"] is not None:
+        telling = set().union(*known.values())
+        names = telling & set(found["args"].attributes)
+        assert names == known[reference.release]
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [r for r in REFERENCES if str(r.release) in ADDED],
+    ids=lambda r: r.id,
+)
 def test_args_are_those_of_the_parser_of_the_release(reference, tree_of):
     release = str(reference.release)
     found = checkpoint_of(reference, tree_of)["hyper_parameters"]
-    assert set(found) == HYPER_PARAMETERS.get(release, {"args", "config"})
     if reference.description["predictor"]:
         assert found["args"] is None  # no command line trains it
         return
@@ -215,7 +245,7 @@ def test_args_are_those_of_the_parser_of_the_release(reference, tree_of):
     assert arguments["graph"] == reference.graph_name
 
 
-@pytest.mark.parametrize("release", ["0.4.0", "0.5.0", "0.6.0", "0.7.0"])
+@pytest.mark.parametrize("release", RECORDED)
 def test_args_have_what_a_case_is_about(release, tree_of, reference_of):
     def arguments(case):
         reference = reference_of(f"{release}-{case}")
@@ -253,7 +283,7 @@ def test_args_have_what_a_case_is_about(release, tree_of, reference_of):
         assert arguments(case)["g2m_gnn_type"] == "PropagationNet"
 
 
-@pytest.mark.parametrize("release", ["0.4.0", "0.5.0", "0.6.0", "0.7.0"])
+@pytest.mark.parametrize("release", RECORDED)
 def test_the_config_is_that_of_the_yaml(release, tree_of, reference_of):
     def training(case):
         reference = reference_of(f"{release}-{case}")

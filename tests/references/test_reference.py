@@ -5,6 +5,7 @@ import datetime
 import numpy as np
 import pytest
 import torch
+from listed_releases import RECORDED
 from packaging.version import Version
 
 from pytest_nlam_compat.migrations.reading import graph_format
@@ -179,7 +180,7 @@ def test_the_trace(flat):
         assert moments.shape == (2, trace.shapes[row][-1])
 
 
-@pytest.mark.parametrize("release", ["0.4.0", "0.5.0", "0.6.0", "0.7.0"])
+@pytest.mark.parametrize("release", RECORDED)
 def test_the_kinds_of_a_trace_have_nothing_random(reference_of, release):
     trace = reference_of(f"{release}-graph_lam").trace
     assert {call.kind for call in trace.calls} == {

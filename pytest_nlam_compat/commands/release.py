@@ -1,0 +1,77 @@
+"""``nlam-compat release``: add the references of a new release."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from pytest_nlam_compat.commands import add_options, release_of
+
+HELP = "Add the references of a new release of neural-lam to this project."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument(
+        "release", metavar="RELEASE", help="the new release, such as 0.8.0"
+    )
+    parser.add_argument(
+        "--neural-lam",
+        metavar="SPEC",
+        help="what pip installs: a requirement, a wheel or a URL (default: "
+        "neural-lam==RELEASE; pip's own settings name another index)",
+    )
+    parser.add_argument(
+        "--marker",
+        metavar="MODULE:NAME",
+        default="",
+        help="a name by which its code is detected, or !MODULE:NAME of one "
+        "that it lacks (default: proposed)",
+    )
+    parser.add_argument(
+        "--root",
+        metavar="DIR",
+        type=Path,
+        default=Path(),
+        help="top of a clone of pytest-nlam-compat (default: this folder)",
+    )
+    add_options(parser, "--json")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Add it, and print how to publish it."""
+    from pytest_nlam_compat.releasing.add_release import (
+        ReleaseRequest,
+        add_release,
+    )
+
+    release = release_of(arguments.release)
+    spec = arguments.neural_lam or f"neural-lam=={release}"
+    if Path(spec).is_file():
+        spec = str(Path(spec).resolve())
+    request = ReleaseRequest(
+        release, arguments.root.resolve(), spec, arguments.marker
+    )
+    found = add_release(
+        request, lambda line: print(line, file=sys.stderr, flush=True)
+    )
+    if arguments.json:
+        print(json.dumps(found.plain(), indent=1))
+        return 0
+    print(f"{found.references} references of neural-lam {release}. Written:")
+    print("".join(f"  {file}\n" for file in found.written), end="")
+    if found.lost:
+        print(
+            "Its own loader no longer loads what that of the release before "
+            f"does: {', '.join(found.lost)}"
+        )
+    print(
+        "next: publish them, see HOWTORELEASE.md\n"
+        f"  git switch -c references-{release}\n"
+        f"  git add {' '.join(found.written)}\n"
+        f'  git commit -m "Add the references of neural-lam {release}"\n'
+        f"  git push -u origin references-{release}"
+    )
+    return 0

@@ -1,0 +1,44 @@
+"""``nlam-compat status``: which releases have no references yet."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from pytest_nlam_compat.commands import add_options
+
+HELP = "List the releases of neural-lam that have no references yet."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument(
+        "--clone",
+        metavar="DIR",
+        type=Path,
+        help="look at the tags of a clone of neural-lam instead of at the "
+        "package index",
+    )
+    add_options(parser, "--json")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compare the registry with what exists; 1 if a release is missing."""
+    from pytest_nlam_compat.references import registry
+    from pytest_nlam_compat.releasing.known_releases import on_index, tagged
+
+    recorded = registry.read(registry.data_folder() / registry.FILE_NAME)
+    released = tagged(arguments.clone) if arguments.clone else on_index()
+    lacking = [str(each) for each in released if each not in recorded]
+    if arguments.json:
+        plain = {"recorded": [*map(str, recorded)], "lacking": lacking}
+        print(json.dumps(plain, indent=1))
+    elif lacking:
+        print(f"no references of neural-lam {', '.join(lacking)}")
+        print("next: add them at the top of a clone of pytest-nlam-compat")
+        for release in lacking:
+            print(f"  nlam-compat release {release}")
+    else:
+        print(f"references of all {len(released)} releases of neural-lam")
+    return int(bool(lacking))

@@ -1,0 +1,168 @@
+"""What a release of neural-lam can be told by, compared with the one before."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from packaging.version import Version
+
+from pytest_nlam_compat.checkpoints.reader import Checkpoint, read_checkpoint
+from pytest_nlam_compat.checkpoints.stand_ins import InertObject
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations import detect_origin
+from pytest_nlam_compat.migrations.operations.hyper_parameters import (
+    contains_instance_of,
+)
+from pytest_nlam_compat.references.release_archive import ReleaseArchive
+from pytest_nlam_compat.references.release_evidence import (
+    KINDS,
+    WEIGHTS,
+    FileChange,
+    Marker,
+    without_numbers,
+)
+
+Name = tuple[str, str]
+"""A module, and a name in it as `has` of the probe reads it."""
+
+
+def propose_marker(
+    release: Version, before: Sequence[Name], now: Sequence[Name]
+) -> Marker | None:
+    """Choose a name that only one of two releases has.
+
+    The first new one is best: it stays in what comes next. A class or function
+    comes before its parameters, and arguments of the command line come last.
+
+    Parameters
+    ----------
+    release : Version
+        The newer one.
+    before, now : sequence of (str, str)
+        What the code of either has, see `adapters.inventory`.
+    """
+    modules = {module for module, _ in before} & {module for module, _ in now}
+    added = [name for name in now if name not in set(before)]
+    # A module that moved takes its names with it, and may move back.
+    added.sort(key=lambda name: (name[0] not in modules, _kind(name[1])))
+    gone = [name for name in before if name not in set(now)]
+    for found, present in (added, True), (gone, False):
+        for module, name in found:
+            return Marker(str(release), module, name, present)
+    return None
+
+
+def _kind(name: str) -> int:
+    if name.startswith("--"):
+        return 2
+    return int("(" in name)
+
+
+def file_changes(
+    before: ReleaseArchive, now: ReleaseArchive
+) -> dict[str, FileChange]:
+    """Compare the checkpoints of the cases that two releases have.
+
+    A name counts if each file of one release has it, and no file of the other.
+    Of weights it is enough if one file has it: each model has its own.
+    """
+    cases = [case for case in before.cases if case in now.cases]
+    old, new = (
+        [_names_of(checkpoint) for checkpoint in _checkpoints(archive, cases)]
+        for archive in (before, now)
+    )
+    changes = {}
+    for kind in KINDS:
+        only = _some_of if kind == WEIGHTS else _only_of
+        change = FileChange(
+            only(_of(kind, new), _of(kind, old)),
+            only(_of(kind, old), _of(kind, new)),
+        )
+        if change.added or change.removed:
+            changes[kind] = change
+    return changes
+
+
+def ambiguous_cases(archive: ReleaseArchive) -> list[str]:
+    """Name the cases whose files may be of several releases.
+
+    `nlam-compat upgrade` asks for the release of such a file.
+
+    Raises
+    ------
+    CompatError
+        Something excludes the release that wrote a file.
+    """
+    release = str(archive.release)
+    found = []
+    checkpoints = _checkpoints(archive, archive.cases)
+    for case, checkpoint in zip(archive.cases, checkpoints, strict=True):
+        try:
+            detect_origin(checkpoint.data, release)
+        except CompatError as error:
+            raise CompatError(
+                f"The checkpoints of neural-lam {release} are detected as "
+                "those of other releases.",
+                facts={"case": case, "cause": error.what, **error.facts},
+                remedy="Correct migrations/origin.py, and run this again.",
+            ) from None
+        try:
+            detect_origin(checkpoint.data)
+        except CompatError:
+            found.append(case)
+    return found
+
+
+def _checkpoints(
+    archive: ReleaseArchive, cases: Iterable[str]
+) -> Iterator[Checkpoint]:
+    with tempfile.TemporaryDirectory() as folder:
+        for case in cases:
+            path = Path(folder) / f"{case}.ckpt"
+            path.write_bytes(archive.read(case, "checkpoint.ckpt"))
+            with read_checkpoint(path) as checkpoint:
+                yield checkpoint
+
+
+def _names_of(checkpoint: Checkpoint) -> dict[str, frozenset[str]]:
+    """Return the names of each kind in a file; `args` only if it has some."""
+    table: dict[str, Any] = dict(checkpoint.data["hyper_parameters"])
+    classes = {each.path for each in checkpoint.globals}
+    names = {
+        "hyper_parameters": frozenset(table),
+        WEIGHTS: frozenset(map(without_numbers, checkpoint.data["state_dict"])),
+        "classes": frozenset(
+            name for name in classes if contains_instance_of(table, name)
+        ),
+    }
+    args = table.get("args")
+    if isinstance(args, InertObject) and args.attributes:
+        names["args"] = frozenset(map(str, args.attributes))
+    return names
+
+
+def _of(
+    kind: str, files: Collection[Mapping[str, frozenset[str]]]
+) -> list[frozenset[str]]:
+    return [names[kind] for names in files if kind in names]
+
+
+def _only_of(
+    these: Sequence[frozenset[str]], others: Sequence[frozenset[str]]
+) -> frozenset[str]:
+    if not these or not others:
+        return frozenset()
+    return these[0].intersection(*these) - _union(others)
+
+
+def _some_of(
+    these: Iterable[frozenset[str]], others: Iterable[frozenset[str]]
+) -> frozenset[str]:
+    return _union(these) - _union(others)
+
+
+def _union(sets: Iterable[frozenset[str]]) -> frozenset[str]:
+    return frozenset[str]().union(*sets)
