@@ -25,11 +25,13 @@ COMMANDS = (
     "fetch",
     "inspect",
     "migration",
+    "pin",
     "record",
     "stamp",
     "statistics",
     "suggest",
     "upgrade",
+    "verify",
 )
 """The modules of the subcommands, in the order of the help."""
 

@@ -23,6 +23,7 @@ from pytest_nlam_compat.judging.native_route import judge_native, try_native
 from pytest_nlam_compat.judging.optimizer_step import judge_resumed
 from pytest_nlam_compat.judging.saved_again import judge_saving
 from pytest_nlam_compat.numerics.tolerances import FLOAT64
+from pytest_nlam_compat.references.pins import PinnedReference
 from pytest_nlam_compat.references.reference import Reference
 
 if TYPE_CHECKING:
@@ -105,7 +106,11 @@ def test_native(
         reference = nlam_reference.id
         if reason := native.reason(reference):
             record_property("nlam_given_up", reason)
-        elif result.problem is None and reference not in native.loads:
+        elif (
+            result.problem is None
+            and reference not in native.loads
+            and not isinstance(nlam_reference, PinnedReference)
+        ):
             record_property("nlam_native_gained", str(native.release))
         missing = judge_native(nlam_subject, result, native.recorded(reference))
         if missing:
@@ -192,6 +197,7 @@ def test_batch(
         record_property("nlam_share", judge_batch(nlam_subject))
 
 
+@pytest.mark.nlam_compat(needs="loss")
 def test_loss(
     nlam_subject: ReferenceUnderTest, record_property: Record
 ) -> None:
@@ -200,6 +206,7 @@ def test_loss(
         record_property("nlam_share", judge_loss(nlam_subject))
 
 
+@pytest.mark.nlam_compat(needs="resume")
 def test_resumes(
     nlam_subject: ReferenceUnderTest, record_property: Record
 ) -> None:
@@ -214,7 +221,7 @@ def test_resumes(
             record_property("nlam_left_out", f"{name}: {why}")
 
 
-@pytest.mark.nlam_compat(of="newest")
+@pytest.mark.nlam_compat(of="newest", needs="resume")
 def test_saves(nlam_subject: ReferenceUnderTest) -> None:
     """What the current code saves, its own loader loads again.
 
