@@ -89,7 +89,7 @@ class Cost:
 
 def run(script: str, *arguments: object) -> tuple[float, int]:
     """Run a script, and return its CPU time in s and memory in bytes."""
-    path = [ROOT, ROOT / "tests", ROOT / "tests" / "upgrade"]
+    path = [ROOT, ROOT / "tests"]
     variables = {"PYTHONPATH": os.pathsep.join(map(str, path))}
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", _NARROW + script]

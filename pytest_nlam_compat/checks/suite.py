@@ -22,6 +22,7 @@ from pytest_nlam_compat.judging.migration_checks import (
 from pytest_nlam_compat.judging.native_route import judge_native, try_native
 from pytest_nlam_compat.judging.optimizer_step import judge_resumed
 from pytest_nlam_compat.judging.saved_again import judge_saving
+from pytest_nlam_compat.migrations.saved_run import loaded
 from pytest_nlam_compat.numerics.tolerances import FLOAT64
 from pytest_nlam_compat.references.pins import PinnedReference
 from pytest_nlam_compat.references.reference import Reference
@@ -71,7 +72,7 @@ def test_opens(
             for name in found.keys() | recorded.keys()
             if name not in found
             or name not in recorded
-            or not torch.equal(found[name], recorded[name])
+            or not torch.equal(loaded(found[name]), recorded[name])
         )
         if wrong:
             raise CompatError(

@@ -48,6 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=1,
         help="the first samples of the training split (default: 1)",
     )
+    parser.add_argument(
+        "--crop",
+        metavar="N",
+        type=int,
+        default=0,
+        help="pin only N x N grid nodes in the middle, and what the mesh needs",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -65,6 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         graph=arguments.graph,
         name=arguments.name,
         samples=arguments.samples,
+        crop=arguments.crop,
     )
     # Up to 0.5 neural-lam prints what it loads.
     with redirect_stdout(StringIO()):

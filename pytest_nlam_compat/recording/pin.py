@@ -29,6 +29,7 @@ from pytest_nlam_compat.migrations.reading import saved_run_from_checkpoint
 from pytest_nlam_compat.migrations.saved_run import SavedRun, loaded
 from pytest_nlam_compat.migrations.stamps import STAMP
 from pytest_nlam_compat.recording import extract, pinned_run
+from pytest_nlam_compat.recording.crop import crop
 from pytest_nlam_compat.recording.redaction import (
     graph_name,
     redact,
@@ -76,7 +77,8 @@ _HEADER = """\
 class PinRequest:
     """What is pinned: the checkpoint, what it was trained with, and where to.
 
-    `graph` is by default that of the datastore, `name` that of the file.
+    `graph` is by default that of the datastore, `name` that of the file; `crop`
+    is the side of the part of the grid that is pinned, 0 for all of it.
     """
 
     file: Path
@@ -85,6 +87,7 @@ class PinRequest:
     graph: Path | None = None
     name: str = ""
     samples: int = 1
+    crop: int = 0
 
     @property
     def case(self) -> str:
@@ -124,6 +127,12 @@ def pin(request: PinRequest, say: Callable[[str], None]) -> Pinned:
         The file is not one of the installed release, or neural-lam can't run
         it on this graph and dataset; or it can't be written.
     """
+    if request.samples < 1 or request.crop < 0:
+        raise CompatError(
+            "There is nothing to pin.",
+            facts={"samples": request.samples, "crop": request.crop},
+            remedy="Pass one sample or more, and part of the grid or all.",
+        )
     with read_run(request.file, STAMP) as checkpoint:
         found = approved(checkpoint, ())
         adapter = _installed(found, request.file)
@@ -149,8 +158,13 @@ def pin(request: PinRequest, say: Callable[[str], None]) -> Pinned:
         home = Path(datastore.root_path) / "graph" / str(found["graph"])
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            graph = _copy_graph(
-                request.graph or home, run, dataset, folder, checkpoint
+            graph, dataset, kept = _copy_graph(
+                request.graph or home,
+                run,
+                dataset,
+                request.crop,
+                folder,
+                checkpoint,
             )
             _announce(say, checkpoint, dataset, request.samples, folder)
             data, dropped = redact(checkpoint.data)
@@ -183,8 +197,8 @@ def pin(request: PinRequest, say: Callable[[str], None]) -> Pinned:
                 subject = in_front_of(
                     adapter, draft, folder / "run", torch.device("cpu")
                 )
-                with neural_lam_errors("run the file"):
-                    pinned_run.compute(subject, datastore, say)
+                with neural_lam_errors("run the file"), _about_the_file():
+                    pinned_run.compute(subject, datastore, kept, say)
                 _write(archive, request.case, draft)
                 _register(archive, weights)
     return Pinned(archive, weights, draft.description, tuple(dropped))
@@ -266,10 +280,8 @@ def _targets(request: PinRequest, release: Version) -> tuple[Path, Path]:
                 "more, delete its files and its lines in "
                 f"{REGISTRY} by hand.",
             )
-    # Before anything is computed, and only if it is not there.
+    # Before anything is computed.
     request.folder.mkdir(parents=True, exist_ok=True)
-    if not listing.exists():
-        listing.write_text(_HEADER, encoding="utf-8", newline="\n")
     return files[0], files[1]
 
 
@@ -296,10 +308,15 @@ def _copy_graph(
     graph: Path,
     run: SavedRun,
     dataset: Dataset,
+    size: int,
     into: Path,
     checkpoint: Checkpoint,
-) -> str:
-    """Write the graph into a folder, and return its name."""
+) -> tuple[str, Dataset, Tensor | None]:
+    """Write the graph into a folder, and return its name.
+
+    With the dataset, and which of its nodes are kept if both are cropped.
+    """
+    kept = None
     args = checkpoint.data["hyper_parameters"]["args"].attributes
     name = graph_name(str(args["graph"]))
     known = checkpoint.data.get(STAMP, {}).get("stamp", {})
@@ -313,8 +330,10 @@ def _copy_graph(
             else loaded(each)
             for stem, each in opened.tensors.items()
         }
+        if size:
+            dataset, tensors, kept = crop(dataset, tensors, size)
         write_graph(tensors, opened.format, into / "graph" / name)
-    return name
+    return name, dataset, kept
 
 
 def _announce(
@@ -352,6 +371,25 @@ def _removed_on_failure(*files: Path) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def _about_the_file() -> Iterator[None]:
+    """Say of what neural-lam raises that the file may not belong to the rest.
+
+    Elsewhere it is neural-lam that has changed.
+    """
+    try:
+        yield
+    except CompatError as error:
+        if error.__cause__ is None:
+            raise
+        raise CompatError(
+            f"neural-lam can't run the file: {error.what}",
+            facts=error.facts,
+            remedy="Check that graph and dataset are those that it was trained "
+            "with, and that this is the neural-lam that it runs with today.",
+        ) from error
+
+
 def _write(path: Path, case: str, draft: _Draft) -> None:
     """Write the archive."""
     graph = draft.graph_folder(draft.folder)
@@ -387,4 +425,7 @@ def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _register(*files: Path) -> None:
     hashes = {file.name: registry.sha256_of(file) for file in files}
-    registry.append(files[0].parent / REGISTRY, hashes)
+    listing = files[0].with_name(REGISTRY)
+    if not listing.exists():
+        listing.write_text(_HEADER, encoding="utf-8", newline="\n")
+    registry.append(listing, hashes)

@@ -15,7 +15,7 @@ import shutil
 from functools import cached_property
 from pathlib import Path
 
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 from torch import Tensor
 
 from pytest_nlam_compat.checkpoints.known import owner
@@ -105,10 +105,21 @@ class PinFolder:
         """The ids of its references: release, and name given by the user."""
         return list(self._files)
 
-    @staticmethod
-    def release_of(name: str) -> Version:
-        """Return the release in an id."""
-        return Version(name.partition("-")[0])
+    def release_of(self, name: str) -> Version:
+        """Return the release in an id; CompatError if it has none."""
+        try:
+            return Version(name.partition("-")[0])
+        except InvalidVersion:
+            raise CompatError(
+                f"{name} is not the id of a pinned reference.",
+                facts={
+                    "listed in": self.folder / REGISTRY,
+                    "expected": "a release and a name, such as "
+                    "0.5.0-production",
+                },
+                remedy="Give the files back the names that nlam-compat pin "
+                "gave them.",
+            ) from None
 
     def open(self, name: str) -> PinnedReference:
         """Check the hashes of a reference by its id, and open it.

@@ -7,14 +7,17 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import torch
 from torch import nn
 
 from pytest_nlam_compat.adapters.adapter import Adapter
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
+from pytest_nlam_compat.checkpoints.writer import write_checkpoint
 from pytest_nlam_compat.migrations import (
     Migration,
     SavedRun,
@@ -43,12 +46,24 @@ class LargeReferenceUnderTest(ReferenceUnderTest):
     """Holds one model at a time, and reads its tensors when it needs them."""
 
     @cached_property
+    def checkpoint(self) -> Path:
+        """The file without its optimizer, which is twice the weights.
+
+        It is of no account without a training step, and neural-lam's own
+        loader reads all of a file, or even reads it twice.
+        """
+        whole = self.reference.write(self._folder / "recorded")
+        path = whole.with_name("lean.ckpt")
+        with read_checkpoint(whole) as opened:
+            opened.data["optimizer_states"] = []
+            write_checkpoint(opened.data, path)
+        return path
+
+    @cached_property
     def raw(self) -> SavedRun:
         """The saved run, with tensors that are still in the file."""
         checkpoint = read_checkpoint(self.checkpoint)
         weakref.finalize(self, checkpoint.close)
-        # Of no account without a training step, and twice the weights.
-        checkpoint.data.pop("optimizer_states", None)
         return saved_run_from_checkpoint(checkpoint, lazy=True)
 
     @cached_property
@@ -81,7 +96,9 @@ class LargeReferenceUnderTest(ReferenceUnderTest):
         return self._only(("migrated", dtype), self._migrated)
 
     def _migrated(self, dtype: torch.dtype) -> nn.Module:
-        module = self.built(dtype)
+        # A strict load replaces all that would be drawn here.
+        with mock.patch.object(nn.Linear, "reset_parameters", _leave):
+            module = self.built(dtype)
         with code_under_test("Loading the migrated run"):
             self.adapter.load_strictly(module, self.migrated_checkpoint())
         return module.to(self.device)
@@ -91,6 +108,23 @@ class LargeReferenceUnderTest(ReferenceUnderTest):
         return self._only(
             ("native", dtype),
             lambda _: self.load_natively(self.checkpoint, dtype, "native"),
+        )
+
+    def loads_the_same(self) -> bool:
+        """Whether the own loader makes the model of the migrated route.
+
+        In float32: the same classes, tensors and plain attributes, so that
+        there is no need to roll it out. The model is held already.
+        """
+        expected = self._only(("migrated", torch.float32), self._migrated)
+        found = self.load_natively(self.checkpoint, torch.float32, "native")
+        pairs = zip_longest(expected.named_modules(), found.named_modules())
+        return all(
+            one is not None
+            and other is not None
+            and one[0] == other[0]
+            and _same(one[1], other[1])
+            for one, other in pairs
         )
 
     def release_models(self) -> None:
@@ -103,6 +137,37 @@ class LargeReferenceUnderTest(ReferenceUnderTest):
             self.release_models()
             self._models[key] = make(key[1])
         return self._models[key]
+
+
+def _leave(linear: nn.Linear) -> None:
+    """Leave new weights as they are."""
+
+
+def _same(one: nn.Module, other: nn.Module) -> bool:
+    if type(one) is not type(other) or _plain(one) != _plain(other):
+        return False
+    for tensors in ("_parameters", "_buffers"):
+        first, second = getattr(one, tensors), getattr(other, tensors)
+        if first.keys() != second.keys():
+            return False
+        for name, tensor in first.items():
+            known = second[name]
+            if (tensor is None) is not (known is None):
+                return False
+            if tensor is not None and not torch.equal(tensor, known):
+                return False
+    return True
+
+
+def _plain(module: nn.Module) -> dict[str, object]:
+    kinds = (bool, int, float, str, type(None))
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, kinds)
+        and name != "training"
+        and not name.startswith("_")
+    }
 
 
 def in_front_of(

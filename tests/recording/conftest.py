@@ -23,7 +23,7 @@ def centre(tmp_path_factory):
     def environment(first):
         import os
 
-        path = [first, CHECKOUT, TESTS, TESTS / "upgrade"]
+        path = [first, CHECKOUT, TESTS]
         known = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
         joined = os.pathsep.join(str(each) for each in path if each)
         return {**known, "PYTHONPATH": joined, "COLUMNS": "100"}

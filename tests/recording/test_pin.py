@@ -121,7 +121,7 @@ def test_the_same_code_is_right(production, centre):
     assert done.returncode == 0, done.stdout + done.stderr
     for check in ("outputs", "outputs_float32", "batch", "loss", "resumes"):
         assert f"\n{check}: ok\n" in done.stdout
-    assert "own loader: right, without an upgrade" in done.stdout
+    assert "own loader: ok, without an upgrade" in done.stdout
 
 
 def test_an_edited_line_is_wrong_and_named(production, centre, project):
@@ -297,6 +297,13 @@ def test_an_upgrade_of_neural_lam(release, model, graph, centre, project):
     done = centre.compat(edited, folder, "verify", archive)
     refused(done, "LayerNorm gives different outputs", "networks.py:38")
     project.path.clear()
+    more = ("--crop", "12", "--samples", "2", "--name", "cropped")
+    done = centre.compat(first, folder, *PIN, *more)
+    assert done.returncode == 0, done.stdout + done.stderr
+    cropped = folder / f"pinned/{release}-cropped.zip"
+    assert cropped.stat().st_size < (folder / archive).stat().st_size / 2
+    done = centre.compat("", folder, "verify", cropped)
+    assert done.returncode == 0, done.stdout + done.stderr
     result = project.run(
         "--nlam-compat",
         "--nlam-compat-case=production",

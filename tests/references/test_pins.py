@@ -9,28 +9,13 @@ import torch
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.references import registry
 from pytest_nlam_compat.references.pins import PinFolder, open_file
-from pytest_nlam_compat.references.release_archive import write_archive
 
 NAME = "0.7.0-production"
 
 
 @pytest.fixture
-def pinned(recorded, tmp_path):
-    """Return a folder with one of our references, as if it was pinned."""
-    archive, case = recorded("0.7.0"), "graph_lam"
-    members = {name: archive.read(case, name) for name in archive.names(case)}
-    folder = tmp_path / "pinned"
-    folder.mkdir()
-    weights = folder / f"{NAME}.ckpt"
-    weights.write_bytes(members.pop("checkpoint.ckpt"))
-    del members["state_dict.safetensors"]
-    path = folder / f"{NAME}.zip"
-    index = {"release": "0.7.0", "void": {}}
-    write_archive(path, index, {"production": members})
-    (folder / "registry.txt").write_text("# ours\n")
-    hashes = {p.name: registry.sha256_of(p) for p in (path, weights)}
-    registry.append(folder / "registry.txt", hashes)
-    return folder
+def pinned(pinned_like):
+    return pinned_like("0.7.0-graph_lam")
 
 
 def test_it_holds_what_was_pinned(pinned, reference_of, tmp_path):
