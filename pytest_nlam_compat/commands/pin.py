@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import redirect_stdout
-from io import StringIO
 from pathlib import Path
 
 from pytest_nlam_compat.commands import add_options
@@ -61,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Pin a file, and print what the reference holds."""
     from pytest_nlam_compat.recording.pin import PinRequest, pin
     from pytest_nlam_compat.recording.pinned_run import strength_lines
+    from pytest_nlam_compat.recording.release import quietly
 
     def say(what: str) -> None:
         print(what, file=sys.stderr, flush=True)
@@ -74,8 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
         samples=arguments.samples,
         crop=arguments.crop,
     )
-    # Up to 0.5 neural-lam prints what it loads.
-    with redirect_stdout(StringIO()):
+    with quietly():
         pinned = pin(request, say)
     description = pinned.description
     lines = [

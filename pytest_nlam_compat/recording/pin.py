@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import platform
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,6 @@ from packaging.version import Version
 from safetensors.torch import save
 from torch import Tensor
 
-import pytest_nlam_compat
 from pytest_nlam_compat.adapters.adapter import Adapter
 from pytest_nlam_compat.adapters.probe import probe, select_adapter
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
@@ -35,6 +31,7 @@ from pytest_nlam_compat.recording.redaction import (
     redact,
     redacted,
 )
+from pytest_nlam_compat.recording.release import provenance
 from pytest_nlam_compat.references import registry
 from pytest_nlam_compat.references.pins import (
     ARCHIVE,
@@ -59,13 +56,6 @@ from pytest_nlam_compat.upgrade.graphs import open_graph, refuse_mismatch
 from pytest_nlam_compat.upgrade.weights import read_run
 
 AR_STEPS = 3
-_STACK = (
-    "neural-lam",
-    "torch",
-    "pytorch-lightning",
-    "torch-geometric",
-    "numpy",
-)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=+-]{0,99}")
 _HEADER = """\
 # Pinned references of this folder, by nlam-compat pin. No line ever changes: a
@@ -402,18 +392,10 @@ def _write(path: Path, case: str, draft: _Draft) -> None:
             for file in sorted(graph.iterdir())
         },
     }
-    provenance = {
-        "command": "nlam-compat pin",
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "tool": pytest_nlam_compat.__version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "versions": {n: importlib.metadata.version(n) for n in _STACK},
-    }
     index = {
         "release": str(draft.release),
         "void": {},
-        "provenance": provenance,
+        "provenance": provenance("pin"),
     }
     write_archive(path, index, {case: members})
 
