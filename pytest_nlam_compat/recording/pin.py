@@ -49,10 +49,15 @@ from pytest_nlam_compat.upgrade.check import (
     approved,
     args_of,
     neural_lam_errors,
+    refuse_other_graph,
 )
 from pytest_nlam_compat.upgrade.configuration import plain_config
 from pytest_nlam_compat.upgrade.dataset_facts import load_datastore
-from pytest_nlam_compat.upgrade.graphs import open_graph, refuse_mismatch
+from pytest_nlam_compat.upgrade.graphs import (
+    fingerprint,
+    open_graph,
+    refuse_mismatch,
+)
 from pytest_nlam_compat.upgrade.weights import read_run
 
 AR_STEPS = 3
@@ -314,6 +319,7 @@ def _copy_graph(
         refuse_mismatch(
             opened, replace(run, grid_shape=dataset.grid_shape), known, None
         )
+        refuse_other_graph(graph, fingerprint(opened.tensors), checkpoint)
         tensors = {
             stem: [loaded(t) for t in each]
             if isinstance(each, list)

@@ -170,7 +170,7 @@ def _loaded(
         used = graph or home
         assert used is not None
         digest = _approved_graph(used)
-        _refuse_other_graph(used, digest, checkpoint)
+        refuse_other_graph(used, digest, checkpoint)
         with _graph_at(datastore, str(found["graph"]), used, folder):
             module = adapter.load_native(
                 checkpoint.path, settings, found["model"], datastore
@@ -231,9 +231,7 @@ def _approved_graph(graph: Path) -> str:
         return fingerprint(opened.tensors)
 
 
-def _refuse_other_graph(
-    graph: Path, found: str, checkpoint: Checkpoint
-) -> None:
+def refuse_other_graph(graph: Path, found: str, checkpoint: Checkpoint) -> None:
     """Refuse a graph that the checkpoint was not upgraded with."""
     expected = record_in(checkpoint.data).get("graph_fingerprint", found)
     if found != expected:

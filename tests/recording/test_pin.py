@@ -137,7 +137,8 @@ def test_an_edited_line_is_wrong_and_named(production, centre, project):
 
 def test_it_is_a_row_beside_ours(copied, project):
     copied.chmod(0o555)
-    options = ("--nlam-compat", "--nlam-compat-release===0.7.0", "-k", "not hi")
+    ours = ("--nlam-compat-release===0.7.0", "--nlam-compat-case=[gp]r*[mn]")
+    options = ("--nlam-compat", *ours)
     result = project.run(*options, f"--nlam-compat-references={copied}")
     assert int(result.ret) == 0, result.stdout.str()
     found = cells(result)
