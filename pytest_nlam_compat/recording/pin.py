@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -163,8 +164,9 @@ def pin(request: PinRequest, say: Callable[[str], None]) -> Pinned:
             )
             _announce(say, checkpoint, dataset, request.samples, folder)
             data, dropped = redact(checkpoint.data)
-            with _removed_on_failure(weights, archive):
-                write_checkpoint(data, weights, keep_device=False)
+            # Both refuse a file that has come to be there, and leave it alone.
+            write_checkpoint(data, weights, keep_device=False)
+            with _removed_on_failure(weights):
                 description = {
                     "case": request.case,
                     "model": found["model"],
@@ -195,7 +197,8 @@ def pin(request: PinRequest, say: Callable[[str], None]) -> Pinned:
                 with neural_lam_errors("run the file"), _about_the_file():
                     pinned_run.compute(subject, datastore, kept, say)
                 _write(archive, request.case, draft)
-                _register(archive, weights)
+                with _removed_on_failure(archive):
+                    _register(archive, weights)
     return Pinned(archive, weights, draft.description, tuple(dropped))
 
 
@@ -357,13 +360,12 @@ def _megabytes(count: float) -> str:
 
 
 @contextmanager
-def _removed_on_failure(*files: Path) -> Iterator[None]:
-    """Remove files that were written in a block that raises."""
+def _removed_on_failure(file: Path) -> Iterator[None]:
+    """Remove a file of ours if the block raises."""
     try:
         yield
     except BaseException:
-        for file in files:
-            file.unlink(missing_ok=True)
+        file.unlink(missing_ok=True)
         raise
 
 
@@ -403,7 +405,16 @@ def _write(path: Path, case: str, draft: _Draft) -> None:
         "void": {},
         "provenance": provenance("pin"),
     }
-    write_archive(path, index, {case: members})
+    part = path.with_suffix(f".{os.urandom(4).hex()}.part")
+    with _removed_on_failure(part):
+        write_archive(part, index, {case: members})
+        if path.exists():
+            raise CompatError(
+                f"{path.name} has been pinned meanwhile.",
+                facts={"file": path},
+                remedy="Nothing was changed. Pass another --name.",
+            )
+        part.rename(path)
 
 
 def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
