@@ -26,7 +26,11 @@ from pytest_nlam_compat.migrations import (
 from pytest_nlam_compat.migrations.reading import graph_format
 from pytest_nlam_compat.migrations.saved_run import Statistics, loaded
 from pytest_nlam_compat.references.pins import PinnedReference
-from pytest_nlam_compat.references.reference import Reference, read_graph
+from pytest_nlam_compat.references.reference import (
+    Reference,
+    kind_of,
+    read_graph,
+)
 from pytest_nlam_compat.under_test.code_under_test import code_under_test
 from pytest_nlam_compat.under_test.reference_under_test import (
     ReferenceUnderTest,
@@ -144,7 +148,8 @@ def _leave(linear: nn.Linear) -> None:
 
 
 def _same(one: nn.Module, other: nn.Module) -> bool:
-    if type(one) is not type(other) or _plain(one) != _plain(other):
+    kinds = [kind_of(type(each).__qualname__) for each in (one, other)]
+    if kinds[0] != kinds[1] or _plain(one) != _plain(other):
         return False
     for tensors in ("_parameters", "_buffers"):
         first, second = getattr(one, tensors), getattr(other, tensors)

@@ -1,8 +1,11 @@
 """A centre with a model of its own, pinned once for all tests."""
 
+import io
+import os
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,19 +13,21 @@ from types import SimpleNamespace
 import pytest
 from nlam_runs import CHECKOUT
 
+from pytest_nlam_compat.cli import main
+
 TESTS = CHECKOUT / "tests"
 
 
 @pytest.fixture(scope="session")
 def centre(tmp_path_factory):
-    """Train with a release that is on a path, once: ``centre("", model, ...)``.
+    """Train with a release that is on a path, once.
+
+    ``centre.trained("", model, graph, levels)`` is that of the installed one.
 
     Returns its folder, and what runs a command of ours with that release.
     """
 
     def environment(first):
-        import os
-
         path = [first, CHECKOUT, TESTS]
         known = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
         joined = os.pathsep.join(str(each) for each in path if each)
@@ -49,7 +54,19 @@ def centre(tmp_path_factory):
         return folder
 
     def compat(first, folder, *words):
-        return run(first, folder, "-m", "pytest_nlam_compat", *words)
+        if first:
+            return run(first, folder, "-m", "pytest_nlam_compat", *words)
+        # Here, where neural-lam has been imported.
+        out, err, before = io.StringIO(), io.StringIO(), Path.cwd()
+        os.chdir(folder)
+        try:
+            with redirect_stdout(out), redirect_stderr(err):
+                status = main([str(word) for word in words])
+        finally:
+            os.chdir(before)
+        return SimpleNamespace(
+            returncode=status, stdout=out.getvalue(), stderr=err.getvalue()
+        )
 
     return SimpleNamespace(trained=trained, compat=compat, run=run)
 

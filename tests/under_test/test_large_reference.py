@@ -83,7 +83,7 @@ def test_the_own_loader_is_compared_without_a_rollout(name, same, both):
 
 def test_a_model_of_another_class_is_not_the_same(both, monkeypatch):
     """Of the same weights, and with other outputs."""
-    from neural_lam.interaction_net import InteractionNet, PropagationNet
+    from neural_lam.gnn_layers import InteractionNet, PropagationNet
 
     _, large = both("0.7.0-graph_lam-propagation")
     load = large.load_natively
