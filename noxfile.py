@@ -238,8 +238,30 @@ def combinations(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none", default=False)
+def pinning(session: nox.Session) -> None:
+    """Pin with each older release, and verify with the newest."""
+    python = environment(session)
+    folders = {
+        release: importable(session, python, release)["PYTHONPATH"]
+        for release in RELEASES
+        if release != NEWEST
+    }
+    text = os.pathsep.join(f"{r}={folder}" for r, folder in folders.items())
+    session.run(
+        python,
+        "-m",
+        "pytest",
+        "tests/recording/test_pin.py",
+        "tests/recording/test_pinning_document.py",
+        *session.posargs,
+        env={"PINNING_RELEASES": text},
+        external=True,
+    )
+
+
+@nox.session(venv_backend="none", default=False)
 def bench(session: nox.Session) -> None:
-    """Compare with their bounds: overhead and upgrade (posargs: which)."""
+    """Compare with their bounds (posargs: overhead, upgrade, pinning)."""
     python = environment(session)
     broken = []
     for name in session.posargs or ("overhead", "upgrade"):

@@ -25,6 +25,7 @@ COMMANDS = (
     "fetch",
     "inspect",
     "migration",
+    "pin",
     "record",
     "report",
     "release",
@@ -33,6 +34,7 @@ COMMANDS = (
     "status",
     "suggest",
     "upgrade",
+    "verify",
 )
 """The modules of the subcommands, in the order of the help."""
 

@@ -73,6 +73,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="check, and write a report: .html (needs the extra [report]), "
         ".json or .md; may be repeated",
     )
+    group.addoption(
+        "--nlam-compat-references",
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="check the references of this folder, too, which nlam-compat pin "
+        "wrote (also the ini key nlam_compat_references, or "
+        "NLAM_COMPAT_REFERENCES); may be repeated",
+    )
+    parser.addini(
+        "nlam_compat_references",
+        "folders of pinned references, relative to this file",
+        type="paths",
+    )
     parser.addini(
         "nlam_compat_url", "folder of the reference archives on a server"
     )

@@ -34,6 +34,31 @@ def reference_of(recorded):
     return reference
 
 
+@pytest.fixture
+def pinned_like(recorded, tmp_path):
+    """Return a folder with one of our references, as if it was pinned."""
+    from pytest_nlam_compat.references import registry
+    from pytest_nlam_compat.references.release_archive import write_archive
+
+    def pinned(name):
+        release, _, case = name.partition("-")
+        archive, folder = recorded(release), tmp_path / "pinned"
+        members = {n: archive.read(case, n) for n in archive.names(case)}
+        folder.mkdir()
+        weights = folder / f"{release}-production.ckpt"
+        weights.write_bytes(members.pop("checkpoint.ckpt"))
+        del members["state_dict.safetensors"]
+        path = weights.with_suffix(".zip")
+        index = {"release": release, "void": {}}
+        write_archive(path, index, {"production": members})
+        (folder / "registry.txt").write_text("# ours\n")
+        hashes = {p.name: registry.sha256_of(p) for p in (path, weights)}
+        registry.append(folder / "registry.txt", hashes)
+        return folder
+
+    return pinned
+
+
 @pytest.fixture(scope="session")
 def current_adapter():
     """Probe the installed neural-lam; its import takes seconds, once."""

@@ -52,7 +52,7 @@ class StoredDatastore(BaseRegularGridDatastore):  # type: ignore[misc]
         return {}
 
     @property
-    def step_length(self) -> timedelta | int:
+    def step_length(self) -> timedelta | float:
         """Time between two states; hours as int up to neural-lam 0.5."""
         if hasattr(utils, "get_integer_time"):
             return timedelta(hours=self._dataset.step_hours)
@@ -103,7 +103,7 @@ class StoredDatastore(BaseRegularGridDatastore):  # type: ignore[misc]
             for name, size in zip(dims, values.shape, strict=True)
         }
         coords[f"{category}_feature"] = self.get_vars_names(category)
-        step = np.timedelta64(self._dataset.step_hours, "h")
+        step = np.timedelta64(round(3600 * self._dataset.step_hours), "s")
         start = np.datetime64(self._dataset.start, "ns")
         if "time" in coords:
             coords["time"] = start + coords["time"] * step

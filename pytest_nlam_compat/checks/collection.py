@@ -73,6 +73,8 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
             references = selection.references
             if mark is not None and mark.kwargs.get("of") == "newest":
                 references = selection.newest
+            if mark is not None and (part := mark.kwargs.get("needs")):
+                references = tuple(r for r in references if r.has(part))
             metafunc.parametrize(
                 "nlam_reference",
                 references,

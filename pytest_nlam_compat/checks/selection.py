@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from pytest_nlam_compat.adapters.adapter import Adapter
@@ -43,6 +45,11 @@ from pytest_nlam_compat.migrations.repository import (
     read_steps,
 )
 from pytest_nlam_compat.numerics.torch_settings import choose_device
+from pytest_nlam_compat.references.pins import (
+    VARIABLE,
+    PinFolder,
+    PinnedReference,
+)
 from pytest_nlam_compat.references.reference import Reference
 from pytest_nlam_compat.references.registry import parse_specifier
 from pytest_nlam_compat.references.release_archive import ReleaseArchive
@@ -100,12 +107,10 @@ class Selection:
         if reference.id in self.driven:
             return self.driven.pop(reference.id)
         # It imports neural_lam, which only `probe` may find broken or absent.
-        from pytest_nlam_compat.under_test.reference_under_test import (
-            ReferenceUnderTest,
-        )
+        from pytest_nlam_compat.under_test.large_reference import in_front_of
 
-        return ReferenceUnderTest(
-            reference, self.adapter, folder, self.device, self.migrations
+        return in_front_of(
+            self.adapter, reference, folder, self.device, self.migrations
         )
 
     @property
@@ -123,7 +128,11 @@ class Selection:
         selected.
         """
         release = self.adapter.current.release
-        newest = [r for r in self.references if r.release == release]
+        newest = [
+            r
+            for r in self.references
+            if r.release == release and not isinstance(r, PinnedReference)
+        ]
         for reference in newest:
             with tempfile.TemporaryDirectory() as folder:
                 try:
@@ -135,6 +144,7 @@ class Selection:
         return not newest
 
 
+PINNED_KEY = "nlam_compat_references"
 _SELECTION = pytest.StashKey[Selection]()
 
 # In the precision in which the checks need each first.
@@ -210,7 +220,15 @@ def _select(config: pytest.Config) -> Selection:
         ReleaseArchive(store.archive(release))
         for release in wanted.filter(known)
     ]
-    references, void = _sort(archives, adapter, pattern)
+    recorded = [Reference(a, case) for a in archives for case in a.cases]
+    pinned, folders = _pinned(config, wanted, current.release)
+    references, void = _sort([*recorded, *pinned], adapter, pattern)
+    void |= {
+        (archive.release, case): reason
+        for archive in archives
+        for case, reason in archive.void.items()
+        if fnmatchcase(case, pattern)
+    }
     if not references:
         raise CompatError(
             "No reference is selected.",
@@ -226,6 +244,13 @@ def _select(config: pytest.Config) -> Selection:
             },
             remedy="Correct the options; without them, all are selected.",
         )
+    ours = {reference.id for reference in recorded}
+    if clash := sorted(ours & {reference.id for reference in pinned}):
+        raise CompatError(
+            "A pinned reference has the name of one of ours.",
+            facts={"name": ", ".join(clash)},
+            remedy="Pin it again under another --name.",
+        )
     migrations = _repository_migrations(config, current.release)
     selection = Selection(
         adapter=adapter,
@@ -239,6 +264,7 @@ def _select(config: pytest.Config) -> Selection:
             *store.notices,
             *native.notices,
             *width_notices(migrations),
+            *(f"pinned references from {folder}" for folder in folders),
         ),
         migrations=migrations,
         setup=setup_of(config),
@@ -264,6 +290,9 @@ def _drive_once(selection: Selection, folder: Path) -> None:
     for reference in sorted(
         selection.references, key=lambda r: r.release, reverse=True
     ):
+        # It may be large.
+        if isinstance(reference, PinnedReference):
+            continue
         stored = reference.description["predictor"] or {}
         kinds.setdefault(stored.get("name"), reference)
     for reference in kinds.values():
@@ -308,27 +337,63 @@ def _adapter(config: pytest.Config, current: CurrentCode) -> Adapter:
 
 
 def _sort(
-    archives: Iterable[ReleaseArchive], adapter: Adapter, pattern: str
+    found: Iterable[Reference], adapter: Adapter, pattern: str
 ) -> tuple[tuple[Reference, ...], dict[tuple[Version, str], str]]:
     """Tell references that can be checked from cases that are void."""
     references: list[Reference] = []
     void: dict[tuple[Version, str], str] = {}
-    for archive in archives:
-        for case, reason in archive.void.items():
-            if fnmatchcase(case, pattern):
-                void[archive.release, case] = reason
-        for case in archive.cases:
-            if not fnmatchcase(case, pattern):
-                continue
-            reference = Reference(archive, case)
-            model = reference.description["model"]
-            with code_under_test(f"Checking whether {model} can run"):
-                defect = adapter.cannot_run(model)
-            if defect is None:
-                references.append(reference)
-            else:
-                void[archive.release, case] = defect
+    for reference in found:
+        if not fnmatchcase(reference.case, pattern):
+            continue
+        model = reference.description["model"]
+        with code_under_test(f"Checking whether {model} can run"):
+            defect = adapter.cannot_run(model)
+        if defect is None:
+            references.append(reference)
+        else:
+            void[reference.release, reference.case] = defect
     return tuple(references), void
+
+
+def _pinned(
+    config: pytest.Config, wanted: SpecifierSet, current: Version
+) -> tuple[list[PinnedReference], list[str]]:
+    """Open the pinned references of all folders, and name these.
+
+    Raises
+    ------
+    CompatError
+        A folder has none, one is not what was pinned, or two have one name.
+    """
+    folders = [
+        *map(
+            Path, filter(None, os.environ.get(VARIABLE, "").split(os.pathsep))
+        ),
+        *config.getini(PINNED_KEY),
+        *(
+            config.invocation_params.dir / each
+            for each in config.getoption(PINNED_KEY)
+        ),
+    ]
+    found: dict[str, PinnedReference] = {}
+    for folder in dict.fromkeys(folders):
+        opened = PinFolder(folder)
+        refuse_outputs_in(config, folder)
+        for name in opened.ids:
+            release = opened.release_of(name)
+            if release > current or not wanted.contains(release):
+                continue
+            if name in found:
+                raise CompatError(
+                    f"Two folders have a pinned reference {name}.",
+                    facts={
+                        "folders": f"{found[name].weights.parent}, {folder}"
+                    },
+                    remedy="Leave one folder out, or pin one of the two again "
+                    "under another name.",
+                )
+            found[name] = opened.open(name)
+    return [*found.values()], [str(folder) for folder in folders]
 
 
 def _repository_migrations(

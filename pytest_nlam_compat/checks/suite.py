@@ -28,7 +28,9 @@ from pytest_nlam_compat.judging.migration_checks import (
 from pytest_nlam_compat.judging.native_route import judge_native, try_native
 from pytest_nlam_compat.judging.optimizer_step import judge_resumed
 from pytest_nlam_compat.judging.saved_again import judge_saving
+from pytest_nlam_compat.migrations.saved_run import loaded
 from pytest_nlam_compat.numerics.tolerances import BATCH, FLOAT64
+from pytest_nlam_compat.references.pins import PinnedReference
 from pytest_nlam_compat.references.reference import Reference
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ def test_opens(
             for name in found.keys() | recorded.keys()
             if name not in found
             or name not in recorded
-            or not torch.equal(found[name], recorded[name])
+            or not torch.equal(loaded(found[name]), recorded[name])
         )
         if wrong:
             raise CompatError(
@@ -110,7 +112,11 @@ def test_native(
         reference = nlam_reference.id
         if reason := native.reason(reference):
             record_property("nlam_given_up", reason)
-        elif result.problem is None and reference not in native.loads:
+        elif (
+            result.problem is None
+            and reference not in native.loads
+            and not isinstance(nlam_reference, PinnedReference)
+        ):
             record_property("nlam_native_gained", str(native.release))
         missing = judge_native(nlam_subject, result, native.recorded(reference))
         if missing:
@@ -202,6 +208,7 @@ def test_batch(
         record_shares(record_property, {BATCH.name: share})
 
 
+@pytest.mark.nlam_compat(needs="loss")
 def test_loss(
     nlam_subject: ReferenceUnderTest, record_property: Record
 ) -> None:
@@ -210,6 +217,7 @@ def test_loss(
         record_shares(record_property, judge_loss(nlam_subject))
 
 
+@pytest.mark.nlam_compat(needs="resume")
 def test_resumes(
     nlam_subject: ReferenceUnderTest, record_property: Record
 ) -> None:
@@ -224,7 +232,7 @@ def test_resumes(
             record_property("nlam_left_out", f"{name}: {why}")
 
 
-@pytest.mark.nlam_compat(of="newest")
+@pytest.mark.nlam_compat(of="newest", needs="resume")
 def test_saves(nlam_subject: ReferenceUnderTest) -> None:
     """What the current code saves, its own loader loads again.
 

@@ -108,6 +108,9 @@ RESUME_FLOAT32_WEIGHTS = Tolerance(
     "Measured: at most 1.4e-6.",
 )
 
+MOST_NOISE32 = 1e-2
+"""A float32 error above it is no rounding: a rollout of another model."""
+
 # Least float32 error to expect of a golden: a few roundings of its largest
 # value. Without it a golden that happens to be exact would allow nothing.
 _ROUNDINGS = 4

@@ -75,7 +75,7 @@ def record_release(
     index = {
         "release": str(release),
         "void": void,
-        "provenance": _provenance(f"record {release}"),
+        "provenance": provenance(f"record {release}"),
     }
     write_archive(archive, index, recorded)
     digest = registry.sha256_of(archive)
@@ -115,12 +115,14 @@ def add_missing_cases(
             remedy="Add a case to recording/cases.py first.",
         )
     recorded, void = _record_cases(release, missing, progress)
-    provenance = _provenance(f"record {release} --add")
     index = before.index | {
         "void": before.void | void,
         "added": [
             *before.index.get("added", []),
-            {"cases": sorted(recorded), **provenance},
+            {
+                "cases": sorted(recorded),
+                **provenance(f"record {release} --add"),
+            },
         ],
     }
     kept = {
@@ -176,7 +178,8 @@ def installed(release: Version) -> Adapter:
     return select_adapter(current)
 
 
-def _provenance(command: str) -> dict[str, Any]:
+def provenance(command: str) -> dict[str, Any]:
+    """Say with what something is recorded, and when, but not where."""
     return {
         "command": f"nlam-compat {command}",
         "date": datetime.now(timezone.utc).date().isoformat(),

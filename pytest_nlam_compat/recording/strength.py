@@ -19,7 +19,7 @@ from pytest_nlam_compat.numerics.tolerances import FLOAT64
 # How far a change of 10 % in a weight must move the outputs.
 TIMES_FLOAT64_TOLERANCE = 1000.0
 TIMES_FLOAT32_NOISE = 20.0
-_PERTURBATION = 0.1
+PERTURBATION = 0.1
 
 Run = Callable[[], Mapping[str, Tensor]]
 
@@ -79,14 +79,14 @@ def measure(
         random = torch.randn(
             parameter.shape, generator=generator, dtype=parameter.dtype
         )
-        step = _PERTURBATION * size * random
+        step = PERTURBATION * size * random
         figures.parameters[name] = _effect(parameter, step, run, golden)
         if figures.weak:
             break
         if _embeds_grid(name):
             for column in range(parameter.shape[1]):
                 step = torch.zeros_like(parameter)
-                step[:, column] = _PERTURBATION * parameter[:, column]
+                step[:, column] = PERTURBATION * parameter[:, column]
                 effect = _effect(parameter, step, run, golden)
                 figures.columns[f"{name}[:, {column}]"] = effect
     return figures

@@ -45,7 +45,7 @@ class Dataset:
         boundary; ``<category>_mean`` and ``<category>_std`` per feature;
         ``state_diff_mean`` and ``state_diff_std`` of one-step differences of
         standardised states.
-    step_hours : int
+    step_hours : int or float
         Time between two states.
     start : str
         Time of the first state, ISO 8601.
@@ -53,7 +53,7 @@ class Dataset:
 
     names: Mapping[str, tuple[str, ...]]
     arrays: Mapping[str, npt.NDArray[np.floating]]
-    step_hours: int = 3
+    step_hours: float = 3
     start: str = "2024-01-01T00:00"
 
     @property
@@ -233,6 +233,10 @@ class Reference:
         for prefix in ("checkpoint.ckpt", "config.yaml", "graph/"):
             self._archive.extract(self.case, prefix, into)
         return into / "checkpoint.ckpt"
+
+    def has(self, part: str) -> bool:
+        """Whether a part was recorded: ``"loss"`` or ``"resume"``."""
+        return part not in self.description.get("left_out", {})
 
     @property
     def sample_indices(self) -> list[int]:

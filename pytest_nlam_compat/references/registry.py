@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
@@ -22,6 +24,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 _SUFFIX = ".zip"
 _LINE = "0.6.0.zip sha256:<64 hex digits>"
 _CHUNK_BYTES = 1 << 20
+Name = TypeVar("Name")
 
 
 def data_folder(package: Path = PACKAGE) -> Path:
@@ -68,23 +71,36 @@ def read(path: Path) -> dict[Version, str]:
     CompatError
         If the file can't be read or one of its lines is invalid.
     """
-    hashes: dict[Version, str] = {}
+    return dict(sorted(_read(path, _release).items()))
+
+
+def read_files(path: Path) -> dict[str, str]:
+    """Read a registry of files with any names; see `read`."""
+    return _read(path, _file_name)
+
+
+def _read(path: Path, parse: Callable[[str], Name]) -> dict[Name, str]:
+    hashes: dict[Name, str] = {}
     for number, line in enumerate(_text(path).splitlines(), start=1):
         fields = line.split()
         if not fields or fields[0].startswith("#"):
             continue
         try:
-            release, sha256 = _entry(fields)
-            if release in hashes:
+            if len(fields) != 2:
+                raise ValueError(
+                    f"it has {len(fields)} words instead of a name and a hash"
+                )
+            name = parse(fields[0])
+            if name in hashes:
                 raise ValueError(f"{fields[0]} is listed a second time")
+            hashes[name] = _sha256(fields[1])
         except ValueError as reason:
             raise CompatError(
                 f"Line {number} of {path} is invalid: {reason}.",
                 facts={"expected": _LINE, "found": line.strip()},
                 remedy="Fix the line, or restore the file from git.",
             ) from None
-        hashes[release] = sha256
-    return dict(sorted(hashes.items()))
+    return hashes
 
 
 def add(path: Path, release: Version, sha256: str) -> None:
@@ -104,15 +120,21 @@ def add(path: Path, release: Version, sha256: str) -> None:
             remedy="A reference never changes. If this one was never published,"
             " delete its archive and its line and record it again.",
         )
+    append(path, {name: sha256})
+
+
+def append(path: Path, hashes: Mapping[str, str]) -> None:
+    """Append lines to a registry, by name of the file."""
     text = _text(path)
     # A last line without its line break would swallow the new one.
     start = "" if not text or text.endswith("\n") else "\n"
+    lines = (f"{name} sha256:{sha256}\n" for name, sha256 in hashes.items())
     try:
         with path.open("a", encoding="utf-8", newline="\n") as file:
-            file.write(f"{start}{name} sha256:{sha256}\n")
+            file.write(start + "".join(lines))
     except OSError as error:
         raise CompatError(
-            f"{name} can't be added to {path}.",
+            f"{', '.join(hashes)} can't be added to {path}.",
             facts={"cause": error.strerror},
             remedy="Make the file writable.",
         ) from None
@@ -159,14 +181,10 @@ def _text(path: Path) -> str:
         ) from None
 
 
-def _entry(fields: list[str]) -> tuple[Version, str]:
-    """Return release and hash; a ValueError says why there are none."""
-    if len(fields) != 2:
-        raise ValueError(
-            f"it has {len(fields)} words instead of a name and a hash"
-        )
-    name, hash_ = fields
-    return _release(name), _sha256(hash_)
+def _file_name(name: str) -> str:
+    if "/" in name or "\\" in name or name.startswith("."):
+        raise ValueError(f"{name} is not the name of a file beside it")
+    return name
 
 
 def _release(name: str) -> Version:

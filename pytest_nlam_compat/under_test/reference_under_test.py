@@ -317,8 +317,8 @@ class ReferenceUnderTest:
                 )
 
             run = self.migrated if route == "migrated" else self.float64
-            graph = run.map_tensors(cast).graph
-            write_graph(dict(graph), run.graph_format, folder)
+            graph = replace(run, state_dict={}, optimizers=[]).map_tensors(cast)
+            write_graph(dict(graph.graph), run.graph_format, folder)
         return StoredDatastore(self.reference.dataset, root, _NUMPY[dtype])
 
     def recorded_batch(self, dtype: torch.dtype) -> Batch:

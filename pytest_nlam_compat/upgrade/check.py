@@ -67,7 +67,7 @@ def check(
         If the file is not safe to load, or does not pass.
     """
     with read_run(file, STAMP) as checkpoint:
-        found = _approved(checkpoint, allowed)
+        found = approved(checkpoint, allowed)
         if graph is None and config is None:
             raise CompatError(
                 "neural-lam needs the graph to build the model.",
@@ -87,7 +87,7 @@ def check(
             )
 
 
-def _approved(
+def approved(
     checkpoint: Checkpoint, allowed: tuple[str, ...]
 ) -> dict[str, Any]:
     """Return the report on a file that may be unpickled."""
@@ -159,7 +159,7 @@ def _loaded(
         "release": str(adapter.current.release),
         "neural_lam": str(adapter.current.path),
     }
-    with _neural_lam("load the file"):
+    with neural_lam_errors("load the file"):
         if config is not None:
             settings, datastore = load_datastore(config)
             home = Path(datastore.root_path) / "graph" / str(found["graph"])
@@ -170,7 +170,7 @@ def _loaded(
         used = graph or home
         assert used is not None
         digest = _approved_graph(used)
-        _refuse_other_graph(used, digest, checkpoint)
+        refuse_other_graph(used, digest, checkpoint)
         with _graph_at(datastore, str(found["graph"]), used, folder):
             module = adapter.load_native(
                 checkpoint.path, settings, found["model"], datastore
@@ -182,14 +182,14 @@ def _loaded(
     if home is not None and not _holds(home, digest):
         result["graph_for_training"] = str(home)
     if config is not None:
-        with _neural_lam("roll out the file"):
-            args = _args(checkpoint)
+        with neural_lam_errors("roll out the file"):
+            args = args_of(checkpoint)
             result["rollout"] = _rollout(adapter, module, datastore, args)
     return result
 
 
 @contextmanager
-def _neural_lam(doing: str) -> Iterator[None]:
+def neural_lam_errors(doing: str) -> Iterator[None]:
     """Turn whatever neural-lam raises into one clear error; else be quiet."""
     try:
         with warnings.catch_warnings(), _quiet():
@@ -231,9 +231,7 @@ def _approved_graph(graph: Path) -> str:
         return fingerprint(opened.tensors)
 
 
-def _refuse_other_graph(
-    graph: Path, found: str, checkpoint: Checkpoint
-) -> None:
+def refuse_other_graph(graph: Path, found: str, checkpoint: Checkpoint) -> None:
     """Refuse a graph that the checkpoint was not upgraded with."""
     expected = record_in(checkpoint.data).get("graph_fingerprint", found)
     if found != expected:
@@ -282,7 +280,8 @@ def _config_of(checkpoint: Checkpoint) -> Any:
     return revive({"config": config})["config"]
 
 
-def _args(checkpoint: Checkpoint) -> Any:
+def args_of(checkpoint: Checkpoint) -> Any:
+    """Return the arguments of the run, None if the file holds none."""
     from pytest_nlam_compat.adapters.model_arguments import revive
 
     args = checkpoint.data.get("hyper_parameters", {}).get("args")

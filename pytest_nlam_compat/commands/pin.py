@@ -1,0 +1,96 @@
+"""``nlam-compat pin``: make a private reference of one's own checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pytest_nlam_compat.commands import add_options
+from pytest_nlam_compat.reports.terminal import show
+
+HELP = (
+    "Make a private reference of your own checkpoint, with the neural-lam that "
+    "it runs with today. This runs the pickle of the file, which must name "
+    "only known classes."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument("file", metavar="FILE", type=Path)
+    add_options(parser, "--graph")
+    parser.add_argument(
+        "--datastore",
+        metavar="CONFIG",
+        type=Path,
+        required=True,
+        help="neural-lam's config.yaml of the dataset that it was trained on",
+    )
+    parser.add_argument(
+        "--into",
+        metavar="DIR",
+        type=Path,
+        default=Path("pinned"),
+        help="the folder of pinned references (default: pinned)",
+    )
+    parser.add_argument(
+        "--name",
+        default="",
+        help="its name in reports (default: that of the file)",
+    )
+    parser.add_argument(
+        "--samples",
+        metavar="N",
+        type=int,
+        default=1,
+        help="the first samples of the training split (default: 1)",
+    )
+    parser.add_argument(
+        "--crop",
+        metavar="N",
+        type=int,
+        default=0,
+        help="pin only N x N grid nodes in the middle, and what the mesh needs",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Pin a file, and print what the reference holds."""
+    from pytest_nlam_compat.recording.pin import PinRequest, pin
+    from pytest_nlam_compat.recording.pinned_run import strength_lines
+    from pytest_nlam_compat.recording.release import quietly
+
+    def say(what: str) -> None:
+        print(what, file=sys.stderr, flush=True)
+
+    request = PinRequest(
+        file=arguments.file,
+        config=arguments.datastore,
+        folder=arguments.into,
+        graph=arguments.graph,
+        name=arguments.name,
+        samples=arguments.samples,
+        crop=arguments.crop,
+    )
+    with quietly():
+        pinned = pin(request, say)
+    description = pinned.description
+    lines = [
+        f"pinned: {pinned.archive} ({_megabytes(pinned.archive)})",
+        f"weights: {pinned.weights} ({_megabytes(pinned.weights)})",
+        *strength_lines(description),
+        *(
+            f"not recorded, {part}: {why}"
+            for part, why in description["left_out"].items()
+        ),
+    ]
+    if pinned.dropped:
+        lines.append(f"left out of the copy: {', '.join(pinned.dropped)}")
+    lines += ["next, with the new neural-lam:"]
+    show([*lines, f"  nlam-compat verify {pinned.archive}"])
+    return 0
+
+
+def _megabytes(path: Path) -> str:
+    return f"{path.stat().st_size / 1e6:,.1f} MB"

@@ -1,0 +1,195 @@
+"""Cut the first samples out of the dataset of a user."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations.saved_run import SavedRun
+from pytest_nlam_compat.references.reference import CATEGORIES, Dataset
+
+# Of a standardized value, in units of the largest one before.
+_ROUNDINGS = 8
+_REMEDY = "Pass the config.yaml of the dataset that the model was trained on."
+
+
+def extract(datastore: Any, samples: int, length: int) -> Dataset:
+    """Copy what the first samples of the training split need.
+
+    Parameters
+    ----------
+    datastore : neural_lam.datastore.base.BaseDatastore
+    samples : int
+    length : int
+        Times of an analysis that the samples need; of forecasts, there is one
+        for each sample, with all of its steps.
+
+    Raises
+    ------
+    CompatError
+        There are not as many, or values are missing or not finite.
+    """
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    names: dict[str, tuple[str, ...]] = {}
+    time = "analysis_time" if datastore.is_forecast else "time"
+    wanted = samples if datastore.is_forecast else length
+    start = ""
+    for category in CATEGORIES:
+        values = datastore.get_dataarray(category=category, split="train")
+        if values is None:
+            if category == "state":
+                raise CompatError(
+                    "The dataset has no state variables.", remedy=_REMEDY
+                )
+            names[category] = ()
+            continue
+        if time in values.dims:
+            if values.sizes[time] < wanted:
+                raise CompatError(
+                    "The training split of the dataset is too short.",
+                    facts={
+                        f"{time}s": values.sizes[time],
+                        f"needed for {samples} samples": wanted,
+                    },
+                    remedy="Pin fewer samples, or pass a longer dataset.",
+                )
+            values = values.isel({time: slice(0, wanted)})
+        if category == "state":
+            start = str(values[time].values[0].astype("datetime64[s]"))
+        values = values.transpose(*datastore.expected_dim_order(category))
+        names[category] = tuple(map(str, datastore.get_vars_names(category)))
+        arrays[category] = np.asarray(values.values, "f4")
+        moments = datastore.get_standardization_dataarray(category)
+        for name in ("mean", "std"):
+            arrays[f"{category}_{name}"] = _floats(
+                moments[f"{category}_{name}"]
+            )
+            if category == "state":
+                diff = moments[f"state_diff_{name}_standardized"]
+                arrays[f"state_diff_{name}"] = _floats(diff)
+    nodes = arrays["state"].shape[-2]
+    for category in {*CATEGORIES} - arrays.keys():
+        times = arrays["state"].shape[: 1 + datastore.is_forecast]
+        shape = () if category == "static" else times
+        arrays[category] = np.zeros((*shape, nodes, 0), "f4")
+        for name in ("mean", "std"):
+            arrays[f"{category}_{name}"] = np.zeros(0, "f4")
+    arrays["boundary_mask"] = _floats(datastore.boundary_mask)
+    xy = _floats(datastore.get_xy("state", stacked=True))
+    regular = getattr(datastore, "grid_shape_state", None)
+    grid = (regular.x, regular.y) if regular else (nodes, 1)
+    arrays["xy"] = xy.reshape(*grid, 2)
+    _refuse_not_finite(arrays)
+    hours = datastore.step_length
+    if isinstance(hours, timedelta):  # from neural-lam 0.6 on
+        hours = hours / timedelta(hours=1)
+        hours = int(hours) if hours == int(hours) else hours
+    return Dataset(names, arrays, hours, start)
+
+
+def _floats(values: Any) -> npt.NDArray[Any]:
+    array = np.asarray(values)
+    return array if array.dtype.kind == "f" else array.astype("f4")
+
+
+def _refuse_not_finite(arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    wrong = [n for n, array in arrays.items() if not np.isfinite(array).all()]
+    if wrong:
+        raise CompatError(
+            "The dataset has values that are missing or not finite.",
+            facts={"in": ", ".join(sorted(wrong))},
+            remedy="Pass a dataset without gaps: what a model makes of them "
+            "can't be compared.",
+        )
+
+
+def refuse_other_variables(
+    run: SavedRun, dataset: Dataset, window: int, *, output_std: bool
+) -> None:
+    """Raise unless a model has as many inputs and outputs as a dataset.
+
+    `window` is the number of times of the forcing.
+    """
+    weights = run.state_dict
+    outputs = [
+        tensor.shape[0]
+        for name, tensor in weights.items()
+        if ".output_map." in f".{name}" and name.endswith(".weight")
+    ]
+    inputs = [
+        tensor.shape[1]
+        for name, tensor in weights.items()
+        if f".{name}".endswith(".grid_embedder.0.weight")
+    ]
+    counts = {each: len(dataset.names[each]) for each in CATEGORIES}
+    has = {
+        "state variables": counts["state"],
+        "input columns": 2 * counts["state"]
+        + counts["static"]
+        + window * counts["forcing"],
+    }
+    needs = {
+        "state variables": outputs[-1] // (1 + output_std)
+        if outputs
+        else has["state variables"],
+        "input columns": inputs[0] if inputs else has["input columns"],
+    }
+    if has != needs:
+        raise CompatError(
+            "The dataset doesn't have the variables of the model.",
+            facts={
+                **{f"{k} of the model": v for k, v in needs.items()},
+                **{f"{k} of the dataset": v for k, v in has.items()},
+                **{k: ", ".join(v) or "none" for k, v in dataset.names.items()},
+            },
+            remedy=_REMEDY,
+        )
+
+
+def refuse_unlike(dataset: Dataset, found: Any, expected: Any) -> None:
+    """Raise unless the copy gives the batch that the dataset itself gives.
+
+    To rounding: the copy is rounded to float32 before it is standardized, as
+    from neural-lam 0.7 on, and a dataset may be so afterwards. The times of
+    forecasts differ, which follow each other in the copy.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The copy.
+    found, expected : sequence of Tensor
+        The parts of a batch of the copy, and of the dataset.
+    """
+    largest = max(
+        float(
+            (np.abs(dataset.arrays[each]) / dataset.arrays[f"{each}_std"]).max()
+        )
+        for each in ("state", "forcing")
+        if dataset.names[each]
+    )
+    limit = _ROUNDINGS * torch.finfo(torch.float32).eps * largest
+    parts = ("initial states", "target states", "forcing", "times")
+    wrong = [
+        name
+        for name, one, other in zip(parts, found, expected, strict=True)
+        if one.shape != other.shape
+        or (
+            not torch.equal(one, other)
+            if name == "times" and not dataset.is_forecast
+            else name != "times" and bool(((one - other).abs() > limit).any())
+        )
+    ]
+    if wrong:
+        raise CompatError(
+            "The samples that would be pinned are not those that the dataset "
+            "gives.",
+            facts={"differ": ", ".join(wrong)},
+            remedy="Please report it, with the kind of the datastore and its "
+            "configuration.",
+        )

@@ -1,0 +1,89 @@
+"""A centre with a model of its own, pinned once for all tests."""
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from nlam_runs import CHECKOUT
+
+from pytest_nlam_compat.cli import main
+
+TESTS = CHECKOUT / "tests"
+
+
+@pytest.fixture(scope="session")
+def centre(tmp_path_factory):
+    """Train with a release that is on a path, once.
+
+    ``centre.trained("", model, graph, levels)`` is that of the installed one.
+
+    Returns its folder, and what runs a command of ours with that release.
+    """
+
+    def environment(first):
+        path = [first, CHECKOUT, TESTS]
+        known = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        joined = os.pathsep.join(str(each) for each in path if each)
+        return {**known, "PYTHONPATH": joined, "COLUMNS": "100"}
+
+    def run(first, folder, *command):
+        return subprocess.run(
+            [sys.executable, "-W", "ignore", *map(str, command)],
+            cwd=folder,
+            env=environment(first),
+            capture_output=True,
+            text=True,
+        )
+
+    @cache
+    def trained(first, model, graph, levels):
+        import centre as module
+
+        folder = tmp_path_factory.mktemp("centre")
+        module.write_dataset(folder)
+        script = TESTS / "centre.py"
+        done = run(first, folder, script, folder, model, graph, levels)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return folder
+
+    def compat(first, folder, *words):
+        if first:
+            return run(first, folder, "-m", "pytest_nlam_compat", *words)
+        # Here, where neural-lam has been imported.
+        out, err, before = io.StringIO(), io.StringIO(), Path.cwd()
+        os.chdir(folder)
+        try:
+            with redirect_stdout(out), redirect_stderr(err):
+                status = main([str(word) for word in words])
+        finally:
+            os.chdir(before)
+        return SimpleNamespace(
+            returncode=status, stdout=out.getvalue(), stderr=err.getvalue()
+        )
+
+    return SimpleNamespace(trained=trained, compat=compat, run=run)
+
+
+@pytest.fixture(scope="session")
+def production(centre):
+    """Return the folder of a model of the installed release, pinned there."""
+    folder = centre.trained("", "hi_lam", "hierarchical", 3)
+    command = "pin production.ckpt --datastore config.yaml --into pinned"
+    done = centre.compat("", folder, *command.split())
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder / "said.txt").write_text(done.stdout)
+    (folder / "announced.txt").write_text(done.stderr)
+    return folder
+
+
+@pytest.fixture
+def copied(production, tmp_path):
+    """Return a copy of what was pinned, to be damaged."""
+    return Path(shutil.copytree(production / "pinned", tmp_path / "pinned"))
