@@ -18,6 +18,7 @@ from pytest_nlam_compat.adapters.model_arguments import (
     config_class,
 )
 from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef
+from pytest_nlam_compat.diagnosis.column_blocks import by_blocks
 from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis
 from pytest_nlam_compat.diagnosis.model_state import differing_weights
 from pytest_nlam_compat.diagnosis.module_names import predictor_prefix
@@ -39,7 +40,6 @@ from pytest_nlam_compat.migrations.operations.hyper_parameters import (
     hyper_parameter,
 )
 from pytest_nlam_compat.migrations.operations.tensors import OnTensors
-from pytest_nlam_compat.suggest.column_blocks import by_blocks
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
@@ -111,9 +111,7 @@ def candidates_for_loading(
 
 def _chosen(changes: list[ParameterChange], choice: int) -> Operations:
     return tuple(
-        operation
-        for change in changes
-        for operation in change.choices[min(choice, len(change.choices) - 1)]
+        operation for change in changes for operation in change.chosen(choice)
     )
 
 

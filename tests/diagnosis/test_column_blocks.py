@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, InertObject
+from pytest_nlam_compat.diagnosis.column_blocks import by_blocks, in_place
 from pytest_nlam_compat.diagnosis.tensor_changes import ColumnChange
 from pytest_nlam_compat.migrations import (
     AddInputBlock,
@@ -13,7 +14,6 @@ from pytest_nlam_compat.migrations import (
     SavedRun,
     Statistics,
 )
-from pytest_nlam_compat.suggest.column_blocks import by_blocks, in_place
 
 NAMESPACE = GlobalRef("argparse", "Namespace")
 W = "p.grid_embedder.0.weight"
