@@ -169,8 +169,8 @@ PULL_REQUESTS = (
 )
 
 
-def tried(request: PullRequest, folder: Path) -> Trial:
-    """Do what its author would, with all references of the checkout."""
+def tried(request: PullRequest, folder: Path, case: str = "*") -> Trial:
+    """Do what its author would, with the references of some cases."""
     code = edited(Mutant(request.name, request.edits), folder)
     (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
     trial = Trial()
@@ -192,7 +192,8 @@ def tried(request: PullRequest, folder: Path) -> Trial:
         trial.output += f"$ {' '.join(arguments)}\n{done.stdout}{done.stderr}"
         return done
 
-    pytest = ("pytest", "--nlam-compat", "-p", "no:cacheprovider")
+    checks = ("--nlam-compat", f"--nlam-compat-case={case}")
+    pytest = ("pytest", *checks, "-p", "no:cacheprovider")
     red = run(*pytest)
     trial.lines = len(red.stdout.splitlines())
     title = re.compile(r"^FAILED nlam-compat: (.*)", re.MULTILINE)
@@ -201,7 +202,7 @@ def tried(request: PullRequest, folder: Path) -> Trial:
     if not request.says:
         return trial
     begin = _seconds_of_children()
-    search = run("pytest_nlam_compat", "suggest", "--write")
+    search = run("pytest_nlam_compat", "suggest", "--write", "--case", case)
     trial.seconds = _seconds_of_children() - begin
     if trial.seconds > LONGEST_SEARCH_S:
         trial.wrong.append(f"suggest took {trial.seconds:.0f} s")
