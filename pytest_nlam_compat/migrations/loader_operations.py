@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pytest_nlam_compat.errors import CompatError
@@ -163,25 +163,32 @@ def _permute_columns(operation: op.PermuteInputColumns) -> str:
     )
 
 
+def _listed(names: Iterable[str]) -> str:
+    """Return names as a list that black leaves as it is."""
+    lines = "".join(f"    {json.dumps(name)},\n" for name in names)
+    return f"names = [\n{lines}]"
+
+
 def _split(operation: op.Split) -> str:
-    names, dim = list(operation.into), operation.dim
+    dim = operation.dim
     how = (
         f"split({list(operation.into.values())}"
         if isinstance(operation.into, Mapping)
-        else f"chunk({len(names)}"
+        else f"chunk({len(operation.into)}"
     )
     return (
-        f"parts = tensors.pop({operation.name!r}).{how}, dim={dim})\n"
-        f"tensors.update(zip({formatted(repr(names))}, parts))"
+        f"{_listed(operation.into)}\n"
+        f"whole = tensors.pop({json.dumps(operation.name)})\n"
+        f"tensors.update(zip(names, whole.{how}, dim={dim})))"
     )
 
 
-def _concatenate(operation: op.Concatenate) -> str:
-    names = formatted(repr(list(operation.names)))
+def _joined(operation: op.Concatenate | op.Stack, how: str) -> str:
     return (
-        f"parts = [tensors.pop(name) for name in {names}]\n"
-        f"tensors[{operation.into!r}] = torch.cat(parts, "
-        f"dim={operation.dim})"
+        f"{_listed(operation.names)}\n"
+        "parts = [tensors.pop(name) for name in names]\n"
+        f"whole = torch.{how}(parts, dim={operation.dim})\n"
+        f"tensors[{json.dumps(operation.into)}] = whole"
     )
 
 
@@ -197,13 +204,15 @@ def _scale(operation: op.Scale) -> str:
 
 
 def _add(operation: op.Add) -> str:
-    shape = operation.shape
-    like = f"tensors[{shape!r}].shape" if isinstance(shape, str) else shape
+    shape: object = operation.shape
+    if isinstance(shape, str):
+        shape = f"tensors[{json.dumps(shape)}].shape"
     return (
         "if power == 0:\n"
-        f"    tensors[{operation.name!r}] = torch.full(\n"
-        f"        {like}, {operation.fill!r}, dtype=torch.{operation.dtype}\n"
-        "    )"
+        f"    new = {json.dumps(operation.name)}\n"
+        f"    shape = {shape}\n"
+        f"    one = torch.ones(shape, dtype=torch.{operation.dtype})\n"
+        f"    tensors[new] = one * {operation.fill!r}"
     )
 
 
@@ -211,19 +220,10 @@ def _add_identity(operation: op.AddIdentity) -> str:
     side = 0 if operation.after else 1
     return (
         "if power == 0:\n"
-        f"    beside = tensors[{operation.beside + '.weight'!r}]\n"
-        f"    tensors[{operation.layer + '.weight'!r}] = torch.eye(\n"
-        f"        beside.shape[{side}], dtype=beside.dtype\n"
-        "    )"
-    )
-
-
-def _stack(operation: op.Stack) -> str:
-    names = formatted(repr(list(operation.names)))
-    return (
-        f"parts = [tensors.pop(name) for name in {names}]\n"
-        f"tensors[{operation.into!r}] = torch.stack(parts, "
-        f"dim={operation.dim})"
+        f"    new = {json.dumps(operation.layer + '.weight')}\n"
+        f"    beside = tensors[{json.dumps(operation.beside + '.weight')}]\n"
+        f"    size = beside.shape[{side}]\n"
+        "    tensors[new] = torch.eye(size, dtype=beside.dtype)"
     )
 
 
@@ -313,9 +313,10 @@ def _folded(
         f"scale = {scale}",
         f"shift = {shift}",
         "part = weight[:, first : first + count]",
-        f"bias = tensors[{operation.layer + '.bias'!r}]",
+        f"beside = {json.dumps(operation.layer + '.bias')}",
+        "bias = tensors[beside]",
         "if power == 0:",
-        f"    tensors[{operation.layer + '.bias'!r}] = bias + part @ shift",
+        "    tensors[beside] = bias + part @ shift",
         "    new = part * scale",
         "elif power == 1:",
         "    new = (part - bias[:, None] * shift) / scale",
@@ -339,12 +340,12 @@ def _set_argument(operation: op.SetHyperParameter) -> str:
     name, value = _argument(operation), operation.value
     if not isinstance(value, (str, int, float, bool, type(None))):
         raise without_code(operation)
-    return f"args.{name} = {value!r}"
+    return f"args.{name} = {formatted(repr(value))}"
 
 
 def _rename_argument(operation: op.RenameHyperParameter) -> str:
     name = _argument(operation)
-    return f"args.{operation.name} = vars(args).pop({name!r})"
+    return f"args.{operation.name} = vars(args).pop({json.dumps(name)})"
 
 
 def _map_argument(operation: op.MapHyperParameter) -> str:
@@ -388,7 +389,7 @@ _CODE: Mapping[type, Callable[[Any], str]] = {
     op.AddIdentity: _add_identity,
     op.AddInputBlock: _add_block,
     op.AddInputColumns: _add_columns,
-    op.Concatenate: _concatenate,
+    op.Concatenate: lambda operation: _joined(operation, "cat"),
     op.Drop: _drop,
     op.FoldInputBlock: _fold_block,
     op.FoldInputs: _fold_inputs,
@@ -399,7 +400,7 @@ _CODE: Mapping[type, Callable[[Any], str]] = {
     op.Reorder: lambda operation: "",
     op.Scale: _scale,
     op.Split: _split,
-    op.Stack: _stack,
+    op.Stack: lambda operation: _joined(operation, "stack"),
     op.Transpose: lambda operation: _on_matches(
         operation.names, "tensors[name] = tensors[name].mT.contiguous()"
     ),

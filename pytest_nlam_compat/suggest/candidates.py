@@ -51,6 +51,9 @@ _UNEXPECTED = re.compile(
     r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'"
 )
 _READ_FROM_ARGS = re.compile(r"args(?:\.|,\s*[\"'])(\w+)")
+_DEFAULT_OF_ARGUMENT = re.compile(
+    r"getattr\(\s*(?:\w+\.)*args,\s*[\"'](\w+)[\"'],\s*[\"'](\w+)[\"']"
+)
 # Names with less in common are not likely to be one.
 _SIMILAR = 0.4
 _MOST_NAMES = 4
@@ -81,6 +84,7 @@ def candidates_for_outputs(
         weight = subject.migrated.state_dict.get(name)
         if weight is not None and weight.dim() == 2:
             yield (op.Transpose(name),)
+    yield from _for_defaults(subject, found.cause)
     if found.kind == "weights":
         yield from _for_changed_weights(subject, model)
     if found.kind == "hyper-parameter":
@@ -253,6 +257,32 @@ def _for_arguments(subject: ReferenceUnderTest) -> Iterator[Operations]:
         for old in sorted(shared, key=lambda name: -len(shared[name])):
             if len(shared[old]) > 1:
                 yield (op.RenameHyperParameter(f"args.{old}", new),)
+
+
+def _for_defaults(
+    subject: ReferenceUnderTest, cause: str
+) -> Iterator[Operations]:
+    """Set arguments that a run lacks to what their default was.
+
+    That one class was replaced by another may be due to a default that names
+    it, as ``getattr(args, "g2m_gnn_type", "InteractionNet")``.
+    """
+    was, replaced, now = cause.partition(" was replaced by ")
+    args = hyper_parameter(subject.migrated, "args")
+    if not replaced or args is None:
+        return
+    given = attributes(args) or {}
+    defaults: dict[str, str] = {}
+    for file in sorted(subject.adapter.current.path.rglob("*.py")):
+        text = file.read_text(encoding="utf-8")
+        defaults |= dict(_DEFAULT_OF_ARGUMENT.findall(text))
+    found = tuple(
+        op.SetHyperParameter(f"args.{name}", was)
+        for name, default in defaults.items()
+        if default == now and name not in given
+    )
+    if found:
+        yield found
 
 
 def _for_unused(

@@ -139,6 +139,8 @@ def upgraded(code, weights):
         (Holds("other"), False),
         (Not(HasHyperParameter("args.output_std", value=True)), True),
         (HasHyperParameter("args.output_std", value=True), False),
+        (HasHyperParameter("args.output_std"), True),
+        (Not(HasHyperParameter("args.output_std")), False),
         (All((Holds("output_map"), Not(Holds("other")))), True),
         (All((Holds("output_map"), Holds("other"))), False),
     ],
@@ -172,6 +174,30 @@ def test_the_code_does_what_the_migration_does(operations, when, applies):
         for name, tensor in right.items():
             # float32, and a factor is rounded in another place.
             assert torch.allclose(found[name], tensor, rtol=1e-6, atol=0)
+
+
+LONG = "forecaster.predictor.decoder.intra_down_gnns.0.module_0"
+LONG_NAMES = (
+    Split(f"{LONG}.weight", (f"{LONG}.one.weight", f"{LONG}.two.weight")),
+    Concatenate((f"{LONG}.one.weight", f"{LONG}.two.weight"), f"{LONG}.x"),
+    Add(f"{LONG}.gain.bias", f"{LONG}.other.bias"),
+    AddIdentity(f"{LONG}.new", f"{LONG}.old"),
+    FoldInputBlock(f"{LONG}.old", "static", 2.0, -0.5),
+    AddInputBlock(f"{LONG}.old.weight", "static", 2),
+    PermuteInputBlocks("a", GRID, GRID[::-1]),
+)
+
+
+def test_lines_fit_the_style_of_neural_lam():
+    step = Migration("0.8.0-a", "0.8.0", "A.", LONG_NAMES, when=Holds("a"))
+    code = loader_code([step])
+    compile(code, "module.py", "exec")
+    names = [line for line in code.splitlines() if LONG in line]
+    others = [line for line in code.splitlines() if LONG not in line]
+    assert max(map(len, others)) <= 80
+    # Black leaves a long text as it is.
+    assert all(line.count('"') == 2 for line in names)
+    assert "'" not in code
 
 
 def test_code_for_a_registry_has_weights_only():
