@@ -115,7 +115,8 @@ def _grid_cut(blocks: list[str]) -> list[str]:
     return [
         *_grid_sizes(blocks),
         "sizes.append(weight.shape[1] - sum(sizes))",
-        f"{', '.join(blocks)}, rest = weight.split(sizes, dim=1)",
+        "parts = weight.split(sizes, dim=1)",
+        f"{', '.join(blocks)}, rest = parts",
     ]
 
 
