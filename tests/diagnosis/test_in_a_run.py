@@ -134,7 +134,7 @@ def test_an_early_reference_names_the_cause_of_a_newer_one(project):
             "0.2.0-hi_lam: the current code gives other outputs than *",
             f"  cause: {CAUSE}",
             "  differs first in: grid_embedder.3 (LayerNorm)",
-            "  shown by: 0.7.0-hi_lam; 0.2.0-hi_lam holds no trace",
+            "  shown by: 0.4.0-hi_lam; 0.2.0-hi_lam holds no trace",
             f"FAILED nlam-compat: {CAUSE}, 1 reference",
             "  in 0.2.0-hi_lam",
         ]
