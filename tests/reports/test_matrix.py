@@ -131,7 +131,7 @@ def test_cases_whose_cells_are_equal_share_a_row():
 def test_void_cases_are_counted_where_all_has_to_fit_a_screen():
     cells = {(NEWEST, case): Cell(void="it can't run") for case in "abc"}
     *_, last = render(cells, 80, merge=True)
-    assert last == "void: 3 that a release can't run, -v shows why"
+    assert last == "void: 3 cases that a release can't run; -v shows why"
 
 
 @pytest.mark.parametrize(
