@@ -140,7 +140,8 @@ def render(
     yield from _LEGEND
     void = sum(bool(cell.void) for cell in cells.values())
     if merge and void:
-        yield f"void: {void} cases that a release can't run; -v shows why"
+        cases = "case" if void == 1 else "cases"
+        yield f"void: {void} {cases} that a release can't run; -v shows why"
     else:
         yield from _reasons(cells)
 
