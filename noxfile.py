@@ -166,6 +166,10 @@ def mutants(session: nox.Session) -> None:
     """Break neural-lam in many ways, and score the diagnoses."""
     python = environment(session)
     session.run(python, "tests/mutants", *session.posargs, external=True)
+    if not session.posargs:
+        # As their authors would try them, with bounds on what is printed.
+        trials = "tests/mutants/pull_requests.py"
+        session.run(python, trials, external=True)
 
 
 @nox.session(venv_backend="none", default=False)

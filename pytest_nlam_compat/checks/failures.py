@@ -129,7 +129,7 @@ class FailureExplainer:
     ) -> tuple[list[str], Diagnosis]:
         """Search for a migration that fixes the failure.
 
-        Returns its report, and the cause as the verified steps show it.
+        Returns what it found, and the cause as the verified steps show it.
         """
         if why.kind in NOT_MIGRATED:
             return [], why
@@ -165,8 +165,7 @@ class FailureExplainer:
         ]
         report = [
             "",
-            "How to fix it:",
-            found.report(),
+            found.brief(),
             "`nlam-compat suggest --write` proves it on all references and "
             "adds it to the migrations of the repository.",
         ]

@@ -126,7 +126,12 @@ class HeaderAndSummary:
         reporter.section("neural-lam checkpoints")
         # Equal rows are one where all has to fit a screen.
         merge = bool(failed) and reporter.verbosity <= 0
-        for line in render(cells, reporter._tw.fullwidth, merge=merge):
+        writer = reporter._tw
+
+        def paint(text: str, colour: str) -> str:
+            return writer.markup(text, **({colour: True} if colour else {}))
+
+        for line in render(cells, writer.fullwidth, merge=merge, paint=paint):
             reporter.line(line)
         passed = [
             (parameter_of(report.nodeid), dict(report.user_properties))
@@ -134,8 +139,10 @@ class HeaderAndSummary:
             if report.passed
         ]
         native = self._selection.native.release
-        for line in render_changes(passed, native):
-            reporter.line(line)
+        source = self._selection.setup.source
+        for line in render_changes(passed, native, source):
+            is_title = line.startswith("NEURAL-LAM ")
+            reporter.line(line, yellow=is_title, bold=is_title)
         found = causes.group(
             causes.Failure(
                 check_of(report.nodeid),
@@ -147,7 +154,8 @@ class HeaderAndSummary:
         )
         for line in causes.render(found):
             is_title = line.startswith("FAILED ")
-            reporter.line(line, red=is_title, bold=is_title)
+            is_fix = line.startswith("  How to fix it")
+            reporter.line(line, red=is_title, green=is_fix, bold=is_title)
         if found:
             suggest = any(cause.migrated for cause in found)
             reporter.line(_NEXT if suggest else _VERBOSE)

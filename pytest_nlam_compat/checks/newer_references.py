@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 
 class NewerReferences:
-    """Opens the newest reference of the same case, once.
+    """Opens the next reference of the same case that holds a trace, once.
+
+    The oldest of them: what concerns an early file concerns it the likeliest.
 
     The references of the selection come first, then those of its store.
     """
@@ -37,7 +39,7 @@ class NewerReferences:
     def __call__(
         self, subject: ReferenceUnderTest
     ) -> ReferenceUnderTest | None:
-        """Return the newest reference of a case, None if there is none."""
+        """Return the next reference of a case, None if there is none."""
         case = subject.reference.case
         if case not in self._opened:
             reference = self._selected(case) or self._stored(case)
@@ -59,10 +61,10 @@ class NewerReferences:
             for reference in self._selection.references
             if reference.case == case and reference.trace.calls
         ]
-        return max(found, key=lambda r: r.release, default=None)
+        return min(found, key=lambda r: r.release, default=None)
 
     def _stored(self, case: str) -> Reference | None:
-        for archive in reversed([*self._archives()]):
+        for archive in self._archives():
             if case in archive.cases:
                 reference = Reference(archive, case)
                 model = reference.description["model"]

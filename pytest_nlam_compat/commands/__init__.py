@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from packaging.version import InvalidVersion, Version
 
 from pytest_nlam_compat.errors import CompatError
+
+if TYPE_CHECKING:
+    from pytest_nlam_compat.migrations.migration import Migration
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     "--release": {
@@ -45,6 +49,12 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "dest": "origin",
         "metavar": "R",
         "help": "the release that wrote it, if that can't be detected",
+    },
+    "--migrations": {
+        "metavar": "SOURCE",
+        "help": "migrations of a repository, applied after those of neural-lam:"
+        " the file, folder or module that pytest's ini key"
+        " nlam_compat_migrations names. It is imported",
     },
     "--graph": {
         "metavar": "DIR",
@@ -95,6 +105,30 @@ def add_rewrite_options(
         help="neural-lam's config.yaml of that dataset, to compute the"
         " statistics from",
     )
+
+
+def read_migrations(source: str | None) -> tuple[Migration, ...]:
+    """Import the migrations that ``--migrations`` names; none without it.
+
+    Raises
+    ------
+    CompatError
+        They can't be read.
+    """
+    if source is None:
+        return ()
+    from pytest_nlam_compat.migrations.repository import read_steps
+
+    # As for python -m pytest: a dotted module is of the working directory.
+    sys.path.append(str(Path.cwd()))
+    steps = read_steps(source)
+    if not steps:
+        raise CompatError(
+            "There are no migrations.",
+            facts={"--migrations": source},
+            remedy="Pass what pytest's ini key nlam_compat_migrations names.",
+        )
+    return tuple(steps)
 
 
 def release_of(text: str) -> Version:

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from pytest_nlam_compat.commands import add_options
+from pytest_nlam_compat.commands import add_options, read_migrations
 from pytest_nlam_compat.reports.terminal import progress, show
 
 HELP = (
@@ -20,7 +20,7 @@ HELP = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("file", metavar="FILE", type=Path)
-    add_options(parser, "--graph", "--allow", "--json")
+    add_options(parser, "--graph", "--allow", "--migrations", "--json")
     parser.add_argument(
         "--datastore",
         metavar="CONFIG",
@@ -36,6 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     def say(what: str) -> None:
         print(what, file=sys.stderr, flush=True)
 
+    own = read_migrations(arguments.migrations)
     with progress("Loading neural-lam"):
         result = check(
             arguments.file,
@@ -43,6 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.datastore,
             tuple(arguments.allow),
             say,
+            own,
+            arguments.migrations,
         )
     if arguments.json:
         print(json.dumps(result, indent=1))

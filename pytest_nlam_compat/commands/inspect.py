@@ -6,7 +6,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from pytest_nlam_compat.commands import add_options
+from pytest_nlam_compat.commands import add_options, read_migrations
 from pytest_nlam_compat.errors import CompatError, join_some
 from pytest_nlam_compat.reports.terminal import progress, show
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="list each hyper-parameter, class and tensor",
     )
-    add_options(parser, "--json", "--verify")
+    add_options(parser, "--migrations", "--json", "--verify")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -44,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pytest_nlam_compat.upgrade.report_text import all_lines, screen_lines
     from pytest_nlam_compat.upgrade.weights import read_run
 
+    own = read_migrations(arguments.migrations)
     if len(arguments.file) > 2:
         raise CompatError(
             "inspect takes one file, or two to compare.",
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
                     checkpoint.archive.verify()
     with read_run(arguments.file[0], STAMP) as first:
         if len(arguments.file) == 1:
-            found = report(first)
+            found = report(first, own, arguments.migrations)
             found["next"] = next_command(found)
             lines = (all_lines if arguments.all else screen_lines)(found)
         else:

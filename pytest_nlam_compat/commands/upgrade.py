@@ -7,7 +7,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from pytest_nlam_compat.commands import add_options, add_rewrite_options
+from pytest_nlam_compat.commands import (
+    add_options,
+    add_rewrite_options,
+    read_migrations,
+)
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.files.refusals import printable
 from pytest_nlam_compat.reports.terminal import progress, show
@@ -66,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="report only, write nothing"
     )
-    add_options(parser, "--verify", "--json")
+    add_options(parser, "--migrations", "--verify", "--json")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -88,6 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     request = UpgradeRequest(
         origin=arguments.origin,
         target=arguments.target,
+        own=read_migrations(arguments.migrations),
         graph=arguments.graph,
         graph_root=arguments.graph_root,
         graph_out=arguments.graph_out,

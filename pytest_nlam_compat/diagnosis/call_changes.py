@@ -8,6 +8,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from pytest_nlam_compat.diagnosis.column_blocks import described
 from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis, Kind
 from pytest_nlam_compat.diagnosis.edge_changes import explain_edges
 from pytest_nlam_compat.diagnosis.model_state import find_changed_weights
@@ -304,8 +305,10 @@ def _columns(
     buffer = _buffer(diff, tensor)
     stem = "mesh_features" if buffer == "mesh_static_features" else buffer
     labels = input_labels(diff.subject.reference, then.shape[1])
-    details = {"its columns": str(change)}
-    if labels and not stem:
+    layer, run = _first_linear(diff, pair), diff.subject.migrated
+    told = described(change, layer, run, [] if stem else labels)
+    details = {"its columns": told}
+    if labels and not stem and told == str(change):
         changed = [labels[column] for column in change.changed_columns()]
         more = ", ..." if len(changed) > _SHOWN else ""
         details["columns are"] = ", ".join(changed[:_SHOWN]) + more

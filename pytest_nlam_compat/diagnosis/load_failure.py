@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from pytest_nlam_compat.diagnosis.clamping import BUFFERS
 from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis
+from pytest_nlam_compat.diagnosis.linear_changes import Shapes
 from pytest_nlam_compat.diagnosis.module_names import names_through
 from pytest_nlam_compat.diagnosis.name_patterns import Operations
 from pytest_nlam_compat.diagnosis.parameter_matching import (
     ParameterChange,
-    Shapes,
     facts_by_kind,
     match_parameters,
 )

@@ -69,7 +69,14 @@ def renames(
         kind = "moved" if _is_moved(old, new) else "renamed"
         text = f"{old} -> {new} ({count} tensors)"
         whole = any(match(old, n) and not _is_full(old, n) for n in given)
-        found.append((kind, text, (Rename(old, new, alone=not whole),)))
+        operations: Operations = (Rename(old, new, alone=not whole),)
+        if whole and match(old, new):
+            # Into itself: as a whole it would be moved once more each time.
+            inside = [name for name in pairs if match(old, name)]
+            operations = tuple(
+                Rename(name, pairs[name], alone=True) for name in inside
+            )
+        found.append((kind, text, operations))
     return found
 
 

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import (
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from itertools import combinations
 
+from pytest_nlam_compat.diagnosis.linear_changes import (
+    Found,
+    Shape,
+    Shapes,
+    linear_changes,
+)
 from pytest_nlam_compat.diagnosis.name_patterns import exchange, renames
 from pytest_nlam_compat.migrations import operations as op
-
-Shape = tuple[int, ...]
-Shapes = Mapping[str, Shape]
+from pytest_nlam_compat.migrations.operations.segments import match
 
 # Cost of a pair that can't be one tensor; more than all that can.
 _NEVER = 1000.0
@@ -35,14 +45,22 @@ class ParameterChange:
     kind : str
         ``renamed``, ``moved``, ``exchanged``, ``split``, ``fused``,
         ``stacked``, ``transposed``, ``columns added``, ``columns removed``,
-        ``added``, ``dropped``.
+        ``added``, ``dropped``; of linear layers ``factorised``, ``merged``,
+        ``parametrised``, ``bias added``, ``bias dropped``.
     choices : tuple of tuple of Operation
         Ways to migrate a run, the likeliest first; empty where there is none.
+    names : frozenset of str
+        Old and new tensors that it is about.
     """
 
     kind: str
     text: str
     choices: tuple[tuple[op.Operation, ...], ...] = ()
+    names: frozenset[str] = frozenset()
+
+    def chosen(self, choice: int) -> tuple[op.Operation, ...]:
+        """Return the operations of a choice, or of the last before it."""
+        return self.choices[min(choice, len(self.choices) - 1)]
 
 
 def match_parameters(
@@ -64,7 +82,9 @@ def match_parameters(
 
     def rename(pairs: Mapping[str, str]) -> None:
         for kind, text, operations in renames(pairs, given):
-            changes.append(ParameterChange(kind, text, (operations,)))
+            old = {n for o in operations for n in _matched(o, pairs)}
+            names = frozenset(old | {pairs[name] for name in old})
+            changes.append(ParameterChange(kind, text, (operations,), names))
 
     rename(known or {})
     settle(known or {}, (known or {}).values())
@@ -86,7 +106,7 @@ def match_parameters(
     for before, after in pairs.items():
         changes += _shapes(after, lost[before], new[after])
     changes += [
-        ParameterChange("dropped", name, ((op.Drop(name),),))
+        ParameterChange("dropped", name, ((op.Drop(name),),), frozenset({name}))
         for name in lost
         if name not in pairs
     ]
@@ -94,16 +114,40 @@ def match_parameters(
     changes += [
         _added(name, wanted, here) for name in new if name not in pairs.values()
     ]
-    return changes
+    return _of_layers(changes, list(linear_changes(given, wanted)))
+
+
+def _matched(operation: op.Operation, names: Iterable[str]) -> list[str]:
+    """List the tensors that a rename is about."""
+    if not isinstance(operation, op.Rename):
+        return []
+    return [name for name in names if match(operation.old, name)]
+
+
+def _of_layers(
+    changes: list[ParameterChange], found: Sequence[Found]
+) -> list[ParameterChange]:
+    """Say of linear layers what became of them, instead of their tensors."""
+    explained = frozenset(name for *_, names in found for name in names)
+    told = []
+    for change in changes:
+        if change.names and change.names <= explained:
+            kind, text = next(f[:2] for f in found if f[2] & change.names)
+            change = replace(change, kind=kind, text=text)
+            if kind == "parametrised":
+                # What stands for the weight is computed from it.
+                change = replace(change, choices=())
+        told.append(change)
+    return told
 
 
 def facts_by_kind(changes: Sequence[ParameterChange]) -> dict[str, str]:
     """List changes for an error message, by kind."""
-    facts: dict[str, list[str]] = {}
+    facts: dict[str, dict[str, None]] = {}
     for change in changes:
-        facts.setdefault(change.kind, []).append(change.text)
+        facts.setdefault(change.kind, {})[change.text] = None
     return {
-        kind: "; ".join(texts[:6]) + ("; ..." if len(texts) > 6 else "")
+        kind: "; ".join(list(texts)[:6]) + ("; ..." if len(texts) > 6 else "")
         for kind, texts in facts.items()
     }
 
@@ -165,7 +209,8 @@ def _added(name: str, wanted: Shapes, here: set[str]) -> ParameterChange:
     identity = _identity(name, wanted, here)
     if identity is not None:
         choices = ((identity,), *choices)
-    return ParameterChange("added", f"{name} {shape}", choices)
+    about = frozenset({name})
+    return ParameterChange("added", f"{name} {shape}", choices, about)
 
 
 def _identity(
@@ -262,17 +307,20 @@ def _shapes(
     """Explain a tensor of another shape; it has its new name already."""
     if shape == wanted:
         return
+    about = frozenset({name})
+    choices: tuple[tuple[op.Operation, ...], ...]
     if shape == wanted[::-1]:
         text = f"{name} {shape}"
-        yield ParameterChange("transposed", text, ((op.Transpose(name),),))
+        choices = ((op.Transpose(name),),)
+        yield ParameterChange("transposed", text, choices, about)
         return
     text = f"{name} has {wanted[1]} columns instead of {shape[1]}"
     if wanted[1] > shape[1]:
         added = tuple(range(shape[1], wanted[1]))
         choices = ((op.AddInputColumns(name, added),),)
-        yield ParameterChange("columns added", text, choices)
+        yield ParameterChange("columns added", text, choices, about)
     else:
-        yield ParameterChange("columns removed", text)
+        yield ParameterChange("columns removed", text, names=about)
 
 
 def _cuts(

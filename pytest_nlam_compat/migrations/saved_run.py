@@ -156,6 +156,9 @@ class SavedRun:
         Grid nodes along x and y.
     statistics : Statistics, optional
         None if the file comes without its dataset.
+    model_arguments : mapping of str to Any, optional
+        What the model is built with, where its file does not say; an argument
+        that is missing has its default.
     applied : tuple of str
         Ids of the migrations that were applied, in order.
     stamps : mapping of str to Any
@@ -173,6 +176,7 @@ class SavedRun:
     graph_format: str = "legacy"
     grid_shape: tuple[int, int] | None = None
     statistics: Statistics | None = None
+    model_arguments: Mapping[str, Any] | None = None
     applied: tuple[str, ...] = ()
     stamps: Mapping[str, Any] = field(default_factory=dict)
     stored_types: Mapping[tuple[str, str], str] = field(default_factory=dict)

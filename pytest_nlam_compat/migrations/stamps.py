@@ -52,7 +52,9 @@ def recorded_release(data: Mapping[str, Any]) -> tuple[str, str] | None:
         layout = record["layout"]
         if layout not in RELEASES:
             raise _unknown_layout(layout)
-        return layout, f"migrated to {layout} before"
+        own = record.get("repository", ())
+        more = f" with {', '.join(map(str, own))}" if own else ""
+        return layout, f"migrated to {layout}{more} before"
     try:
         found = str(record["stamp"]["neural_lam"]["version"])
     except (TypeError, KeyError):

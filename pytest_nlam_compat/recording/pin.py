@@ -130,7 +130,7 @@ def pin(request: PinRequest, say: Callable[[str], None]) -> Pinned:
             remedy="Pass one sample or more, and part of the grid or all.",
         )
     with read_run(request.file, STAMP) as checkpoint:
-        found = approved(checkpoint, ())
+        found = approved(checkpoint, (), (), None)
         adapter = _installed(found, request.file)
         archive, weights = _targets(request, adapter.current.release)
         run, left_out = _readable_run(checkpoint)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,14 +89,28 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f}%" if share >= _LEAST_SHOWN else "<1%"
 
 
+def colour(cell: str) -> str:
+    """Return the name of the colour of a cell, as pytest's; empty if none."""
+    if any(part.isupper() for part in cell.split("/")):
+        return "red"
+    if "wrong" in cell or cell == "void":
+        return "yellow"
+    return "green" if "ok" in cell or cell.endswith("%") else ""
+
+
 def render(
-    cells: Mapping[tuple[Version, str], Cell], width: int, *, merge: bool
+    cells: Mapping[tuple[Version, str], Cell],
+    width: int,
+    *,
+    merge: bool,
+    paint: Callable[[str, str], str] = lambda text, colour: text,
 ) -> Iterator[str]:
     """Print the matrix: a row for each case, a column for each release.
 
-    With `merge`, cases whose cells are equal share a row. Releases that do not
-    fit into `width` go into a block below. The legend and the reasons of void
-    cases follow.
+    With `merge`, cases whose cells are equal share a row, and void cases are
+    counted only. Releases that do not fit into `width` go into a block below.
+    The legend and the reasons of void cases follow. `paint` puts the colour
+    that is named into a text.
     """
     releases = sorted({release for release, _ in cells})
     rows: dict[tuple[str, ...], list[str]] = {}
@@ -114,11 +128,23 @@ def render(
         widths = [each + 1 for each in widths]
     for block in _blocks(widths, width - head):
         for title, texts in table:
-            row = "".join(f"{texts[at]:>{widths[at]}}" for at in block)
+            # Padded before it is painted: colours have no width.
+            last = max((at for at in block if texts[at]), default=-1)
+            row = "".join(
+                " " * (widths[at] - len(texts[at]))
+                + paint(texts[at], colour(texts[at]))
+                for at in block
+                if at <= last
+            )
             yield f"{title:<{head}}{row}".rstrip()
         yield ""
     yield from _LEGEND
-    yield from _reasons(cells)
+    void = sum(bool(cell.void) for cell in cells.values())
+    if merge and void:
+        cases = "case" if void == 1 else "cases"
+        yield f"void: {void} {cases} that a release can't run; -v shows why"
+    else:
+        yield from _reasons(cells)
 
 
 def _blocks(widths: Sequence[int], width: int) -> Iterator[list[int]]:

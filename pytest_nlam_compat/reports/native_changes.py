@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 
 from pytest_nlam_compat.errors import join_some
 
 _REMEDY = (
     "People load checkpoints without this plugin: convert these files in",
-    "neural-lam's own loader (on_load_checkpoint), or give them up by name and",
-    "reason in the ini key nlam_compat_given_up.",
+    "neural-lam's own loader (nlam-compat suggest --upstream prints the code),",
+    "or give them up by name and reason in the ini key nlam_compat_given_up.",
 )
+_UNTIL_THEN = "Until then, each file is converted by:"
 
 
 def render_changes(
-    passed: Iterable[tuple[str, dict[str, object]]], release: object
+    passed: Iterable[tuple[str, dict[str, object]]],
+    release: object,
+    source: str = "",
 ) -> Iterator[str]:
     """Print what a green native route may hide, a few lines for each reason.
 
     Of each reference: its id, and the properties of the report. `release` is
-    the one whose own loader the current code's is compared with.
+    the one whose own loader the current code's is compared with, and `source`
+    where the repository has its migrations; empty if nowhere that has a name.
     """
     missing: dict[str, list[str]] = {}
     given_up: dict[str, list[str]] = {}
@@ -41,6 +46,10 @@ def render_changes(
         yield f"  neural-lam {release} loads: {join_some(references, most=6)}"
         yield f"  They pass by migrations that only this plugin knows: {steps}"
         yield from (f"  {line}" for line in _REMEDY)
+        if source:
+            yield f"  {_UNTIL_THEN}"
+            name = shlex.quote(source)
+            yield f"    nlam-compat upgrade OLD.ckpt --migrations {name}"
     for reason, references in given_up.items():
         yield ""
         yield f"given up: {_checkpoints(references)} by {reason}"

@@ -18,6 +18,7 @@ from pytest_nlam_compat.adapters.model_arguments import (
     config_class,
 )
 from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef
+from pytest_nlam_compat.diagnosis.column_blocks import by_blocks
 from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis
 from pytest_nlam_compat.diagnosis.model_state import differing_weights
 from pytest_nlam_compat.diagnosis.module_names import predictor_prefix
@@ -39,7 +40,6 @@ from pytest_nlam_compat.migrations.operations.hyper_parameters import (
     hyper_parameter,
 )
 from pytest_nlam_compat.migrations.operations.tensors import OnTensors
-from pytest_nlam_compat.suggest.column_blocks import by_blocks
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
@@ -51,6 +51,9 @@ _UNEXPECTED = re.compile(
     r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'"
 )
 _READ_FROM_ARGS = re.compile(r"args(?:\.|,\s*[\"'])(\w+)")
+_DEFAULT_OF_ARGUMENT = re.compile(
+    r"getattr\(\s*(?:\w+\.)*args,\s*[\"'](\w+)[\"'],\s*[\"'](\w+)[\"']"
+)
 # Names with less in common are not likely to be one.
 _SIMILAR = 0.4
 _MOST_NAMES = 4
@@ -81,6 +84,7 @@ def candidates_for_outputs(
         weight = subject.migrated.state_dict.get(name)
         if weight is not None and weight.dim() == 2:
             yield (op.Transpose(name),)
+    yield from _for_defaults(subject, found.cause)
     if found.kind == "weights":
         yield from _for_changed_weights(subject, model)
     if found.kind == "hyper-parameter":
@@ -111,9 +115,7 @@ def candidates_for_loading(
 
 def _chosen(changes: list[ParameterChange], choice: int) -> Operations:
     return tuple(
-        operation
-        for change in changes
-        for operation in change.choices[min(choice, len(change.choices) - 1)]
+        operation for change in changes for operation in change.chosen(choice)
     )
 
 
@@ -255,6 +257,32 @@ def _for_arguments(subject: ReferenceUnderTest) -> Iterator[Operations]:
         for old in sorted(shared, key=lambda name: -len(shared[name])):
             if len(shared[old]) > 1:
                 yield (op.RenameHyperParameter(f"args.{old}", new),)
+
+
+def _for_defaults(
+    subject: ReferenceUnderTest, cause: str
+) -> Iterator[Operations]:
+    """Set arguments that a run lacks to what their default was.
+
+    That one class was replaced by another may be due to a default that names
+    it, as ``getattr(args, "g2m_gnn_type", "InteractionNet")``.
+    """
+    was, replaced, now = cause.partition(" was replaced by ")
+    args = hyper_parameter(subject.migrated, "args")
+    if not replaced or args is None:
+        return
+    given = attributes(args) or {}
+    defaults: dict[str, str] = {}
+    for file in sorted(subject.adapter.current.path.rglob("*.py")):
+        text = file.read_text(encoding="utf-8")
+        defaults |= dict(_DEFAULT_OF_ARGUMENT.findall(text))
+    found = tuple(
+        op.SetHyperParameter(f"args.{name}", was)
+        for name, default in defaults.items()
+        if default == now and name not in given
+    )
+    if found:
+        yield found
 
 
 def _for_unused(

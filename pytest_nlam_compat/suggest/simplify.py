@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pytest_nlam_compat.diagnosis.column_blocks import in_place
 from pytest_nlam_compat.diagnosis.module_names import renamed_tensors
 from pytest_nlam_compat.diagnosis.name_patterns import (
     Operations,
@@ -13,7 +14,6 @@ from pytest_nlam_compat.diagnosis.name_patterns import (
 from pytest_nlam_compat.migrations import SavedRun
 from pytest_nlam_compat.migrations import operations as op
 from pytest_nlam_compat.migrations.operations.tensors import OnTensors
-from pytest_nlam_compat.suggest.column_blocks import in_place
 
 
 def simplify(run: SavedRun, operations: Operations) -> Operations:

@@ -20,9 +20,11 @@ from pytest_nlam_compat.migrations import (
     Not,
     Operation,
     Reorder,
+    SetHyperParameter,
 )
 from pytest_nlam_compat.migrations.formatting import formatted
 from pytest_nlam_compat.migrations.lint import PLACEHOLDER
+from pytest_nlam_compat.migrations.operations.base import OnHyperParameters
 from pytest_nlam_compat.migrations.operations.hyper_parameters import (
     attributes,
     hyper_parameter,
@@ -192,21 +194,34 @@ def _predicate(
 ) -> Predicate | None:
     """Find what only the runs that need a step have."""
     named = [
-        name.removeprefix(PREFIX) for o in unit for name in sorted(names_in(o))
+        name.removeprefix(PREFIX)
+        for o in unit
+        if not isinstance(o, OnHyperParameters)
+        for name in sorted(names_in(o))
     ]
     modules = [Holds(name) for name in (*named, *_modules(using[0]))]
-    arguments = list(_on_arguments([*using, *others]))
+    lacking = list(_without_arguments(unit))
+    arguments = [*lacking, *_on_arguments([*using, *others])]
     both = (
         All((module, argument))
         for module in modules[: len(named)]
         for argument in arguments
     )
-    for predicate in itertools.chain(modules, arguments, both):
+    # Graph-EFM has no arguments at all.
+    lacking_one = (All((HasHyperParameter("args.model"), p)) for p in lacking)
+    for predicate in itertools.chain(modules, arguments, lacking_one, both):
         if all(predicate(s.float64) for s in using) and not any(
             predicate(s.float64) for s in others
         ):
             return predicate
     return None
+
+
+def _without_arguments(unit: Operations) -> Iterable[Predicate]:
+    """Yield whether an argument is missing, for each that a step sets."""
+    for operation in unit:
+        if isinstance(operation, SetHyperParameter):
+            yield Not(HasHyperParameter(operation.path))
 
 
 def _on_arguments(

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # References that a line of the report names.
 _SHOWN = 6
+# Operations that a run shows.
+_OPERATIONS = 5
 
 
 @dataclass
@@ -118,6 +120,20 @@ class Suggestions:
             alike.setdefault(text, []).append(name)
         lines += [f"{_few(names)}: {text}" for text, names in alike.items()]
         return "\n".join(lines) or "Nothing fails."
+
+    def brief(self) -> str:
+        """Return the operations, a line each, and what they are proved on.
+
+        For a run, which has other things to say; there are verified steps.
+        """
+        proved = dict.fromkeys(n for step in self.steps for n in step.proved)
+        lines = [f"How to fix it, verified on {_few(list(proved))}:"]
+        operations = [o for s in self.steps for o in s.migration.operations]
+        lines += [f"  {operation!r}" for operation in operations[:_OPERATIONS]]
+        more = len(operations) - _OPERATIONS
+        if more > 0:
+            lines.append(f"  and {more} more")
+        return "\n".join(lines)
 
 
 def _report_of_step(step: SuggestedStep) -> Iterator[str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
+from pytest_nlam_compat.diagnosis.column_blocks import layouts
 from pytest_nlam_compat.diagnosis.name_patterns import Operations
 from pytest_nlam_compat.migrations import (
     AddInputColumns,
@@ -22,8 +23,8 @@ from pytest_nlam_compat.migrations import (
     Scale,
     Split,
 )
+from pytest_nlam_compat.migrations.operations.blocks import EDGE, MESH
 from pytest_nlam_compat.migrations.operations.tensors import full_matches
-from pytest_nlam_compat.suggest.column_blocks import layouts
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
@@ -66,7 +67,7 @@ def is_width_specific(operation: Operation, run: SavedRun) -> bool:
     ):
         return False
     return any(
-        next(layouts(run, name), None) is not None
+        next(layouts(run, name), EDGE) not in (EDGE, MESH)
         for name in _weights(operation, run)
     )
 

@@ -150,6 +150,7 @@ class ReferenceUnderTest:
             graph_format=graph_format(graph),
             grid_shape=self.reference.dataset.grid_shape,
             statistics=Statistics.of_dataset(self.reference.dataset),
+            model_arguments=getattr(self.predictor, "arguments", None),
         )
         return run.double()
 

@@ -18,6 +18,7 @@ from pytest_nlam_compat.checkpoints.reader import Checkpoint
 from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
 from pytest_nlam_compat.errors import CompatError, join_some
 from pytest_nlam_compat.migrations.history import HISTORY
+from pytest_nlam_compat.migrations.migration import Migration
 from pytest_nlam_compat.migrations.planning import in_order
 from pytest_nlam_compat.migrations.stamps import STAMP
 from pytest_nlam_compat.upgrade.dataset_facts import load_datastore
@@ -45,6 +46,8 @@ def check(
     config: Path | None,
     allowed: tuple[str, ...],
     say: Callable[[str], None],
+    own: tuple[Migration, ...] = (),
+    source: str | None = None,
 ) -> dict[str, Any]:
     """Check that neural-lam loads a file, and return what was found.
 
@@ -60,6 +63,11 @@ def check(
         Classes that the file may name, besides the known ones.
     say : callable
         Receives what will be done, before the pickle of the file is run.
+    own : tuple of Migration
+        Those of the repository of the installed neural-lam, which the file
+        must have where they apply.
+    source : str or None
+        Where the repository has them.
 
     Raises
     ------
@@ -67,7 +75,7 @@ def check(
         If the file is not safe to load, or does not pass.
     """
     with read_run(file, STAMP) as checkpoint:
-        found = approved(checkpoint, allowed)
+        found = approved(checkpoint, allowed, own, source)
         if graph is None and config is None:
             raise CompatError(
                 "neural-lam needs the graph to build the model.",
@@ -88,7 +96,10 @@ def check(
 
 
 def approved(
-    checkpoint: Checkpoint, allowed: tuple[str, ...]
+    checkpoint: Checkpoint,
+    allowed: tuple[str, ...],
+    own: tuple[Migration, ...],
+    source: str | None,
 ) -> dict[str, Any]:
     """Return the report on a file that may be unpickled."""
     refuse_unknown(checkpoint, allowed)
@@ -99,7 +110,7 @@ def approved(
             facts={"file": checkpoint.path},
             remedy="Pass the checkpoint that the weights are from.",
         )
-    found = report(checkpoint)
+    found = report(checkpoint, own, source)
     if found["origin"]["release"] is None:
         raise CompatError(
             "It is not known which release of neural-lam the file is for.",
@@ -129,7 +140,9 @@ def _adapter(found: Mapping[str, Any], file: Path) -> Adapter:
         "installed": f"neural-lam {current.release}, {current.path}",
     }
     # A file of an older layout may load, and give other numbers.
-    if any(s.between(release, current.release) for s in in_order(HISTORY)):
+    if found["source"] is not None or any(
+        s.between(release, current.release) for s in in_order(HISTORY)
+    ):
         command = run_files(file, found).upgrade(found["needs"] or ())
         raise CompatError(
             f"{file.name} has the layout of an older release.",
@@ -225,7 +238,7 @@ def _quiet() -> Iterator[None]:
             logger.enable(package)
 
 
-def _approved_graph(graph: Path) -> str:
+def approved_graph(graph: Path) -> str:
     """Return the fingerprint of a graph that is safe to load."""
     with open_graph(graph) as opened:
         return fingerprint(opened.tensors)

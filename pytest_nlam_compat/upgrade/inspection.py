@@ -20,8 +20,9 @@ from pytest_nlam_compat.checkpoints.walk import tensors
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.files.refusals import printable
 from pytest_nlam_compat.migrations.history import HISTORY
+from pytest_nlam_compat.migrations.migration import Migration
 from pytest_nlam_compat.migrations.origin import detect_origin
-from pytest_nlam_compat.migrations.planning import in_order
+from pytest_nlam_compat.migrations.planning import Registry, in_order
 from pytest_nlam_compat.migrations.releases import parameter_names, unwrapped
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 from pytest_nlam_compat.migrations.stamps import STAMP
@@ -34,8 +35,16 @@ _LONGEST_TEXT = 200
 _MOST_ITEMS = 200
 
 
-def report(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Describe an open checkpoint as plain data, without reading tensors."""
+def report(
+    checkpoint: Checkpoint,
+    own: tuple[Migration, ...] = (),
+    source: str | None = None,
+) -> dict[str, Any]:
+    """Describe an open checkpoint as plain data, without reading tensors.
+
+    `own` are the migrations of a repository, and `source` is where it has
+    them.
+    """
     data = _table(as_checkpoint(checkpoint.data)[0])
     hyper_parameters = _table(data.get("hyper_parameters"))
     arguments = flat(hyper_parameters.get("args", {}))
@@ -94,7 +103,7 @@ def report(checkpoint: Checkpoint) -> dict[str, Any]:
             for name, value in data.items()
             if isinstance(value, (dict, list))
         ],
-        **_migrations(origin["release"], weights, hyper_parameters),
+        **_migrations(data, origin["release"], weights, own, source),
     }
 
 
@@ -151,23 +160,34 @@ def _optimizer(state: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _migrations(
+    data: Mapping[str, Any],
     release: str | None,
     weights: Mapping[str, TensorRef],
-    hyper_parameters: dict[str, Any],
+    own: tuple[Migration, ...],
+    source: str | None,
 ) -> dict[str, Any]:
-    """List the migrations to the newest release, and what they need."""
+    """List the migrations to the newest release, and what they need.
+
+    Those of a repository come last, and their source is named if there are.
+    """
+    found: dict[str, Any] = {"to": NEWEST, "source": None}
     if release is None:
-        return {"to": NEWEST, "migrations": None, "needs": None}
+        return {**found, "migrations": None, "needs": None}
     # Predicates read names and hyper-parameters, never a tensor.
     names: dict[str, Any] = dict(weights)
+    hyper_parameters = _table(data.get("hyper_parameters"))
     run = SavedRun(state_dict=names, hyper_parameters=hyper_parameters)
+    done = _list(_table(data.get(STAMP)).get("migrations"))
+    registry = Registry(Version(NEWEST), own)
     steps = [
         step
-        for step in in_order(HISTORY)
-        if step.applies(Version(release), Version(NEWEST), run)
+        for step in (*in_order(HISTORY), *own)
+        if step.applies(Version(release), registry.layout, run)
+        and step.id not in done
     ]
     return {
-        "to": NEWEST,
+        **found,
+        "source": source if any(step in own for step in steps) else None,
         "migrations": [{"id": s.id, "reason": s.reason} for s in steps],
         "needs": list(dict.fromkeys(n for step in steps for n in step.needs)),
     }

@@ -22,6 +22,7 @@ class RunFiles:
     graph: Path | None
     config: Path | None
     model: str | None
+    source: str | None = None  # of the migrations of a repository
 
     def upgrade(self, needs: Sequence[str]) -> str:
         """Return the command that upgrades the file, given what it needs."""
@@ -32,6 +33,8 @@ class RunFiles:
             options += ["--graph", graph or "DIR", "--graph-out", target]
         if {"statistics", "grid_shape"} & {*needs}:
             options += ["--datastore", self.config or "CONFIG"]
+        if self.source is not None:
+            options += ["--migrations", self.source]
         return _command("upgrade", self.file, options)
 
     def check(self) -> str | None:
@@ -85,7 +88,7 @@ def run_files(
             folders.insert(0, file.parent / _GRAPHS / name)
         found = _first([each / "g2m_edge_index.pt" for each in folders])
         graph = found.parent if found else None
-    return RunFiles(file, graph, config, report["model"])
+    return RunFiles(file, graph, config, report["model"], report["source"])
 
 
 def _places(file: Path) -> Iterator[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from pytest_nlam_compat.migrations.layout import check_layout
 from pytest_nlam_compat.migrations.migration import Migration
 from pytest_nlam_compat.migrations.origin import detect_origin
 from pytest_nlam_compat.migrations.releases import WRAPPERS
+from pytest_nlam_compat.migrations.repository import raise_on_duplicates
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 from pytest_nlam_compat.migrations.stamps import STAMP, stamp
 from pytest_nlam_compat.upgrade import graphs, stamping, weight_sets
@@ -46,6 +47,7 @@ class UpgradePlan:
     data: Mapping[str, Any]  # the tree, without what the user drops
     run: SavedRun  # no tensor has been read
     steps: list[Migration]
+    repository: list[str]  # ids of all steps that are not of a release
     facts: DatasetFacts | None  # from the user, or the file's own stamp
     notes: list[str]  # what to tell the user
     # Why the optimizers' moments can't be migrated, if they can't.
@@ -102,11 +104,12 @@ def plan_upgrade(
                 f" the model with those of {request.target}:"
             )
             notes += [f"  {step.id}: {step.reason}" for step in changes]
-    order = check_layout(
-        data["state_dict"], data.get("hyper_parameters", {}), origin
-    )
-    # The optimizer counts the parameters in the order of the model.
-    data["state_dict"] = {name: data["state_dict"][name] for name in order}
+    if _is_of_release(record_in(data).get("repository", ()), origin):
+        order = check_layout(
+            data["state_dict"], data.get("hyper_parameters", {}), origin
+        )
+        # The optimizer counts the parameters in the order of the model.
+        data["state_dict"] = {name: data["state_dict"][name] for name in order}
     opaque = _opaque(data)
     run = reading.saved_run_from_checkpoint(
         _Content({**data, "optimizer_states": []} if opaque else data),
@@ -119,10 +122,12 @@ def plan_upgrade(
     done = set(record_in(data).get("migrations", ()))
     steps = [
         step
-        for step in _steps(run, origin, request.target)
+        for step in _steps(run, origin, request)
         if step.id not in done
         and not (only_weights and step.on_hyper_parameters_only)
     ]
+    own = {step.id for step in request.own}
+    _refuse_unconcerned(checkpoint, origin, request, record_in(data), steps)
     graph_differs = None
     if graph is not None:
         name = graph_name(data)
@@ -143,6 +148,10 @@ def plan_upgrade(
         data=data,
         run=run,
         steps=steps,
+        repository=[
+            *record_in(data).get("repository", ()),
+            *(step.id for step in steps if step.id in own),
+        ],
         facts=facts,
         notes=notes,
         opaque=opaque,
@@ -208,10 +217,19 @@ def _opaque(data: Mapping[str, Any]) -> CompatError | None:
     return None
 
 
-def _steps(run: SavedRun, origin: str, target: str) -> list[Migration]:
+def _steps(
+    run: SavedRun, origin: str, request: UpgradeRequest
+) -> list[Migration]:
     """Plan, and name the options that provide what is missing."""
+    registry = planning.Registry(Version(request.target), request.own)
+    raise_on_duplicates(registry.own, registry.known)
     try:
-        return planning.plan(run, target, origin=origin)
+        return [
+            *planning.plan(run, request.target, origin=origin),
+            *planning.steps_between(
+                Version(origin), registry.layout, run, registry.own
+            ),
+        ]
     except CompatError as error:
         missing = error.facts.get("missing")
         if missing is None:
@@ -222,6 +240,60 @@ def _steps(run: SavedRun, origin: str, target: str) -> list[Migration]:
             facts=error.facts,
             remedy=f"Pass {' and '.join(options)} of the training.",
         ) from None
+
+
+def _refuse_unconcerned(
+    checkpoint: Checkpoint,
+    origin: str,
+    request: UpgradeRequest,
+    record: Mapping[str, Any],
+    steps: Collection[Migration],
+) -> None:
+    """Refuse a file that the migrations of the repository do not fit."""
+    done = {*record.get("migrations", ())}
+    missing = [step for step in request.own if step.id not in done]
+    if not missing:
+        return
+    if record.get("repository"):
+        # Their predicates ask what the release wrote, which is gone.
+        raise CompatError(
+            "The file has some migrations of the repository, and not others.",
+            facts={
+                "file": checkpoint.path,
+                "it has": ", ".join(record["repository"]),
+                "it lacks": ", ".join(step.id for step in missing),
+            },
+            remedy="Upgrade the file that it was made from.",
+        )
+    if not any(step in steps for step in missing):
+        raise CompatError(
+            "No migration of the repository applies to the file.",
+            facts={
+                "file": checkpoint.path,
+                "written by": f"neural-lam {origin}",
+                **{f"step {s.id}": _condition(s) for s in missing},
+            },
+            remedy="Pass the migrations that the file needs, or leave "
+            "--migrations out.",
+        )
+
+
+def _is_of_release(repository: Iterable[str], release: str) -> bool:
+    """Tell whether weights have the layout of a release, which can be checked.
+
+    `repository` are the ids of the migrations of a repository that they went
+    through; by now they may be in neural-lam's history.
+    """
+    history = planning.Registry(Version(release)).known
+    return {*repository} <= {step.id for step in history}
+
+
+def _condition(step: Migration) -> str:
+    """Say which runs need a step."""
+    since = f"for files before {step.since}"
+    if step.oldest is not None:
+        since = f"{since}, from {step.oldest} on"
+    return since if step.when is None else f"{since}, with {step.when!r}"
 
 
 def _refuse_undecidable(
@@ -258,7 +330,13 @@ def migrate(
         What to tell the user.
     """
     # Steps compute in float64; rounded once, at the end.
-    run = planning.apply(plan.run, plan.steps).cast_back()
+    own = [step for step in plan.steps if step.id in plan.repository]
+    released = [step for step in plan.steps if step not in own]
+    run = planning.apply(plan.run, released)
+    earlier = record_in(plan.data).get("repository", ())
+    if _is_of_release(earlier, request.target):
+        check_layout(run.state_dict, run.hyper_parameters, request.target)
+    run = planning.apply(run, own).cast_back()
     if plan.opaque and _weights(run) != _weights(plan.run):
         raise plan.opaque
     parts = reading.to_checkpoint_dict(run)
@@ -280,7 +358,6 @@ def migrate(
     if plan.opaque:
         # Of the same weights in the same order, it is valid as it is.
         del parts["optimizer_states"]
-    check_layout(run.state_dict, parts["hyper_parameters"], request.target)
     data = plan.data
     tree = {**data, **{name: parts[name] for name in parts if name in data}}
     # A new table without the old one's metadata, which are versions by names
@@ -340,6 +417,7 @@ def _new_record(
     return {
         **before,
         **stamp(Version(target), ids)[STAMP],
+        **({"repository": plan.repository} if plan.repository else {}),
         "origin": before.get("origin", plan.origin),
         "evidence": list(before.get("evidence", plan.evidence)),
         "tool": f"pytest-nlam-compat {__version__}",

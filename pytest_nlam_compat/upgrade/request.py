@@ -10,6 +10,7 @@ from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.releases import RELEASES
 
 if TYPE_CHECKING:
+    from pytest_nlam_compat.migrations.migration import Migration
     from pytest_nlam_compat.upgrade.dataset_facts import DatasetFacts
 
 NEWEST = RELEASES[-1]
@@ -27,6 +28,7 @@ class UpgradeRequest:
 
     origin: str | None = None
     target: str = NEWEST
+    own: tuple[Migration, ...] = ()  # of a repository, after those to target
     graph: Path | None = None
     graph_root: Path | None = None  # of directories by the graphs' names
     graph_out: Path | None = None  # with a root: of directories, too
@@ -58,7 +60,8 @@ class UpgradeResult:
     """What was done with a file, or would be done in a dry run.
 
     Where nothing has to change, nothing is written, or a copy if the user
-    names an output. `before` is the output of an earlier upgrade.
+    names an output. `before` is the output of an earlier upgrade, and
+    `repository` the migrations of a repository that the file has by now.
     """
 
     file: Path
@@ -66,6 +69,7 @@ class UpgradeResult:
     target: str
     evidence: list[str] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
+    repository: list[str] = field(default_factory=list)
     output: Path | None = None
     backup: Path | None = None
     graph_out: Path | None = None
@@ -74,15 +78,22 @@ class UpgradeResult:
     dry_run: bool = False
     is_changed: bool = False
 
+    @property
+    def layout(self) -> str:
+        """Whose layout the file has now, for people."""
+        if not self.repository:
+            return self.target
+        return f"{self.target} with {', '.join(self.repository)}"
+
     def text(self) -> str:
         """Write it for a terminal."""
         name = self.file.name
         tense = "would be" if self.dry_run else "was"
-        lines = [f"{name} has the layout of {self.target} already."]
+        lines = [f"{name} has the layout of {self.layout} already."]
         if self.steps:
             lines = [
                 f"{name} {tense} converted from {self.origin} to "
-                f"{self.target}:",
+                f"{self.layout}:",
                 *(f"  {found}" for found in self.evidence),
                 "steps:",
                 *(f"  {step}" for step in self.steps),

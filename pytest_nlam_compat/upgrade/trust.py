@@ -86,6 +86,7 @@ _RECORD: dict[str, Callable[[Any], bool]] = {
     "layout": lambda value: isinstance(value, str),
     "graph_fingerprint": lambda value: isinstance(value, str),
     "migrations": lambda value: _is_list(value, str),
+    "repository": lambda value: _is_list(value, str),
     "origin": lambda value: isinstance(value, str),
     "evidence": lambda value: _is_list(value, str),
     "optimizer_reset": lambda value: (

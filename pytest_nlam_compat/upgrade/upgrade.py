@@ -57,6 +57,7 @@ def upgrade(output: OutputFile, request: UpgradeRequest) -> UpgradeResult:
             target=request.target,
             evidence=plan.evidence,
             steps=[step.id for step in plan.steps],
+            repository=plan.repository,
             dry_run=request.dry_run,
             is_changed=plan.is_changed,
         )
@@ -261,6 +262,8 @@ def _earlier(file: Path, request: UpgradeRequest) -> UpgradeResult | None:
         record = record_in(checkpoint.data)
     if record.get("layout") != request.target:
         return None
+    if request.own and not record.get("repository"):
+        return None
     return UpgradeResult(
         file=file,
         origin=str(record.get("origin")),
@@ -279,11 +282,11 @@ def _summary(result: UpgradeResult) -> str:
     if result.before is not None:
         return f"was converted before: {result.before.name}"
     if result.output is None:
-        return f"has the layout of {result.target} already"
+        return f"has the layout of {result.layout} already"
     if not result.steps:
         verb = "would be rewritten" if result.dry_run else "was rewritten"
-        return f"{verb} in the layout of {result.target}: {result.output.name}"
+        return f"{verb} in the layout of {result.layout}: {result.output.name}"
     count = len(result.steps)
     steps = "1 step" if count == 1 else f"{count} steps"
     verb = "would be converted" if result.dry_run else "was converted"
-    return f"{verb} to {result.target} in {steps}: {result.output.name}"
+    return f"{verb} to {result.layout} in {steps}: {result.output.name}"

@@ -155,8 +155,10 @@ def test_what_a_repository_converts_by_this_plugin_alone_is_told(project):
         "  They pass by migrations that only this plugin knows: "
         "0.8.0-grid-update",
         "*convert these files in*",
-        "*(on_load_checkpoint), or give them up by name and*",
+        "*nlam-compat suggest --upstream prints the code*",
         "*nlam_compat_given_up*",
+        "  Until then, each file is converted by:",
+        "    nlam-compat upgrade OLD.ckpt --migrations steps.py",
     )
 
 

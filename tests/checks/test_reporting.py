@@ -194,3 +194,19 @@ def test_references_newer_than_the_current_code_are_named(project):
         ]
     )
     assert "0.7.0-graph_lam" not in result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    ("choice", "coloured"), [("yes", True), ("no", False), ("auto", False)]
+)
+def test_colours_are_those_of_pytest_and_only_where_they_are_on(
+    project, choice, coloured
+):
+    project.neural_lam(
+        ("gnn_layers.py", "return aggr, inputs", "return aggr * 0.5, inputs")
+    )
+    result = project.run(*ONE, "-k", "outputs[", f"--color={choice}", "-q")
+    text = result.stdout.str()
+    assert ("\x1b[31m-/FAIL\x1b[0m" in text) is coloured
+    assert ("\x1b[31m\x1b[1mFAILED nlam-compat: the input " in text) is coloured
+    assert ("\x1b[" in text) is coloured

@@ -71,6 +71,11 @@ PERMUTED = """\
         ),
 """
 SCALED = 'Scale("forecaster.predictor.m2m_embedder.0.weight", -0.5)'
+SHIFTED = (
+    GRAPH,
+    "                prev_prev_state,\n",
+    "                2 * prev_prev_state - 1,\n",
+)
 MESSAGE = (
     "gnn_layers.py",
     "        return self.edge_mlp(torch.cat((edge_attr, x_j, x_i), dim=-1))\n"
@@ -148,7 +153,12 @@ def test_a_written_step_turns_the_run_green(project, suggested, edit, text):
 
 
 @pytest.mark.parametrize(
-    ("edit", "case"), [(STATES, "graph_lam"), (MESSAGE, "graph_lam-prop*")]
+    ("edit", "case"),
+    [
+        (STATES, "graph_lam"),
+        (MESSAGE, "graph_lam-prop*"),
+        (SHIFTED, "graph_lam"),
+    ],
 )
 def test_code_for_the_loader_turns_the_run_green(
     project, suggested, edit, case

@@ -10,21 +10,33 @@ from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import (
     Add,
     AddIdentity,
+    AddInputBlock,
+    AddInputColumns,
     All,
+    CallFunction,
     Concatenate,
     Drop,
+    DropHyperParameter,
     FoldInputBlock,
+    FoldInputs,
+    FoldStaticFeatures,
     HasHyperParameter,
     Holds,
+    MapHyperParameter,
     Migration,
+    New,
     Not,
     Optimizer,
     PermuteInputBlocks,
     PermuteInputColumns,
     Rename,
+    RenameHyperParameter,
+    ReverseEdges,
     SavedRun,
     Scale,
+    SetHyperParameter,
     Split,
+    Stack,
     Statistics,
     Transpose,
 )
@@ -38,6 +50,7 @@ ARGS = {
 }
 SHAPES = {
     "p.grid_embedder.0.weight": (2, 10),
+    "p.grid_embedder.0.bias": (2,),
     "p.g2m_gnn.edge_mlp.0.weight": (2, 6),
     "p.m2g_gnn.edge_mlp.0.weight": (2, 6),
     "p.output_map.2.weight": (2, 2),
@@ -76,6 +89,20 @@ OPERATIONS = [
         ),
     ),
     (PermuteInputBlocks("p.grid_embedder.0.weight", GRID[:2], GRID[1::-1]),),
+    (FoldInputBlock("p.grid_embedder.0", "static", 2.0, -0.5),),
+    (FoldInputBlock("p.grid_embedder.0", "prev_prev_state", -3.0),),
+    (FoldInputBlock("p.output_map.2", "b", 2.0, 1.0, ("a", "b")),),
+    (FoldInputs("p.grid_embedder.0", (2.0, -0.5), (0.0, 3.0), start=-4),),
+    (AddInputColumns("p.*_gnn.edge_mlp.0.weight", (0, 3, 7)),),
+    (AddInputBlock("p.grid_embedder.0.weight", "static", 2),),
+    (AddInputBlock("p.grid_embedder.0.weight", count=3),),
+    (AddInputBlock("p.output_map.2.weight", "b", 1, ("a", "b")),),
+    (
+        Stack(
+            ("p.g2m_gnn.edge_mlp.0.weight", "p.m2g_gnn.edge_mlp.0.weight"),
+            "p.x",
+        ),
+    ),
     (
         PermuteInputBlocks(
             "p.grid_embedder.0.weight",
@@ -112,12 +139,15 @@ def upgraded(code, weights):
         (Holds("other"), False),
         (Not(HasHyperParameter("args.output_std", value=True)), True),
         (HasHyperParameter("args.output_std", value=True), False),
+        (HasHyperParameter("args.output_std"), True),
+        (Not(HasHyperParameter("args.output_std")), False),
         (All((Holds("output_map"), Not(Holds("other")))), True),
         (All((Holds("output_map"), Holds("other"))), False),
     ],
 )
 def test_the_code_does_what_the_migration_does(operations, when, applies):
-    weights = {name: torch.randn(shape) for name, shape in SHAPES.items()}
+    # Positive, as moments of a square are.
+    weights = {n: 0.1 + torch.rand(shape) for n, shape in SHAPES.items()}
     step = Migration("0.8.0-a", "0.8.0", "A.", operations, when=when)
     known = Statistics({"state_mean": [0.0, 0.0]}, ["x", "y"])
     kinds = dict.fromkeys(("exp_avg", "exp_avg_sq"))
@@ -146,6 +176,30 @@ def test_the_code_does_what_the_migration_does(operations, when, applies):
             assert torch.allclose(found[name], tensor, rtol=1e-6, atol=0)
 
 
+LONG = "forecaster.predictor.decoder.intra_down_gnns.0.module_0"
+LONG_NAMES = (
+    Split(f"{LONG}.weight", (f"{LONG}.one.weight", f"{LONG}.two.weight")),
+    Concatenate((f"{LONG}.one.weight", f"{LONG}.two.weight"), f"{LONG}.x"),
+    Add(f"{LONG}.gain.bias", f"{LONG}.other.bias"),
+    AddIdentity(f"{LONG}.new", f"{LONG}.old"),
+    FoldInputBlock(f"{LONG}.old", "static", 2.0, -0.5),
+    AddInputBlock(f"{LONG}.old.weight", "static", 2),
+    PermuteInputBlocks("a", GRID, GRID[::-1]),
+)
+
+
+def test_lines_fit_the_style_of_neural_lam():
+    step = Migration("0.8.0-a", "0.8.0", "A.", LONG_NAMES, when=Holds("a"))
+    code = loader_code([step])
+    compile(code, "module.py", "exec")
+    names = [line for line in code.splitlines() if LONG in line]
+    others = [line for line in code.splitlines() if LONG not in line]
+    assert max(map(len, others)) <= 80
+    # Black leaves a long text as it is.
+    assert all(line.count('"') == 2 for line in names)
+    assert "'" not in code
+
+
 def test_code_for_a_registry_has_weights_only():
     rename = Migration("0.8.0-a", "0.8.0", "A.", (Rename("a", "b"),))
     code = loader_code([rename], newest=3)
@@ -160,8 +214,65 @@ def test_code_for_a_registry_has_weights_only():
         loader_code([step], newest=3)
 
 
-def test_what_has_no_code_is_an_error():
-    fold = FoldInputBlock("a.0", "static", 2.0)
-    step = Migration("0.8.0-a", "0.8.0", "A.", (fold,))
-    with pytest.raises(CompatError, match="no code for neural-lam's loader"):
+@pytest.mark.parametrize(
+    ("operation", "since"),
+    [
+        (ReverseEdges("m2m_edge_index"), "a checkpoint holds no graph"),
+        (SetHyperParameter("args.a", New("b.C")), "only plain values of args"),
+        (DropHyperParameter("config.a"), "only plain values of args"),
+        (FoldStaticFeatures("a.0", "raw", "standardised"), "statistics of the"),
+        (CallFunction(namespace), "a function of yours"),
+        (FoldInputs("a.0", (0.0,), (1.0,)), "it is not among what"),
+    ],
+    ids=repr,
+)
+def test_what_has_no_code_is_an_error_that_says_why(operation, since):
+    step = Migration("0.8.0-a", "0.8.0", "A.", (operation,))
+    with pytest.raises(CompatError, match="no code for neural-lam") as found:
         loader_code([step])
+    assert since in found.value.facts["since"]
+
+
+ON_ARGUMENTS = (
+    SetHyperParameter("args.g2m_gnn_type", "InteractionNet"),
+    RenameHyperParameter("args.hidden_dim", "width"),
+    DropHyperParameter("args.seed"),
+    MapHyperParameter("args.graph", {"1level": "flat"}),
+)
+
+
+@pytest.mark.parametrize(
+    ("when", "applies"),
+    [
+        (None, True),
+        (Holds("grid_embedder"), True),
+        (Not(HasHyperParameter("args.output_std", value=True)), True),
+        (Holds("prior_model"), False),
+    ],
+)
+def test_arguments_are_changed_before_the_model_is_built(when, applies):
+    step = Migration("0.8.0-a", "0.8.0", "A.", ON_ARGUMENTS, when=when)
+    code = loader_code([step])
+    _, marked, code = code.partition("# neural_lam/train_model.py: ")
+    assert marked
+    function = code[code.index("\n", code.index("load_forecaster")) :]
+    known = {}
+    exec(function.partition("\nargs = ")[0], known)
+    old = {"hidden_dim": 4, "seed": 1, "graph": "1level", "output_std": False}
+    args = SimpleNamespace(**old)
+    known["upgrade_arguments"](args, {"p.grid_embedder.0.bias": 0})
+    run = SavedRun({}, {"args": namespace(**old)})
+    expected = step.apply(run) if applies else run
+    assert vars(args) == expected.hyper_parameters["args"].attributes
+
+
+def test_weights_do_not_depend_on_an_argument_that_is_changed():
+    steps = [
+        Migration("0.8.0-a", "0.8.0", "A.", ON_ARGUMENTS),
+        Migration(
+            *("0.8.0-b", "0.8.0", "B.", (Rename("a", "b"),)),
+            when=HasHyperParameter("args.graph", "1level"),
+        ),
+    ]
+    with pytest.raises(CompatError, match="an argument that is changed"):
+        loader_code(steps)

@@ -110,6 +110,7 @@ WIDTHS = (
         ),
         "loading",
         fixable=True,
+        says="factorised encoding_grid_mlp.0 into encoding_grid_mlp.0.0 and",
         cases=("0.7.0-graph_lam", "0.1.0-graph_lam"),
     ),
     Mutant(
@@ -127,6 +128,7 @@ WIDTHS = (
         ),
         "loading",
         fixable=True,
+        says="factorised grid_embedder.0 into grid_embedder.0.0 and",
         cases=("0.7.0-graph_lam", "0.1.0-graph_lam"),
     ),
     Mutant(

@@ -13,6 +13,7 @@ from packaging.version import Version
 
 _FIXTURES = Path(__file__).parents[2] / "fixtures"
 NEWEST = max(Version(archive.stem) for archive in _FIXTURES.glob("*.zip"))
+FIRST_WITH_TRACE = Version("0.4.0")
 # Set by `nox -s cuda`.
 DEVICE = os.environ.get("MUTANTS_DEVICE", "cpu")
 
@@ -145,8 +146,8 @@ def subject_of(name, adapter, folder, fixtures, migrations=()):
 
 
 def newer_subject(subject, folder, fixtures):
-    """Put the newest reference of the same case before the current code."""
-    name = f"{NEWEST}-{subject.reference.case}"
+    """Put the next reference with a trace before the current code."""
+    name = f"{FIRST_WITH_TRACE}-{subject.reference.case}"
     place = folder / f"newer-{name}"
     if place.exists():
         shutil.rmtree(place)

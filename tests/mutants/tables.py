@@ -5,6 +5,7 @@ from breaking_early import EARLY
 from breaking_graph import GRAPHS
 from breaking_inputs import INPUTS
 from breaking_layers import COMPUTED
+from breaking_linears import LINEARS
 from breaking_names import NAMES
 from breaking_once import ONCE
 from breaking_runs import RUNS
@@ -28,5 +29,6 @@ BREAKING = (
     *DEPTH,
     *SAVING,
     *WIDTHS,
+    *LINEARS,
 )
 ALL = (*BREAKING, *HARMLESS, *REFACTORINGS)

@@ -1,9 +1,11 @@
 """The closing matrix, from what the checks of each reference reported."""
 
+import re
+
 import pytest
 from packaging.version import Version
 
-from pytest_nlam_compat.reports.matrix import Cell, render
+from pytest_nlam_compat.reports.matrix import Cell, colour, render
 
 NEWEST = Version("0.7.0")
 
@@ -124,6 +126,54 @@ def test_cases_whose_cells_are_equal_share_a_row():
     assert [row.split() for row in table] == [
         *(["a", "+2", "-/FAIL"], ["d", "-/0%"])
     ]
+
+
+def test_void_cases_are_counted_where_all_has_to_fit_a_screen():
+    cells = {(NEWEST, case): Cell(void="it can't run") for case in "abc"}
+    *_, last = render(cells, 80, merge=True)
+    assert last == "void: 3 cases that a release can't run; -v shows why"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        *(("ok/0%", "green"), ("no/<1%", "green"), ("ok/ok", "green")),
+        *(("NO/0%", "red"), ("wrong/FAIL", "red"), ("-/FAIL", "red")),
+        *(("wrong/2%", "yellow"), ("void", "yellow"), ("-", ""), ("", "")),
+    ],
+)
+def test_a_cell_has_the_colour_of_its_outcome(text, name):
+    assert colour(text) == name
+
+
+def test_twenty_releases_fit_a_hundred_columns_in_colour():
+    releases = [f"0.{minor}.0" for minor in range(20)]
+    red = ("test_outputs", False, {})
+    cells = {
+        (Version(release), case): cell(native("differs", passed=False), red)
+        for release in releases
+        for case in ("graph_lam-propagation", "hi_lam_parallel-clamp")
+    }
+    plain = list(render(cells, 100, merge=False))
+    painted = list(
+        render(
+            cells,
+            100,
+            merge=False,
+            paint=lambda text, name: f"\x1b[{name}m{text}\x1b[0m",
+        )
+    )
+    assert [re.sub("\x1b.*?m", "", line) for line in painted] == plain
+    table = plain[: plain.index("") * 3]
+    assert max(map(len, table)) <= 100
+    # Each release has its column, with the cell right below its name.
+    heads = [line for line in table if line.strip().startswith("0.")]
+    assert " ".join(heads).split() == releases
+    for head, row in zip(heads, table[1::4], strict=False):
+        assert [m.end() for m in re.finditer(r"\S+", head)] == [
+            m.end() for m in re.finditer(r"WRONG/FAIL", row)
+        ]
+    assert "\x1b[redmWRONG/FAIL\x1b[0m" in painted[1]
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 120])

@@ -5,7 +5,8 @@ hidden vectors in a graph layer. How wide each is depends on the dataset and on
 the hidden dimension. These operations name the blocks, and count their columns
 in the run that they are applied to.
 
-The blocks of the grid are those of `GRID`; blocks of any other name are hidden
+The blocks of the grid are those of `GRID`. The features of edges and of mesh
+nodes, `EDGE` and `MESH`, are a column each. Blocks of any other name are hidden
 vectors, all of one width.
 """
 
@@ -17,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.errors import CompatError, join_some
 from pytest_nlam_compat.migrations.operations.base import Operation
 from pytest_nlam_compat.migrations.operations.columns import width_of
 from pytest_nlam_compat.migrations.operations.folds import fold_inputs
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 
 GRID = ("prev_state", "prev_prev_state", "forcing", "static")
 """What neural-lam concatenates for the grid embedder since v0.3.0."""
+EDGE = ("length", "x_offset", "y_offset")
+"""Features of an edge, which its embedder receives."""
+MESH = ("x_position", "y_position")
+"""Features of a mesh node."""
 AXES = ("feature", "time")
 """Of the columns of a block; forcing alone has a window of times."""
 
@@ -71,6 +76,11 @@ def block_shapes(
         width.
     """
     width = width_of(operation, name, run.state_dict[name])
+    for features in (EDGE, MESH):
+        if set(blocks) <= set(features):
+            if width != len(features):
+                raise _misfit(operation, name, width)
+            return [(1,)] * len(blocks)
     if not set(blocks) <= set(GRID):
         share, rest = divmod(width, len(blocks))
         hidden = hyper_parameter(run, "args.hidden_dim")
@@ -135,15 +145,24 @@ def _window(run: SavedRun) -> int:
     return 1 + sum(hyper_parameter(run, path) or 0 for path in ends)
 
 
-def layer_class(run: SavedRun, name: str) -> str:
-    """Return the class of the graph layer that holds a weight."""
+def layer_class(run: SavedRun, name: str) -> str | None:
+    """Return the class of the graph layer that holds a weight.
+
+    None if neither the file nor whoever reads it says: Graph-EFM is built
+    without ``args``, and saves nothing of what it is built with.
+    """
     for module, cls in _ALWAYS.items():
         if f".{module}." in f".{name}":
             return cls
     for segment in name.split("."):
         if segment in _CLASS_ARGUMENTS:
-            path = f"args.{_CLASS_ARGUMENTS[segment]}"
-            return str(hyper_parameter(run, path) or _GRAPH_LAYER)
+            argument = _CLASS_ARGUMENTS[segment]
+            if run.model_arguments is not None:
+                return str(run.model_arguments.get(argument, _GRAPH_LAYER))
+            if hyper_parameter(run, "args") is None:
+                return None
+            found = hyper_parameter(run, f"args.{argument}")
+            return str(found or _GRAPH_LAYER)
     return _GRAPH_LAYER
 
 
@@ -160,7 +179,8 @@ class PermuteInputBlocks(OnTensors):
         ``"forcing"`` is feature by feature.
     of : str, optional
         Only in graph layers of this class, such as ``"InteractionNet"``. The
-        run's own arguments say of which class each is.
+        run's own arguments say of which class each is; a run that does not
+        say is refused.
     """
 
     old: tuple[str, ...]
@@ -184,7 +204,17 @@ class PermuteInputBlocks(OnTensors):
                     "not known.",
                     "Apply it to a saved run, not to its weights alone.",
                 )
-            names = [n for n in names if layer_class(run, n) == self.of]
+            classes = {name: layer_class(run, name) for name in names}
+            unknown = [n for n, cls in classes.items() if cls is None]
+            if unknown:
+                raise self.refuse(
+                    "The saved run does not say of which class its graph "
+                    "layers are.",
+                    "Convert it in neural-lam's own loader, which has the "
+                    "model: nlam-compat suggest --upstream.",
+                    unknown=join_some(unknown),
+                )
+            names = [n for n in names if classes[n] == self.of]
         orders = {name: self.order(run, name) for name in names}
 
         def image(name: str, tensor: Tensor, power: int) -> Tensor:

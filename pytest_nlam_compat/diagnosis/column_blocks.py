@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 from pytest_nlam_compat.diagnosis.name_patterns import Operations
 from pytest_nlam_compat.diagnosis.tensor_changes import ColumnChange
-from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.errors import CompatError, join_some
 from pytest_nlam_compat.migrations import SavedRun
 from pytest_nlam_compat.migrations import operations as op
 from pytest_nlam_compat.migrations.operations.blocks import (
     AXES,
+    EDGE,
     GRID,
+    MESH,
     arranged,
     block_shapes,
     layer_class,
@@ -35,6 +37,8 @@ _IN_LAYERS = {
 _OTHERS = (("first", "second"), ("first", "second", "third"))
 # Blocks with as many columns can't be told apart: the plainest are tried.
 _MOST = 4
+# Columns that a line of a message names.
+_SHOWN = 6
 
 
 def by_blocks(
@@ -52,10 +56,35 @@ def by_blocks(
             yield from _folded(change, layer, blocks, run)
 
 
+def described(
+    change: ColumnChange, layer: str, run: SavedRun, labels: Sequence[str]
+) -> str:
+    """Tell a change of columns by blocks, else by labels or numbers."""
+    for operations in by_blocks(change, layer, run):
+        texts = []
+        for each in operations:
+            if isinstance(each, op.PermuteInputBlocks):
+                was, now = ", ".join(each.old), ", ".join(each.new)
+                texts.append(f"{now} instead of {was}")
+            elif isinstance(each, op.FoldInputBlock):
+                units = f"times {1 / each.scale:.6g}"
+                if each.shift:
+                    units += f" plus {-each.shift / each.scale:.6g}"
+                texts.append(f"{each.block} {units}")
+        if texts:
+            return "; ".join(texts)
+    if change.kind == "reordered" and labels and not change.others:
+        moved = [i for i, old in enumerate(change.order) if i != old]
+        was = join_some([labels[i] for i in moved], _SHOWN)
+        now = join_some([labels[change.order[i]] for i in moved], _SHOWN)
+        return f"{now} instead of {was}"
+    return str(change)
+
+
 def layouts(run: SavedRun, name: str) -> Iterator[tuple[str, ...]]:
     """Yield the blocks that may make up the columns of a weight."""
     inner = next((s for s in name.split(".") if s in _IN_LAYERS), None)
-    known = (_IN_LAYERS[inner],) if inner else (GRID, *_OTHERS)
+    known = (_IN_LAYERS[inner],) if inner else (GRID, EDGE, MESH, *_OTHERS)
     for blocks in known:
         try:
             _columns(blocks, run, name)
@@ -158,8 +187,11 @@ def _folded(
     change: ColumnChange, layer: str, blocks: tuple[str, ...], run: SavedRun
 ) -> Iterator[Operations]:
     """Fold the units of blocks that changed as a whole."""
-    folds = []
+    folds: list[op.Operation] = []
     scale = change.scale
+    if len(set(scale)) == 1 and not any(change.shift):
+        # Told in one word.
+        return
     columns = _columns(blocks, run, f"{layer}.weight")
     for block, there in columns.items():
         places = there.flatten().tolist()

@@ -4,6 +4,11 @@ import pytest
 import torch
 
 from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, InertObject
+from pytest_nlam_compat.diagnosis.column_blocks import (
+    by_blocks,
+    described,
+    in_place,
+)
 from pytest_nlam_compat.diagnosis.tensor_changes import ColumnChange
 from pytest_nlam_compat.migrations import (
     AddInputBlock,
@@ -13,7 +18,6 @@ from pytest_nlam_compat.migrations import (
     SavedRun,
     Statistics,
 )
-from pytest_nlam_compat.suggest.column_blocks import by_blocks, in_place
 
 NAMESPACE = GlobalRef("argparse", "Namespace")
 W = "p.grid_embedder.0.weight"
@@ -105,3 +109,61 @@ def test_where_columns_are_added():
     assert added(5) == AddInputBlock(W, "static", 1)
     assert added(6) is None
     assert added(5, 7) is None
+
+
+@pytest.mark.parametrize(
+    ("width", "order", "new"),
+    [
+        (3, (1, 2, 0), ("x_offset", "y_offset", "length")),
+        (3, (0, 2, 1), ("length", "y_offset", "x_offset")),
+        (2, (1, 0), ("y_position", "x_position")),
+    ],
+)
+def test_features_of_edges_and_mesh_nodes_have_names(width, order, new):
+    layer = "p.mesh_up_embedders.0.0"
+    saved = run(width, name=f"{layer}.weight")
+    first, *_ = by_blocks(reordered(*order), layer, saved)
+    [operation] = first
+    assert operation.new == new
+    assert operation.order(saved, f"{layer}.weight") == list(order)
+
+
+def test_one_more_feature_of_an_edge():
+    name = "p.g2m_embedder.0.weight"
+    saved = run(3, name=name)
+    last = in_place(AddInputColumns(name, (3,)), saved)
+    assert last == AddInputBlock(name, count=1)
+    first = in_place(AddInputColumns(name, (0,)), saved)
+    assert first.before == "length"
+    assert first.apply(saved).state_dict[name].shape == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (
+            reordered(2, 3, 0, 1, 4, 5, 6, 7),
+            "prev_prev_state, prev_state instead of prev_state, "
+            "prev_prev_state",
+        ),
+        (reordered(0, 2, 1, 3, 4, 5, 6, 7), "c, b instead of b, c"),
+        (
+            ColumnChange(
+                "shifted",
+                tuple(range(8)),
+                (1.0,) * 5 + (2.0,) * 3,
+                (0.0,) * 5 + (1.0,) * 3,
+            ),
+            "static times 2 plus 1",
+        ),
+    ],
+)
+def test_a_change_is_told_by_blocks_or_names(change, text):
+    layer = W.removesuffix(".weight")
+    assert described(change, layer, run(8), list("abcdefgh")) == text
+
+
+def test_without_blocks_and_names_columns_are_counted():
+    change = reordered(0, 2, 1, 3, 4, 5, 6, 7)
+    told = described(change, W.removesuffix(".weight"), run(8), [])
+    assert told == "the recorded columns in the order 0, 2, 1, 3, 4, 5, 6, 7"
