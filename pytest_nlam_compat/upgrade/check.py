@@ -182,7 +182,7 @@ def _loaded(
             datastore, home = _stood_in(checkpoint, found, graph, folder), None
         used = graph or home
         assert used is not None
-        digest = _approved_graph(used)
+        digest = approved_graph(used)
         refuse_other_graph(used, digest, checkpoint)
         with _graph_at(datastore, str(found["graph"]), used, folder):
             module = adapter.load_native(
@@ -277,7 +277,7 @@ def _graph_at(
 
 def _holds(folder: Path, digest: str) -> bool:
     try:
-        return _approved_graph(folder) == digest
+        return approved_graph(folder) == digest
     except CompatError:
         return False
 
