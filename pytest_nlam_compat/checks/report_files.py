@@ -126,7 +126,11 @@ class _ReportFiles:
 
     def _write(self) -> bool:
         """Write all reports; return whether each could be."""
-        results = self.run.results(self._begin)
+        try:
+            results = self.run.results(self._begin)
+        except Exception as error:
+            self._lines.append(_broken("reports", error))
+            return False
         whole = True
         for path in report_paths(self._config):
             try:
@@ -138,10 +142,7 @@ class _ReportFiles:
             # The other reports, and the summary, have to be shown all the same.
             except Exception as error:
                 whole = False
-                self._lines.append(
-                    f"nlam-compat: the report {path} failed, please report it: "
-                    f"{type(error).__name__}: {error}"
-                )
+                self._lines.append(_broken(f"report {path}", error))
         self._lines += self._on_github(results)
         return whole
 
@@ -159,3 +160,8 @@ class _ReportFiles:
             workspace = os.environ.get("GITHUB_WORKSPACE") or Path.cwd()
             lines += github.commands(results, Path(workspace))
         return lines
+
+
+def _broken(what: str, error: Exception) -> str:
+    text = f"{type(error).__name__}: {error}"
+    return f"nlam-compat: the {what} failed, please report it: {text}"
