@@ -172,7 +172,8 @@ def add_release(request: ReleaseRequest, say: Say) -> ReleaseResult:
     archive.close()
     old.close()
     passed = {"result": result.plain(), "before": originals}
-    whole.write_text(json.dumps(passed), encoding="utf-8")
+    with draft(whole, overwrite=True) as stream:
+        stream.write(json.dumps(passed).encode())
     publish(request, originals, whole)
     return result
 
