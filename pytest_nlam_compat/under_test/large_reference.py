@@ -146,7 +146,7 @@ class LargeReferenceUnderTest(ReferenceUnderTest):
 
 def _undrawn() -> Any:
     """Don't draw the weights of new layers: it takes as long as loading."""
-    return mock.patch.object(nn.Linear, "reset_parameters", lambda _: None)
+    return mock.patch.object(nn.Linear, "reset_parameters", return_value=None)
 
 
 def _same(one: nn.Module, other: nn.Module) -> bool:
