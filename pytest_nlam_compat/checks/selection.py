@@ -6,7 +6,7 @@ import importlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
@@ -222,6 +222,9 @@ def _select(config: pytest.Config) -> Selection:
     ]
     recorded = [Reference(a, case) for a in archives for case in a.cases]
     pinned, folders = _pinned(config, wanted, current.release)
+    # What a release has pinned, its own loader has loaded.
+    loaded = {r.id for r in pinned if r.release == native.release}
+    native = replace(native, loads=native.loads | loaded)
     references, void = _sort([*recorded, *pinned], adapter, pattern)
     void |= {
         (archive.release, case): reason

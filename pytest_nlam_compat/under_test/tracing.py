@@ -79,10 +79,10 @@ def fingerprint(tensor: Tensor) -> Tensor:
     """
     flat = tensor.detach().to("cpu", torch.float64).reshape(-1)
     position = torch.linspace(0, len(flat) - 1, SAMPLES).round().long()
-    weight = torch.arange(1, len(flat) + 1, dtype=torch.float64) / len(flat)
-    moments = torch.stack(
-        [flat.mean(), flat.square().mean(), (flat * weight).mean()]
-    )
+    # In place: it may be the largest tensor of a model.
+    weight = torch.arange(1, len(flat) + 1, dtype=torch.float64)
+    weight.div_(len(flat)).mul_(flat)
+    moments = torch.stack([flat.mean(), flat.square().mean(), weight.mean()])
     return torch.cat([flat[position], moments])
 
 
