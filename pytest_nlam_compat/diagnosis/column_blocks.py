@@ -73,6 +73,9 @@ def described(
                 texts.append(f"{each.block} {units}")
         if texts:
             return "; ".join(texts)
+    factors = {_short(factor) for factor in change.scale}
+    if change.kind == "scaled" and len(factors) == 1:
+        return f"all times {factors.pop():.6g}"
     if change.kind == "reordered" and labels and not change.others:
         moved = [i for i, old in enumerate(change.order) if i != old]
         was = join_some([labels[i] for i in moved], _SHOWN)
@@ -188,22 +191,46 @@ def _folded(
 ) -> Iterator[Operations]:
     """Fold the units of blocks that changed as a whole."""
     folds: list[op.Operation] = []
-    scale = change.scale
-    if len(set(scale)) == 1 and not any(change.shift):
+    if len({_short(factor) for factor in change.scale}) == 1 and not any(
+        change.shift
+    ):
         # Told in one word.
         return
     columns = _columns(blocks, run, f"{layer}.weight")
     for block, there in columns.items():
         places = there.flatten().tolist()
-        units = {(_short(scale[i]), _short(change.shift[i])) for i in places}
-        if len(units) > 1:
+        if not places:
+            continue
+        scales = [change.scale[i] for i in places]
+        shifts = [change.shift[i] for i in places]
+        if len({*map(_short, scales)}) > 1 or len({*map(_short, shifts)}) > 1:
             return
-        [(factor, shift)] = units or [(1.0, 0.0)]
+        factor, shift = likely_number(scales), likely_number(shifts)
         if (factor, shift) != (1.0, 0.0):
             old = 1 / factor, -shift / factor
             folds.append(op.FoldInputBlock(layer, block, *old, blocks=blocks))
     if folds:
         yield tuple(folds)
+
+
+def by_factor(scale: Sequence[float]) -> Iterator[tuple[float, list[int]]]:
+    """Yield each factor that columns have, and those columns."""
+    groups: dict[float, list[int]] = {}
+    for column, factor in enumerate(scale):
+        if factor != 1:
+            groups.setdefault(_short(factor), []).append(column)
+    for columns in groups.values():
+        yield likely_number([scale[column] for column in columns]), columns
+
+
+def likely_number(found: Sequence[float]) -> float:
+    """Return the number that code has, for what moments of columns say.
+
+    A short one that is within their rounding, else their mean.
+    """
+    mean = sum(found) / len(found)
+    short = float(f"{mean:.6g}")
+    return short if short == _short(mean) else mean
 
 
 def _short(number: float) -> float:

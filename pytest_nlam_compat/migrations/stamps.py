@@ -52,8 +52,9 @@ def recorded_release(data: Mapping[str, Any]) -> tuple[str, str] | None:
         layout = record["layout"]
         if layout not in RELEASES:
             raise _unknown_layout(layout)
-        own = record.get("repository", ())
-        more = f" with {', '.join(map(str, own))}" if own else ""
+        own = record.get("repository")
+        names = [str(each) for each in own] if isinstance(own, list) else []
+        more = f" with {printable(', '.join(names))}" if names else ""
         return layout, f"migrated to {layout}{more} before"
     try:
         found = str(record["stamp"]["neural_lam"]["version"])

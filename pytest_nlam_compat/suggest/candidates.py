@@ -18,7 +18,7 @@ from pytest_nlam_compat.adapters.model_arguments import (
     config_class,
 )
 from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef
-from pytest_nlam_compat.diagnosis.column_blocks import by_blocks
+from pytest_nlam_compat.diagnosis.column_blocks import by_blocks, by_factor
 from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis
 from pytest_nlam_compat.diagnosis.model_state import differing_weights
 from pytest_nlam_compat.diagnosis.module_names import predictor_prefix
@@ -131,10 +131,6 @@ def _for_columns(change: ColumnChange, layer: str) -> Iterator[Operations]:
         order = tuple(o if o >= 0 else next(spare) for o in change.order)
         yield (op.PermuteInputColumns(name, order),)
     elif change.kind == "scaled":
-        groups: dict[float, list[int]] = {}
-        for column, factor in enumerate(change.scale):
-            if factor != 1:
-                groups.setdefault(factor, []).append(column)
         width = len(change.scale)
         yield tuple(
             op.Scale(
@@ -142,7 +138,7 @@ def _for_columns(change: ColumnChange, layer: str) -> Iterator[Operations]:
                 1 / factor,
                 columns=None if len(columns) == width else tuple(columns),
             )
-            for factor, columns in groups.items()
+            for factor, columns in by_factor(change.scale)
         )
     elif change.kind == "shifted":
         # The dataset's own statistics first: numbers fit one dataset only.

@@ -13,6 +13,7 @@ from pytest_nlam_compat.checkpoints import walk
 from pytest_nlam_compat.checkpoints.pickler import portable
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.files.refusals import printable
 from pytest_nlam_compat.migrations import planning, reading, releases
 from pytest_nlam_compat.migrations.history import HISTORY
 from pytest_nlam_compat.migrations.layout import check_layout
@@ -260,7 +261,7 @@ def _refuse_unconcerned(
             "The file has some migrations of the repository, and not others.",
             facts={
                 "file": checkpoint.path,
-                "it has": ", ".join(record["repository"]),
+                "it has": ", ".join(map(printable, record["repository"])),
                 "it lacks": ", ".join(step.id for step in missing),
             },
             remedy="Upgrade the file that it was made from.",

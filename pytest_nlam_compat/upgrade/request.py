@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.files.refusals import printable
 from pytest_nlam_compat.migrations.releases import RELEASES
 
 if TYPE_CHECKING:
@@ -83,7 +84,9 @@ class UpgradeResult:
         """Whose layout the file has now, for people."""
         if not self.repository:
             return self.target
-        return f"{self.target} with {', '.join(self.repository)}"
+        return (
+            f"{self.target} with {', '.join(map(printable, self.repository))}"
+        )
 
     def text(self) -> str:
         """Write it for a terminal."""

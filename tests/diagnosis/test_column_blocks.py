@@ -6,8 +6,10 @@ import torch
 from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, InertObject
 from pytest_nlam_compat.diagnosis.column_blocks import (
     by_blocks,
+    by_factor,
     described,
     in_place,
+    likely_number,
 )
 from pytest_nlam_compat.diagnosis.tensor_changes import ColumnChange
 from pytest_nlam_compat.migrations import (
@@ -156,6 +158,11 @@ def test_one_more_feature_of_an_edge():
             ),
             "static times 2 plus 1",
         ),
+        (
+            # As moments say it.
+            ColumnChange("scaled", tuple(range(8)), (2 + 1e-14, 2.0) * 4),
+            "all times 2",
+        ),
     ],
 )
 def test_a_change_is_told_by_blocks_or_names(change, text):
@@ -167,3 +174,31 @@ def test_without_blocks_and_names_columns_are_counted():
     change = reordered(0, 2, 1, 3, 4, 5, 6, 7)
     told = described(change, W.removesuffix(".weight"), run(8), [])
     assert told == "the recorded columns in the order 0, 2, 1, 3, 4, 5, 6, 7"
+
+
+@pytest.mark.parametrize(
+    ("found", "number"),
+    [
+        ([2 + 3e-14, 2 - 1e-14], 2.0),
+        ([-0.25 + 1e-13], -0.25),
+        # A length of the dataset: rounded, it would give other outputs.
+        ([0.15000000357627874, 0.1500000035762788], 0.15000000357627877),
+    ],
+)
+def test_a_number_is_short_only_where_it_can_be(found, number):
+    assert likely_number(found) == pytest.approx(number, rel=1e-15)
+
+
+def test_features_scaled_alike_are_one_factor():
+    scale = (2 + 1e-14, 2.0, 2 - 1e-14, 1.0)
+    assert [*by_factor(scale)] == [(2.0, [0, 1, 2])]
+
+
+def test_the_direction_of_edges_reversed():
+    layer = "p.g2m_embedder.0"
+    saved = run(3, name=f"{layer}.weight")
+    change = ColumnChange("scaled", (0, 1, 2), (1.0, -1.0, -1.0), (0.0,) * 3)
+    edge = ("length", "x_offset", "y_offset")
+    assert next(by_blocks(change, layer, saved)) == tuple(
+        FoldInputBlock(layer, block, -1.0, blocks=edge) for block in edge[1:]
+    )

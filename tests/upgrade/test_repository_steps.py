@@ -188,6 +188,21 @@ def test_weights_that_no_release_has_are_refused_before_them(run, owned):
     assert "unexpected: forecaster.predictor.extra" in out
 
 
+@pytest.mark.parametrize("forged", ["text", 3, {"a": 1}, [1], ["\x1b[31mred"]])
+def test_a_record_that_was_changed_by_hand(run, owned, forged):
+    import torch
+
+    file = torch.load(owned("0.7.0-graph_lam").checkpoint, weights_only=False)
+    file["nlam_compat"] = {"layout": "0.7.0", "repository": forged}
+    torch.save(file, "old.ckpt")
+    assert run("inspect", "old.ckpt")[0] == 0
+    for status, out in (run("upgrade", "old.ckpt"), upgraded(run)):
+        assert "\x1b" not in out
+        assert "Traceback" not in out
+        readable = status == 0 or "nlam_compat.repository" in out
+        assert readable or "it lacks" in out
+
+
 def test_inspect_names_them_and_the_command(run):
     status, out = run(
         *("inspect", "old.ckpt", "--migrations", "steps.py", "--json"),
