@@ -16,6 +16,7 @@ from packaging.version import InvalidVersion, Version
 from pytest_nlam_compat.errors import CompatError
 
 _SUFFIX = ".zip"
+_LISTED = "reference archives"
 _LINE = "0.6.0.zip sha256:<64 hex digits>"
 _CHUNK_BYTES = 1 << 20
 
@@ -52,7 +53,9 @@ def read(path: Path) -> dict[Version, str]:
         If the file can't be read or one of its lines is invalid.
     """
     hashes: dict[Version, str] = {}
-    for number, line in enumerate(_text(path).splitlines(), start=1):
+    for number, line in enumerate(
+        read_list(path, _LISTED).splitlines(), start=1
+    ):
         fields = line.split()
         if not fields or fields[0].startswith("#"):
             continue
@@ -87,7 +90,7 @@ def add(path: Path, release: Version, sha256: str) -> None:
             remedy="A reference never changes. If this one was never published,"
             " delete its archive and its line and record it again.",
         )
-    text = _text(path)
+    text = read_list(path, _LISTED)
     # A last line without its line break would swallow the new one.
     start = "" if not text or text.endswith("\n") else "\n"
     try:
@@ -103,7 +106,7 @@ def add(path: Path, release: Version, sha256: str) -> None:
 
 def replace(path: Path, old: str, new: str) -> None:
     """Write the new sha256 of an archive that was not published yet."""
-    text = _text(path).replace(old, new)
+    text = read_list(path, _LISTED).replace(old, new)
     path.write_text(text, encoding="utf-8", newline="\n")
 
 
@@ -129,13 +132,20 @@ def parse_specifier(text: str, option: str) -> SpecifierSet:
         ) from None
 
 
-def _text(path: Path) -> str:
+def read_list(path: Path, of: str) -> str:
+    """Return the text of a list that comes with this package.
+
+    Raises
+    ------
+    CompatError
+        If it can't be read; `of` says in words what it lists.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         cause = error.strerror if isinstance(error, OSError) else error
         raise CompatError(
-            f"The registry of reference archives can't be read: {path}.",
+            f"The list of {of} can't be read: {path}.",
             facts={"expected": "a text file in UTF-8", "found": cause},
             remedy="Restore it from git in a checkout, or install"
             " pytest-nlam-compat again.",
