@@ -32,6 +32,7 @@ class UpgradeRequest:
     graph_out: Path | None = None  # with a root: of directories, too
     graph_name_differs: bool = False
     facts: DatasetFacts | None = None
+    config: Path | None = None  # of neural-lam, named in the next command
     allowed: tuple[str, ...] = ()
     in_place: bool = False
     dry_run: bool = False
@@ -58,7 +59,8 @@ class UpgradeResult:
     """What was done with a file, or would be done in a dry run.
 
     Where nothing has to change, nothing is written, or a copy if the user
-    names an output. `before` is the output of an earlier upgrade.
+    names an output. `before` is the output of an earlier upgrade, and `next`
+    the command that checks what is there now.
     """
 
     file: Path
@@ -73,6 +75,7 @@ class UpgradeResult:
     notes: list[str] = field(default_factory=list)
     dry_run: bool = False
     is_changed: bool = False
+    next: str | None = None
 
     def text(self) -> str:
         """Write it for a terminal."""
@@ -96,7 +99,10 @@ class UpgradeResult:
             "graph": self.graph_out,
         }
         lines += [f"{name}: {path}" for name, path in written.items() if path]
-        return "\n".join([*lines, *self.notes])
+        lines += self.notes
+        if self.next:
+            lines += ["Check it with neural-lam itself:", f"  {self.next}"]
+        return "\n".join(lines)
 
     def plain(self) -> dict[str, Any]:
         """Return it as plain data, for JSON."""
