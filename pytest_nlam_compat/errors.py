@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -77,6 +76,8 @@ def clear_import_errors() -> Iterator[None]:
     # A broken package raises anything: what counts is that a module was run,
     # not a function. Python removes the frames of the import itself.
     except Exception as cause:
+        import traceback
+
         frames = traceback.extract_tb(cause.__traceback__)
         importing = isinstance(cause, ImportError) or any(
             frame.name == "<module>" for frame in frames

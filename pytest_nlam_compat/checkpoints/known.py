@@ -21,17 +21,11 @@ from pytest_nlam_compat.checkpoints.stand_ins import (
     ITEMSIZES,
     STORAGES,
     GlobalRef,
-    How,
     InertObject,
     StorageRef,
     TensorRef,
 )
-from pytest_nlam_compat.files.refusals import DISTRUST, KEY_LENGTH
-
-CONVERT = (
-    "If you trust its author: load it with torch.load in the environment that "
-    "wrote it, convert this part or leave it out, and save it again."
-)
+from pytest_nlam_compat.files.refusals import CONVERT, DISTRUST, KEY_LENGTH
 
 #: Owner, form, module and names. The form is that of an object, as in
 #: `is_well_formed`; "value" for what `make` makes; "name" for what is never
@@ -76,20 +70,14 @@ KNOWN = {
     for name in names
 }
 
-_LARGEST = 2**48
-_MOST_DIMENSIONS = 64
+LARGEST = 2**48
+MOST_DIMENSIONS = 64
 _LOCATION = re.compile(r"(?!meta)[a-z]+(:[0-9]{1,3})?")
 _NUMPY_TYPE = re.compile("b1|[iu][1248]|f[248]")
 _KEYS = (str, int, bool, float, NoneType, GlobalRef)
 
-#: Python's hash of an integer is its remainder by this: only below it no file
-#: can bring many keys of one hash, which would take quadratic time.
-_HASH_MODULUS = 2**61 - 1
-
-
 #: Numbers below this many more than there are keys are not odd.
 _SMALL = 4096
-_MOST_ODD = 256
 
 
 class MalformedError(ValueError):
@@ -108,41 +96,42 @@ def owner(named: GlobalRef) -> str | None:
 def is_well_formed(made: InertObject) -> bool:
     """Tell whether a known class is used as the libraries write it."""
     _, form = KNOWN.get(made.cls, ("", "unknown"))
-    is_call = made.how is How.REDUCE
     is_bare = made.state in (None, {}) and not made.dict_items
     match form, made.args:
         case "unknown", _:
             return True
         case "attributes", ():
             is_state = _is_text_dict(made.state or {})
-            return not is_call and is_state and not made.dict_items
+            return not made.is_call and is_state and not made.dict_items
         case "items", ():
-            return not is_call and made.state in (None, {})
+            return not made.is_call and made.state in (None, {})
         case "text", (str(),):
-            return not is_call and is_bare
+            return not made.is_call and is_bare
         case "path", parts:
-            return is_call and is_bare and set(map(type, parts)) <= {str}
+            return made.is_call and is_bare and set(map(type, parts)) <= {str}
         case "sizes", (tuple(sizes),):
-            return is_call and is_bare and _are_counts(*sizes)
+            return made.is_call and is_bare and _are_counts(*sizes)
         case "device", ("cpu" | "cuda" | "mps" | "xpu", *index):
             is_index = len(index) < 2 and _are_counts(*index)
             is_small = all(each < 128 for each in index if is_index)
-            return is_call and is_bare and is_index and is_small
+            return made.is_call and is_bare and is_index and is_small
         case "counts", () | (dict(),):
             counts = [each for part in made.args for each in part.values()]
-            return is_call and is_bare and set(map(type, counts)) <= {int}
+            return made.is_call and is_bare and set(map(type, counts)) <= {int}
         case "defaults", () | (GlobalRef(module="builtins"),):
             is_known = all(part in KNOWN for part in made.args)
-            return is_call and made.state is None and is_known
+            return made.is_call and made.state is None and is_known
         case "numpy-type", (str(name), False, True):
             orders = [(3, o, None, None, None, -1, -1, 0) for o in "<>|"]
             is_state = made.state in orders and not made.dict_items
-            return is_call and is_state and bool(_NUMPY_TYPE.fullmatch(name))
+            return (
+                made.is_call and is_state and bool(_NUMPY_TYPE.fullmatch(name))
+            )
         case "numpy-scalar", (InertObject() as dtype, bytes(content)):
             # The type was made before, and so has been checked before.
             is_type = dtype.cls == GlobalRef("numpy", "dtype")
             is_size = is_type and f"{len(content)}" == dtype.args[0][1:]
-            return is_call and is_bare and is_size
+            return made.is_call and is_bare and is_size
     return False
 
 
@@ -152,10 +141,8 @@ def make(called: GlobalRef, args: tuple[Any, ...]) -> Any:
         case "OrderedDict", ():
             return OrderedDict()
         case "set", (list(members),):
-            refuse_collisions(members)
             return set(checked_keys(members))
         case "frozenset", (list(members),):
-            refuse_collisions(members)
             return frozenset(checked_keys(members))
         case "bytes", ():
             return b""
@@ -178,20 +165,21 @@ def make(called: GlobalRef, args: tuple[Any, ...]) -> Any:
 def _tensor(ref: StorageRef, view: list[Any]) -> TensorRef:
     """Describe a tensor, if all of it is inside of its storage."""
     match view:
-        case [offset, tuple(shape), tuple(stride), requires_grad, hooks]:
+        case [offset, tuple(shape), tuple(stride), requires_grad, hooks] if len(
+            shape
+        ) == len(stride) <= MOST_DIMENSIONS and _are_counts(
+            offset, *shape, *stride
+        ):
             _refuse_behaviour(requires_grad, hooks, ref.dtype)
         case [_, _, _, _, _, _]:
             what = "a tensor with metadata, as conjugated ones have"
             raise MalformedError(what, CONVERT)
         case _:
             raise MalformedError("a tensor whose description makes no sense")
-    is_shape = len(shape) == len(stride) <= _MOST_DIMENSIONS
-    if not is_shape or not _are_counts(offset, *shape, *stride):
-        raise MalformedError("a tensor whose description makes no sense")
     made = TensorRef(ref, ref.dtype, offset, shape, stride, requires_grad)
     # An empty tensor may begin anywhere, since it has no first element.
     sizes = math.prod(max(1, size) for size in shape)
-    if made.span[1] > ref.nbytes or sizes > _LARGEST:
+    if made.span[1] > ref.nbytes or sizes > LARGEST:
         what = f"a tensor that reaches beyond its storage, {ref.record}"
         raise MalformedError(what)
     return made
@@ -238,39 +226,28 @@ def checked_keys(keys: list[Any]) -> list[Any]:
             raise MalformedError(f"a key that is a {kind}", CONVERT)
         if type(key) is str and len(key) > KEY_LENGTH:
             raise MalformedError(f"a key of {len(key)} characters")
-        if type(key) is int and abs(key) >= _HASH_MODULUS:
+        # Its hash is the remainder by this: many may have the same.
+        if type(key) is int and abs(key) >= 2**61 - 1:
             raise MalformedError("a key that is a very large number")
     return keys
 
 
-def refuse_collisions(keys: list[Any], before: int = 0, odd: int = 0) -> int:
-    """Refuse numbers that may be made to share the slots of a dict.
+def odd_numbers(keys: list[Any], before: int = 0) -> int:
+    """Count the numbers that may be made to share the slots of a dict.
 
     Python's hash of a number is known, unlike that of text, and many that meet
     take quadratic time. Numbers that count up, as an optimizer's do, each have
-    a slot of their own, and a few others cost little.
-
-    Parameters
-    ----------
-    keys : list
-    before, odd : int
-        How many keys the dict has already, and how many of them are odd.
-
-    Returns
-    -------
-    int
-        How many are odd now.
+    a slot of their own. `before` is how many keys the dict has already.
     """
-    for index, key in enumerate(keys, before + _SMALL):
-        if type(key) in (int, float) and not 0 <= hash(key) < index:
-            odd += 1
-    if odd > _MOST_ODD:
-        raise MalformedError("many large numbers as keys", CONVERT)
-    return odd
+    return sum(
+        type(key) in (int, float)
+        and not (0 <= key < place and hash(key) == key)
+        for place, key in enumerate(keys, before + _SMALL)
+    )
 
 
 def _are_counts(*values: Any) -> bool:
-    return all(type(each) is int and 0 <= each <= _LARGEST for each in values)
+    return all(type(each) is int and 0 <= each <= LARGEST for each in values)
 
 
 def _is_text_dict(state: Any) -> bool:

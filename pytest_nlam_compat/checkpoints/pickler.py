@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pytest_nlam_compat.checkpoints.stand_ins import (
     STORAGES,
     GlobalRef,
-    How,
     InertObject,
     StorageRef,
     TensorRef,
@@ -29,11 +28,6 @@ if TYPE_CHECKING:
 _STORAGE_CLASSES = {
     dtype: GlobalRef("torch", name) for name, dtype in STORAGES.items()
 }
-_OPCODES = {How.REDUCE: pickle.REDUCE, How.NEWOBJ: pickle.NEWOBJ}
-
-#: Where tensors are that are in memory: in no file.
-_NO_ARCHIVE: Any = None
-
 
 # Python 3.13 names the module of paths as no other, and a path of another
 # system can't be built here: its pure class can.
@@ -53,32 +47,21 @@ def portable(named: GlobalRef) -> GlobalRef:
     return named if there == named else there
 
 
-def dump(
-    tree: Any, keep_device: bool = True
-) -> tuple[bytes, list[StorageRef | torch.UntypedStorage]]:
-    """Return a tree as a pickle, and the storages that it refers to by index.
-
-    Without `keep_device`, all storages are said to have been on the CPU. What
-    is shared in the tree stays shared. A CompatError is raised if something in
-    it is neither plain, nor a stand-in, nor a dense tensor.
-    """
-    out = io.BytesIO()
-    pickler = CheckpointPickler(out, keep_device)
-    pickler.dump(tree)
-    return out.getvalue(), pickler.storages
-
-
 class CheckpointPickler(pickle._Pickler):
-    """The standard library's pickler, for stand-ins and tensors."""
+    """The standard library's pickler, for stand-ins and tensors.
+
+    Without `keep_device`, all storages are said to have been on the CPU.
+    """
 
     # What the standard library has besides, and typeshed does not know.
-    memo: dict[int, Any]
+    memo: dict[int, tuple[int, object]]
+    get: Callable[[int], bytes]
     write: Callable[[bytes], object]
     memoize: Callable[[object], None]
-    save: Callable[[object], None]
 
-    def __init__(self, out: io.BytesIO, keep_device: bool = True) -> None:
-        super().__init__(out, 2)
+    def __init__(self, keep_device: bool) -> None:
+        self._out = io.BytesIO()
+        super().__init__(self._out, 2)
         self._keep_device = keep_device
         self.storages: list[StorageRef | torch.UntypedStorage] = []
         #: By the identity of a reference: its key, and what is in memory.
@@ -96,25 +79,36 @@ class CheckpointPickler(pickle._Pickler):
                 torch.nn.Parameter: CheckpointPickler._save_tensor,
             }
 
-    def persistent_id(self, value: Any) -> tuple[Any, ...] | None:
-        """Return what stands for a storage; None for anything else."""
-        if type(value) is not StorageRef:
-            return None
+    def dumps(self, tree: Any) -> bytes:
+        """Return a tree as a pickle that refers to `storages` by their index.
+
+        What is neither plain, nor a stand-in, nor a dense tensor is refused.
+        """
+        self.dump(tree)
+        return self._out.getvalue()
+
+    def save(self, value: Any) -> None:
+        """Write a value; refuse what would be written by its own methods."""
+        known = self.memo.get(id(value))
+        if known is not None:
+            self.write(self.get(known[0]))
+        elif type(value) in self.dispatch:
+            self.dispatch[type(value)](self, value)
+        else:
+            raise _unwritable(value)
+
+    def _save_storage(self, value: StorageRef) -> None:
+        """Write a storage as a persistent id."""
         if id(value) not in self._keys:
             self._keys[id(value)] = str(len(self.storages))
             self.storages.append(self._contents.get(id(value), value))
         key = self._keys[id(value)]
-        if self._keep_device:
-            return "storage", value.cls, key, value.device, value.numel
-        # torch.cuda has storages of its own, by the same names.
-        cls = GlobalRef("torch", value.cls.name)
-        return "storage", cls, key, "cpu", value.numel
-
-    def reducer_override(self, value: Any) -> Any:
-        """Refuse what would be written by calling its own methods."""
-        if type(value) not in self.dispatch:
-            raise _unwritable(value)
-        return NotImplemented
+        cls, device = value.cls, value.device
+        if not self._keep_device:
+            # torch.cuda has storages of its own, by the same names.
+            cls, device = GlobalRef("torch", cls.name), "cpu"
+        self.save(("storage", cls, key, device, value.numel))
+        self.write(pickle.BINPERSID)
 
     def _save_call(
         self, module: str, function: str, args: tuple[Any, ...], made: object
@@ -164,7 +158,7 @@ class CheckpointPickler(pickle._Pickler):
     def _save_object(self, value: InertObject) -> None:
         self.save(value.cls)
         self.save(value.args)
-        self.write(_OPCODES[value.how])
+        self.write(pickle.REDUCE if value.is_call else pickle.NEWOBJ)
         self.memoize(value)
         self._save_items(value.dict_items)
         if value.state is not None:
@@ -199,7 +193,8 @@ class CheckpointPickler(pickle._Pickler):
         if memory._cdata not in self._memories:
             cls, numel = _STORAGE_CLASSES[name], memory.nbytes()
             numel //= value.itemsize
-            storage = StorageRef(_NO_ARCHIVE, "", cls, name, numel)
+            nowhere: Any = None
+            storage = StorageRef(nowhere, "", cls, name, numel)
             self._memories[memory._cdata] = storage
             self._contents[id(storage)] = memory.cpu()
         storage = self._memories[memory._cdata]
@@ -222,6 +217,7 @@ class CheckpointPickler(pickle._Pickler):
         OrderedDict: _save_ordered_dict,
         GlobalRef: _save_global,
         InertObject: _save_object,
+        StorageRef: _save_storage,
         TensorRef: _save_tensor,
     }
 

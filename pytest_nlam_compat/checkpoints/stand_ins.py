@@ -6,7 +6,6 @@ remembers what the pickle says, so that it can be shown and written again.
 
 from __future__ import annotations
 
-import enum
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -61,19 +60,13 @@ class GlobalRef:
         return f"{self.module}.{self.name}"
 
 
-class How(enum.Enum):
-    """The way in which the pickle makes an object."""
-
-    REDUCE = "cls(*args)"
-    NEWOBJ = "cls.__new__(cls, *args)"
-
-
 @dataclass(eq=False, slots=True)
 class InertObject:
     """An object that the pickle would have made, inert.
 
     ``state`` is what ``__setstate__`` or ``__dict__`` would have received,
-    None if nothing; ``dict_items`` what would have been set by key. Two are
+    None if nothing; ``dict_items`` what would have been set by key;
+    ``is_call`` whether by ``cls(*args)``, and not by ``__new__`` alone. Two are
     equal only if they are the same one, so that what is shared stays shared.
     """
 
@@ -81,7 +74,7 @@ class InertObject:
     args: tuple[Any, ...] = ()
     state: Any = None
     dict_items: dict[Any, Any] = field(default_factory=dict)
-    how: How = How.NEWOBJ
+    is_call: bool = False
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -131,19 +124,9 @@ class TensorRef:
     is_parameter: bool = False
 
     @property
-    def numel(self) -> int:
-        """Its number of elements."""
-        return math.prod(self.shape)
-
-    @property
     def nbytes(self) -> int:
         """The size of its elements in bytes, each counted once."""
-        return self.numel * ITEMSIZES[self.dtype]
-
-    @property
-    def device(self) -> str:
-        """Where it was when it was saved."""
-        return self.storage.device
+        return math.prod(self.shape) * ITEMSIZES[self.dtype]
 
     @property
     def span(self) -> tuple[int, int]:

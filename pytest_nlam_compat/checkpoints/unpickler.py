@@ -20,18 +20,16 @@ from typing import Any
 
 from pytest_nlam_compat.checkpoints.archive import Archive
 from pytest_nlam_compat.checkpoints.known import (
-    CONVERT,
     KNOWN,
     MalformedError,
     checked_keys,
     is_well_formed,
     make,
-    refuse_collisions,
+    odd_numbers,
     storage,
 )
 from pytest_nlam_compat.checkpoints.stand_ins import (
     GlobalRef,
-    How,
     InertObject,
     StorageRef,
     TensorRef,
@@ -39,6 +37,7 @@ from pytest_nlam_compat.checkpoints.stand_ins import (
 from pytest_nlam_compat.checkpoints.walk import refuse_endless
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.files.refusals import (
+    CONVERT,
     COPY_AGAIN,
     DISTRUST,
     KEY_LENGTH,
@@ -52,6 +51,11 @@ from pytest_nlam_compat.files.refusals import (
 _VALUE = 48
 _ENTRY = 120
 _INSTANCE = 400
+# Not memory, but time: of a thousand such keys, one dict takes half a second.
+_ODD = 64 * 1024
+
+# Up to so much is charged together.
+_BATCH = 64 * 1024
 
 _CHANGEABLE = (list, dict, OrderedDict, InertObject)
 
@@ -102,7 +106,6 @@ class CheckpointUnpickler(pickle._Unpickler):
         self._tensors = Budget(archive.path, archive.size)
         self._storages: dict[str, StorageRef] = {}
         self._objects: list[InertObject] = []
-        self._odd: dict[int, int] = {}  # by the id of a dict
         self.globals: dict[GlobalRef, GlobalRef] = {}
 
     def load(self) -> Any:
@@ -144,16 +147,21 @@ class CheckpointUnpickler(pickle._Unpickler):
         return tree
 
     def _run(self) -> Any:
+        spent = 0
         while True:
             self._last = self.read(1)
             if self._last == pickle.STOP:
+                self._charge(spent)
                 return self.stack.pop()
             if not self._last:
                 raise EOFError
             if self._last not in _HANDLERS:
                 raise self._refuse(f"uses the opcode {_name(self._last)}")
             handler, cost = _HANDLERS[self._last]
-            self._charge(cost)
+            spent += cost
+            if spent > _BATCH:
+                self._charge(spent)
+                spent = 0
             handler(self)
 
     def _left(self) -> int:
@@ -211,10 +219,8 @@ class CheckpointUnpickler(pickle._Unpickler):
             top = top.dict_items
         if type(top) not in (dict, OrderedDict) or len(flat) % 2:
             raise MalformedError(f"items with keys for a {_title(top)}")
-        self._charge(len(flat) // 2 * _ENTRY)
         keys = checked_keys(flat[::2])
-        odd = self._odd.get(id(top), 0)
-        self._odd[id(top)] = refuse_collisions(keys, len(top), odd)
+        self._charge(len(keys) * _ENTRY + odd_numbers(keys, len(top)) * _ODD)
         top.update(zip(keys, flat[1::2], strict=True))
 
     # Names.
@@ -249,12 +255,12 @@ class CheckpointUnpickler(pickle._Unpickler):
     # Calls, of which only those of the table are made.
 
     def load_reduce(self) -> None:
-        self._call(How.REDUCE)
+        self._call(True)
 
     def load_newobj(self) -> None:
-        self._call(How.NEWOBJ)
+        self._call(False)
 
-    def _call(self, how: How) -> None:
+    def _call(self, is_call: bool) -> None:
         args = self.stack.pop()
         called = self.stack.pop()
         if type(called) is not GlobalRef:
@@ -262,14 +268,16 @@ class CheckpointUnpickler(pickle._Unpickler):
         if type(args) is not tuple:
             raise MalformedError("a call without arguments")
         made: Any
-        if how is How.REDUCE and KNOWN.get(called, ("", ""))[1] == "value":
+        if is_call and KNOWN.get(called, ("", ""))[1] == "value":
             # Many calls may share one long argument.
-            members = [len(each) for each in args if type(each) is list]
-            letters = [len(each) for each in args if type(each) is str]
-            self._charge(_ENTRY * sum(members) + sum(letters))
+            for each in args:
+                if type(each) is list:
+                    self._charge(len(each) * _ENTRY + odd_numbers(each) * _ODD)
+                elif type(each) is str:
+                    self._charge(len(each))
             made = make(called, args)
         else:
-            made = InertObject(called, args, how=how)
+            made = InertObject(called, args, is_call=is_call)
             self._objects.append(made)
         if isinstance(made, TensorRef):
             self._tensors.charge(made.nbytes)

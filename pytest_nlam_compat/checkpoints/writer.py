@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pytest_nlam_compat.checkpoints.archive import Archive, Record
-from pytest_nlam_compat.checkpoints.pickler import dump
+from pytest_nlam_compat.checkpoints.pickler import CheckpointPickler
 from pytest_nlam_compat.checkpoints.stand_ins import StorageRef
 from pytest_nlam_compat.checkpoints.walk import refuse_endless
 from pytest_nlam_compat.checkpoints.zipformat import ALIGNMENT, Layout
@@ -59,10 +59,11 @@ def write_checkpoint(
     # Through a link, as those that Lightning makes for its last checkpoint.
     target = Path(os.path.realpath(path))
     refuse_endless(tree, target, sys.maxsize)
-    pickle, storages = dump(tree, keep_device)
-    refs = [each for each in storages if isinstance(each, StorageRef)]
+    pickler = CheckpointPickler(keep_device)
+    pickle = pickler.dumps(tree)
+    refs = [each for each in pickler.storages if isinstance(each, StorageRef)]
     with draft(target, overwrite) as stream:
-        _write_records(ZipWriter(stream), pickle, storages)
+        _write_records(ZipWriter(stream), pickle, pickler.storages)
         for archive in {ref.archive for ref in refs}:
             archive.refuse_changed()
 

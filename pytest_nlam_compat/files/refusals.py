@@ -15,6 +15,10 @@ SAVE_AGAIN = (
     "If you trust its author: load it with torch.load, here if its classes are "
     "installed, and save it again with torch.save(..., path)."
 )
+CONVERT = (
+    "If you trust its author: load it with torch.load in the environment that "
+    "wrote it, convert this part or leave it out, and save it again."
+)
 DISTRUST = (
     "torch.save writes no such file. Do not pass it to torch.load unless you "
     "know who made it and how."
@@ -50,7 +54,7 @@ class Budget:
         """Use up some bytes; raise a CompatError if less than that is left."""
         self._left -= amount
         if self._left < 0:
-            what = "asks for far more memory than its size"
+            what = "asks for far more memory or time than its size"
             allowed = f"{self._allowed // (1024 * 1024)} MiB"
             raise refusal(self._path, what, DISTRUST, allowed=allowed)
 

@@ -14,6 +14,7 @@ from packaging.version import Version
 from pytest_nlam_compat.checkpoints.stand_ins import InertObject
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.operations.base import (
+    Expression,
     OnHyperParameters,
     Operation,
 )
@@ -26,8 +27,8 @@ from pytest_nlam_compat.migrations.operations.segments import covers
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 
 
-@dataclass(frozen=True)
-class Holds:
+@dataclass(frozen=True, repr=False, eq=False)
+class Holds(Expression):
     """Whether a run has a module or tensor of some name.
 
     The name is a pattern as in `Rename`. It may be below any parent, so that
@@ -51,8 +52,8 @@ class Holds:
         )
 
 
-@dataclass(frozen=True)
-class HasHyperParameter:
+@dataclass(frozen=True, repr=False, eq=False)
+class HasHyperParameter(Expression):
     """Whether a run has a hyper-parameter ``"config.x.y"``, or one of a value.
 
     An object such as a ``str`` subclass has the value it was built from.
@@ -71,8 +72,8 @@ class HasHyperParameter:
         return bool(found == self.value)
 
 
-@dataclass(frozen=True)
-class Not:
+@dataclass(frozen=True, repr=False, eq=False)
+class Not(Expression):
     """Whether another predicate does not hold."""
 
     predicate: Callable[[SavedRun], bool]
@@ -82,8 +83,8 @@ class Not:
         return not self.predicate(run)
 
 
-@dataclass(frozen=True)
-class All:
+@dataclass(frozen=True, repr=False, eq=False)
+class All(Expression):
     """Whether all of several predicates hold."""
 
     predicates: tuple[Callable[[SavedRun], bool], ...]
@@ -93,8 +94,8 @@ class All:
         return all(predicate(run) for predicate in self.predicates)
 
 
-@dataclass(frozen=True)
-class HoldsInstance:
+@dataclass(frozen=True, repr=False, eq=False)
+class HoldsInstance(Expression):
     """Whether an object of a class, module and name, is a hyper-parameter."""
 
     cls: str
@@ -104,8 +105,8 @@ class HoldsInstance:
         return contains_instance_of(run.hyper_parameters, self.cls)
 
 
-@dataclass(frozen=True)
-class RegeneratedGraph:
+@dataclass(frozen=True, repr=False, eq=False)
+class RegeneratedGraph(Expression):
     """Whether the graph of an older run was created again, by 0.7.
 
     Only 0.7 writes a format, so an older run came by such a graph later. If

@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import json
 import sys
-import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -258,6 +257,8 @@ def _import_errors(what: object) -> Iterator[None]:
     # Somebody else's file can raise anything, and a script that parses its
     # arguments exits with SystemExit.
     except (Exception, SystemExit) as cause:
+        import traceback
+
         frames = [
             f"{frame.filename}:{frame.lineno}"
             for frame in traceback.extract_tb(cause.__traceback__)

@@ -15,6 +15,7 @@ from pathlib import Path
 from packaging.version import InvalidVersion, Version
 
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.references.registry import read_list
 
 FILE_NAME = "native_routes.txt"
 _HEADER = """\
@@ -32,7 +33,7 @@ def read(path: Path) -> dict[Version, frozenset[str]]:
         The file can't be read, or a line names no release and reference.
     """
     routes: dict[Version, set[str]] = {}
-    for line in _text(path).splitlines():
+    for line in read_list(path, "native routes").splitlines():
         if not line.strip() or line.startswith("#"):
             continue
         release, _, reference = line.partition(" ")
@@ -84,16 +85,3 @@ def expected_of(
     """
     newest = max((one for one in routes if one <= release), default=None)
     return newest, frozenset() if newest is None else routes[newest]
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        cause = error.strerror if isinstance(error, OSError) else error
-        raise CompatError(
-            f"The list of native routes can't be read: {path}.",
-            facts={"cause": cause},
-            remedy="Restore it from git in a checkout, or install "
-            "pytest-nlam-compat again.",
-        ) from None

@@ -22,6 +22,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 """The folder of the package; what lies around it tells how it was installed."""
 
 _SUFFIX = ".zip"
+_LISTED = "reference archives"
 _LINE = "0.6.0.zip sha256:<64 hex digits>"
 _CHUNK_BYTES = 1 << 20
 Name = TypeVar("Name")
@@ -81,7 +82,8 @@ def read_files(path: Path) -> dict[str, str]:
 
 def _read(path: Path, parse: Callable[[str], Name]) -> dict[Name, str]:
     hashes: dict[Name, str] = {}
-    for number, line in enumerate(_text(path).splitlines(), start=1):
+    lines = read_list(path, _LISTED).splitlines()
+    for number, line in enumerate(lines, start=1):
         fields = line.split()
         if not fields or fields[0].startswith("#"):
             continue
@@ -125,7 +127,7 @@ def add(path: Path, release: Version, sha256: str) -> None:
 
 def append(path: Path, hashes: Mapping[str, str]) -> None:
     """Append lines to a registry, by name of the file."""
-    text = _text(path)
+    text = read_list(path, _LISTED)
     # A last line without its line break would swallow the new one.
     start = "" if not text or text.endswith("\n") else "\n"
     lines = (f"{name} sha256:{sha256}\n" for name, sha256 in hashes.items())
@@ -142,7 +144,7 @@ def append(path: Path, hashes: Mapping[str, str]) -> None:
 
 def replace(path: Path, old: str, new: str) -> None:
     """Write the new sha256 of an archive that was not published yet."""
-    text = _text(path).replace(old, new)
+    text = read_list(path, _LISTED).replace(old, new)
     path.write_text(text, encoding="utf-8", newline="\n")
 
 
@@ -168,13 +170,20 @@ def parse_specifier(text: str, option: str) -> SpecifierSet:
         ) from None
 
 
-def _text(path: Path) -> str:
+def read_list(path: Path, of: str) -> str:
+    """Return the text of a list that comes with this package.
+
+    Raises
+    ------
+    CompatError
+        If it can't be read; `of` says in words what it lists.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         cause = error.strerror if isinstance(error, OSError) else error
         raise CompatError(
-            f"The registry of reference archives can't be read: {path}.",
+            f"The list of {of} can't be read: {path}.",
             facts={"expected": "a text file in UTF-8", "found": cause},
             remedy="Restore it from git in a checkout, or install"
             " pytest-nlam-compat again.",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import filecmp
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -142,6 +140,8 @@ def write_graph(
 
 def _refuse_other_content(part: Path, target: Path) -> None:
     """Refuse a target that is not byte for byte what would be written."""
+    import filecmp
+
     names = [file.name for file in part.iterdir()]
     same, _, _ = filecmp.cmpfiles(part, target, names, shallow=False)
     if len(same) != len(names):
@@ -178,6 +178,8 @@ def _layout(tensor: Lazy) -> tuple[str, tuple[int, ...]]:
 
 def fingerprint(tensors: Mapping[str, Any]) -> str:
     """Return a SHA-256 of the tensors, however their files were written."""
+    import hashlib
+
     digest = hashlib.sha256()
     for stem, content in sorted(tensors.items()):
         for level, tensor in enumerate(_parts(content)):

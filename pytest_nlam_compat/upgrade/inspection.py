@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 from packaging.version import Version
@@ -46,8 +47,6 @@ def report(
     them.
     """
     data = _table(as_checkpoint(checkpoint.data)[0])
-    hyper_parameters = _table(data.get("hyper_parameters"))
-    arguments = flat(hyper_parameters.get("args", {}))
     weights = {
         str(name): ref
         for name, ref in _table(data.get("state_dict")).items()
@@ -59,17 +58,16 @@ def report(
         "file": str(checkpoint.path),
         "bytes": checkpoint.archive.size,
         "origin": origin,
-        "record": plain(data.get(STAMP)),
+        **run_report(data),
         "training": {
             name: plain(data[name])
             for name in ("epoch", "global_step", "pytorch-lightning_version")
             if name in data
         },
-        "model": arguments.get("model"),
-        "graph": arguments.get("graph"),
-        "hyper_parameters": flat(hyper_parameters),
         "parameters": sum(
-            ref.numel for name, ref in weights.items() if name in parameters
+            prod(ref.shape)
+            for name, ref in weights.items()
+            if name in parameters
         ),
         "buffers": len(weights) - len(parameters),
         "tensors": [
@@ -107,6 +105,18 @@ def report(
     }
 
 
+def run_report(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe the run that a checkpoint's tree is of; a part of `report`."""
+    hyper_parameters = _table(data.get("hyper_parameters"))
+    arguments = flat(hyper_parameters.get("args", {}))
+    return {
+        "record": plain(data.get(STAMP)),
+        "model": arguments.get("model"),
+        "graph": arguments.get("graph"),
+        "hyper_parameters": flat(hyper_parameters),
+    }
+
+
 def _part(name: Any, value: Any) -> dict[str, Any]:
     """Describe an entry of the file: how much it holds, and where it was."""
     refs = tensors(value).values()
@@ -116,7 +126,7 @@ def _part(name: Any, value: Any) -> dict[str, Any]:
         "tensors": len(refs),
         "bytes": sum(ref.nbytes for ref in refs),
         "types": list(dict.fromkeys(ref.dtype for ref in refs)),
-        "devices": list(dict.fromkeys(ref.device for ref in refs)),
+        "devices": list(dict.fromkeys(ref.storage.device for ref in refs)),
     }
 
 

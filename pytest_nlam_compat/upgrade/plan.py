@@ -178,7 +178,7 @@ def _prepared(
     """
     data = checkpoint.data
     devices = {
-        each.device for each in walk.tensors(checkpoint.data).values()
+        each.storage.device for each in walk.tensors(checkpoint.data).values()
     } - {"cpu"}
     if devices and not request.keep_device:
         notes.append(

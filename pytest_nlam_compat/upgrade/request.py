@@ -35,6 +35,7 @@ class UpgradeRequest:
     graph_out: Path | None = None  # with a root: of directories, too
     graph_name_differs: bool = False
     facts: DatasetFacts | None = None
+    config: Path | None = None  # of neural-lam, named in the next command
     allowed: tuple[str, ...] = ()
     in_place: bool = False
     dry_run: bool = False
@@ -61,8 +62,9 @@ class UpgradeResult:
     """What was done with a file, or would be done in a dry run.
 
     Where nothing has to change, nothing is written, or a copy if the user
-    names an output. `before` is the output of an earlier upgrade, and
-    `repository` the migrations of a repository that the file has by now.
+    names an output. `before` is the output of an earlier upgrade, `repository`
+    the migrations of a repository that the file has by now, and `next` the
+    command that checks what is there.
     """
 
     file: Path
@@ -78,6 +80,7 @@ class UpgradeResult:
     notes: list[str] = field(default_factory=list)
     dry_run: bool = False
     is_changed: bool = False
+    next: str | None = None
 
     @property
     def layout(self) -> str:
@@ -110,7 +113,10 @@ class UpgradeResult:
             "graph": self.graph_out,
         }
         lines += [f"{name}: {path}" for name, path in written.items() if path]
-        return "\n".join([*lines, *self.notes])
+        lines += self.notes
+        if self.next:
+            lines += ["Check it with neural-lam itself:", f"  {self.next}"]
+        return "\n".join(lines)
 
     def plain(self) -> dict[str, Any]:
         """Return it as plain data, for JSON."""

@@ -23,6 +23,8 @@ from pytest_nlam_compat.upgrade.graphs import (
     open_graph,
     write_graph,
 )
+from pytest_nlam_compat.upgrade.inspection import run_report
+from pytest_nlam_compat.upgrade.next_steps import run_files
 from pytest_nlam_compat.upgrade.output import UPGRADED, OutputFile
 from pytest_nlam_compat.upgrade.plan import (
     graph_name,
@@ -42,8 +44,23 @@ _DISTRIBUTED = (".metadata", "zero_to_fp32.py")
 
 def upgrade(output: OutputFile, request: UpgradeRequest) -> UpgradeResult:
     """Upgrade a checkpoint file; after a CompatError it is unchanged."""
+    with read_run(output.file, STAMP) as checkpoint:
+        result = _upgrade(checkpoint, output, request)
+        if not request.dry_run:
+            graph = result.graph_out or request.graph
+            found = run_report(checkpoint.data)
+            # What belongs to it is near the old file.
+            near = run_files(result.file, found, graph, request.config)
+            file = result.output or result.file
+            result.next = replace(near, file=file).check()
+    return result
+
+
+def _upgrade(
+    checkpoint: Checkpoint, output: OutputFile, request: UpgradeRequest
+) -> UpgradeResult:
+    """Upgrade an open checkpoint, which has the new tree then."""
     with contextlib.ExitStack() as opened:
-        checkpoint = opened.enter_context(read_run(output.file, STAMP))
         refuse_unknown(checkpoint, request.allowed)
         if request.verify:
             checkpoint.archive.verify()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_nlam_compat.checkpoints.archive import Archive, Record
+from pytest_nlam_compat.checkpoints.known import LARGEST, MOST_DIMENSIONS
 from pytest_nlam_compat.checkpoints.reader import Checkpoint, read_checkpoint
 from pytest_nlam_compat.checkpoints.stand_ins import (
     ITEMSIZES,
@@ -29,8 +30,6 @@ from pytest_nlam_compat.files import refusals
 from pytest_nlam_compat.files.drafts import draft
 from pytest_nlam_compat.files.recognition import is_safetensors
 
-_LARGEST = 2**48
-_MOST_DIMENSIONS = 64
 # About what a byte of JSON costs in memory as objects.
 _OBJECTS = 12
 _STORAGE = GlobalRef("torch.storage", "UntypedStorage")
@@ -78,9 +77,9 @@ class WeightsFile(Archive):
         dtype, shape = _DTYPES[raw["dtype"]], tuple(raw["shape"])
         if (
             len(name) > refusals.KEY_LENGTH
-            or len(shape) > _MOST_DIMENSIONS
+            or len(shape) > MOST_DIMENSIONS
             or not all(type(each) is int and each >= 0 for each in shape)
-            or math.prod(max(1, each) for each in shape) > _LARGEST
+            or math.prod(max(1, each) for each in shape) > LARGEST
         ):
             raise ValueError(f"the name or the shape of {name} makes no sense")
         size: int = ITEMSIZES[dtype] * math.prod(shape)

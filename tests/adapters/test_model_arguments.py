@@ -6,7 +6,7 @@ from argparse import Namespace
 import pytest
 
 from pytest_nlam_compat.adapters.model_arguments import revive
-from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, How, InertObject
+from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef, InertObject
 from pytest_nlam_compat.errors import CompatError
 
 pytestmark = [
@@ -176,7 +176,7 @@ def test_a_member_of_an_enumeration(moved):
     add, _, kind = moved
     add("Kind", kind, exported="DatastoreKind")
     named = GlobalRef("neural_lam.config", "DatastoreKind")
-    assert revived(InertObject(named, ("mdp",), how=How.REDUCE)) is kind.MDP
+    assert revived(InertObject(named, ("mdp",), is_call=True)) is kind.MDP
 
 
 def test_re_exported_from_elsewhere_it_is_none(monkeypatch):
@@ -236,7 +236,7 @@ def test_nothing_else_is_made(name):
     module, _, attribute = name.rpartition(".")
     if "NeuralLAMConfig" in module:
         module, attribute = "neural_lam.config", f"NeuralLAMConfig.{attribute}"
-    value = InertObject(GlobalRef(module, attribute), ("echo",), how=How.REDUCE)
+    value = InertObject(GlobalRef(module, attribute), ("echo",), is_call=True)
     assert error_of(value) == lacking(name)
 
 

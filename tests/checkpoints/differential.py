@@ -34,7 +34,6 @@ from pytest_nlam_compat.checkpoints import walk
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.checkpoints.stand_ins import (
     GlobalRef,
-    How,
     InertObject,
     StorageRef,
     TensorRef,
@@ -50,7 +49,7 @@ class Recording(type):
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         made = cls.__new__(cls, *args, **kwargs)
-        made.how = How.REDUCE
+        made.is_call = True
         return made
 
 
@@ -60,13 +59,13 @@ class Recorder(metaclass=Recording):
     def __new__(cls, *args: Any, **kwargs: Any) -> Recorder:
         made = object.__new__(cls)
         made.cls, made.args, made.kwargs = cls, args, kwargs
-        made.how = How.NEWOBJ
+        made.is_call = False
         made.state, made.list_items, made.dict_items = None, [], {}
         return made
 
     def __call__(self, *args: Any) -> Recorder:
         made = Recorder.__new__(Recorder, *args)
-        made.cls, made.how = self, How.REDUCE
+        made.cls, made.is_call = self, True
         return made
 
     def __setstate__(self, state: Any) -> None:
@@ -213,7 +212,10 @@ class Comparison:
             self._fail(at, ours, theirs)
 
     def _object(self, ours: InertObject, theirs: Any, at: str) -> None:
-        if not isinstance(theirs, Recorder) or ours.how is not theirs.how:
+        if (
+            not isinstance(theirs, Recorder)
+            or ours.is_call is not theirs.is_call
+        ):
             self._fail(at, ours, theirs)
         if theirs.kwargs or theirs.list_items:
             self._fail(at, ours, theirs)

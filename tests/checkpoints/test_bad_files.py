@@ -427,7 +427,7 @@ def test_very_many_records(craft: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     path = craft(EMPTY_DICT, {f"data/{index}": b"" for index in range(300)})
     error = refused(path)
     assert error.what == (
-        "crafted.ckpt asks for far more memory than its size."
+        "crafted.ckpt asks for far more memory or time than its size."
     )
 
 

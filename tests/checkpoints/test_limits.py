@@ -93,14 +93,14 @@ def crafted_set(keys: list[int]) -> bytes:
 
 def test_members_of_a_set_made_to_collide(craft: Any) -> None:
     path = craft(crafted_set(colliding()))
-    assert "holds many large numbers as keys" in refusal("inspect", path)
+    assert "asks for far more memory or time" in refusal("inspect", path)
 
 
 @pytest.mark.parametrize("batch", [1, 1000, 10**6])
 def test_keys_made_to_collide(craft: Any, batch: int) -> None:
     path = craft(table(colliding(), batch))
     assert path.stat().st_size < 2_000_000
-    assert "holds many large numbers as keys" in refusal("inspect", path)
+    assert "asks for far more memory or time" in refusal("inspect", path)
 
 
 def test_keys_that_count_up_are_accepted(craft: Any) -> None:
@@ -123,7 +123,9 @@ def test_a_tensor_of_stride_0_in_a_graph(
     torch.save(huge, graph / "g2m_features.pt")
     assert (graph / "g2m_features.pt").stat().st_size < 2000
     said = refusal("upgrade", file, "--graph", graph)
-    assert "g2m_features.pt asks for far more memory than its size" in said
+    assert (
+        "g2m_features.pt asks for far more memory or time than its size" in said
+    )
 
 
 def save_old(file: Path) -> None:
@@ -155,7 +157,7 @@ def test_containers_nested_deeply(craft: Any, opcode: bytes) -> None:
         b")": b")" + b"\x85" * count,
     }[opcode]
     said = refusal("inspect", craft(b"\x80\x02" + path + b"."))
-    assert "levels deep" in said or "far more memory" in said
+    assert "levels deep" in said or "far more memory or time" in said
 
 
 TENSOR = '"dtype": "F32", "data_offsets": [0, 4], "shape": '

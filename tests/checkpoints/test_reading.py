@@ -22,7 +22,6 @@ from pytest_nlam_compat.checkpoints.known import owner
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.checkpoints.stand_ins import (
     GlobalRef,
-    How,
     TensorRef,
 )
 from pytest_nlam_compat.errors import CompatError
@@ -89,7 +88,7 @@ def test_a_namespace_is_a_stand_in_with_its_attributes(
 ) -> None:
     found = through_torch(tmp_path, argparse.Namespace(a=1, b=[2]))
     assert found.cls == GlobalRef("argparse", "Namespace")
-    assert found.how is How.NEWOBJ
+    assert not found.is_call
     assert found.attributes == {"a": 1, "b": [2]}
 
 
@@ -98,7 +97,7 @@ def test_a_config_of_dataclasses_and_enums(tmp_path: Path) -> None:
     assert found.cls == GlobalRef(__name__, "Selection")
     kind = found.attributes["kind"]
     assert (kind.cls.name, kind.args) == ("Kind", ("npyfilesmeps",))
-    assert kind.how is How.REDUCE
+    assert kind.is_call
 
 
 @pytest.mark.parametrize(
@@ -110,7 +109,7 @@ def test_what_no_checkpoint_needs_is_an_unknown_call(
     tmp_path: Path, value: Any
 ) -> None:
     found = through_torch(tmp_path, value)
-    assert found.how is How.REDUCE
+    assert found.is_call
     assert owner(found.cls) is None
 
 

@@ -214,11 +214,10 @@ def test_tensors_load_on_any_machine(
 def paths(module, cls):
     from pytest_nlam_compat.checkpoints.stand_ins import (
         GlobalRef,
-        How,
         InertObject,
     )
 
-    made = InertObject(GlobalRef(module, cls), ("a", "b"), how=How.REDUCE)
+    made = InertObject(GlobalRef(module, cls), ("a", "b"), is_call=True)
     return argument(load=made)
 
 

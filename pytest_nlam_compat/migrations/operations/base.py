@@ -18,12 +18,43 @@ WITHOUT_OPTIMIZER = (
 )
 
 
-@dataclass(frozen=True, repr=False)
-class Operation:
+@dataclass(frozen=True, repr=False, eq=False)
+class Expression:
+    """What prints as the Python that builds it: an operation or a predicate."""
+
+    def python(self) -> str:
+        """Return the Python expression that builds it.
+
+        Fields with a default are passed by keyword, and only where they
+        differ from it. The expression evaluates where everything that
+        `pytest_nlam_compat.migrations` exports is imported.
+        """
+        arguments = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.default is MISSING:
+                arguments.append(repr(value))
+            elif value != field.default:
+                arguments.append(f"{field.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(arguments)})"
+
+    def __repr__(self) -> str:
+        return self.python()
+
+    # Once for all: a class that gets its own takes twice as long to import.
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and vars(other) == vars(self)
+
+    def __hash__(self) -> int:
+        return hash(self.python())
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Operation(Expression):
     """One declarative change of a saved run.
 
-    Operations are frozen, never change the run that is passed, and print as
-    the Python that builds them. `needs` is as in `Migration`.
+    Operations are frozen, and never change the run that is passed. `needs` is
+    as in `Migration`.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
@@ -46,25 +77,6 @@ class Operation:
         """
         run = SavedRun(state_dict=dict(state_dict), hyper_parameters={})
         return self.apply(run).state_dict
-
-    def python(self) -> str:
-        """Return the Python expression that builds this operation.
-
-        Fields with a default are passed by keyword, and only where they
-        differ from it. The expression evaluates where everything that
-        `pytest_nlam_compat.migrations` exports is imported.
-        """
-        arguments = []
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.default is MISSING:
-                arguments.append(repr(value))
-            elif value != field.default:
-                arguments.append(f"{field.name}={value!r}")
-        return f"{type(self).__name__}({', '.join(arguments)})"
-
-    def __repr__(self) -> str:
-        return self.python()
 
     def refuse(self, what: str, remedy: str, **facts: object) -> CompatError:
         """Build an error of this operation, for the caller to raise."""
@@ -119,7 +131,7 @@ class Operation:
             )
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class NotOnWeights(Operation):
     """An operation on hyper-parameters or the graph only."""
 
@@ -128,12 +140,12 @@ class NotOnWeights(Operation):
         return dict(state_dict)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class OnHyperParameters(NotOnWeights):
     """An operation on hyper-parameters only."""
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class HardBreak(Operation):
     """Refuse a run that can't be migrated, and say what its owner can do."""
 
@@ -145,7 +157,7 @@ class HardBreak(Operation):
         raise self.refuse(self.why, self.remedy)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class CallFunction(Operation):
     """Call a function on the saved run, where no operation does it.
 
