@@ -265,10 +265,10 @@ def pinning(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", default=False)
 def bench(session: nox.Session) -> None:
-    """Compare with their bounds (posargs: overhead, upgrade, pinning)."""
+    """Compare with their bounds: all of bench/, or those in the posargs."""
     python = environment(session)
     broken = []
-    for name in session.posargs or ("overhead", "upgrade"):
+    for name in session.posargs or ("overhead", "workers", "upgrade"):
         try:
             session.run(python, f"bench/{name}.py", external=True)
         except nox.command.CommandFailed:

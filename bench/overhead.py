@@ -44,9 +44,9 @@ HEAVY = frozenset({"neural_lam", "numpy", "pooch", "safetensors", "torch"})
 _ONLY_OURS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 # Python compiles a module once, unless it is told not to keep the result.
 _COMPILED_ANEW = "PYTHONDONTWRITEBYTECODE"
-_OURS = ("-p", "nlam_compat")
+OURS = ("-p", "nlam_compat")
 # Plugins that the checks take fixtures from.
-_NEEDED = ("-p", "regressions", "-p", "pytest-datadir")
+NEEDED = ("-p", "regressions", "-p", "pytest-datadir")
 
 # Run by `python -c` with the file for its answer and the options of pytest.
 _COUNT_MODULES = """
@@ -120,13 +120,13 @@ def main() -> int:
     if arguments.bare:
         print(bare_loop(), "references")
         return 0
-    _use_two_cores()
+    use_two_cores()
     try:
         rows = [*idle_rows(), *checking_rows(arguments.repeat)]
     except BenchmarkError as error:
         print(error, file=sys.stderr)
         return 1
-    _print_table(rows)
+    print_table(rows)
     return 0 if all(row.held for row in rows) else 1
 
 
@@ -214,14 +214,14 @@ def checking_rows(repeat: int) -> list[Row]:
     BenchmarkError
         If a run fails, or if the two ran different references.
     """
-    pytest_ = [sys.executable, "-m", "pytest", *_OURS, *_NEEDED]
+    pytest_ = [sys.executable, "-m", "pytest", *OURS, *NEEDED]
     pytest_.append("--nlam-compat")
     bare_ = [sys.executable, __file__, "--bare"]
     checks: list[Run] = []
     bare: list[Run] = []
     for number in range(1, repeat + 1):
-        checks.append(_timed(pytest_))
-        bare.append(_timed(bare_))
+        checks.append(timed(pytest_))
+        bare.append(timed(bare_))
         if checks[-1].references != bare[-1].references:
             raise BenchmarkError(
                 f"The checks ran {checks[-1].references} references and the "
@@ -265,7 +265,7 @@ def idle_rows() -> list[Row]:
     rows = []
     for where, with_plugin, without in (
         ("beside others", [], ["-p", "no:nlam_compat"]),
-        ("alone", _OURS, []),
+        ("alone", OURS, []),
     ):
         alone = where == "alone"
         more = _modules(with_plugin, alone) - _modules(without, alone)
@@ -315,7 +315,7 @@ def _modules(options: Sequence[str], alone: bool) -> set[str]:
         return set(json.loads(answer.read_text()))
 
 
-def _timed(command: Sequence[str]) -> Run:
+def timed(command: Sequence[str]) -> Run:
     """Run a command that tells how many references it ran."""
     started = time.perf_counter()
     before = os.times()
@@ -343,7 +343,7 @@ def _environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k != _COMPILED_ANEW}
 
 
-def _use_two_cores() -> None:
+def use_two_cores() -> None:
     """Keep this process and all that it starts on two cores."""
     if hasattr(os, "sched_setaffinity"):
         mine = sorted(os.sched_getaffinity(0))
@@ -352,7 +352,8 @@ def _use_two_cores() -> None:
         os.environ["OMP_NUM_THREADS"] = str(CORES)
 
 
-def _print_table(rows: Sequence[Row]) -> None:
+def print_table(rows: Sequence[Row]) -> None:
+    """Print what was measured beside its bounds."""
     table = [("", "bound", "measured", "")]
     table += [
         (row.what, row.bound, row.measured, "" if row.held else "BROKEN")

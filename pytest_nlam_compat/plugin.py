@@ -55,6 +55,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="where models are run (default: cpu)",
     )
     group.addoption(
+        "--nlam-compat-shard",
+        metavar="I/N",
+        help="only the I-th of N parts of the references, such as 1/4, to "
+        "split a run over jobs of CI",
+    )
+    group.addoption(
         "--nlam-compat-url",
         metavar="URL",
         help="folder of the reference archives on another server (also the "
@@ -115,19 +121,49 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "nlam_compat: a check against references of neural-lam"
     )
-    if config.getoption("nlam_compat") or config.getoption(
-        "nlam_compat_report"
-    ):
-        from pytest_nlam_compat.checks.report_files import reported
-        from pytest_nlam_compat.errors import CompatError, clear_import_errors
+    if _switched_on(config):
+        from pytest_nlam_compat.checks.distribution import (
+            LateSelection,
+            hands_out,
+        )
 
-        with reported(config):
-            try:
-                with clear_import_errors():
-                    from pytest_nlam_compat.checks.collection import add_suite
-            except CompatError as error:
-                raise pytest.UsageError(str(error)) from error
-            add_suite(config)
+        if hands_out(config):
+            late = LateSelection(_add_suite)
+            config.pluginmanager.register(late, "nlam-compat-late-selection")
+        else:
+            _add_suite(config)
+
+
+def _switched_on(config: pytest.Config) -> bool:
+    return bool(
+        config.getoption("nlam_compat")
+        or config.getoption("nlam_compat_report")
+    )
+
+
+def _add_suite(
+    config: pytest.Config, session: pytest.Session | None = None
+) -> None:
+    from pytest_nlam_compat.checks.report_files import reported
+    from pytest_nlam_compat.errors import CompatError, clear_import_errors
+
+    with reported(config, session):
+        try:
+            with clear_import_errors():
+                from pytest_nlam_compat.checks.collection import add_suite
+        except CompatError as error:
+            raise pytest.UsageError(str(error)) from error
+        add_suite(config)
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Keep the checks of a reference on one worker of pytest-xdist."""
+    if not _switched_on(config):
+        return None
+    from pytest_nlam_compat.checks.distribution import scheduler
+
+    return scheduler(config, log)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

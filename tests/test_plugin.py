@@ -70,6 +70,7 @@ def test_help_shows_every_option(project):
             "  --nlam-compat-release=SPEC",
             "  --nlam-compat-case=GLOB",
             "  --nlam-compat-device={cpu,cuda,auto}",
+            "  --nlam-compat-shard=I/N",
             "  --nlam-compat-url=URL",
             "  --nlam-compat-offline",
             "  nlam_compat_url (string):",

@@ -6,6 +6,7 @@ from typing import NoReturn
 
 import pytest
 
+from pytest_nlam_compat.checks.distribution import is_worker
 from pytest_nlam_compat.errors import CompatError
 
 _ABORT = "nlam-compat-abort"
@@ -18,8 +19,9 @@ def abort_collection(config: pytest.Config, error: CompatError) -> NoReturn:
     one, not with that of an impossible option.
     """
     # A worker of pytest-xdist passes its errors on, and must not end.
-    worker = hasattr(config, "workerinput")
-    goes_on = worker or config.getoption("continue_on_collection_errors")
+    goes_on = is_worker(config) or config.getoption(
+        "continue_on_collection_errors"
+    )
     if not goes_on and not config.pluginmanager.has_plugin(_ABORT):
         config.pluginmanager.register(_AbortAfterCollection(error), _ABORT)
     raise pytest.Collector.CollectError(str(error)) from error

@@ -44,6 +44,8 @@ class HeaderAndSummary:
             f"{_count(len(chosen.references), 'reference')} of "
             f"{_names(releases)}, from {chosen.store.description}",
         ]
+        if chosen.shard:
+            lines.append(f"shard {chosen.shard}: {len(chosen.checked)} of them")
         if chosen.newer:
             newer = _names(chosen.newer)
             lines.append(f"left out, newer than the current code: {newer}")
@@ -165,8 +167,8 @@ class HeaderAndSummary:
     ) -> dict[tuple[Version, str], Cell]:
         chosen = self._selection
         cells = {at: Cell(void=reason) for at, reason in chosen.void.items()}
-        by_id = {reference.id: Cell() for reference in chosen.references}
-        for reference in chosen.references:
+        by_id = {reference.id: Cell() for reference in chosen.checked}
+        for reference in chosen.checked:
             cells[reference.release, reference.case] = by_id[reference.id]
         for report in reports:
             cell = by_id.get(parameter_of(report.nodeid))

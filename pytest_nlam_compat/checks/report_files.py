@@ -38,8 +38,16 @@ def report_paths(config: pytest.Config) -> list[Path]:
 
 
 @contextmanager
-def reported(config: pytest.Config) -> Iterator[None]:
+def reported(
+    config: pytest.Config, session: pytest.Session | None
+) -> Iterator[None]:
     """Report a run, even one that can't begin.
+
+    Parameters
+    ----------
+    config : pytest.Config
+    session : pytest.Session or None
+        Of a run that has begun: what it reports is written at its end.
 
     Raises
     ------
@@ -63,7 +71,8 @@ def reported(config: pytest.Config) -> Iterator[None]:
         reports.run.stopped(
             str(error) or type(error).__name__, _status_of(error)
         )
-        reports.write_now()
+        if session is None:
+            reports.write_now()
         raise
 
 

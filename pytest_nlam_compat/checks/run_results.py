@@ -160,15 +160,14 @@ class RunResults:
         found["settings"] = report_facts.of_settings(chosen.device)
         found["selected"] = report_facts.of_selection(self._config, chosen)
         found["notices"] = list(chosen.notices)
-        every = [
-            *((r.release, r.case, "") for r in chosen.references),
-            *((*where, reason) for where, reason in chosen.void.items()),
-        ]
-        archives = {
-            release: ReleaseArchive(chosen.store.archive(release))
-            for release in {release for release, *_ in every}
+        void = {
+            (r, case, reason): ReleaseArchive(chosen.store.archive(r))
+            for (r, case), reason in chosen.void.items()
         }
-        for release, case, void in sorted(every):
+        run = {(r.release, r.case, ""): r.archive for r in chosen.checked}
+        for (release, case, reason), archive in sorted(
+            (void | run).items(), key=lambda one: one[0]
+        ):
             name = f"{release}-{case}"
             own = [i for i in checks if parameter_of(i) == name]
             found["references"].append(
@@ -176,8 +175,8 @@ class RunResults:
                     id=name,
                     release=str(release),
                     case=case,
-                    void=void,
-                    recorded=report_facts.of_recording(archives[release], case),
+                    void=reason,
+                    recorded=report_facts.of_recording(archive, case),
                     checks=[checks.pop(nodeid) for nodeid in own],
                 )
             )

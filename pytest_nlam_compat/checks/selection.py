@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -18,9 +18,10 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from pytest_nlam_compat.adapters.adapter import Adapter
-from pytest_nlam_compat.adapters.binding import ApiChangedError
 from pytest_nlam_compat.adapters.probe import CurrentCode, probe, select_adapter
-from pytest_nlam_compat.checks.failures import FailureExplainer, silence
+from pytest_nlam_compat.checks.distribution import is_worker
+from pytest_nlam_compat.checks.driving_once import drive_once
+from pytest_nlam_compat.checks.failures import FailureExplainer
 from pytest_nlam_compat.checks.header_and_summary import HeaderAndSummary
 from pytest_nlam_compat.checks.native_expectations import (
     INI_KEY,
@@ -35,6 +36,7 @@ from pytest_nlam_compat.checks.pytest_options import (
 )
 from pytest_nlam_compat.checks.recorded_results import AttachResults
 from pytest_nlam_compat.checks.report_files import use_selection
+from pytest_nlam_compat.checks.shards import Shard, ShardSelector, shard_of
 from pytest_nlam_compat.errors import CompatError, clear_import_errors
 from pytest_nlam_compat.migrations import Migration, Registry
 from pytest_nlam_compat.migrations.lint import width_notices
@@ -73,7 +75,7 @@ class Selection:
     store : Store
         Where the archives are.
     references : tuple of Reference
-        Those that are checked.
+        Those that are checked, by this run or by other shards.
     native : NativeExpectations
         Which references the current code's own loader has to load.
     void : dict of (Version, str) to str
@@ -88,6 +90,8 @@ class Selection:
         Where that keeps them.
     driven : dict of str to ReferenceUnderTest
         By id, those whose models exist since the API was tried on them.
+    shard : Shard or None
+        The part of the references that this run checks; None for all.
     """
 
     adapter: Adapter
@@ -101,6 +105,7 @@ class Selection:
     migrations: tuple[Migration, ...] = ()
     setup: RepositorySetup = field(default_factory=RepositorySetup)
     driven: dict[str, ReferenceUnderTest] = field(default_factory=dict)
+    shard: Shard | None = None
 
     def subject(self, reference: Reference, folder: Path) -> ReferenceUnderTest:
         """Return a reference in front of the current code."""
@@ -112,6 +117,14 @@ class Selection:
         return in_front_of(
             self.adapter, reference, folder, self.device, self.migrations
         )
+
+    @property
+    def checked(self) -> tuple[Reference, ...]:
+        """Those that this run checks: all, or those of its shard."""
+        if self.shard is None:
+            return self.references
+        names = self.shard.references
+        return tuple(r for r in self.references if r.id in names)
 
     @property
     def newest(self) -> tuple[Reference, ...]:
@@ -147,16 +160,6 @@ class Selection:
 PINNED_KEY = "nlam_compat_references"
 _SELECTION = pytest.StashKey[Selection]()
 
-# In the precision in which the checks need each first.
-_USES: tuple[Callable[[ReferenceUnderTest], object], ...] = (
-    lambda subject: subject.outputs(
-        subject.migrated_model(torch.float32), torch.float32
-    ),
-    lambda subject: subject.native_model(torch.float64),
-    lambda subject: subject.batch(),
-    lambda subject: subject.loss(torch.float64),
-)
-
 
 def selection_of(config: pytest.Config) -> Selection:
     """Return the selection of a run; it is made the first time.
@@ -177,6 +180,9 @@ def selection_of(config: pytest.Config) -> Selection:
         plugins.register(explainer, "nlam-compat-explainer")
         plugins.register(AttachResults(), "nlam-compat-results")
         use_selection(config, selection)
+        if selection.shard is not None:
+            selector = ShardSelector(selection.shard)
+            plugins.register(selector, "nlam-compat-shard")
     return config.stash[_SELECTION]
 
 
@@ -255,6 +261,7 @@ def _select(config: pytest.Config) -> Selection:
             remedy="Pin it again under another --name.",
         )
     migrations = _repository_migrations(config, current.release)
+    shard = config.getoption("nlam_compat_shard")
     selection = Selection(
         adapter=adapter,
         device=device,
@@ -271,48 +278,17 @@ def _select(config: pytest.Config) -> Selection:
         ),
         migrations=migrations,
         setup=setup_of(config),
+        shard=None if shard is None else shard_of(shard, references),
     )
+    if is_worker(config):
+        # Their threads would wait for each other. The process that hands out
+        # tests tries the API.
+        torch.set_num_threads(1)
+        return selection
     folder = tempfile.TemporaryDirectory()
     config.add_cleanup(folder.cleanup)
-    _drive_once(selection, Path(folder.name))
+    drive_once(selection, Path(folder.name))
     return selection
-
-
-def _drive_once(selection: Selection, folder: Path) -> None:
-    """Use the current code once in each way that the checks do.
-
-    An API that can't be driven is one error, not one for each reference. What
-    else fails is left to the checks.
-
-    Raises
-    ------
-    ApiChangedError
-    """
-    # Of models that `args` describe, and of each class that they can't.
-    kinds: dict[str | None, Reference] = {}
-    for reference in sorted(
-        selection.references, key=lambda r: r.release, reverse=True
-    ):
-        # It may be large.
-        if isinstance(reference, PinnedReference):
-            continue
-        stored = reference.description["predictor"] or {}
-        kinds.setdefault(stored.get("name"), reference)
-    for reference in kinds.values():
-        place = folder / reference.id
-        place.mkdir()
-        subject = selection.subject(reference, place)
-        with silence():
-            for use in _USES:
-                try:
-                    use(subject)
-                except ApiChangedError:
-                    raise
-                # Whatever a working tree raises: the check that does the same
-                # raises it again, and shows its cause.
-                except Exception:
-                    continue
-        selection.driven[reference.id] = subject
 
 
 def _adapter(config: pytest.Config, current: CurrentCode) -> Adapter:

@@ -65,7 +65,9 @@ def judge_resumed(subject: ReferenceUnderTest) -> ResumedResult:
     _compare_rates(subject, step.rate)
     shares = compare_loss(reference, step.loss)
     origin = provenance(
-        subject.float64, subject.steps, partial(loaded_parameters, subject)
+        subject.float64,
+        subject.steps,
+        partial(loaded_parameters, subject, step.module),
     )
     left_out = _left_out(origin)
     names, obtained, expected = _updates(reference, step, origin)
@@ -146,14 +148,14 @@ def _recorded(reference: Reference) -> tuple[Tensor, Tensor]:
 
     (P,) bool and (P,) float64, over all parameters, one after the other.
     """
-    before = [
-        reference.state_dict[name].double().flatten()
-        for name in reference.description["resume"]
-    ]
     recorded = reference.group("resume")
     if "update" in recorded:
         updates = recorded["update"].double()
         return torch.ones(len(updates), dtype=torch.bool), updates
+    before = [
+        reference.state_dict[name].double().flatten()
+        for name in reference.description["resume"]
+    ]
     flat = torch.cat(before)
     known = torch.zeros(len(flat), dtype=torch.bool)
     updates = torch.zeros_like(flat)

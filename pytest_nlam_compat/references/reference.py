@@ -128,13 +128,13 @@ class Reference:
     """What a release computed, and everything needed to run it again."""
 
     def __init__(self, archive: ReleaseArchive, case: str) -> None:
-        self._archive = archive
+        self.archive = archive
         self.case = case
 
     @property
     def release(self) -> Version:
         """Release that wrote it."""
-        return self._archive.release
+        return self.archive.release
 
     @property
     def id(self) -> str:
@@ -145,7 +145,7 @@ class Reference:
     def description(self) -> dict[str, Any]:
         """Content of ``case.json``."""
         content: dict[str, Any] = json.loads(
-            self._archive.read(self.case, "case.json")
+            self.archive.read(self.case, "case.json")
         )
         return content
 
@@ -161,7 +161,7 @@ class Reference:
 
     def _load(self, member: str) -> dict[str, Tensor]:
         # safetensors returns them in another order in each process.
-        tensors = load(self._archive.read(self.case, member))
+        tensors = load(self.archive.read(self.case, member))
         return dict(sorted(tensors.items()))
 
     def group(self, prefix: str) -> dict[str, Tensor]:
@@ -231,7 +231,7 @@ class Reference:
     def write(self, into: Path) -> Path:
         """Write checkpoint, configuration and graph; return the checkpoint."""
         for prefix in ("checkpoint.ckpt", "config.yaml", "graph/"):
-            self._archive.extract(self.case, prefix, into)
+            self.archive.extract(self.case, prefix, into)
         return into / "checkpoint.ckpt"
 
     def has(self, part: str) -> bool:

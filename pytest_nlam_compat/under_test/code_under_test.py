@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 import traceback
@@ -53,6 +54,23 @@ def code_under_test(doing: str) -> Iterator[None]:
             remedy="If the change is intended, add a migration for it. If "
             "not, fix the error above.",
         ) from cause
+
+
+def callers(context: int = 1) -> list[inspect.FrameInfo]:
+    """Return what ``inspect.stack`` returns, without lines of source."""
+    here = inspect.currentframe()
+    assert here is not None
+    return [
+        inspect.FrameInfo(
+            frame,
+            frame.f_code.co_filename,
+            line,
+            frame.f_code.co_name,
+            None,
+            None,
+        )
+        for frame, line in traceback.walk_stack(here.f_back)
+    ]
 
 
 def _raised_in(cause: BaseException) -> dict[str, str]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +46,10 @@ from pytest_nlam_compat.references.reference import (
     read_graph,
     write_graph,
 )
-from pytest_nlam_compat.under_test.code_under_test import code_under_test
+from pytest_nlam_compat.under_test.code_under_test import (
+    callers,
+    code_under_test,
+)
 from pytest_nlam_compat.under_test.source_lines import (
     BuildLines,
     recorded_build,
@@ -208,7 +212,9 @@ class ReferenceUnderTest:
         """
         datastore = self.datastore(dtype, route)
         with code_under_test("Loading it with the current code's loader"):
-            with building(dtype):
+            # For each file Lightning asks for all callers, with the lines of
+            # their source: 60 ms, which is longer than reading the file.
+            with building(dtype), mock.patch("inspect.stack", callers):
                 module = self.adapter.load_native(
                     path,
                     self._config(),

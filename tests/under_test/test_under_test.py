@@ -9,7 +9,10 @@ from types import ModuleType
 import pytest
 
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.under_test.code_under_test import code_under_test
+from pytest_nlam_compat.under_test.code_under_test import (
+    callers,
+    code_under_test,
+)
 
 REMEDY = (
     "If the change is intended, add a migration for it. If not, fix the error "
@@ -135,3 +138,14 @@ def test_an_interrupt_is_no_failure(kind):
 def test_without_an_error_nothing_happens():
     with code_under_test("Rolling out"):
         pass
+
+
+def test_callers_are_those_that_python_finds_without_their_source():
+    def both():
+        return callers(), inspect.stack()
+
+    ours, pythons = both()
+
+    assert [f[1:4] for f in ours[1:]] == [f[1:4] for f in pythons[1:]]
+    assert ours[0].function == "both"
+    assert all(frame.code_context is None for frame in ours)
