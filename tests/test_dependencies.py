@@ -3,11 +3,15 @@
 import ast
 import re
 import sys
+from itertools import chain
 from pathlib import Path
 
-import tomllib
-
 import pytest_nlam_compat
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 PACKAGE = Path(pytest_nlam_compat.__file__).parent
 PROJECT = Path(__file__).parents[1] / "pyproject.toml"
@@ -35,7 +39,10 @@ def test_what_is_imported_is_declared_and_nothing_else():
     project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
     declared = {
         re.match(r"[\w-]+", requirement)[0].replace("-", "_")
-        for requirement in project["dependencies"]
+        for requirement in (
+            *project["dependencies"],
+            *chain(*project["optional-dependencies"].values()),
+        )
     }
     found = {name.partition(".")[0] for name in imported()}
     found -= {*sys.stdlib_module_names, "_pytest", PACKAGE.name}

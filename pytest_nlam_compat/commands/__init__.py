@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
 from pytest_nlam_compat.errors import CompatError
+
+AUDIENCES = ("forecasters", "contributors", "maintainers", "centres", "anyone")
+"""Who needs a command, in the order of the help."""
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     "--release": {
@@ -29,7 +34,11 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "action": "store_true",
         "help": "download nothing, and fail if an archive is missing",
     },
-    "--json": {"action": "store_true", "help": "print the result as JSON"},
+    "--json": {
+        "action": "store_true",
+        "help": "print one JSON object, also for an error; the rest goes to "
+        "stderr",
+    },
     "--verify": {
         "action": "store_true",
         "help": "read all tensors first, and check their checksums",
@@ -52,6 +61,18 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "help": "the graph directory that it was trained with",
     },
 }
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """What a command returns: for programs, for people, for the shell.
+
+    With ``--json``, `plain` is all that goes to stdout; otherwise `lines`.
+    """
+
+    plain: Mapping[str, object]
+    lines: Iterable[str] = ()
+    status: int = 0
 
 
 def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
