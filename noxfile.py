@@ -32,6 +32,16 @@ PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 CONSTRAINTS = ROOT / "constraints.txt"
 REGISTRY = ROOT / "fixtures" / "registry.txt"
 
+# By the name of their schema.
+GITHUB_FILES = {
+    "citation-file-format": "CITATION.cff",
+    "dependabot": ".github/dependabot.yml",
+    "github-actions": "action.yml",
+    "github-issue-config": ".github/ISSUE_TEMPLATE/config.yml",
+    "github-issue-forms": ".github/ISSUE_TEMPLATE/[!c]*.yml",
+    "github-workflows": ".github/workflows/*.yml",
+}
+
 # The oldest that is on the package index.
 OLDEST = Version("0.4.0")
 RELEASES = sorted(
@@ -68,12 +78,20 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style, format, and which way imports between rooms go."""
+    """Check style, format, which way imports go, and GitHub's files."""
     groups = nox.project.dependency_groups(PYPROJECT, "lint")
     session.install("--constraint", str(CONSTRAINTS), *groups)
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("lint-imports", "--no-cache")
+    for schema, files in GITHUB_FILES.items():
+        names = [str(path) for path in sorted(ROOT.glob(files))]
+        session.run(
+            "check-jsonschema", "--builtin-schema", f"vendor.{schema}", *names
+        )
+    # What schemas can't see: actions that are not pinned, texts of others
+    # that get into scripts, permissions.
+    session.run("zizmor", "--offline", "--quiet", ".")
 
 
 @nox.session(venv_backend="none")
@@ -159,6 +177,21 @@ def minimums(session: nox.Session) -> None:
     )
     session.run("uv", "pip", "list", "--quiet")
     session.run("python", "-m", "pytest", "--nlam-compat", "-n", "auto")
+
+
+@nox.session(default=False)
+def wheel(session: nox.Session) -> None:
+    """Build the wheel, check it, and use it where there is no checkout."""
+    groups = nox.project.dependency_groups(PYPROJECT, "build")
+    session.install("--constraint", str(CONSTRAINTS), *groups)
+    folder = ROOT / "dist"
+    shutil.rmtree(folder, ignore_errors=True)
+    # The wheel is built from the source distribution, as an index would.
+    session.run("python", "-m", "build", "--outdir", str(folder))
+    session.run("twine", "check", "--strict", *map(str, folder.iterdir()))
+    session.run("check-wheel-contents", str(folder))
+    python = environment(session)
+    session.run(python, "tests/distributions", str(folder), external=True)
 
 
 @nox.session(venv_backend="none", default=False)

@@ -1,7 +1,13 @@
 """The console script ``nlam-compat``: each subcommand is a module.
 
-A subcommand is a module of `pytest_nlam_compat.commands` with ``HELP``,
-``add_arguments(parser)`` and ``run(arguments)``, which returns the exit status.
+A subcommand is a module of `pytest_nlam_compat.commands` with
+
+- ``AUDIENCE``, who needs it, and ``HELP``, whose first sentence stands in the
+  list of commands and is at most 55 characters long;
+- ``add_arguments(parser)``, where ``--json`` is one of them;
+- ``run(arguments)``, which returns a `CommandResult`. What it prints meanwhile
+  is progress: with ``--json`` it goes to stderr.
+
 Heavy imports are inside ``run``, so that ``--help`` is quick.
 """
 
@@ -11,13 +17,16 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, redirect_stdout, suppress
 from importlib import import_module
+from types import ModuleType
+from typing import NoReturn
 
 from pytest_nlam_compat import __version__
+from pytest_nlam_compat.commands import AUDIENCES, CommandResult
 from pytest_nlam_compat.errors import CompatError, clear_import_errors
-from pytest_nlam_compat.reports.terminal import coloured
+from pytest_nlam_compat.reports.terminal import coloured, show
 
 COMMANDS = (
     "bisect",
@@ -36,11 +45,33 @@ COMMANDS = (
     "upgrade",
     "verify",
 )
-"""The modules of the subcommands, in the order of the help."""
+"""The modules of the subcommands."""
 
 FAILED = 1
+WRONG_USAGE = 2
 INTERRUPTED = 128 + 2  # what a shell reports for SIGINT
 PIPE_CLOSED = 128 + 13  # and for SIGPIPE
+
+EXIT_STATUS = """\
+exit status: 0 all is well, 1 something failed or was refused, 2 wrong usage,
+130 interrupted, 141 the reader of the output has gone
+"""
+
+
+class UsageError(CompatError):
+    """The arguments can't be parsed; the text is that of argparse."""
+
+    def __str__(self) -> str:
+        return f"{self.facts['usage']}\n{self.what}"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(
+            f"{self.prog}: error: {message}",
+            facts={"usage": self.format_usage().rstrip()},
+            remedy=f"{self.prog} --help lists the arguments.",
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,45 +80,78 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit status: that of the subcommand, 1 after an error, 130 after an
-        interrupt, 141 if the pipe of the output is closed.
+        The exit status: that of the subcommand, 1 after an error, 2 if the
+        arguments can't be parsed, 130 after an interrupt, 141 if the pipe of
+        the output is closed.
     """
     # What the encoding of a terminal lacks is no reason to fail.
     with suppress(AttributeError):
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    arguments = argparse.Namespace()
+    given = sys.argv[1:] if argv is None else argv
     try:
         try:
-            given = sys.argv[1:] if argv is None else argv
-            with clear_import_errors():
-                arguments = _parser(given[:1]).parse_args(given)
-                status: int = arguments.run(arguments)
+            return _run(given)
+        except KeyboardInterrupt:
+            _tell_interrupt("--json" in given)
+            if argv is None:
+                # Libraries that were stopped in the midst of something print
+                # tracebacks when Python shuts down.
+                sys.stdout.flush()
+                os._exit(INTERRUPTED)
+            return INTERRUPTED
         finally:
             # Flush here, where a closed pipe can be handled.
             sys.stdout.flush()
-    except CompatError as error:
-        return _fail(error, arguments)
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return INTERRUPTED
     except BrokenPipeError:
         # Python flushes once more when it exits, and that must not fail.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return PIPE_CLOSED
-    except OSError as error:
+
+
+def _tell_interrupt(as_json: bool) -> None:
+    if as_json:
+        remedy = "Run the command again."
+        _print_json(CompatError("Interrupted.", remedy=remedy).plain())
+    else:
+        print("Interrupted.", file=sys.stderr)
+
+
+def _run(given: Sequence[str]) -> int:
+    """Run a subcommand, and print its result or its error."""
+    as_json = "--json" in given
+    try:
+        with clear_import_errors():
+            parser = _parser(given[:1])
+            if "_ARGCOMPLETE" in os.environ:
+                import argcomplete
+
+                argcomplete.autocomplete(parser)
+            arguments = parser.parse_args(given)
+            as_json = arguments.json  # also where it was abbreviated
+            with redirect_stdout(sys.stderr) if as_json else nullcontext():
+                result: CommandResult = arguments.run(arguments)
+        if as_json:
+            _print_json(result.plain)
+        else:
+            show(result.lines)
+        return result.status
+    except CompatError as failure:
+        error = failure
+    except BrokenPipeError:
+        raise
+    except OSError as failure:
         # Such as a name that is too long for the file system.
-        return _fail(_of_the_system(error), arguments)
-    return status
-
-
-def _fail(error: CompatError, arguments: argparse.Namespace) -> int:
-    """Print an error: as JSON to stdout where JSON was asked for."""
-    if getattr(arguments, "json", False):
-        print(json.dumps(error.plain(), indent=1))
-        sys.stdout.flush()
+        error = _of_the_system(failure)
+    if as_json:
+        _print_json(error.plain())
     else:
         print(coloured(str(error), sys.stderr), file=sys.stderr)
-    return FAILED
+    return WRONG_USAGE if isinstance(error, UsageError) else FAILED
+
+
+def _print_json(plain: Mapping[str, object]) -> None:
+    print(json.dumps(plain, indent=1))
 
 
 def _of_the_system(error: OSError) -> CompatError:
@@ -104,21 +168,60 @@ def _of_the_system(error: OSError) -> CompatError:
 
 def _parser(first: Sequence[str]) -> argparse.ArgumentParser:
     """Build the parser, with only the subcommand that the arguments name."""
-    parser = argparse.ArgumentParser(
-        prog="nlam-compat",
-        description="Keep neural-lam checkpoints of every release usable.",
-    )
-    parser.add_argument(
-        "--version", action="version", version=f"%(prog)s {__version__}"
-    )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
     # Importing the others would take too long.
-    wanted = [module for module in COMMANDS if module in first]
-    for module in wanted or COMMANDS:
-        command = import_module(f"pytest_nlam_compat.commands.{module}")
+    names = [name for name in COMMANDS if name in first] or COMMANDS
+    modules = {
+        name: import_module(f"pytest_nlam_compat.commands.{name}")
+        for name in names
+    }
+    parser = _Parser(
+        prog="nlam-compat",
+        usage="%(prog)s [-h] [--version] COMMAND ...",
+        description=_overview(modules),
+        epilog=f"nlam-compat COMMAND --help says more.\n\n{EXIT_STATUS}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+    )
+    # The usage names them, and the list of commands needs the space.
+    parser.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"%(prog)s {__version__}",
+        help=argparse.SUPPRESS,
+    )
+    commands = parser.add_subparsers(
+        prog="nlam-compat",
+        metavar="COMMAND",
+        required=True,
+        help=argparse.SUPPRESS,
+    )
+    for name, module in modules.items():
         subparser = commands.add_parser(
-            module, help=command.HELP, description=command.HELP
+            name, description=module.HELP, epilog=EXIT_STATUS
         )
-        command.add_arguments(subparser)
-        subparser.set_defaults(run=command.run)
+        module.add_arguments(subparser)
+        subparser.set_defaults(run=module.run)
     return parser
+
+
+def _overview(modules: Mapping[str, ModuleType]) -> str:
+    """Return a line for each command, grouped by who needs it.
+
+    Examples
+    --------
+    >>> from pytest_nlam_compat.commands import bisect
+    >>> _overview({"bisect": bisect})
+    'contributors  bisect      Find the first commit at which references fail.'
+    """
+    lines = []
+    for audience in AUDIENCES:
+        shown = audience
+        for name, module in modules.items():
+            if audience == module.AUDIENCE:
+                summary, end, _ = module.HELP.partition(". ")
+                # The last sentence keeps its full stop without a space.
+                summary += "." if end else ""
+                lines.append(f"{shown:<13} {name:<11} {summary}")
+                shown = ""
+    return "\n".join(lines)

@@ -1,3 +1,4 @@
+import json
 import os
 import pkgutil
 import subprocess
@@ -8,6 +9,7 @@ from types import ModuleType
 import pytest
 
 from pytest_nlam_compat import __version__, cli, commands
+from pytest_nlam_compat.commands import CommandResult, add_options
 from pytest_nlam_compat.errors import CompatError
 
 RUN = [sys.executable, "-m", "pytest_nlam_compat"]
@@ -17,9 +19,14 @@ RUN = [sys.executable, "-m", "pytest_nlam_compat"]
 def command(monkeypatch):
     """A subcommand ``try`` whose ``run`` a test replaces."""
     module = ModuleType("pytest_nlam_compat.commands.try")
-    module.HELP = "Try something."
-    module.add_arguments = lambda parser: parser.add_argument("--number")
-    module.run = lambda arguments: 0
+    module.HELP, module.AUDIENCE = "Try something.", "anyone"
+
+    def add_arguments(parser):
+        parser.add_argument("--number")
+        add_options(parser, "--json")
+
+    module.add_arguments = add_arguments
+    module.run = lambda arguments: CommandResult({})
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(cli, "COMMANDS", ("try",))
     return module
@@ -66,14 +73,30 @@ def test_help_names_the_commands_and_imports_nothing_heavy():
     )
     lines = result.stdout.splitlines()
     assert lines[0] == "usage: nlam-compat [-h] [--version] COMMAND ..."
-    listed = [line.split()[0] for line in lines if line.startswith(" " * 4)]
-    assert set(cli.COMMANDS) <= set(listed)
+    assert set(cli.COMMANDS) <= set(result.stdout.split())
     assert lines[-1] == "[]"
 
 
-def test_a_command_receives_its_arguments_and_returns_the_status(command):
-    command.run = lambda arguments: int(arguments.number)
+def test_a_command_receives_its_arguments_and_returns_the_status(
+    command, capsys
+):
+    command.run = lambda arguments: CommandResult(
+        {"number": arguments.number}, ["a", "b"], int(arguments.number)
+    )
     assert cli.main(["try", "--number", "3"]) == 3
+    assert capsys.readouterr() == ("a\nb\n", "")
+    assert cli.main(["try", "--number", "3", "--json"]) == 3
+    assert capsys.readouterr() == ('{\n "number": "3"\n}\n', "")
+
+
+def test_what_is_printed_meanwhile_does_not_spoil_the_json(command, capsys):
+    def run(arguments):
+        print("Loading.")
+        return CommandResult({})
+
+    command.run = run
+    assert cli.main(["try", "--json"]) == 0
+    assert capsys.readouterr() == ("{}\n", "Loading.\n")
 
 
 @pytest.mark.parametrize(
@@ -85,12 +108,14 @@ def test_a_command_receives_its_arguments_and_returns_the_status(command):
     ],
 )
 def test_a_usage_error_is_reported(command, capsys, argv, message):
-    with pytest.raises(SystemExit) as end:
-        cli.main(argv)
-    assert end.value.code == 2
+    assert cli.main(argv) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines()[-1] == f"nlam-compat: error: {message}"
+    assert cli.main([*argv, "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert message in json.loads(out)["problem"]
+    assert err == ""
 
 
 def test_an_error_is_printed(command, capsys):
@@ -100,6 +125,14 @@ def test_an_error_is_printed(command, capsys):
     command.run = run
     assert cli.main(["try"]) == 1
     assert capsys.readouterr() == ("", "It broke.\n  found: 1\nFix it.\n")
+    assert cli.main(["try", "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {
+        "problem": "It broke.",
+        "facts": {"found": "1"},
+        "remedy": "Fix it.",
+    }
+    assert err == ""
 
 
 def test_an_interrupt_is_one_line(command, capsys):
@@ -109,17 +142,24 @@ def test_an_interrupt_is_one_line(command, capsys):
     command.run = run
     assert cli.main(["try"]) == 130
     assert capsys.readouterr() == ("", "Interrupted.\n")
+    assert cli.main(["try", "--json"]) == 130
+    out, err = capsys.readouterr()
+    assert json.loads(out)["problem"] == "Interrupted."
+    assert err == ""
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("size", [1, 100_000])
-def test_a_closed_pipe_is_no_error(unbuffered, size):
+@pytest.mark.parametrize("argument", ["", "--json", "--nope"])
+def test_a_closed_pipe_is_no_error(unbuffered, size, argument):
     code = (
         "import sys\n"
         "from pytest_nlam_compat.cli import main\n"
-        "from pytest_nlam_compat.commands import fetch\n"
-        f"fetch.run = lambda arguments: print('x' * {size})\n"
-        "sys.exit(main(['fetch']))"
+        "from pytest_nlam_compat.commands import CommandResult, fetch\n"
+        "def run(arguments):\n"
+        f"    return CommandResult({{'x': 'x' * {size}}}, ['x' * {size}])\n"
+        "fetch.run = run\n"
+        f"sys.exit(main('fetch {argument}'.split()))"
     )
     read, write = os.pipe()
     os.close(read)
@@ -128,7 +168,8 @@ def test_a_closed_pipe_is_no_error(unbuffered, size):
             [sys.executable, "-c", code],
             env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
             stdout=pipe,
-            stderr=subprocess.PIPE,
+            # What is said of wrong usage goes into a closed pipe as well.
+            stderr=pipe if argument == "--nope" else subprocess.PIPE,
             text=True,
         )
-    assert (result.returncode, result.stderr) == (141, "")
+    assert (result.returncode, result.stderr or "") == (141, "")

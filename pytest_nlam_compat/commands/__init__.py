@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packaging.version import InvalidVersion, Version
 
@@ -13,6 +14,8 @@ from pytest_nlam_compat.errors import CompatError
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.migrations.migration import Migration
+AUDIENCES = ("forecasters", "contributors", "maintainers", "centres", "anyone")
+"""Who needs a command, in the order of the help."""
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     "--release": {
@@ -33,7 +36,11 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "action": "store_true",
         "help": "download nothing, and fail if an archive is missing",
     },
-    "--json": {"action": "store_true", "help": "print the result as JSON"},
+    "--json": {
+        "action": "store_true",
+        "help": "print one JSON object, also for an error; the rest goes to "
+        "stderr",
+    },
     "--verify": {
         "action": "store_true",
         "help": "read all tensors first, and check their checksums",
@@ -62,6 +69,17 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "help": "the graph directory that it was trained with",
     },
 }
+
+
+class CommandResult(NamedTuple):
+    """What a command returns: for programs, for people, for the shell.
+
+    With ``--json``, `plain` is all that goes to stdout; otherwise `lines`.
+    """
+
+    plain: Mapping[str, object]
+    lines: Iterable[str] = ()
+    status: int = 0
 
 
 def add_options(parser: argparse.ArgumentParser, *names: str) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_nlam_compat.commands import add_options
+from pytest_nlam_compat.commands import CommandResult, add_options
 from pytest_nlam_compat.errors import CompatError
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.bisect.git import Clone
 
-HELP = "Find the first commit of neural-lam at which references fail."
+AUDIENCE = "contributors"
+HELP = "Find the first commit at which references fail."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,10 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reset", action="store_true", help="discard an interrupted bisect"
     )
+    add_options(parser, "--json")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Search, and print what was found.
+def run(arguments: argparse.Namespace) -> CommandResult:
+    """Search, and return what was found.
 
     The exit status is 0 if the commit was found, 1 if it is one of several.
     """
@@ -57,8 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
         state_dir = StateDir.of(clone)
         with state_dir.locked():
             found = state_dir.discard()
-        tell("Discarded." if found else "There is nothing to discard.")
-        return 0
+        said = "Discarded." if found else "There is nothing to discard."
+        return CommandResult({"discarded": found}, [said])
     options = BisectOptions(
         *_endpoints(clone, arguments),
         release=arguments.release,
@@ -73,9 +76,11 @@ def run(arguments: argparse.Namespace) -> int:
             "discard them:\nnlam-compat bisect --reset"
         )
         raise
-    for line in report(clone, outcome):
-        tell(line)
-    return int(len(outcome.candidates) > 1)
+    return CommandResult(
+        asdict(outcome),
+        report(clone, outcome),
+        int(len(outcome.candidates) > 1),
+    )
 
 
 def _endpoints(clone: Clone, arguments: argparse.Namespace) -> tuple[str, str]:

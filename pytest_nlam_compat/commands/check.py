@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
-from pytest_nlam_compat.commands import add_options, read_migrations
-from pytest_nlam_compat.reports.terminal import progress, show
+from pytest_nlam_compat.commands import (
+    CommandResult,
+    add_options,
+    read_migrations,
+)
+from pytest_nlam_compat.reports.terminal import progress
 
+AUDIENCE = "forecasters"
 HELP = (
-    "Load an upgraded checkpoint with the installed neural-lam's own loader, "
-    "strictly, and roll it out. This runs the pickle of the file, which must "
-    "name only known classes."
+    "Load a checkpoint with neural-lam, and roll it out. The installed "
+    "neural-lam's own loader has to load it strictly. This runs the pickle of "
+    "the file, which must name only known classes."
 )
 
 
@@ -29,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Check a file, and print what was found."""
+def run(arguments: argparse.Namespace) -> CommandResult:
+    """Check a file, and return what was found."""
     from pytest_nlam_compat.upgrade.check import check, check_lines
 
     def say(what: str) -> None:
@@ -47,8 +51,4 @@ def run(arguments: argparse.Namespace) -> int:
             own,
             arguments.migrations,
         )
-    if arguments.json:
-        print(json.dumps(result, indent=1))
-    else:
-        show(check_lines(result))
-    return 0
+    return CommandResult(result, check_lines(result))

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_nlam_compat.commands import add_options
+from pytest_nlam_compat.commands import CommandResult, add_options
 from pytest_nlam_compat.errors import CompatError
 
 if TYPE_CHECKING:
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
     from pytest_nlam_compat.references.store import Store
 
-HELP = "Download the reference archives beforehand, and check their hashes."
+AUDIENCE = "anyone"
+HELP = "Download the reference archives, check their hashes."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    add_options(parser, "--release", "--url", "--offline")
+    add_options(parser, "--release", "--url", "--offline", "--json")
     parser.add_argument(
         "--cache",
         metavar="DIR",
@@ -30,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Get the selected archives, and print a line for each."""
+def run(arguments: argparse.Namespace) -> CommandResult:
+    """Get the selected archives, and print a line for each as it comes."""
     from pytest_nlam_compat.references.store import Store
 
     store = Store.locate(
@@ -39,18 +40,30 @@ def run(arguments: argparse.Namespace) -> int:
     )
     releases = _selected(store, arguments.release)
     width = max(len(str(release)) for release in releases)
+    fetched = []
     for release in releases:
         archive = store.obtain(release, progress=True)
-        size = archive.path.stat().st_size / 1000
+        size = archive.path.stat().st_size
         # Flush: the next archive may take a while.
         print(
-            f"{release!s:<{width}}  {size:9,.1f} kB  {archive.how}", flush=True
+            f"{release!s:<{width}}  {size / 1000:9,.1f} kB  {archive.how}",
+            flush=True,
+        )
+        fetched.append(
+            {
+                "release": str(release),
+                "file": str(archive.path),
+                "bytes": size,
+                "how": archive.how,
+            }
         )
         if archive.notice:
             print(archive.notice, file=sys.stderr)
     count = "1 archive" if len(releases) == 1 else f"{len(releases)} archives"
-    print(f"{count}: {store.description}")
-    return 0
+    return CommandResult(
+        {"archives": fetched, "source": store.description},
+        [f"{count}: {store.description}"],
+    )
 
 
 def _selected(store: Store, specifier: str) -> list[Version]:

@@ -6,13 +6,18 @@ import argparse
 import shlex
 from pathlib import Path
 
-from pytest_nlam_compat.commands import add_options, read_migrations
+from pytest_nlam_compat.commands import (
+    CommandResult,
+    add_options,
+    read_migrations,
+)
 from pytest_nlam_compat.errors import CompatError, join_some
-from pytest_nlam_compat.reports.terminal import progress, show
+from pytest_nlam_compat.reports.terminal import progress
 
+AUDIENCE = "forecasters"
 HELP = (
-    "Show which release wrote a checkpoint and what it contains, or how two "
-    "checkpoints differ. No code in the files is run."
+    "Show what a checkpoint is, or how two of them differ. The release that "
+    "wrote it is detected, and no code in the files is run."
 )
 
 
@@ -27,13 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, "--migrations", "--json", "--verify")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Print a report on one file, or on the difference of two.
+def run(arguments: argparse.Namespace) -> CommandResult:
+    """Return a report on one file, or on the difference of two.
 
     The exit status is 0 for two files that differ, too.
     """
-    import json
-
     from pytest_nlam_compat.migrations.stamps import STAMP
     from pytest_nlam_compat.upgrade.difference import (
         difference,
@@ -68,11 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
             with read_run(arguments.file[1], STAMP) as second:
                 found = difference(first, second)
                 lines = difference_lines(found)
-    if arguments.json:
-        print(json.dumps(found, indent=1))
-    else:
-        show(lines)
-    return 0
+    return CommandResult(found, lines)
 
 
 def _refuse_folder(folder: Path) -> None:

@@ -6,10 +6,15 @@ import argparse
 import re
 from contextlib import suppress
 
-from pytest_nlam_compat.commands import release_of
+from pytest_nlam_compat.commands import (
+    CommandResult,
+    add_options,
+    release_of,
+)
 from pytest_nlam_compat.errors import CompatError
 
-HELP = "Write migrations of a repository: new NAME."
+AUDIENCE = "contributors"
+HELP = "Start a migration of a repository: new NAME."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,9 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RELEASE",
         help="first release with the change (default: the next one)",
     )
+    add_options(new, "--json")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> CommandResult:
     """Write the two files, and say what to do next."""
     from pytest_nlam_compat.checks.pytest_config import read_setup
     from pytest_nlam_compat.migrations import writing
@@ -47,8 +53,6 @@ def run(arguments: argparse.Namespace) -> int:
     )
     setup = read_setup()
     step, test = writing.write_new(writing.folder_for_new(setup), name, since)
-    for file in (step, test):
-        print(f"Wrote {writing.from_here(file)}")
     todo = [
         *([] if setup.source else [setup.advice()]),
         f"In {step.name}, write the reason, and the operations that move old "
@@ -57,10 +61,15 @@ def run(arguments: argparse.Namespace) -> int:
         f"{since}\n   reproduce their outputs, and says what is missing.",
         f"In {test.name}, test the migration on a few weights.",
     ]
-    print("Next:")
-    for number, line in enumerate(todo, 1):
-        print(f"{number}. {line}")
-    return 0
+    wrote = [str(writing.from_here(file)) for file in (step, test)]
+    return CommandResult(
+        {"wrote": wrote, "next": todo},
+        [
+            *(f"Wrote {file}" for file in wrote),
+            "Next:",
+            *(f"{number}. {line}" for number, line in enumerate(todo, 1)),
+        ],
+    )
 
 
 def _checked_name(name: str) -> str:

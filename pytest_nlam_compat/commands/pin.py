@@ -6,20 +6,20 @@ import argparse
 import sys
 from pathlib import Path
 
-from pytest_nlam_compat.commands import add_options
-from pytest_nlam_compat.reports.terminal import show
+from pytest_nlam_compat.commands import CommandResult, add_options
 
+AUDIENCE = "centres"
 HELP = (
-    "Make a private reference of your own checkpoint, with the neural-lam that "
-    "it runs with today. This runs the pickle of the file, which must name "
-    "only known classes."
+    "Make a private reference of your own checkpoint. It is of the neural-lam "
+    "that it runs with today. This runs the pickle of the file, which must "
+    "name only known classes."
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("file", metavar="FILE", type=Path)
-    add_options(parser, "--graph")
+    add_options(parser, "--graph", "--json")
     parser.add_argument(
         "--datastore",
         metavar="CONFIG",
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> CommandResult:
     """Pin a file, and print what the reference holds."""
     from pytest_nlam_compat.recording.pin import PinRequest, pin
     from pytest_nlam_compat.recording.pinned_run import strength_lines
@@ -88,8 +88,15 @@ def run(arguments: argparse.Namespace) -> int:
     if pinned.dropped:
         lines.append(f"left out of the copy: {', '.join(pinned.dropped)}")
     lines += ["next, with the new neural-lam:"]
-    show([*lines, f"  nlam-compat verify {pinned.archive}"])
-    return 0
+    return CommandResult(
+        {
+            "archive": str(pinned.archive),
+            "weights": str(pinned.weights),
+            "not_recorded": description["left_out"],
+            "left_out": list(pinned.dropped),
+        },
+        [*lines, f"  nlam-compat verify {pinned.archive}"],
+    )
 
 
 def _megabytes(path: Path) -> str:

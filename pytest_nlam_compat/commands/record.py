@@ -6,7 +6,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_nlam_compat.commands import release_of
+from pytest_nlam_compat.commands import (
+    CommandResult,
+    add_options,
+    release_of,
+)
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.references import native_routes, registry
 from pytest_nlam_compat.references.release_archive import ReleaseArchive
@@ -14,7 +18,8 @@ from pytest_nlam_compat.references.release_archive import ReleaseArchive
 if TYPE_CHECKING:
     from packaging.version import Version
 
-HELP = "Record the references of the installed release of neural-lam."
+AUDIENCE = "maintainers"
+HELP = "Record references of the installed neural-lam."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,9 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="record no references, only which ones the release's own loader "
         "loads",
     )
+    add_options(parser, "--json")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> CommandResult:
     """Record cases of a release, and print a line for each."""
     release = release_of(arguments.release)
     if not (arguments.fixtures / "registry.txt").exists():
@@ -54,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
             remedy="Run this at the top of a clone of pytest-nlam-compat, or "
             "pass its folder with --fixtures.",
         )
+    lines = []
     if not arguments.native_routes:
         from pytest_nlam_compat.recording.release import (
             add_missing_cases,
@@ -63,17 +70,40 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"Recording neural-lam {release}", flush=True)
         write = add_missing_cases if arguments.add else record_release
         archive = write(release, arguments.fixtures, _progress)
-        print(f"{archive}: {archive.stat().st_size / 1000:,.0f} kB")
-    _record_native_routes(release, arguments.fixtures)
-    return 0
+        lines.append(f"{archive}: {archive.stat().st_size / 1000:,.0f} kB")
+    try:
+        loads = _record_native_routes(release, arguments.fixtures)
+    except KeyboardInterrupt:
+        print(
+            "The references are kept. List which of them its loader loads:\n"
+            f"nlam-compat record {release} --native-routes"
+        )
+        raise
+    return CommandResult(
+        {
+            "archive": str(arguments.fixtures / registry.archive_name(release)),
+            "loaded": [name for name, loaded in loads.items() if loaded],
+            "not_loaded": [
+                name for name, loaded in loads.items() if not loaded
+            ],
+        },
+        [
+            *lines,
+            f"{arguments.fixtures / native_routes.FILE_NAME}: its own loader "
+            f"loads {sum(loads.values())} of {len(loads)} references",
+        ],
+    )
 
 
 def _progress(line: str) -> None:
     print(f"  {line}", flush=True)
 
 
-def _record_native_routes(release: Version, fixtures: Path) -> None:
-    """Write which references the release loads with its own loader."""
+def _record_native_routes(release: Version, fixtures: Path) -> dict[str, bool]:
+    """Write which references the release loads with its own loader.
+
+    They are returned by their ids.
+    """
     from pytest_nlam_compat.judging.native_route import natively_loaded
     from pytest_nlam_compat.recording.release import installed, quietly
 
@@ -84,11 +114,13 @@ def _record_native_routes(release: Version, fixtures: Path) -> None:
         if each <= release
     ]
     with quietly():
-        results = dict(natively_loaded(archives, adapter))
-    loads = [name for name, result in results.items() if not result.problem]
-    path = fixtures / native_routes.FILE_NAME
-    native_routes.replace(path, release, loads)
-    print(
-        f"{path}: its own loader loads {len(loads)} of {len(results)} "
-        "references"
+        loads = {
+            name: not result.problem
+            for name, result in natively_loaded(archives, adapter)
+        }
+    native_routes.replace(
+        fixtures / native_routes.FILE_NAME,
+        release,
+        [name for name, loaded in loads.items() if loaded],
     )
+    return loads

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
-from pytest_nlam_compat.commands import add_options, release_of
+from pytest_nlam_compat.commands import CommandResult, add_options, release_of
 
-HELP = "Add the references of a new release of neural-lam to this project."
+AUDIENCE = "maintainers"
+HELP = "Add the references of a new release of neural-lam."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, "--json")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> CommandResult:
     """Add it, and print how to publish it."""
     from pytest_nlam_compat.releasing.add_release import (
         ReleaseRequest,
@@ -57,21 +57,20 @@ def run(arguments: argparse.Namespace) -> int:
     found = add_release(
         request, lambda line: print(line, file=sys.stderr, flush=True)
     )
-    if arguments.json:
-        print(json.dumps(found.plain(), indent=1))
-        return 0
-    print(f"{found.references} references of neural-lam {release}. Written:")
-    print("".join(f"  {file}\n" for file in found.written), end="")
+    lines = [
+        f"{found.references} references of neural-lam {release}. Written:",
+        *(f"  {file}" for file in found.written),
+    ]
     if found.lost:
-        print(
+        lines.append(
             "Its own loader no longer loads what that of the release before "
             f"does: {', '.join(found.lost)}"
         )
-    print(
-        "next: publish them, see HOWTORELEASE.md\n"
-        f"  git switch -c references-{release}\n"
-        f"  git add {' '.join(found.written)}\n"
-        f'  git commit -m "Add the references of neural-lam {release}"\n'
-        f"  git push -u origin references-{release}"
-    )
-    return 0
+    lines += [
+        "next: publish them, see HOWTORELEASE.md",
+        f"  git switch -c references-{release}",
+        f"  git add {' '.join(found.written)}",
+        f'  git commit -m "Add the references of neural-lam {release}"',
+        f"  git push -u origin references-{release}",
+    ]
+    return CommandResult(found.plain(), lines)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 
-from pytest_nlam_compat.commands import add_options
+from pytest_nlam_compat.commands import CommandResult, add_options
 
+AUDIENCE = "contributors"
 HELP = (
-    "Draw a report from results (--nlam-compat-report=results.json), or merge "
-    "those of shards. Fails if the merged results are not whole."
+    "Draw a report of results, or merge those of shards. They are from "
+    "--nlam-compat-report=results.json. Fails if they are not whole."
 )
 
 
@@ -31,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, "--json")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> CommandResult:
     """Read results, merge them, and write the reports."""
     from pytest_nlam_compat.reports.merging import merge
     from pytest_nlam_compat.reports.report_formats import (
@@ -47,16 +46,16 @@ def run(arguments: argparse.Namespace) -> int:
     )
     for path in arguments.outputs:
         write_report(results, path)
-    if arguments.json:
-        written = [str(path) for path in arguments.outputs]
-        said = {
-            "reports": written,
+    incomplete = results["incomplete"]
+    return CommandResult(
+        {
+            "reports": [str(path) for path in arguments.outputs],
             "verdict": verdict(results),
-            "incomplete": results["incomplete"],
-        }
-        print(json.dumps(said, indent=1))
-    else:
-        print(f"neural-lam checkpoints: {verdict(results)}")
-        if results["incomplete"]:
-            print(results["incomplete"], file=sys.stderr)
-    return int(bool(results["incomplete"]))
+            "incomplete": incomplete,
+        },
+        [
+            f"neural-lam checkpoints: {verdict(results)}",
+            *([incomplete] if incomplete else []),
+        ],
+        int(bool(incomplete)),
+    )

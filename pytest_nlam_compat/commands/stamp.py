@@ -5,12 +5,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pytest_nlam_compat.commands import add_rewrite_options
+from pytest_nlam_compat.commands import (
+    CommandResult,
+    add_options,
+    add_rewrite_options,
+)
 from pytest_nlam_compat.upgrade.request import UpgradeRequest
 
+AUDIENCE = "forecasters"
 HELP = (
-    "Write into an existing checkpoint which release, graph and dataset it was "
-    "trained with. New checkpoints get this from ProvenanceStamp."
+    "Write into a checkpoint what it was trained with. These are its "
+    "release, graph and dataset. New checkpoints get this from ProvenanceStamp."
 )
 
 
@@ -18,9 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("file", metavar="FILE", type=Path)
     add_rewrite_options(parser, "FILE", "stamped_", required=True)
+    add_options(parser, "--json")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> CommandResult:
     """Stamp a file; after an error it is unchanged."""
     from pytest_nlam_compat.upgrade.dataset_facts import load_facts
     from pytest_nlam_compat.upgrade.output import OutputFile
@@ -41,8 +47,10 @@ def run(arguments: argparse.Namespace) -> int:
         allowed=tuple(arguments.allow),
     )
     graph = stamp["graph"]
-    print(
-        f"{output.path}: neural-lam {stamp['neural_lam']['version']}, "
-        + (f"graph {graph['name']}" if graph else "without a graph")
+    return CommandResult(
+        {"output": str(output.path), "stamp": stamp},
+        [
+            f"{output.path}: neural-lam {stamp['neural_lam']['version']}, "
+            + (f"graph {graph['name']}" if graph else "without a graph")
+        ],
     )
-    return 0

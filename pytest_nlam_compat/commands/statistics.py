@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.commands import CommandResult, add_options
 
+AUDIENCE = "forecasters"
 HELP = (
-    "Write the dataset statistics that upgrades of old checkpoints need. This"
-    " loads the dataset with neural-lam."
+    "Write the dataset statistics that upgrades need. Those of checkpoints "
+    "before 0.4.0 do. This loads the dataset with neural-lam."
 )
 
 
@@ -30,28 +31,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="the file to write: JSON, or safetensors if it ends in that",
     )
+    add_options(parser, "--json")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> CommandResult:
     """Compute the statistics and write them."""
+    from pytest_nlam_compat.files.drafts import draft
     from pytest_nlam_compat.upgrade.dataset_facts import facts_from_config
     from pytest_nlam_compat.upgrade.output import refuse_existing
 
     output: Path = arguments.output
     refuse_existing(output)
     facts = facts_from_config(arguments.datastore)
-    try:
-        with output.open("xb") as stream:
-            stream.write(facts.to_bytes(output.suffix))
-    except OSError as error:
-        raise CompatError(
-            f"{output.name} can't be written.",
-            facts={"file": output, "cause": error.strerror or error},
-            remedy="Free some space, or fix the permissions of its folder.",
-        ) from error
+    with draft(output, overwrite=False) as stream:
+        stream.write(facts.to_bytes(output.suffix))
+    variables = len(facts.arrays["state_mean"])
     nx, ny = facts.grid_shape
-    print(
-        f"{output}: {len(facts.arrays['state_mean'])} state variables, "
-        f"{len(facts.static_names)} static features, {nx} x {ny} grid"
+    return CommandResult(
+        {
+            "output": str(output),
+            "state_variables": variables,
+            "static_features": len(facts.static_names),
+            "grid": [nx, ny],
+        },
+        [
+            f"{output}: {variables} state variables, "
+            f"{len(facts.static_names)} static features, {nx} x {ny} grid"
+        ],
     )
-    return 0

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-from pytest_nlam_compat.commands import add_options
+from pytest_nlam_compat.commands import CommandResult, add_options
 
-HELP = "List the releases of neural-lam that have no references yet."
+AUDIENCE = "maintainers"
+HELP = "List the releases that have no references yet."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, "--json")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> CommandResult:
     """Compare the registry with what exists; 1 if a release is missing."""
     from pytest_nlam_compat.references import registry
     from pytest_nlam_compat.releasing.known_releases import on_index, tagged
@@ -31,14 +31,15 @@ def run(arguments: argparse.Namespace) -> int:
     recorded = registry.read(registry.data_folder() / registry.FILE_NAME)
     released = tagged(arguments.clone) if arguments.clone else on_index()
     lacking = [str(each) for each in released if each not in recorded]
-    if arguments.json:
-        plain = {"recorded": [*map(str, recorded)], "lacking": lacking}
-        print(json.dumps(plain, indent=1))
-    elif lacking:
-        print(f"no references of neural-lam {', '.join(lacking)}")
-        print("next: add them at the top of a clone of pytest-nlam-compat")
-        for release in lacking:
-            print(f"  nlam-compat release {release}")
-    else:
-        print(f"references of all {len(released)} releases of neural-lam")
-    return int(bool(lacking))
+    lines = [f"references of all {len(released)} releases of neural-lam"]
+    if lacking:
+        lines = [
+            f"no references of neural-lam {', '.join(lacking)}",
+            "next: add them at the top of a clone of pytest-nlam-compat",
+            *(f"  nlam-compat release {release}" for release in lacking),
+        ]
+    return CommandResult(
+        {"recorded": [*map(str, recorded)], "lacking": lacking},
+        lines,
+        int(bool(lacking)),
+    )

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_nlam_compat.commands import add_options
+from pytest_nlam_compat.commands import CommandResult, add_options
 from pytest_nlam_compat.errors import CompatError
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
         ReferenceUnderTest,
     )
 
-HELP = "Search for the migration that makes failing references pass."
+AUDIENCE = "contributors"
+HELP = "Search for the migration that fixes what fails."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,10 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print the steps as code for neural-lam's own loader, too",
     )
+    add_options(parser, "--json")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Search, print what was found, and write it if asked to.
+def run(arguments: argparse.Namespace) -> CommandResult:
+    """Search, return what was found, and write it if asked to.
 
     References, adapter and migrations are those of ``pytest --nlam-compat`` in
     the working directory. The exit status is 0 if every reference passes or is
@@ -100,29 +102,32 @@ def run(arguments: argparse.Namespace) -> int:
             _subjects(selection, folder),
             width_specific=arguments.width_specific,
         )
-    print(found.report())
+    plain, lines = found.plain(), [found.report()]
+    status = int(not found.complete)
     if not found.writable:
-        return int(not found.complete)
+        return CommandResult(plain, lines, status)
     file = writing.from_here(destination.file)
     if arguments.write:
         texts = [step.python() for step in found.steps]
         writing.add_to(destination.file, texts)
-        print(f"Written to {file}.")
+        plain["written_to"] = str(file)
+        lines.append(f"Written to {file}.")
     if destination.advice:
-        print(destination.advice)
+        lines.append(destination.advice)
     if arguments.upstream:
         registry = upstream_registry()
         steps = [*own, *(step.migration for step in found.steps)]
-        print(loader_code(steps, registry.newest if registry else None), end="")
+        code = loader_code(steps, registry.newest if registry else None)
+        plain["upstream"] = code
+        lines.append(code.removesuffix("\n"))
     again = shlex.join(["nlam-compat", "suggest", *_given(arguments)])
-    print(
-        "next:",
-        f"  $EDITOR {file}" if arguments.write else f"  {again} --write",
-        "  pytest --nlam-compat",
-        f"  {again} --upstream",
-        sep="\n",
-    )
-    return int(not found.complete)
+    plain["next"] = [
+        f"$EDITOR {file}" if arguments.write else f"{again} --write",
+        "pytest --nlam-compat",
+        f"{again} --upstream",
+    ]
+    lines += ["next:", *(f"  {command}" for command in plain["next"])]
+    return CommandResult(plain, lines, status)
 
 
 def _given(arguments: argparse.Namespace) -> list[str]:

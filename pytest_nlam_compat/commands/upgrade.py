@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import os
 from pathlib import Path
 
 from pytest_nlam_compat.commands import (
+    CommandResult,
     add_options,
     add_rewrite_options,
     read_migrations,
 )
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.files.refusals import printable
-from pytest_nlam_compat.reports.terminal import progress, show
+from pytest_nlam_compat.reports.terminal import progress
 from pytest_nlam_compat.upgrade.request import NEWEST, UpgradeRequest
 
+AUDIENCE = "forecasters"
 HELP = (
-    "Convert a checkpoint, or all checkpoints below a folder, so that a newer "
-    "neural-lam loads them. No code in the files is run."
+    "Convert old checkpoints for a newer neural-lam. One file, or all below a "
+    "folder; no code in the files is run."
 )
 
 
@@ -70,8 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, "--migrations", "--verify", "--json")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Upgrade a file or a folder, and print the result.
+def run(arguments: argparse.Namespace) -> CommandResult:
+    """Upgrade a file or a folder, and return the result.
 
     The exit status is 1 if a file of a folder is refused.
     """
@@ -117,16 +118,12 @@ def run(arguments: argparse.Namespace) -> int:
     )
     with progress(f"Upgrading {printable(arguments.path.name)}"):
         result = upgrade(output, request)
-    if arguments.json:
-        print(json.dumps(result.plain(), indent=1))
-    else:
-        show([result.text()])
-    return 0
+    return CommandResult(result.plain(), [result.text()])
 
 
 def _upgrade_folder(
     arguments: argparse.Namespace, request: UpgradeRequest
-) -> int:
+) -> CommandResult:
     from pytest_nlam_compat.upgrade.upgrade import upgrade_folder
 
     if arguments.output is not None:
@@ -143,8 +140,6 @@ def _upgrade_folder(
         )
     with progress("Upgrading") as say:
         results = upgrade_folder(arguments.path, request, say)
-    if arguments.json:
-        print(results.json())
-    else:
-        show(results.lines())
-    return 0 if results.complete else 1
+    return CommandResult(
+        results.plain(), results.lines(), int(not results.complete)
+    )

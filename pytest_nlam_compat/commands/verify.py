@@ -9,22 +9,29 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_nlam_compat.commands import CommandResult, add_options
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.reports.terminal import progress, show
+from pytest_nlam_compat.reports.terminal import progress
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,
     )
 
+AUDIENCE = "centres"
 HELP = (
-    "Check that a pinned checkpoint gives the same numbers with the installed "
-    "neural-lam. The exit status is 0 if it does, after the migrations that "
-    "nlam-compat upgrade applies, and 1 if not."
+    "Check that a pinned checkpoint gives the same numbers. It is run with the "
+    "installed neural-lam. The exit status is 0 if it does, after the "
+    "migrations that nlam-compat upgrade applies, and 1 if not."
 )
 # In an order in which each model is made once.
 _CHECKS = ("loads", "outputs", "outputs_float32", "batch", "loss", "resumes")
 _PARTS = {"loss": "loss", "resumes": "resume"}
+_NATIVE = {
+    "equal": "ok, without an upgrade of the file",
+    "differs": "WRONG numbers and no error",
+    "fails": "can't load the file",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,9 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="an archive that nlam-compat pin wrote",
     )
+    add_options(parser, "--json")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> CommandResult:
     """Verify a reference, and print what each check says."""
     from pytest_nlam_compat.adapters.probe import probe, select_adapter
     from pytest_nlam_compat.references.pins import open_file
@@ -78,16 +86,32 @@ def run(arguments: argparse.Namespace) -> int:
             subject = in_front_of(
                 adapter, reference, Path(folder), torch.device("cpu")
             )
-            lines = [*_results(subject)]
+            results = dict(_results(subject))
             doing("Trying neural-lam's own loader")
-            lines += _own_loader(subject)
+            native = _own_loader(subject)
     title = f"{reference.id} with neural-lam {current.release}, {current.path}"
-    show([title, *lines])
-    return 0
+    right = "right: the numbers are those that were pinned"
+    if native != "equal":
+        right += ", AFTER an upgrade of the file: nlam-compat upgrade"
+    return CommandResult(
+        {
+            "reference": reference.id,
+            "release": str(current.release),
+            "neural_lam": str(current.path),
+            "checks": results,
+            "own_loader": native,
+        },
+        [
+            title,
+            *(f"{name}: {result}" for name, result in results.items()),
+            f"neural-lam's own loader: {_NATIVE[native]}",
+            right,
+        ],
+    )
 
 
-def _results(subject: ReferenceUnderTest) -> Iterator[str]:
-    """Yield a line for each check; raise with the cause if one fails."""
+def _results(subject: ReferenceUnderTest) -> Iterator[tuple[str, str]]:
+    """Yield what each check says; raise with the cause if one fails."""
     from pytest_nlam_compat.judging.all_checks import checks_of
 
     checks = checks_of(None, newest=False)
@@ -95,13 +119,13 @@ def _results(subject: ReferenceUnderTest) -> Iterator[str]:
         part = _PARTS.get(name, "")
         if part and not subject.reference.has(part):
             why = subject.reference.description["left_out"][part]
-            yield f"{name}: not pinned. {why}"
+            yield name, f"not pinned. {why}"
             continue
         try:
             checks[name](subject)
         except CompatError as error:
             raise _wrong(subject, name, error) from error
-        yield f"{name}: ok"
+        yield name, "ok"
 
 
 def _wrong(
@@ -128,25 +152,15 @@ def _wrong(
     )
 
 
-def _own_loader(subject: ReferenceUnderTest) -> Iterator[str]:
-    """Say whether neural-lam loads the file without our migrations."""
+def _own_loader(subject: ReferenceUnderTest) -> str:
+    """Return how neural-lam loads the file without our migrations."""
     from pytest_nlam_compat.judging.native_route import try_native
     from pytest_nlam_compat.under_test.large_reference import (
         LargeReferenceUnderTest,
     )
 
-    outcome = ""
     if isinstance(subject, LargeReferenceUnderTest):
         with suppress(CompatError):
-            outcome = "equal" if subject.loads_the_same() else ""
-    outcome = outcome or try_native(subject).outcome
-    right = "right: the numbers are those that were pinned"
-    if outcome == "equal":
-        yield "neural-lam's own loader: ok, without an upgrade of the file"
-        yield right
-        return
-    problem = "WRONG numbers and no error"
-    if outcome == "fails":
-        problem = "can't load the file"
-    yield f"neural-lam's own loader: {problem}"
-    yield f"{right}, AFTER an upgrade of the file: nlam-compat upgrade"
+            if subject.loads_the_same():
+                return "equal"
+    return try_native(subject).outcome

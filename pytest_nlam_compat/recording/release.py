@@ -77,9 +77,14 @@ def record_release(
         "void": void,
         "provenance": provenance(f"record {release}"),
     }
-    write_archive(archive, index, recorded)
-    digest = registry.sha256_of(archive)
-    registry.add(fixtures / "registry.txt", release, digest)
+    try:
+        write_archive(archive, index, recorded)
+        digest = registry.sha256_of(archive)
+        registry.add(fixtures / "registry.txt", release, digest)
+    except KeyboardInterrupt:
+        # One that is not listed would stop every run.
+        archive.unlink(missing_ok=True)
+        raise
     return archive
 
 

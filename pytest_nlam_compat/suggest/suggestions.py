@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis
 from pytest_nlam_compat.diagnosis.name_patterns import Operations
@@ -97,6 +97,30 @@ class Suggestions:
         return not self.width_specific and any(
             step.width_specific for step in self.steps
         )
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as plain data, for JSON."""
+        return {
+            "complete": self.complete,
+            "unfixable": self.unfixable,
+            "steps": [
+                {
+                    "id": step.migration.id,
+                    "python": step.python(),
+                    "proved": step.proved,
+                    "held_out": step.held_out,
+                    "width_specific": step.width_specific,
+                    "largest_difference": step.largest,
+                }
+                for step in self.steps
+            ],
+            "unproved": self.unproved,
+            "training": self.training,
+            "undecided": {
+                name: {"verified": len(found.verified), "cause": found.cause}
+                for name, found in self.undecided.items()
+            },
+        }
 
     def report(self) -> str:
         """Return all of it as text."""

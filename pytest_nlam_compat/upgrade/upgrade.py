@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -172,11 +171,9 @@ class FolderResult:
         results = self.results.values()
         return not any(isinstance(each, CompatError) for each in results)
 
-    def json(self) -> str:
-        """Write the table as JSON."""
-        return json.dumps(
-            [_plain(*each) for each in self.results.items()], indent=1
-        )
+    def plain(self) -> dict[str, object]:
+        """Return it as plain data, for JSON."""
+        return {"files": [_plain(*each) for each in self.results.items()]}
 
     def lines(self) -> Iterator[str]:
         """Write an aligned table, and a line for each kind of refusal."""

@@ -58,7 +58,7 @@ def test_a_folder_that_was_upgraded_already(runs, capsys):
 
 def test_a_folder_in_place_and_as_json(runs, capsys):
     assert main(["upgrade", str(runs), "--in-place", "--json"]) == 1
-    rows = json.loads(capsys.readouterr().out)
+    rows = json.loads(capsys.readouterr().out)["files"]
     assert [row["file"] for row in rows] == [
         str(runs / name / "best.ckpt") for name in "abc"
     ]
