@@ -133,7 +133,8 @@ class RunResults:
             "causes": self._causes(),
         }
         shard = self._config.getoption("nlam_compat_shard", default=None)
-        if shard:
+        # Before the selection it may be any text.
+        if shard and self.selection is not None:
             found["shards"] = [str(shard)]
         checks = {
             nodeid: self._check(nodeid)

@@ -41,7 +41,7 @@ def merge(parts: Mapping[str, Results]) -> Results:
         ("current code", [_same_code(each) for each in results]),
         ("plugin and references", [_plugin(each) for each in results]),
         ("settings", [each["settings"] for each in results]),
-        ("shards", [{"of": _total(each)} for each in results]),
+        ("shards", [_total(each) for each in results]),
     ):
         _raise_on_difference(label, names, facts)
     alone = len(results) == 1
@@ -87,9 +87,11 @@ def _plugin(results: Results) -> dict[str, str]:
     return {label: plugin[label] for label in labels if label in plugin}
 
 
-def _total(results: Results) -> str:
+def _total(results: Results) -> dict[str, str]:
+    if not results["current"]:
+        return {}
     totals = {shard.partition("/")[2] for shard in results["shards"]}
-    return ", ".join(sorted(totals)) or "not split"
+    return {"of": ", ".join(sorted(totals)) or "not split"}
 
 
 def _raise_on_difference(

@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 from nlam_runs import FIXTURES, ONE, Project, shows_no_traceback
 
+from pytest_nlam_compat.reports.merging import merge
 from pytest_nlam_compat.reports.report_formats import SCHEMA
 
 # Two references, one of them of a hierarchical model.
@@ -169,6 +170,23 @@ def test_four_processes_give_the_same_results_as_one(broken, dist):
 
 
 @pytest.mark.slow
+def test_shards_give_together_what_one_run_gives(project):
+    choice = (*BOTH, "-kloads or registry")
+    project.run(*choice, "--nlam-compat-report=r.json")
+    for shard in (1, 2):
+        project.run(
+            *choice,
+            f"--nlam-compat-shard={shard}/2",
+            f"--nlam-compat-report={shard}.json",
+        )
+    parts = {n: results(project, f"{n}.json") for n in ("1", "2")}
+    merged, alone = merge(parts), results(project)
+    assert merged["shards"] == ["1/2", "2/2"]
+    merged["shards"] = []
+    assert without_times(merged) == without_times(alone)
+
+
+@pytest.mark.slow
 def test_run_that_stops_early_is_not_whole(project):
     project.neural_lam(BREAK)
     result = project.run(
@@ -210,6 +228,7 @@ def test_interrupted_run_says_so(project, flags):
     [
         (["--nlam-compat-release=seven"], "is not a version specifier"),
         (["--nlam-compat-case=nothing"], "No reference is selected."),
+        (["--nlam-compat-shard=5/4"], "--nlam-compat-shard is not a shard"),
         ([*ONE, "-p", "no:junitxml"], "plugins of pytest that are off"),
     ],
 )

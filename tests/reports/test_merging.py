@@ -60,13 +60,15 @@ def test_stopped_shard_makes_the_whole_incomplete():
 
 def test_shard_that_could_not_begin_is_no_other_code():
     one = shard(1, "0.7.0-hi_lam")
-    two = results(references=[], shards=["2/2"], current={}, settings={})
+    two = results(references=[], current={}, settings={})
     two["plugin"] = {"version": "0.1.0"}
     two["incomplete"] = "The run could not begin."
     for parts in ({"1": one, "2": two}, {"2": two, "1": one}):
         found = merge(parts)
         assert found["current"] == one["current"]
-        assert found["incomplete"] == "2: The run could not begin."
+        assert found["incomplete"] == (
+            "2: The run could not begin.\nShards are missing: 2/2."
+        )
 
 
 @pytest.mark.parametrize(
