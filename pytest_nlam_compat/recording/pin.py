@@ -134,6 +134,8 @@ def pin(request: PinRequest, say: Callable[[str], None]) -> Pinned:
         adapter = _installed(found, request.file)
         archive, weights = _targets(request, adapter.current.release)
         run, left_out = _readable_run(checkpoint)
+        # In place, so that a path among the arguments needs no class.
+        data, dropped = redact(checkpoint.data)
         with neural_lam_errors("load the dataset"):
             config, datastore = load_datastore(request.config)
         args = args_of(checkpoint)
@@ -163,7 +165,6 @@ def pin(request: PinRequest, say: Callable[[str], None]) -> Pinned:
                 checkpoint,
             )
             _announce(say, checkpoint, dataset, request.samples, folder)
-            data, dropped = redact(checkpoint.data)
             # Both refuse a file that has come to be there, and leave it alone.
             write_checkpoint(data, weights, keep_device=False)
             with _removed_on_failure(weights):
