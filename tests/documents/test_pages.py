@@ -159,3 +159,15 @@ def test_the_red_run_is_one_screen():
 
 def test_the_readme_is_short():
     assert len(text_of("README.md").splitlines()) <= 150
+
+
+def test_every_option_and_command_has_a_place_in_the_docs():
+    pages = "\n".join(map(text_of, PAGES))
+    options = set(re.findall(r"--nlam-compat[\w-]*", help_of("pytest")))
+    commands = re.findall(
+        r"^    ([a-z]+)\b", help_of("pytest_nlam_compat"), re.MULTILINE
+    )
+    assert "--nlam-compat-case" in options
+    assert "inspect" in commands
+    named = [*options, *(f"nlam-compat {command}" for command in commands)]
+    assert not [n for n in named if not re.search(rf"{n}\b(?!-)", pages)]

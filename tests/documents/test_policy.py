@@ -31,6 +31,15 @@ def test_the_figures_are_those_of_the_references():
     assert f"{void} recorded cases are" in PAGE
 
 
+def test_the_readme_counts_the_references():
+    releases = registry.read(FIXTURES / "registry.txt")
+    count = sum(
+        len(ReleaseArchive(FIXTURES / f"{release}.zip").cases)
+        for release in releases
+    )
+    assert f"{count} frozen references of neural-lam" in text_of("README.md")
+
+
 def test_the_figures_are_those_of_the_history():
     needy = [step for step in HISTORY if step.needs]
     assert f"of the {len(HISTORY)} changes since 0.1.0" in PAGE
