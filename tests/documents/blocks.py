@@ -85,12 +85,14 @@ def blocks_of(page: str) -> list[Block]:
 
 
 def spoken_of(page: str) -> list[str]:
-    """Return the commands that a page names within its sentences."""
-    prose = " ".join(_BLOCK.sub("", text_of(page)).split())
+    """Return the commands that a page names outside of its blocks."""
+    text = _BLOCK.sub("", text_of(page))
+    indented = re.findall(r"^    ((?:nlam-compat|pytest) .+)$", text, re.M)
+    prose = " ".join(text.split())
     named = re.findall(
         r"`((?:nlam-compat|pytest --nlam|nox -s) ?[^`]+)`", prose
     )
-    return [command for command in named if "..." not in command]
+    return [c for c in (*indented, *named) if "..." not in c]
 
 
 def words_of(command: str) -> list[str]:
