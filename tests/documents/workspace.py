@@ -31,7 +31,8 @@ from pytest_nlam_compat.references.release_archive import ReleaseArchive
 # Of the machine.
 _PLACES = (
     "platform ",
-    "nlam-compat: ",
+    "nlam-compat: neural-lam ",
+    "nlam-compat: torch ",
     "rootdir: ",
     "configfile: ",
     "plugins: ",
@@ -172,6 +173,8 @@ def stable(lines: Sequence[str]) -> list[str]:
             continue
         # A header's dashes fill the line.
         line = re.sub(r"^=+ | =+$", "", line.rstrip())
+        # The header of a run ends with where references are.
+        line = re.sub(r"^(nlam-compat: .+), from .+$", r"\1", line)
         line = re.sub(r"\d+\.\d+s( \(\d:\d+:\d+\))?$", "# s", line)
         line = re.sub(r"\d+(\.\d+)?e[-+]\d+", "#", line)
         # In a matrix, columns move with the numbers in them.
