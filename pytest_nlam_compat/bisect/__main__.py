@@ -66,6 +66,8 @@ def grade_checkout(
         f"--nlam-compat-case={case}",
         # Each commit is graded alike, whatever options it sets.
         "-oaddopts=",
+        # Its folder would lie in the cache, beside downloaded references.
+        "-pno:cacheprovider",
     ]
     try:
         # Ini keys, conftest.py and migrations of a commit are pytest's to read.

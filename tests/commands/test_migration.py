@@ -1,15 +1,12 @@
 """``nlam-compat migration new``, in repositories of several kinds."""
 
 import os
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 NEW = [sys.executable, "-m", "pytest_nlam_compat", "migration", "new"]
-README = (Path(__file__).parents[2] / "README.md").read_text()
 NEXT = (
     "{}. In encoding_mlp.py, write the reason, and the operations that move "
     "old weights\n   to where the new code looks for them.\n"
@@ -139,29 +136,6 @@ def test_the_step_is_read_and_its_test_passes(repository):
     )
     result = repository.run(sys.executable, "-m", "pytest", "-q")
     assert result.stdout.splitlines()[-1].startswith("1 passed")
-
-
-def test_the_readme_followed_literally(repository):
-    """Its ini key, its migration, and the command that it names."""
-    section = README.partition("### Migrations of your own")[2]
-    toml, python = re.findall(r"```(?:toml|python)\n(.*?)```", section, re.S)[
-        :2
-    ]
-    [file] = re.findall(r"`(\S+/output_mlp\.py)`", section)
-    [command] = re.findall(r"`(nlam-compat migration new [\w-]+)`", section)
-    repository.write("pyproject.toml", toml)
-    *_, name = command.split()
-    result = repository.new(name)
-    assert (result.returncode, result.stderr) == (0, "")
-    assert file in repository.files()
-    repository.write(file, python)
-    assert repository.new("another").returncode == 0
-    code = (
-        "from pytest_nlam_compat.migrations import read_steps\n"
-        "print(*(step.id for step in read_steps('tests/migrations')))"
-    )
-    result = repository.run(sys.executable, "-c", code)
-    assert result.stdout == "0.8.0-another 0.8.0-output-mlp\n"
 
 
 def test_the_release_may_be_said(repository):
