@@ -30,7 +30,7 @@ HISTORY += (
             Rename(f"{PREFIX}encoding_grid_mlp", f"{PREFIX}grid_mlp"),
         ),
         # Graph-EFM has no such module.
-        when=Holds(f"{PREFIX}encoding_grid_mlp"),
+        when=Holds("encoding_grid_mlp"),
     ),
 )
 """
