@@ -288,10 +288,10 @@ def test_names_that_a_release_adds_tell_its_files(monkeypatch, kind, key):
     monkeypatch.setattr(history, "HISTORY", (*history.HISTORY, step))
     data = checkpoint("0.7.0")
     args = dict(data["hyper_parameters"]["args"].attributes)
-    if before == "0.7.0" and kind in ("hyper_parameters", "classes"):
+    if kind in ("hyper_parameters", "classes"):
         # Those of Graph-EFM have no arguments.
         data["hyper_parameters"]["args"] = None
-        assert detect_origin(data).release == before
+        assert detect_origin(data).release == "0.7.0"
     if kind == "args":
         args |= dict.fromkeys(known[Version("99.0.0")], 1)
         data["hyper_parameters"]["args"] = namespace(**args)

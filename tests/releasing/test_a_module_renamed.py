@@ -18,6 +18,7 @@ from simulated import (
 pytestmark = [pytest.mark.neural_lam, pytest.mark.slow]
 
 STEP = """
+from pytest_nlam_compat.migrations.migration import Holds
 from pytest_nlam_compat.migrations.operations import Rename
 
 HISTORY += (
@@ -26,8 +27,10 @@ HISTORY += (
         since="0.8.0",
         reason="The MLP of the grid has another name.",
         operations=(
-            Rename(f"{PREFIX}encoding_grid_mlp", "grid_mlp"),
+            Rename(f"{PREFIX}encoding_grid_mlp", f"{PREFIX}grid_mlp"),
         ),
+        # Graph-EFM has no such module.
+        when=Holds("encoding_grid_mlp"),
     ),
 )
 """

@@ -86,13 +86,13 @@ def test_what_the_release_can_be_told_by_was_found(released):
 
 
 def test_the_new_references_count_under_the_new_release(released):
-    project, _, result = released
+    project, _, _ = released
     one = ("--nlam-compat-release===0.8.0", "--nlam-compat-case=graph_lam*")
     options = ("--nlam-compat", "-pno:cacheprovider", *one)
     done = run(project, "-m", "pytest", *options, ".release/0.8.0/project")
     assert done.returncode == 0, done.stdout
     assert "neural-lam 0.8.0 (detected by models.module.Fore" in done.stdout
-    assert f"{result['references']}" in done.stdout or result["references"]
+    assert "references of 0.8.0, from" in done.stdout
     assert "left out" not in done.stdout
 
 
