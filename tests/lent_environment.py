@@ -6,6 +6,7 @@ The Python that runs this has neural-lam and torch, some GB, and lends them.
 import functools
 import os
 import re
+import subprocess
 import sys
 import threading
 import venv
@@ -23,6 +24,9 @@ def make(folder: Path) -> Path:
     """Make the environment; return its Python."""
     venv.create(folder, with_pip=True)
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    # Older Pythons bring an old one, which would hide what is lent.
+    outdated = [python, "-m", "pip", "uninstall", "-qy", "setuptools"]
+    subprocess.run(outdated, check=True)
     lent = folder / "lent"
     lent.mkdir()
     for place in map(Path, sys.path):
