@@ -95,6 +95,7 @@ class Job:
                 **self._filled(step.get("env", {})),
                 GITHUB_ACTION_PATH=str(CHECKOUT),
                 GITHUB_OUTPUT=str(output),
+                GITHUB_STEP_SUMMARY=str(self.folder / "summary.md"),
                 PATH=f"{self.python.parent}:{os.environ['PATH']}",
             ),
             stdout=subprocess.PIPE,
@@ -145,7 +146,9 @@ def test_it_is_green_on_neural_lam_and_red_on_an_edit(job, url):
     some = {"release": "==0.7.0", "case": "graph_lam", "url": url}
     job.run(**some)
     assert job.failed == []
-    [report] = job.uploaded
+    names = {file.name for file in job.uploaded}
+    assert names == {"report.html", "report.json", "checkpoints.xml"}
+    [report] = [f for f in job.uploaded if f.suffix == ".xml"]
     suite = ET.parse(report).getroot().find("testsuite")
     assert int(suite.get("tests")) > 5
     assert suite.get("failures") == suite.get("errors") == "0"
@@ -162,12 +165,13 @@ def test_it_is_green_on_neural_lam_and_red_on_an_edit(job, url):
     job.run(**some)
     assert job.failed == [CHECK]
     assert f"source: {name}" in job.said
-    tensors = {file for file in job.uploaded if file.suffix != ".xml"}
+    tensors = {file for file in job.uploaded if file.suffix == ".safetensors"}
     # Of the float64 and of the float32 rollout, each golden and obtained.
-    assert len(job.uploaded) == len(tensors) + 1 == 5
+    assert len(job.uploaded) == len(tensors) + 3 == 7
     assert {file.parent.name for file in tensors} <= {
         file.name for file in (job.temporary / "nlam-compat/tensors").iterdir()
     }
+    assert "0.7.0-graph_lam" in (job.folder / "summary.md").read_text()
     file.write_text(text)
 
 
