@@ -9,14 +9,20 @@ from pytest_nlam_compat.commands import CommandResult, add_options
 
 AUDIENCE = "contributors"
 HELP = (
-    "Draw a report of results, or merge those of shards. They are from "
-    "--nlam-compat-report=results.json. Fails if they are not whole."
+    "Draw a report of results, or merge those of shards. The exit status is 1 "
+    "if they are not whole."
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    parser.add_argument("results", metavar="RESULTS", type=Path, nargs="+")
+    parser.add_argument(
+        "results",
+        metavar="RESULTS",
+        type=Path,
+        nargs="+",
+        help="what pytest --nlam-compat-report=results.json wrote",
+    )
     parser.add_argument(
         "-o",
         dest="outputs",

@@ -88,7 +88,8 @@ def run_files(
             folders.insert(0, file.parent / _GRAPHS / name)
         found = _first([each / "g2m_edge_index.pt" for each in folders])
         graph = found.parent if found else None
-    return RunFiles(file, graph, config, report["model"], report["source"])
+    source = report.get("source")
+    return RunFiles(file, graph, config, report["model"], source)
 
 
 def _places(file: Path) -> Iterator[Path]:

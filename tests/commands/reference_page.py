@@ -15,7 +15,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
 HEAD = """\
 # Command line
 
-`nlam-compat COMMAND --help` shows the same as this page, which is written from
+`--help` of each command shows the same as this page, which is written from
 the parser (`python tests/commands/reference_page.py`).
 
 ## Exit status

@@ -147,7 +147,10 @@ def upgraded(code, weights):
 )
 def test_the_code_does_what_the_migration_does(operations, when, applies):
     # Positive, as moments of a square are.
-    weights = {n: 0.1 + torch.rand(shape) for n, shape in SHAPES.items()}
+    weights = {
+        name: 0.1 + torch.rand(shape, dtype=torch.float64)
+        for name, shape in SHAPES.items()
+    }
     step = Migration("0.8.0-a", "0.8.0", "A.", operations, when=when)
     known = Statistics({"state_mean": [0.0, 0.0]}, ["x", "y"])
     kinds = dict.fromkeys(("exp_avg", "exp_avg_sq"))
@@ -172,8 +175,8 @@ def test_the_code_does_what_the_migration_does(operations, when, applies):
     for found, right in zip(upgraded(code, weights), expected, strict=True):
         assert found.keys() == right.keys()
         for name, tensor in right.items():
-            # float32, and a factor is rounded in another place.
-            assert torch.allclose(found[name], tensor, rtol=1e-6, atol=0)
+            # A factor is rounded in another place.
+            assert torch.allclose(found[name], tensor, rtol=0, atol=1e-12)
 
 
 LONG = "forecaster.predictor.decoder.intra_down_gnns.0.module_0"

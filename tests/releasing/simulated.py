@@ -136,6 +136,10 @@ def offline(project: Path) -> dict[str, str]:
 
 def content(project: Path) -> dict[str, bytes]:
     """Return what a release may write."""
-    files = [*(project / "fixtures").iterdir(), *(project / "docs").iterdir()]
+    files = [*(project / "fixtures").iterdir(), *(project / "docs").rglob("*")]
     files.append(project / "CHANGELOG.md")
-    return {str(file.relative_to(project)): file.read_bytes() for file in files}
+    return {
+        str(file.relative_to(project)): file.read_bytes()
+        for file in files
+        if file.is_file()
+    }

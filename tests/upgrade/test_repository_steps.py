@@ -160,9 +160,7 @@ def test_a_file_that_no_step_concerns(run):
     status, out = upgraded(run, name="0.7.0-graph_efm-multiscale")
     assert status == 1
     assert out.startswith("No migration of the repository applies to the file.")
-    assert (
-        "0.8.0-states: for files before 0.8.0, with Holds(name='grid_em" in out
-    )
+    assert "0.8.0-states: for files before 0.8.0, with Holds('grid_em" in out
 
 
 def test_further_steps_need_the_file_as_its_release_wrote_it(run):
