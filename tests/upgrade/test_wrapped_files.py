@@ -206,9 +206,8 @@ def test_tensors_load_on_any_machine(
     (tmp_path / "new.ckpt").unlink()
     assert upgrade(file, name, "--keep-device") == 0
     with read_checkpoint(tmp_path / "new.ckpt") as checkpoint:
-        assert {t.device for t in checkpoint.data["state_dict"].values()} == {
-            device
-        }
+        weights = checkpoint.data["state_dict"].values()
+        assert {tensor.storage.device for tensor in weights} == {device}
 
 
 def paths(module, cls):
