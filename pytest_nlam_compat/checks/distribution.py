@@ -6,7 +6,7 @@ first, and imports neural_lam while they do.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -72,14 +72,22 @@ def scheduler(config: pytest.Config, log: Any) -> Any:
             Unlike in the base class this is not run again: it would end the
             next worker as well.
             """
-            for unit in self.assigned_work[node].values():
+            work = self.assigned_work[node]
+            crashed = None
+            for unit in work.values():
                 for nodeid, completed in unit.items():
-                    if not completed:
-                        unit[nodeid] = True
-                        super().remove_node(node)
-                        return nodeid
-            return super().remove_node(node)
+                    if not completed and crashed is None:
+                        crashed, unit[nodeid] = nodeid, True
+            # A worker that receives nothing but these never asks for more.
+            for scope in [name for name, unit in work.items() if _done(unit)]:
+                del work[scope]
+            super().remove_node(node)
+            return crashed
 
     selection: Selection = selection_of(config)
     references = {reference.id for reference in selection.references}
     return ByReference(config, log)
+
+
+def _done(unit: Mapping[str, bool]) -> bool:
+    return all(unit.values())
