@@ -25,6 +25,8 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGE = CHECKOUT / "pytest_nlam_compat"
 FIXTURES = CHECKOUT / "fixtures"
+# What a wheel has of them: pyproject.toml includes it.
+SHIPPED = ("native_routes.txt", "registry.txt", "release_evidence.json")
 # Checks of what a model of the current code computes.
 CHECKS = {
     "test_opens",

@@ -6,7 +6,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from nlam_runs import FIXTURES, ONE, error_lines
+from nlam_runs import FIXTURES, ONE, SHIPPED, error_lines
 
 UNUSED = "http://127.0.0.1:9/"
 LOCAL = {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
@@ -38,11 +38,7 @@ def server():
 def installed(project):
     """Have the package as a wheel brings it: hashes and no archives."""
     references = project.package() / "references"
-    for name in (
-        "registry.txt",
-        "native_routes.txt",
-        "release_evidence.json",
-    ):
+    for name in SHIPPED:
         shutil.copy(FIXTURES / name, references / name)
     project.cache = project.folder / "cache"
 

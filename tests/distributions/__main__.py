@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from lent_environment import CHECKOUT, make, served, variables
 
 LINK = re.compile(r'\]\(([^)\s]+)|(?:src|href)="([^"]+)"')
-DATA = ("registry.txt", "native_routes.txt")
+DATA = ("native_routes.txt", "registry.txt", "release_evidence.json")
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 import mdp_dataset
 from blocks import Block, edits, words_of
 from histories import History
-from nlam_runs import FIXTURES, ONE, Project, run
+from nlam_runs import FIXTURES, ONE, SHIPPED, Project, run
 
 from pytest_nlam_compat.references.reference import Reference
 from pytest_nlam_compat.references.release_archive import ReleaseArchive
@@ -209,7 +209,7 @@ def _installed_package(folder: Path) -> Path:
     """Lay the package out as a wheel does."""
     project = Project(folder)
     copy = project.package()
-    for name in ("registry.txt", "native_routes.txt"):
+    for name in SHIPPED:
         shutil.copy(FIXTURES / name, copy / "references" / name)
     return copy.parent
 
