@@ -20,11 +20,16 @@ ARGUMENTS = {
     "fetch": ["--release", "==0.6.0", "--cache", ODD, "--offline"],
     "inspect": [f"{ODD}.ckpt", "--all"],
     "migration": ["new", ODD],
+    "pin": [f"{ODD}.ckpt", "--datastore", f"{ODD}.yaml"],
     "record": [ODD],
+    "release": [ODD],
+    "report": [f"{ODD}.json", "-o", f"{ODD}.md"],
+    "status": ["--clone", ODD],
     "stamp": [f"{ODD}.ckpt", "--statistics", f"{ODD}.json"],
     "statistics": ["--datastore", f"{ODD}.yaml", "-o", f"{ODD}.json"],
     "suggest": ["--case", ODD, "--release", ODD],
     "upgrade": [f"{ODD}.ckpt"],
+    "verify": [f"{ODD}.zip"],
 }
 SLOW = {"statistics", "check"}
 

@@ -180,7 +180,7 @@ def test_it_is_green_on_neural_lam_and_red_on_an_edit(job, url):
 def test_it_ends_when_its_time_is_over(job, url):
     job.run(url=url, timeout_minutes="0.02")
     assert job.failed == [CHECK]
-    assert "KeyboardInterrupt" in job.said or not job.said
+    assert not re.search(r"\d passed", job.said)
 
 
 def test_inputs_are_never_put_into_a_script():
