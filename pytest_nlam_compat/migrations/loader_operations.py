@@ -193,12 +193,18 @@ def _joined(operation: op.Concatenate | op.Stack, how: str) -> str:
     )
 
 
+_IN_DOUBLE = (
+    "# In float64: only the model rounds it.",
+    "weight = tensors[name].double().clone()",
+)
+
+
 def _scale(operation: op.Scale) -> str:
     columns = operation.columns
     which = "slice(None)" if columns is None else list(columns)
     return _on_matches(
         operation.names,
-        "weight = tensors[name].clone()",
+        *_IN_DOUBLE,
         f"weight[..., {which}] *= ({operation.factor!r}) ** (-power or 1)",
         "tensors[name] = weight",
     )
@@ -309,13 +315,13 @@ def _folded(
         raise without_code(operation)
     return _on_matches(
         f"{operation.layer}.weight",
-        "weight = tensors[name].clone()",
+        *_IN_DOUBLE,
         *columns,
         f"scale = {scale}",
         f"shift = {shift}",
         "part = weight[:, first : first + count]",
         f"beside = {json.dumps(operation.layer + '.bias')}",
-        "bias = tensors[beside]",
+        "bias = tensors[beside].double()",
         "if power == 0:",
         "    tensors[beside] = bias + part @ shift",
         "    new = part * scale",
