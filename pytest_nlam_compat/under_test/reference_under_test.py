@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -289,8 +290,9 @@ class ReferenceUnderTest:
         """Build a new model of the current code, without weights of a run."""
         with code_under_test("Building the model of the current code"):
             with building(dtype):
+                # Of its own: what saves a model may change them.
                 module = self.adapter.build(
-                    self.hyper_parameters,
+                    copy.deepcopy(self.hyper_parameters),
                     self.datastore(dtype),
                     self.predictor,
                 )
