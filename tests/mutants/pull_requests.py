@@ -19,8 +19,6 @@ from breaking_widths import (
     EMBEDDER,
     FACTORS,
     HEAD,
-    HIDDEN,
-    HIDDEN_NOW,
     MAPPED,
     OUTPUT,
 )
@@ -96,11 +94,20 @@ PULL_REQUESTS = (
     PullRequest(
         "output_map in two modules",
         (
-            (GRAPH, OUTPUT, HIDDEN + HEAD),
+            (
+                GRAPH,
+                OUTPUT,
+                # Also without a hidden layer.
+                "        self.output_mlp = torch.nn.Sequential(\n"
+                "            *(part for _ in range(hidden_layers) for part in (\n"
+                "                torch.nn.Linear(hidden_dim, hidden_dim),\n"
+                "                torch.nn.SiLU(),\n            ))\n        )\n"
+                + HEAD,
+            ),
             (
                 GRAPH,
                 MAPPED,
-                HIDDEN_NOW + "        net_output = self.output_head(hidden)",
+                "        net_output = self.output_head(self.output_mlp(grid_rep))",
             ),
         ),
         says="renamed output_map.0 -> output_mlp.0, output_map.2 -> "

@@ -113,9 +113,18 @@ def only(project: Path, *releases: str, cases: tuple[str, ...]) -> None:
 
 
 def record_only(project: Path, condition: str) -> None:
-    """Have a clone record the cases for which an expression is true."""
+    """Have a clone record only some cases of 0.8.0, by an expression."""
+    code = (
+        "\n\nevery_case = cases_of\n\n\n"
+        "def cases_of(release):\n"
+        "    return [\n"
+        "        case\n"
+        "        for case in every_case(release)\n"
+        f"        if release < Version('0.8.0') or {condition}\n"
+        "    ]\n"
+    )
     with (project / "pytest_nlam_compat/recording/cases.py").open("a") as file:
-        file.write(f"CASES = tuple(case for case in CASES if {condition})\n")
+        file.write(code)
 
 
 def command(*arguments: str) -> list[str]:
