@@ -14,7 +14,9 @@ import pytest
 import tomllib
 import yaml
 from blocks import PAGES, ROOT, blocks_of, spoken_of, text_of, words_of
-from workspace import Workspace, served
+from lent_environment import served
+from nlam_runs import FIXTURES
+from workspace import Workspace
 
 from pytest_nlam_compat.cli import COMMANDS
 
@@ -91,7 +93,7 @@ def unknown(command):
 
 @pytest.fixture(scope="module")
 def url():
-    with served() as url:
+    with served(FIXTURES) as url:
         yield url
 
 

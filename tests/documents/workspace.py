@@ -12,12 +12,8 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import mdp_dataset
@@ -183,26 +179,6 @@ def stable(lines: Sequence[str]) -> list[str]:
     while found and not found[-1]:
         found.pop()
     return found
-
-
-@contextmanager
-def served(folder: Path = FIXTURES) -> Iterator[str]:
-    """Serve a folder; give its address."""
-
-    class Handler(SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-    handler = partial(Handler, directory=folder)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def _installed_package(folder: Path) -> Path:
