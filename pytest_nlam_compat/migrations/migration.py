@@ -27,7 +27,7 @@ from pytest_nlam_compat.migrations.operations.segments import covers
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class Holds(Expression):
     """Whether a run has a module or tensor of some name.
 
@@ -52,7 +52,7 @@ class Holds(Expression):
         )
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class HasHyperParameter(Expression):
     """Whether a run has a hyper-parameter ``"config.x.y"``, or one of a value.
 
@@ -72,7 +72,7 @@ class HasHyperParameter(Expression):
         return bool(found == self.value)
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class Not(Expression):
     """Whether another predicate does not hold."""
 
@@ -83,7 +83,7 @@ class Not(Expression):
         return not self.predicate(run)
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class All(Expression):
     """Whether all of several predicates hold."""
 
@@ -94,7 +94,7 @@ class All(Expression):
         return all(predicate(run) for predicate in self.predicates)
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class HoldsInstance(Expression):
     """Whether an object of a class, module and name, is a hyper-parameter."""
 
@@ -105,7 +105,7 @@ class HoldsInstance(Expression):
         return contains_instance_of(run.hyper_parameters, self.cls)
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class RegeneratedGraph(Expression):
     """Whether the graph of an older run was created again, by 0.7.
 

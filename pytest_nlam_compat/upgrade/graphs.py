@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +97,9 @@ def write_graph(
     Files that did not change are copied from the original. The target may
     exist only with the same content.
     """
+    # Much to import, and most upgrades write no graph.
+    import shutil
+
     differing = changed(graph, tensors)
     # A path such as "." has no name.
     target = Path(os.path.realpath(target))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
@@ -79,6 +78,8 @@ class OutputFile:
         made = self.in_place and _back_up(real, backup)
         try:
             if checkpoint is None:
+                import shutil
+
                 with draft(real, False) as new, open_regular(self.file) as old:
                     shutil.copyfileobj(old, new)
             elif isinstance(checkpoint, Weights):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -130,6 +129,8 @@ def _removed_on_failure(
         yield
     except BaseException:
         if graph_out is not None and not existed and not output.placed:
+            import shutil
+
             shutil.rmtree(graph_out, ignore_errors=True)
         raise
 

@@ -121,7 +121,7 @@ def test_without_it_a_check_fails(step, index, subject_of, recorded_run):
         assert found == (None if blind else red), name
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
+@dataclasses.dataclass(repr=False)
 class WithoutMoments(Operation):
     """Does the part of an operation that is on the weights."""
 
@@ -143,7 +143,7 @@ def test_moments_that_stay_behind_are_seen(case, subject_of):
     assert first_failure(subject) == "resumes"
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
+@dataclasses.dataclass(repr=False)
 class Half(Operation):
     """Relabels the grid in one of the two files only."""
 
@@ -195,7 +195,7 @@ def test_each_static_feature_has_to_be_folded(
     assert first_failure(subject) == "outputs"
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
+@dataclasses.dataclass(repr=False)
 class WithoutBias(Operation):
     """Folds into the weight and forgets the bias."""
 

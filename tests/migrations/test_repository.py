@@ -120,7 +120,7 @@ def test_a_step_may_be_a_dataclass(write, tmp_path):
         from dataclasses import dataclass
         from pytest_nlam_compat.migrations import Migration, Operation
 
-        @dataclass(frozen=True, repr=False)
+        @dataclass(repr=False)
         class Own(Operation):
             name: str
 

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import (
+    MISSING,
+    FrozenInstanceError,
+    dataclass,
+    fields,
+    replace,
+)
 from typing import TYPE_CHECKING, ClassVar
 
 from pytest_nlam_compat.errors import CompatError
@@ -18,7 +24,7 @@ WITHOUT_OPTIMIZER = (
 )
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class Expression:
     """What prints as the Python that builds it: an operation or a predicate."""
 
@@ -41,6 +47,13 @@ class Expression:
     def __repr__(self) -> str:
         return self.python()
 
+    # A frozen dataclass would get three times as much code of its own: with
+    # 50 of them, people would wait for that.
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in vars(self):
+            raise FrozenInstanceError(f"cannot assign to field {name!r}")
+        super().__setattr__(name, value)
+
     # Once for all: a class that gets its own takes twice as long to import.
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and vars(other) == vars(self)
@@ -49,7 +62,7 @@ class Expression:
         return hash(self.python())
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class Operation(Expression):
     """One declarative change of a saved run.
 
@@ -131,7 +144,7 @@ class Operation(Expression):
             )
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class NotOnWeights(Operation):
     """An operation on hyper-parameters or the graph only."""
 
@@ -140,12 +153,12 @@ class NotOnWeights(Operation):
         return dict(state_dict)
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class OnHyperParameters(NotOnWeights):
     """An operation on hyper-parameters only."""
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class HardBreak(Operation):
     """Refuse a run that can't be migrated, and say what its owner can do."""
 
@@ -157,7 +170,7 @@ class HardBreak(Operation):
         raise self.refuse(self.why, self.remedy)
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class CallFunction(Operation):
     """Call a function on the saved run, where no operation does it.
 

@@ -166,7 +166,7 @@ def layer_class(run: SavedRun, name: str) -> str | None:
     return _GRAPH_LAYER
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class PermuteInputBlocks(OnTensors):
     """Put blocks of the input columns of weights into another order.
 
@@ -236,7 +236,7 @@ class PermuteInputBlocks(OnTensors):
         return [*(places[column] for column in new), *rest]
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class FoldInputBlock(Operation):
     """Fold a change of units of one block of inputs into a Linear.
 
@@ -273,7 +273,7 @@ class FoldInputBlock(Operation):
         )
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class AddInputBlock(OnTensors):
     """Make room for new inputs before a block, with weights of zero.
 

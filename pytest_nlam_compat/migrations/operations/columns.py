@@ -46,7 +46,7 @@ def first_column(
     return first
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class PermuteInputColumns(OnTensors):
     """Put the input columns of weights into another order.
 
@@ -84,7 +84,7 @@ class PermuteInputColumns(OnTensors):
         return tensor[:, columns]
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class RepeatInputColumn(OnTensors):
     """Make room for an input that now comes several times, always equal.
 
@@ -126,7 +126,7 @@ class RepeatInputColumn(OnTensors):
         return repeated
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class AddInputColumns(OnTensors):
     """Make room for new inputs, with weights of zero.
 
@@ -157,7 +157,7 @@ class AddInputColumns(OnTensors):
         return wider
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class ByWidth(Operation):
     """Operations for each number of input columns that a weight can have.
 

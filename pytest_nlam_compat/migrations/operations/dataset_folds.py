@@ -23,7 +23,7 @@ SCALINGS = ("raw", "standardised", "min-max", "largest-coordinate")
 _ORIGINAL = "Pass the dataset that the run was trained on."
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class FoldStaticFeatures(Operation):
     """Fold a new scaling of the static features into a Linear.
 
@@ -81,7 +81,7 @@ class FoldStaticFeatures(Operation):
         )
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class FoldDifferenceStatistics(Operation):
     """Fold standardised difference statistics into the last Linear of an MLP.
 
@@ -134,7 +134,7 @@ class FoldDifferenceStatistics(Operation):
         return f"{last}.weight", f"{last}.bias"
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class FoldMeshPositions(OnTensors):
     """Fold a new scaling of the mesh positions into the mesh embedders.
 

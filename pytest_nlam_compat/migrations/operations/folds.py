@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class FoldInputs(Operation):
     """Fold a change of units of inputs, given as numbers, into a Linear.
 

@@ -20,7 +20,7 @@ ORDERS = ("x-major", "y-major")
 _ORIGINAL = "Pass the graph directory that the run was trained with."
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class OnGraphFile(NotOnWeights):
     """An operation on each tensor of one graph file: ``"g2m_edge_index"``."""
 
@@ -43,7 +43,7 @@ class OnGraphFile(NotOnWeights):
         return _with_graph(run, **{self.stem: new})
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class ShiftNodes(OnGraphFile):
     """Add a number to the ids of senders, row 0, or receivers, row 1."""
 
@@ -63,7 +63,7 @@ class ShiftNodes(OnGraphFile):
         return shifted
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class ReverseEdges(OnGraphFile):
     """Make senders receivers and receivers senders."""
 
@@ -72,7 +72,7 @@ class ReverseEdges(OnGraphFile):
         return tensor.flip(0)
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class RelabelGrid(NotOnWeights):
     """Renumber the grid nodes of g2m and m2g for another order of the grid.
 
@@ -116,7 +116,7 @@ class RelabelGrid(NotOnWeights):
         return _with_graph(run, g2m_edge_index=g2m, m2g_edge_index=m2g)
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class NumberFromMinimum(NotOnWeights):
     """Number the nodes of g2m and m2g as ``InteractionNet`` did up to 0.5.
 

@@ -21,7 +21,7 @@ def hyper_parameter(run: SavedRun, path: str) -> Any:
     return find(run.hyper_parameters, path.split("."))[1]
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class OnHyperParameter(OnHyperParameters):
     """An operation on one hyper-parameter, such as ``"args.loss"``.
 
@@ -80,7 +80,7 @@ class New:
         return InertObject(GlobalRef(module, name), state=state)
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class SetHyperParameter(OnHyperParameter):
     """Set a hyper-parameter to plain data or `New`.
 
@@ -106,7 +106,7 @@ class SetHyperParameter(OnHyperParameter):
         }
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class RenameHyperParameter(OnHyperParameter):
     """Rename a hyper-parameter within the object that holds it.
 
@@ -129,7 +129,7 @@ class RenameHyperParameter(OnHyperParameter):
         }
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class DropHyperParameter(OnHyperParameter):
     """Drop a hyper-parameter."""
 
@@ -138,7 +138,7 @@ class DropHyperParameter(OnHyperParameter):
         return {key: value for key, value in inside.items() if key != name}
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class MapHyperParameter(OnHyperParameter):
     """Replace the value of a hyper-parameter by a table, old to new.
 
@@ -155,7 +155,7 @@ class MapHyperParameter(OnHyperParameter):
         return {**inside, name: self.values.get(old, old) if known else old}
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class UnwrapClass(OnHyperParameters):
     """Replace every object of a class by the one argument it was built from.
 

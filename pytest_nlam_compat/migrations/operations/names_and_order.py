@@ -19,7 +19,7 @@ from pytest_nlam_compat.migrations.operations.segments import (
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class Rename(Operation):
     """Rename a module with all that it holds, or a single tensor.
 
@@ -86,7 +86,7 @@ class Rename(Operation):
                 )
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class MoveUnder(Operation):
     """Move everything under a parent module, named without wildcards."""
 
@@ -108,7 +108,7 @@ class MoveUnder(Operation):
         return with_names(run, names)
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class Drop(Operation):
     """Drop what a pattern names, with its moments and positions."""
 
@@ -125,7 +125,7 @@ class Drop(Operation):
         return replace_tensors(run, gone, {}, [{} for _ in run.optimizers])
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class Reorder(Operation):
     """Put a module, or a tensor, before another in the order of a model.
 

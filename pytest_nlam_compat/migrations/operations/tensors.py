@@ -72,7 +72,7 @@ def times(tensor: Tensor, factor: Tensor | float) -> Tensor:
     return (tensor.double() * factor).to(tensor.dtype)
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class OnTensors(Operation):
     """An operation on every tensor that a pattern names in full.
 
@@ -103,7 +103,7 @@ class OnTensors(Operation):
         return found
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class Scale(OnTensors):
     """Multiply tensors by a finite number other than 0.
 
@@ -138,7 +138,7 @@ class Scale(OnTensors):
         return scaled
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class Transpose(OnTensors):
     """Swap the last two dimensions of tensors."""
 
@@ -148,7 +148,7 @@ class Transpose(OnTensors):
         return tensor.transpose(-2, -1).contiguous()
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class Add(Operation):
     """Add a tensor of one value.
 
@@ -190,7 +190,7 @@ class Add(Operation):
         return _with_added(self, run, added, self.before, self.buffer)
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class AddIdentity(Operation):
     """Add a Linear that returns its input, next to another, as wide as that.
 
@@ -258,7 +258,7 @@ def _with_added(
     return replace(run, state_dict=dict(tensors), optimizers=optimizers)
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class Split(Operation):
     """Cut a tensor, and its moments, into pieces that take its place.
 
@@ -320,7 +320,7 @@ class Split(Operation):
         }
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class Concatenate(Operation):
     """Join tensors along `dim`, and their moments, in place of the first."""
 
@@ -394,7 +394,7 @@ class Concatenate(Operation):
         return {self.into: joined} if joined else {}
 
 
-@dataclass(frozen=True, repr=False, eq=False)
+@dataclass(repr=False, eq=False)
 class Stack(Concatenate):
     """Join tensors of one shape along a new dimension, with their moments."""
 
