@@ -107,10 +107,6 @@ class Archive:
         for record in self.records.values():
             self._check(record)
 
-    def checksum(self, name: str) -> int:
-        """Return the checksum that a record should have, without reading it."""
-        return self.records[name].crc
-
     def refuse_changed(self) -> None:
         """Refuse the file if it was written to since it was opened."""
         status = os.fstat(self.fileno())

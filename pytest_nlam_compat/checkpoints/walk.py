@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pytest_nlam_compat.checkpoints.stand_ins import InertObject, TensorRef
+from pytest_nlam_compat.checkpoints.stand_ins import InertObject
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.files.refusals import DISTRUST, printable, refusal
 
@@ -19,7 +19,7 @@ PATH_LENGTH = 8192
 #: The parts of a tree, counting each as often as there are paths to it.
 PARTS = 1_000_000
 
-_CONTAINERS = (dict, list, tuple, set, frozenset, InertObject)
+CONTAINERS = (dict, list, tuple, set, frozenset, InertObject)
 
 
 def children(node: Any) -> Iterator[tuple[str, Any]]:
@@ -69,37 +69,18 @@ def refuse_endless(root: Any, path: Path, size: int = 0) -> None:
         height, parts = 1, 1
         for step, child in children(node):
             parts += 1
-            if isinstance(child, _CONTAINERS):
-                below, more = measure(child, _join(at, step), depth + 1)
+            if isinstance(child, CONTAINERS):
+                below, more = measure(child, join(at, step), depth + 1)
                 height, parts = max(height, below + 1), parts + more
         if parts > PARTS + size:
             raise refuse("shares its parts so often that it has no end", at)
         measured[id(node)] = height, parts
         return height, parts
 
-    if isinstance(root, _CONTAINERS):
+    if isinstance(root, CONTAINERS):
         measure(root, "", 0)
 
 
-def tensors(root: Any) -> dict[str, TensorRef]:
-    """Return every tensor by its path: ``state_dict.grid_embedder.0.weight``.
-
-    No container is searched twice.
-    """
-    found: dict[str, TensorRef] = {}
-    seen: set[int] = set()
-
-    def search(node: Any, at: str) -> None:
-        if isinstance(node, TensorRef):
-            found[at] = node
-        elif isinstance(node, _CONTAINERS) and id(node) not in seen:
-            seen.add(id(node))
-            for step, child in children(node):
-                search(child, _join(at, step))
-
-    search(root, "")
-    return found
-
-
-def _join(path: str, step: str) -> str:
+def join(path: str, step: str) -> str:
+    """Return the path to what a node holds."""
     return f"{path}.{step}" if path else step

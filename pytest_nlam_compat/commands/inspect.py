@@ -16,62 +16,35 @@ from pytest_nlam_compat.reports.terminal import progress
 
 AUDIENCE = "forecasters"
 HELP = (
-    "Show what a checkpoint is, or how two of them differ. The release that "
-    "wrote it is detected, and no code in the files is run."
+    "Show what a checkpoint is, and what to run next. The release that wrote "
+    "it is detected, and no code in the file is run."
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    parser.add_argument("file", metavar="FILE", type=Path, nargs="+")
-    parser.add_argument(
-        "--all",
-        action="store_true",
-        help="list each hyper-parameter, class and tensor",
-    )
+    parser.add_argument("file", metavar="FILE", type=Path)
     add_options(parser, "--migrations", "--json", "--verify")
 
 
 def run(arguments: argparse.Namespace) -> CommandResult:
-    """Return a report on one file, or on the difference of two.
-
-    The exit status is 0 for two files that differ, too.
-    """
+    """Return a report on a file."""
     from pytest_nlam_compat.migrations.stamps import STAMP
-    from pytest_nlam_compat.upgrade.difference import (
-        difference,
-        difference_lines,
-    )
     from pytest_nlam_compat.upgrade.inspection import report
     from pytest_nlam_compat.upgrade.next_steps import next_command
-    from pytest_nlam_compat.upgrade.report_text import all_lines, screen_lines
+    from pytest_nlam_compat.upgrade.report_text import report_lines
     from pytest_nlam_compat.upgrade.weights import read_run
 
     own = read_migrations(arguments.migrations)
-    if len(arguments.file) > 2:
-        raise CompatError(
-            "inspect takes one file, or two to compare.",
-            facts={"found": f"{len(arguments.file)} files"},
-            remedy="Inspect the files one by one.",
-        )
-    for file in arguments.file:
-        if file.is_dir():
-            _refuse_folder(file)
-    if arguments.verify:
-        with progress("Reading all tensors"):
-            for file in arguments.file:
-                with read_run(file, STAMP) as checkpoint:
-                    checkpoint.archive.verify()
-    with read_run(arguments.file[0], STAMP) as first:
-        if len(arguments.file) == 1:
-            found = report(first, own, arguments.migrations)
-            found["next"] = next_command(found)
-            lines = (all_lines if arguments.all else screen_lines)(found)
-        else:
-            with read_run(arguments.file[1], STAMP) as second:
-                found = difference(first, second)
-                lines = difference_lines(found)
-    return CommandResult(found, lines)
+    if arguments.file.is_dir():
+        _refuse_folder(arguments.file)
+    with read_run(arguments.file, STAMP) as checkpoint:
+        if arguments.verify:
+            with progress("Reading all tensors"):
+                checkpoint.archive.verify()
+        found = report(checkpoint, own, arguments.migrations)
+    found["next"] = next_command(found)
+    return CommandResult(found, report_lines(found))
 
 
 def _refuse_folder(folder: Path) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 from packaging.version import Version
 
-from pytest_nlam_compat.checkpoints import walk
 from pytest_nlam_compat.checkpoints.known import owner
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
 from pytest_nlam_compat.checkpoints.stand_ins import (
@@ -17,7 +16,7 @@ from pytest_nlam_compat.checkpoints.stand_ins import (
     StorageRef,
     TensorRef,
 )
-from pytest_nlam_compat.checkpoints.walk import tensors
+from pytest_nlam_compat.checkpoints.walk import CONTAINERS, children, join
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.files.refusals import printable
 from pytest_nlam_compat.migrations.history import HISTORY
@@ -77,7 +76,7 @@ def report(
                 "dtype": ref.dtype,
                 "bytes": ref.nbytes,
             }
-            for name, ref in (weights or walk.tensors(checkpoint.data)).items()
+            for name, ref in (weights or tensors(checkpoint.data)).items()
         ],
         "optimizers": [
             _optimizer(_table(state))
@@ -103,6 +102,26 @@ def report(
         ],
         **_migrations(data, origin["release"], weights, own, source),
     }
+
+
+def tensors(root: Any) -> dict[str, TensorRef]:
+    """Return every tensor by its path: ``state_dict.grid_embedder.0.weight``.
+
+    No container is searched twice.
+    """
+    found: dict[str, TensorRef] = {}
+    seen: set[int] = set()
+
+    def search(node: Any, at: str) -> None:
+        if isinstance(node, TensorRef):
+            found[at] = node
+        elif isinstance(node, CONTAINERS) and id(node) not in seen:
+            seen.add(id(node))
+            for step, child in children(node):
+                search(child, join(at, step))
+
+    search(root, "")
+    return found
 
 
 def run_report(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any
 from packaging.version import Version
 
 from pytest_nlam_compat import __version__
-from pytest_nlam_compat.checkpoints import walk
 from pytest_nlam_compat.checkpoints.pickler import portable
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
 from pytest_nlam_compat.errors import CompatError
@@ -27,6 +26,7 @@ from pytest_nlam_compat.upgrade import graphs, stamping, weight_sets
 from pytest_nlam_compat.upgrade.configuration import DEFAULT, inert_config
 from pytest_nlam_compat.upgrade.consolidated import as_checkpoint
 from pytest_nlam_compat.upgrade.dataset_facts import DatasetFacts
+from pytest_nlam_compat.upgrade.inspection import tensors
 from pytest_nlam_compat.upgrade.request import OPTIONS, UpgradeRequest
 from pytest_nlam_compat.upgrade.stamping import facts_in, record_in, stamp_in
 from pytest_nlam_compat.upgrade.trust import refuse_malformed
@@ -178,7 +178,7 @@ def _prepared(
     """
     data = checkpoint.data
     devices = {
-        each.storage.device for each in walk.tensors(checkpoint.data).values()
+        each.storage.device for each in tensors(checkpoint.data).values()
     } - {"cpu"}
     if devices and not request.keep_device:
         notes.append(

@@ -1,15 +1,13 @@
-"""A report on a checkpoint file as text: on one screen, or all of it."""
+"""A report on a checkpoint file as text, on one screen."""
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pytest_nlam_compat.errors import join_some
 from pytest_nlam_compat.upgrade.next_steps import next_command
-from pytest_nlam_compat.upgrade.request import OPTIONS
 
 # A screen has 24 lines, and the rest of it needs 14.
 _MOST_PARTS = 7
@@ -23,9 +21,9 @@ _NEEDS = {
 }
 
 
-def screen_lines(report: Mapping[str, Any]) -> Iterator[str]:
-    """Write what matters of a `report`, on one screen."""
-    yield from _head(report, _MOST_LINES if report["origin"]["problem"] else 0)
+def report_lines(report: Mapping[str, Any]) -> Iterator[str]:
+    """Write what matters of a `report`; ``--json`` shows all of it."""
+    yield from _head(report)
     if report["training"]:
         shown = [f"{name} {each}" for name, each in report["training"].items()]
         yield f"trained: {', '.join(shown)}"
@@ -44,39 +42,18 @@ def screen_lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield "classes that no checkpoint of neural-lam contains:"
         yield from _class_lines(unknown[:_MOST_LINES])
     yield "all of it:"
-    yield f"  nlam-compat inspect --all {shlex.quote(report['file'])}"
+    yield f"  nlam-compat inspect --json {shlex.quote(report['file'])}"
 
 
-def all_lines(report: Mapping[str, Any]) -> Iterator[str]:
-    """Write all of a `report`: a line for each hyper-parameter and tensor."""
-    yield from _head(report, len(report["origin"]["evidence"]))
-    for name, value in report["training"].items():
-        yield f"{name}: {value}"
-    yield from _migration_lines(report)
-    yield from _optimizer_lines(report)
-    if report["callbacks"]:
-        yield "callbacks:"
-        for name in report["callbacks"]:
-            yield f"  {name}"
-    if report["classes"]:
-        yield "classes named in its pickle:"
-        yield from _class_lines(report["classes"])
-    none = "" if report["hyper_parameters"] else " none"
-    yield f"hyper-parameters:{none}"
-    for name, value in report["hyper_parameters"].items():
-        yield f"  {name}: {json.dumps(value, ensure_ascii=False)}"
-    yield from _tensor_lines(report)
-
-
-def _head(report: Mapping[str, Any], evidence: int) -> Iterator[str]:
+def _head(report: Mapping[str, Any]) -> Iterator[str]:
     origin, record = report["origin"], report["record"]
     yield f"{report['file']}: {_size(report['bytes'])}"
     yield f"written by: neural-lam {origin['release'] or 'unknown'}"
     if origin["problem"]:
         yield f"  {origin['problem']}"
-    # What is left after all evidence comes last.
-    for found in origin["evidence"][::-1][:evidence][::-1]:
-        yield f"  {found}"
+        # What is left after all evidence comes last.
+        for found in origin["evidence"][-_MOST_LINES:]:
+            yield f"  {found}"
     if isinstance(record, dict) and record.get("origin"):
         yield f"  before it was upgraded: {record['origin']}"
     count = f", {report['parameters']:,} parameters" * bool(report["model"])
@@ -127,48 +104,6 @@ def _class_lines(classes: list[dict[str, Any]]) -> Iterator[str]:
     for named in classes:
         mark = named["from"] or "UNKNOWN: may run anything when it is loaded"
         yield f"  {named['name']}  ({mark})"
-
-
-def _migration_lines(report: Mapping[str, Any]) -> Iterator[str]:
-    steps, title = report["migrations"], f"migrations to {report['to']}:"
-    if steps is None:
-        yield f"{title} unknown, because the release that wrote it is unknown"
-    elif not steps:
-        yield f"{title} none"
-    else:
-        yield title
-        for step in steps:
-            yield f"  {step['id']}"
-        for need in report["needs"]:
-            yield f"  needs {need}: pass {OPTIONS[need]} to upgrade"
-
-
-def _optimizer_lines(report: Mapping[str, Any]) -> Iterator[str]:
-    for optimizer in report["optimizers"]:
-        kept = ", ".join(optimizer["state"]) or "nothing"
-        yield (
-            f"optimizer: {kept} of {optimizer['parameters']} parameters, "
-            f"{_size(optimizer['bytes'])}"
-        )
-        for group in optimizer["groups"]:
-            shown = ", ".join(f"{name} {group[name]}" for name in group)
-            yield f"  {shown}"
-    yield f"learning rate schedulers: {report['lr_schedulers']}"
-
-
-def _tensor_lines(report: Mapping[str, Any]) -> Iterator[str]:
-    rows = report["tensors"]
-    total = sum(row["bytes"] for row in rows)
-    yield (
-        f"tensors: {len(rows)}, {_size(total)}; {report['parameters']:,} "
-        f"parameters, {report['buffers']} buffers"
-    )
-    width = max((len(row["name"]) for row in rows), default=0)
-    for row in rows:
-        yield (
-            f"  {row['name']:<{width}}  {row['dtype']} "
-            f"{row['shape']}, {_size(row['bytes'])}"
-        )
 
 
 def _size(count: int) -> str:

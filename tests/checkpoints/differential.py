@@ -30,7 +30,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from pytest_nlam_compat.checkpoints import walk
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.checkpoints.stand_ins import (
     GlobalRef,
@@ -40,6 +39,7 @@ from pytest_nlam_compat.checkpoints.stand_ins import (
 )
 from pytest_nlam_compat.checkpoints.writer import write_checkpoint
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.upgrade.inspection import tensors
 
 # torch.load, without harm.
 
@@ -280,7 +280,7 @@ def check(content: bytes, folder: Path) -> bool:
         return False
     with checkpoint:
         try:
-            for ref in walk.tensors(checkpoint.data).values():
+            for ref in tensors(checkpoint.data).values():
                 ref.load()
             checkpoint.archive.verify()
         except CompatError:

@@ -12,10 +12,10 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_nlam_compat.checkpoints import walk
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.checkpoints.writer import ZipWriter
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.upgrade.inspection import tensors
 
 OPCODES = [opcode.code.encode("latin-1") for opcode in pickletools.opcodes]
 FUZZ = settings(
@@ -56,7 +56,7 @@ def read_all(path: Path) -> None:
         contextlib.suppress(CompatError),
         read_checkpoint(path) as checkpoint,
     ):
-        for ref in walk.tensors(checkpoint.data).values():
+        for ref in tensors(checkpoint.data).values():
             ref.load()
 
 

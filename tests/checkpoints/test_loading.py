@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from pytest_nlam_compat.checkpoints import walk
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.checkpoints.stand_ins import (
     ITEMSIZES,
     STORAGES,
 )
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.upgrade.inspection import tensors
 
 BYTES = torch.arange(1, 33, dtype=torch.uint8)
 
@@ -134,5 +134,5 @@ def test_sparse_tensors_stay_calls(tmp_path: Path) -> None:
     with read_checkpoint(path) as checkpoint:
         (sparse,) = checkpoint.data
         assert sparse.cls.path == "torch._utils._rebuild_sparse_tensor"
-        values = [ref.shape for ref in walk.tensors(checkpoint.data).values()]
+        values = [ref.shape for ref in tensors(checkpoint.data).values()]
         assert values == [(2, 2), (2,)]

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import torch
 
-from pytest_nlam_compat.checkpoints import walk
 from pytest_nlam_compat.checkpoints.known import owner
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.checkpoints.stand_ins import (
@@ -25,6 +24,7 @@ from pytest_nlam_compat.checkpoints.stand_ins import (
     TensorRef,
 )
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.upgrade.inspection import tensors
 
 
 class Kind(str, enum.Enum):
@@ -166,7 +166,7 @@ def test_a_lightning_checkpoint(lightning_file: Path) -> None:
             "argparse.Namespace",
         ]
         assert checkpoint.path == lightning_file
-        found = walk.tensors(checkpoint.data)
+        found = tensors(checkpoint.data)
         moment = found["optimizer_states.0.state.0.exp_avg"]
         torch.testing.assert_close(
             moment.load(),
@@ -182,14 +182,14 @@ def test_tensors_are_found_wherever_they_are(tmp_path: Path) -> None:
     value = argparse.Namespace(a=(shared, {1: [torch.ones(2)]}), b=shared)
     torch.save({"x": value}, path)
     with read_checkpoint(path) as checkpoint:
-        found = walk.tensors(checkpoint.data)
+        found = tensors(checkpoint.data)
     assert list(found) == ["x.a.0", "x.a.1.1.0", "x.b"]
     assert found["x.a.0"] is found["x.b"]
 
 
 WATCH = """
 import json, sys
-from pytest_nlam_compat.checkpoints import walk
+from pytest_nlam_compat.upgrade.inspection import tensors
 from pytest_nlam_compat.checkpoints.known import owner
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 seen = []
@@ -198,7 +198,7 @@ def hook(event, args):
         seen.append([event, str(args[0])[:80]])
 sys.addaudithook(hook)
 with read_checkpoint(sys.argv[1]) as checkpoint:
-    walk.tensors(checkpoint.data)
+    tensors(checkpoint.data)
     names = [name.path for name in checkpoint.globals]
 print(json.dumps([seen, names, [
     name for name in ("torch", "numpy", "neural_lam", "argparse", "this")

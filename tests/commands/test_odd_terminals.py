@@ -18,7 +18,7 @@ ARGUMENTS = {
     "bisect": ["--good", ODD, "--bad", ODD, "--clone", ODD],
     "check": [f"{ODD}.ckpt", "--graph", ODD],
     "fetch": ["--release", "==0.6.0", "--cache", ODD, "--offline"],
-    "inspect": [f"{ODD}.ckpt", "--all"],
+    "inspect": [f"{ODD}.ckpt"],
     "migration": ["new", ODD],
     "pin": [f"{ODD}.ckpt", "--datastore", f"{ODD}.yaml"],
     "record": [ODD],

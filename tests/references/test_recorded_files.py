@@ -12,8 +12,8 @@ import torch
 from listed_releases import RECORDED
 from packaging.version import Version
 
-from pytest_nlam_compat.checkpoints import walk
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
+from pytest_nlam_compat.checkpoints.walk import children
 from pytest_nlam_compat.references import registry
 from pytest_nlam_compat.references.reference import Reference
 from pytest_nlam_compat.references.release_archive import ReleaseArchive
@@ -94,7 +94,7 @@ def texts(node):
     """Every string in a tree of stand-ins, keys and attributes too."""
     if isinstance(node, str):
         yield node
-    for _, child in walk.children(node):
+    for _, child in children(node):
         yield from texts(child)
 
 

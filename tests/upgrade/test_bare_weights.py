@@ -90,41 +90,21 @@ def test_they_equal_those_of_the_upgraded_checkpoint(name, owned, tmp_path):
 def test_inspect_reports_what_names_tell(owned, tmp_path, capsys):
     file = tmp_path / "weights.safetensors"
     export(owned("0.6.0-graph_lam").checkpoint, file)
-    assert run("inspect", "--all", file) == 0
+    assert run("inspect", file) == 0
     out = capsys.readouterr().out
     assert (
         "written by: neural-lam unknown\n"
         "  Several releases of neural-lam may have written this checkpoint.\n"
-        "  no weights under forecaster.: 0.1.0 to 0.6.0\n"
         "  buffers of output clamping: 0.4.0 to 0.7.0\n"
         "  left: 0.4.0, 0.5.0, 0.6.0\n"
         "  or: the predictor of 0.7.0 alone, without the prefix "
         "'forecaster.predictor.'\n"
     ) in out
-    assert "hyper-parameters: none\n" in out
-    assert "  grid_embedder.0.weight" in out
     export(owned("0.7.0-graph_lam").checkpoint, file)
     assert run("inspect", file, "--json") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["origin"]["release"] == "0.7.0"
     assert report["migrations"] == []
-
-
-def test_they_are_compared_with_a_checkpoint(owned, tmp_path, capsys):
-    case = owned("0.6.0-graph_lam")
-    file = tmp_path / "weights.safetensors"
-    export(case.checkpoint, file)
-    count = len(torch.load(case.checkpoint, weights_only=False)["state_dict"])
-    assert run("inspect", file, case.checkpoint, "--json") == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["same_values"] == count
-    assert found["only_in_first"] == found["other_values"] == []
-    content = bytearray(file.read_bytes())
-    content[-1] ^= 1
-    file.write_bytes(content)
-    assert run("inspect", file, case.checkpoint, "--json") == 0
-    found = json.loads(capsys.readouterr().out)
-    assert len(found["other_values"]) == 1
 
 
 def test_an_ambiguous_release_is_refused(owned, tmp_path, capsys):

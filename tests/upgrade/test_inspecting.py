@@ -73,7 +73,7 @@ def test_the_screen_has_24_lines(name, owned, capsys):
     assert lines[0].startswith(f"{file}: ")
     assert lines[1] == f"written by: neural-lam {owned(name).release}"
     assert "saved on: cpu" in lines
-    assert lines[-1] == f"  nlam-compat inspect --all {file}"
+    assert lines[-1] == f"  nlam-compat inspect --json {file}"
 
 
 def test_the_screen_of_a_file_with_everything(owned, tmp_path, capsys):
@@ -170,91 +170,6 @@ def test_an_error_is_json_where_json_is_asked_for(tmp_path, capsys):
     }
 
 
-def test_all_of_the_report_as_text(owned, capsys):
-    file = owned(ONE).checkpoint
-    lines = shown(capsys, "--all", file).splitlines()
-    assert lines[:12] == [
-        f"{file}: 114.1 kB",
-        "written by: neural-lam 0.4.0",
-        "  no weights under forecaster.: 0.1.0 to 0.6.0",
-        "  buffers of output clamping: 0.4.0 to 0.7.0",
-        "  class DatastoreKindStr in the config: 0.3.0 or 0.4.0",
-        "  a config in the hyper-parameters: 0.3.0 to 0.7.0",
-        "  the set of args: 0.4.0",
-        "model: graph_lam, 936 parameters",
-        "graph: 1level",
-        "epoch: 2",
-        "global_step: 2",
-        "pytorch-lightning_version: 2.6.6",
-    ]
-    assert any(line.startswith("  needs graph: pass --graph") for line in lines)
-    assert "  neural_lam.config.DatastoreKindStr  (neural-lam)" in lines
-    assert "  args.hidden_dim: 4" in lines
-    assert any(
-        line.startswith("  grid_embedder.0.weight  ") and "float32 [4," in line
-        for line in lines
-    )
-
-
-def test_the_difference_to_the_upgraded_file(owned, tmp_path, capsys):
-    case = owned(ONE)
-    new = tmp_path / "new.ckpt"
-    status = main(
-        [
-            *("upgrade", str(case.checkpoint), "-o", str(new)),
-            *("--graph", str(case.graph)),
-            *("--graph-out", str(tmp_path / "graph")),
-        ]
-    )
-    assert status == 0
-    capsys.readouterr()
-    count = len(inspected(capsys, new)["tensors"]) - 7
-    assert shown(capsys, case.checkpoint, new).splitlines() == [
-        f"{case.checkpoint}: neural-lam 0.4.0",
-        f"{new}: neural-lam 0.7.0",
-        "hyper-parameters and metadata:",
-        '  class neural_lam.config.DatastoreKindStr: "named" -> (absent)',
-        "tensors, compared without forecaster.predictor.:",
-        # Each parameter with its step and its two moments.
-        f"  {4 * count + 7} have the same values",
-    ]
-
-
-def test_the_difference_of_two_runs(tmp_path, capsys):
-    first, second = tmp_path / "a.ckpt", tmp_path / "b.ckpt"
-    same, old = torch.arange(4.0), torch.zeros(2)
-    torch.save(
-        {"epoch": 1, "state_dict": {"s": same, "o": old, "x": old}}, first
-    )
-    torch.save(
-        {
-            "epoch": 2,
-            "state_dict": {
-                "s": same,
-                "o": old + 1,
-                "x": old[:, None],
-                "n": old,
-            },
-        },
-        second,
-    )
-    assert shown(capsys, first, second) == (
-        f"{first}: neural-lam unknown\n"
-        f"{second}: neural-lam unknown\n"
-        "hyper-parameters and metadata:\n"
-        "  parameters: 8 -> 10\n"
-        "  epoch: 1 -> 2\n"
-        "tensors:\n"
-        "  1 have the same values\n"
-        "  1 only in the second:\n"
-        "    state_dict.n\n"
-        "  1 with another shape or type:\n"
-        "    state_dict.x\n"
-        "  1 with other values:\n"
-        "    state_dict.o\n"
-    )
-
-
 def test_a_file_of_unknown_origin(tmp_path, capsys):
     file = tmp_path / "weights.pt"
     torch.save({"layer.weight": torch.zeros(2, 3)}, file)
@@ -273,7 +188,6 @@ def test_a_file_of_unknown_origin(tmp_path, capsys):
             "bytes": 24,
         }
     ]
-    assert "migrations to 0.7.0: unknown, " in shown(capsys, "--all", file)
     assert found["next"] is None
 
 
@@ -293,13 +207,6 @@ def test_odd_keys_and_values_are_shown_and_do_no_harm(tmp_path, capsys):
     found = inspected(capsys, file)
     assert found["hyper_parameters"]["args"] == ["inf", [1, 2]]
     assert found["record"] == "not ours"
-
-
-def test_three_files_are_refused(tmp_path, capsys):
-    assert main(["inspect", "a", "b", "c"]) == 1
-    assert capsys.readouterr().err.startswith(
-        "inspect takes one file, or two to compare.\n  found: 3 files\n"
-    )
 
 
 def test_what_it_imports(owned):

@@ -48,12 +48,10 @@ class TestAStampOfNeuralLam:
         assert file.read_bytes() == before
 
     def test_inspect_shows_the_content_anyway(self, file, what, fact, capsys):
-        assert main(["inspect", "--all", str(file)]) == 0
+        assert main(["inspect", str(file)]) == 0
         out = capsys.readouterr().out
         assert f"written by: neural-lam unknown\n  {what}\n{fact}" in out
         assert "model: graph_lam, " in out
-        assert "migrations to 0.7.0: unknown, " in out
-        assert "  forecaster.predictor.grid_embedder.0.weight" in out
 
     @pytest.mark.parametrize("options", [[], ["--from", "0.7.0"]])
     def test_no_stamp_of_ours(self, options, file, what, fact, owned, capsys):

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from pytest_nlam_compat.checkpoints import walk
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.upgrade.inspection import tensors
 from pytest_nlam_compat.upgrade.weights import (
     Weights,
     read_run,
@@ -202,7 +202,7 @@ def test_mutated_headers(
     mutated.write_bytes(content)
     try:
         with read_run(mutated, KEY) as weights:
-            for ref in walk.tensors(weights.data).values():
+            for ref in tensors(weights.data).values():
                 ref.load()
     except CompatError:
         pass
