@@ -61,7 +61,12 @@ def grow(data: dict[str, Any], megabytes: int) -> None:
     args = data["hyper_parameters"]["args"].state
     weights = data["state_dict"]
     narrow = args["hidden_dim"]
-    inner = [n for n in weights if not _OUTER.search(n) and "weight" in n]
+    # A vector, as of LayerNorm, grows with the width alone.
+    inner = [
+        name
+        for name, weight in weights.items()
+        if not _OUTER.search(name) and len(weight.shape) == 2
+    ]
     squares = sum(prod(weights[n].shape) for n in inner) / narrow**2
     args["hidden_dim"] = wide = round(sqrt(megabytes * 1e6 / 12 / squares))
 
