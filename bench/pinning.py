@@ -11,6 +11,7 @@ size of the parameters in float64.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import statistics
 import subprocess
@@ -116,7 +117,7 @@ def parameters(folder: Path) -> int:
 
     with read_checkpoint(folder / "production.ckpt") as checkpoint:
         weights = checkpoint.data["state_dict"].values()
-        return sum(each.numel for each in weights)
+        return sum(math.prod(each.shape) for each in weights)
 
 
 def main() -> int:

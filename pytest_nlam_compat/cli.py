@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout, suppress
@@ -50,11 +51,12 @@ COMMANDS = (
 FAILED = 1
 WRONG_USAGE = 2
 INTERRUPTED = 128 + 2  # what a shell reports for SIGINT
-PIPE_CLOSED = 128 + 13  # and for SIGPIPE
+PIPE_CLOSED = 128 + 13  # for SIGPIPE
+TERMINATED = 128 + 15  # and for SIGTERM
 
 EXIT_STATUS = """\
 exit status: 0 all is well, 1 something failed or was refused, 2 wrong usage,
-130 interrupted, 141 the reader of the output has gone
+130 interrupted, 141 the reader of the output has gone, 143 terminated
 """
 
 
@@ -63,6 +65,16 @@ class UsageError(CompatError):
 
     def __str__(self) -> str:
         return f"{self.facts['usage']}\n{self.what}"
+
+
+class Terminated(KeyboardInterrupt):
+    """The process got a SIGTERM: it cleans up as after an interrupt."""
+
+
+def _terminate(number: int, _: object) -> NoReturn:
+    # Batch systems send several, and one is enough.
+    signal.signal(number, signal.SIG_IGN)
+    raise Terminated
 
 
 class _Parser(argparse.ArgumentParser):
@@ -81,24 +93,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         The exit status: that of the subcommand, 1 after an error, 2 if the
-        arguments can't be parsed, 130 after an interrupt, 141 if the pipe of
-        the output is closed.
+        arguments can't be parsed, 130 after an interrupt, 143 after a SIGTERM,
+        141 if the pipe of the output is closed.
     """
     # What the encoding of a terminal lacks is no reason to fail.
     with suppress(AttributeError):
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     given = sys.argv[1:] if argv is None else argv
+    if argv is None:
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         try:
             return _run(given)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             _tell_interrupt("--json" in given)
+            ended = isinstance(interrupt, Terminated)
+            status = TERMINATED if ended else INTERRUPTED
             if argv is None:
                 # Libraries that were stopped in the midst of something print
                 # tracebacks when Python shuts down.
                 sys.stdout.flush()
-                os._exit(INTERRUPTED)
-            return INTERRUPTED
+                os._exit(status)
+            return status
         finally:
             # Flush here, where a closed pipe can be handled.
             sys.stdout.flush()

@@ -112,10 +112,12 @@ class Selection:
         if reference.id in self.driven:
             return self.driven.pop(reference.id)
         # It imports neural_lam, which only `probe` may find broken or absent.
-        from pytest_nlam_compat.under_test.large_reference import in_front_of
+        from pytest_nlam_compat.under_test.reference_under_test import (
+            ReferenceUnderTest,
+        )
 
-        return in_front_of(
-            self.adapter, reference, folder, self.device, self.migrations
+        return ReferenceUnderTest(
+            reference, self.adapter, folder, self.device, self.migrations
         )
 
     @property

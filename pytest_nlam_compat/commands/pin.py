@@ -65,13 +65,13 @@ def run(arguments: argparse.Namespace) -> CommandResult:
         print(what, file=sys.stderr, flush=True)
 
     request = PinRequest(
-        file=arguments.file,
-        config=arguments.datastore,
-        folder=arguments.into,
-        graph=arguments.graph,
-        name=arguments.name,
-        samples=arguments.samples,
-        crop=arguments.crop,
+        arguments.file,
+        arguments.datastore,
+        arguments.into,
+        arguments.graph,
+        arguments.name or arguments.file.stem,
+        arguments.samples,
+        arguments.crop,
     )
     with quietly():
         pinned = pin(request, say)

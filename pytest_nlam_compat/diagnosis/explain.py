@@ -64,7 +64,7 @@ def explain(
         Called if the outputs differ and the reference holds no trace, as those
         before 0.4.0: the cause is then the one that a newer reference shows.
     """
-    found = _explain(subject, check, newer)
+    found = _explain(subject.in_full(), check, newer)
     name = subject.reference.id
     return found if found.reference else replace(found, reference=name)
 

@@ -11,7 +11,6 @@ import numpy.typing as npt
 import torch
 
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.migrations.saved_run import SavedRun
 from pytest_nlam_compat.references.reference import CATEGORIES, Dataset
 
 # Of a standardized value, in units of the largest one before.
@@ -106,49 +105,6 @@ def _refuse_not_finite(arrays: Mapping[str, npt.NDArray[Any]]) -> None:
             facts={"in": ", ".join(sorted(wrong))},
             remedy="Pass a dataset without gaps: what a model makes of them "
             "can't be compared.",
-        )
-
-
-def refuse_other_variables(
-    run: SavedRun, dataset: Dataset, window: int, *, output_std: bool
-) -> None:
-    """Raise unless a model has as many inputs and outputs as a dataset.
-
-    `window` is the number of times of the forcing.
-    """
-    weights = run.state_dict
-    outputs = [
-        tensor.shape[0]
-        for name, tensor in weights.items()
-        if ".output_map." in f".{name}" and name.endswith(".weight")
-    ]
-    inputs = [
-        tensor.shape[1]
-        for name, tensor in weights.items()
-        if f".{name}".endswith(".grid_embedder.0.weight")
-    ]
-    counts = {each: len(dataset.names[each]) for each in CATEGORIES}
-    has = {
-        "state variables": counts["state"],
-        "input columns": 2 * counts["state"]
-        + counts["static"]
-        + window * counts["forcing"],
-    }
-    needs = {
-        "state variables": outputs[-1] // (1 + output_std)
-        if outputs
-        else has["state variables"],
-        "input columns": inputs[0] if inputs else has["input columns"],
-    }
-    if has != needs:
-        raise CompatError(
-            "The dataset doesn't have the variables of the model.",
-            facts={
-                **{f"{k} of the model": v for k, v in needs.items()},
-                **{f"{k} of the dataset": v for k, v in has.items()},
-                **{k: ", ".join(v) or "none" for k, v in dataset.names.items()},
-            },
-            remedy=_REMEDY,
         )
 
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
 from packaging.version import Version
-from safetensors.torch import save
 from torch import Tensor
 
 from pytest_nlam_compat.adapters.adapter import Adapter
+from pytest_nlam_compat.adapters.model_arguments import revive
 from pytest_nlam_compat.adapters.probe import probe, select_adapter
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
 from pytest_nlam_compat.checkpoints.writer import write_checkpoint
@@ -25,30 +22,22 @@ from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.reading import saved_run_from_checkpoint
 from pytest_nlam_compat.migrations.saved_run import SavedRun, loaded
 from pytest_nlam_compat.migrations.stamps import STAMP
-from pytest_nlam_compat.recording import extract, pinned_run
+from pytest_nlam_compat.recording import extract
+from pytest_nlam_compat.recording.cases import AR_STEPS, Case
 from pytest_nlam_compat.recording.crop import crop
-from pytest_nlam_compat.recording.redaction import (
-    graph_name,
-    redact,
-    redacted,
-)
+from pytest_nlam_compat.recording.pinned_run import compute
+from pytest_nlam_compat.recording.redaction import redact, redacted
 from pytest_nlam_compat.recording.release import provenance
+from pytest_nlam_compat.recording.workspace import Workspace
 from pytest_nlam_compat.references import registry
-from pytest_nlam_compat.references.pins import (
-    ARCHIVE,
-    REGISTRY,
-    WEIGHTS,
-    PinnedReference,
-)
-from pytest_nlam_compat.references.reference import Dataset, write_graph
+from pytest_nlam_compat.references.pins import ARCHIVE, REGISTRY, WEIGHTS
+from pytest_nlam_compat.references.reference import write_graph
 from pytest_nlam_compat.references.release_archive import (
     to_json,
     write_archive,
 )
-from pytest_nlam_compat.under_test.large_reference import in_front_of
 from pytest_nlam_compat.upgrade.check import (
     approved,
-    args_of,
     neural_lam_errors,
     refuse_other_graph,
 )
@@ -61,7 +50,12 @@ from pytest_nlam_compat.upgrade.graphs import (
 )
 from pytest_nlam_compat.upgrade.weights import read_run
 
-AR_STEPS = 3
+# Of the file: weights, and moments of twice their size.
+LARGE_BYTES = 200_000_000
+_TOO_LARGE = (
+    "The model is large: a training step in float64 takes four times its size "
+    "in memory."
+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=+-]{0,99}")
 _HEADER = """\
 # Pinned references of this folder, by nlam-compat pin. No line ever changes: a
@@ -73,36 +67,43 @@ _HEADER = """\
 class PinRequest:
     """What is pinned: the checkpoint, what it was trained with, and where to.
 
-    `graph` is by default that of the datastore, `name` that of the file; `crop`
-    is the side of the part of the grid that is pinned, 0 for all of it.
+    `graph` is by default that of the datastore; `crop` is the side of the part
+    of the grid that is pinned, 0 for all of it.
+
+    Raises
+    ------
+    CompatError
+        There would be nothing in it, or it can't have this name.
     """
 
     file: Path
     config: Path
     folder: Path
-    graph: Path | None = None
-    name: str = ""
+    graph: Path | None
+    name: str  # in the matrix
     samples: int = 1
     crop: int = 0
 
-    @property
-    def case(self) -> str:
-        """Its name in the matrix; CompatError if it can't be one."""
-        name = self.name or self.file.stem
-        if not _NAME.fullmatch(name):
+    def __post_init__(self) -> None:
+        """Refuse what can't be pinned."""
+        if self.samples < 1 or self.crop < 0:
+            raise CompatError(
+                "There is nothing to pin.",
+                facts={"samples": self.samples, "crop": self.crop},
+                remedy="Pass one sample or more, and part of the grid or all.",
+            )
+        if not _NAME.fullmatch(self.name):
             raise CompatError(
                 "This can't be the name of a pinned reference.",
                 facts={
-                    "name": name,
+                    "name": self.name,
                     "expected": "letters, digits, and _ . = + - between them",
                 },
                 remedy="Pass another --name.",
             )
-        return name
 
 
-@dataclass(frozen=True)
-class Pinned:
+class Pinned(NamedTuple):
     """What was written, and what it can show."""
 
     archive: Path
@@ -123,12 +124,6 @@ def pin(request: PinRequest, say: Callable[[str], None]) -> Pinned:
         The file is not one of the installed release, or neural-lam can't run
         it on this graph and dataset; or it can't be written.
     """
-    if request.samples < 1 or request.crop < 0:
-        raise CompatError(
-            "There is nothing to pin.",
-            facts={"samples": request.samples, "crop": request.crop},
-            remedy="Pass one sample or more, and part of the grid or all.",
-        )
     with read_run(request.file, STAMP) as checkpoint:
         found = approved(checkpoint, (), (), None)
         adapter = _installed(found, request.file)
@@ -136,106 +131,56 @@ def pin(request: PinRequest, say: Callable[[str], None]) -> Pinned:
         run, left_out = _readable_run(checkpoint)
         # In place, so that a path among the arguments needs no class.
         data, dropped = redact(checkpoint.data)
-        with neural_lam_errors("load the dataset"):
-            config, datastore = load_datastore(request.config)
-        args = args_of(checkpoint)
-        past, future = (
-            int(getattr(args, f"num_{when}_forcing_steps", 1))
-            for when in ("past", "future")
-        )
-        # One more than needed: up to 0.5 a dataset is one sample shorter.
-        length = max(2, past) + AR_STEPS + future + request.samples
+        hyper_parameters = revive(data["hyper_parameters"])
+        args = hyper_parameters["args"]
         with neural_lam_errors("read the dataset"):
-            dataset = extract.extract(datastore, request.samples, length)
-        extract.refuse_other_variables(
-            run,
-            dataset,
-            1 + past + future,
-            output_std=bool(getattr(args, "output_std", False)),
-        )
-        home = Path(datastore.root_path) / "graph" / str(found["graph"])
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            graph, dataset, kept = _copy_graph(
-                request.graph or home,
-                run,
-                dataset,
-                request.crop,
-                folder,
-                checkpoint,
+            config, datastore = load_datastore(request.config)
+            past, future = (
+                getattr(args, f"num_{when}_forcing_steps", 1)
+                for when in ("past", "future")
             )
-            _announce(say, checkpoint, dataset, request.samples, folder)
-            # Both refuse a file that has come to be there, and leave it alone.
-            write_checkpoint(data, weights, keep_device=False)
-            with _removed_on_failure(weights):
-                description = {
-                    "case": request.case,
-                    "model": found["model"],
-                    "predictor": None,
-                    "graph": graph,
-                    "features": dataset.names,
-                    "step_hours": dataset.step_hours,
-                    "start": dataset.start,
-                    "samples": request.samples,
-                    "ar_steps": AR_STEPS,
-                    "optimizer_steps": data.get("global_step"),
-                    "left_out": left_out,
-                }
-                (folder / "config.yaml").write_bytes(
-                    # Every YAML reader reads JSON.
-                    to_json(redacted(plain_config(config)))
-                )
-                draft = _Draft(
-                    adapter.current.release,
-                    weights,
-                    folder,
-                    description,
-                    dataset,
-                )
-                subject = in_front_of(
-                    adapter, draft, folder / "run", torch.device("cpu")
-                )
-                with neural_lam_errors("run the file"), _about_the_file():
-                    pinned_run.compute(subject, datastore, kept, say)
-                _write(archive, request.case, draft)
-                with _removed_on_failure(archive):
-                    _register(archive, weights)
-    return Pinned(archive, weights, draft.description, tuple(dropped))
-
-
-class _Draft(PinnedReference):
-    """A reference that is being made: its files are in a folder."""
-
-    def __init__(
-        self,
-        release: Version,
-        weights: Path,
-        folder: Path,
-        description: dict[str, Any],
-        dataset: Dataset,
-    ) -> None:
-        self._release = release
-        self.weights = weights
-        self.folder = folder
-        self.case = description["case"]
-        # As they will be read again: tuples are lists in JSON.
-        self.description = json.loads(to_json(description))
-        self.tensors = {
-            f"dataset/{name}": torch.from_numpy(array)
-            for name, array in dataset.arrays.items()
-        }
-
-    @property
-    def release(self) -> Version:
-        """Release that is installed."""
-        return self._release
-
-    def write(self, into: Path) -> Path:
-        """Return its checkpoint; all files are in one folder already."""
-        link = self.folder / "checkpoint.ckpt"
-        if not link.exists():
-            link.symlink_to(self.weights.resolve())
-        return link
+            # One more than needed: up to 0.5 a dataset is one sample shorter.
+            length = max(2, past) + AR_STEPS + future + request.samples
+            dataset = extract.extract(datastore, request.samples, length)
+        home = Path(datastore.root_path) / "graph" / str(found["graph"])
+        with tempfile.TemporaryDirectory(
+            prefix=".", dir=request.folder
+        ) as name:
+            case = Case(
+                name=request.name,
+                model=found["model"],
+                graph=args.graph,
+                samples=request.samples,
+            )
+            work = Workspace(
+                case, adapter, dataset, hyper_parameters, Path(name)
+            )
+            kept = _copy_graph(
+                request.graph or home, run, checkpoint, work, request.crop
+            )
+            arrays = sum(each.nbytes for each in work.dataset.arrays.values())
+            arrays += sum(path.stat().st_size for path in work.graph.iterdir())
+            say(
+                f"Writes at most {_megabytes(request.file.stat().st_size)} of "
+                f"weights and about {_megabytes(2 * arrays)} of data."
+            )
+            write_checkpoint(data, work.checkpoint, keep_device=False)
+            # Every YAML reader reads JSON.
+            text = to_json(redacted(plain_config(config)))
+            (work.folder / "config.yaml").write_bytes(text)
+            with neural_lam_errors("run the file"):
+                members = compute(work, datastore, kept, left_out, say)
+            index = {
+                "release": str(adapter.current.release),
+                "void": {},
+                "provenance": provenance("pin"),
+            }
+            draft = work.folder / archive.name
+            write_archive(draft, index, {request.name: members})
+            _targets(request, adapter.current.release)
+            _publish({draft: archive, work.checkpoint: weights})
+    description = json.loads(members["case.json"])
+    return Pinned(archive, weights, description, tuple(dropped))
 
 
 def _installed(found: Mapping[str, Any], file: Path) -> Adapter:
@@ -266,7 +211,7 @@ def _installed(found: Mapping[str, Any], file: Path) -> Adapter:
 
 def _targets(request: PinRequest, release: Version) -> tuple[Path, Path]:
     """Return the files to write; refuse any that exists."""
-    name = f"{release}-{request.case}"
+    name = f"{release}-{request.name}"
     files = [request.folder / f"{name}{end}" for end in (ARCHIVE, WEIGHTS)]
     listing = request.folder / REGISTRY
     listed = registry.read_files(listing) if listing.exists() else {}
@@ -285,17 +230,21 @@ def _targets(request: PinRequest, release: Version) -> tuple[Path, Path]:
 
 
 def _readable_run(checkpoint: Checkpoint) -> tuple[SavedRun, dict[str, str]]:
-    """Return the run, and why its training can't be pinned, if it can't.
+    """Return the run, and which part of its training can't be pinned and why.
 
-    An optimizer that is not the one of neural-lam is left out of the file.
+    An optimizer of which no step is pinned is left out of the file.
     """
     left_out: dict[str, str] = {}
+    data = checkpoint.data
+    if checkpoint.path.stat().st_size > LARGE_BYTES:
+        left_out = dict.fromkeys(("loss", "resume"), _TOO_LARGE)
+        data["optimizer_states"] = []
     try:
         run = saved_run_from_checkpoint(checkpoint, lazy=True)
     except CompatError as error:
-        if not checkpoint.data.get("optimizer_states"):
+        if not data.get("optimizer_states"):
             raise
-        checkpoint.data["optimizer_states"] = []
+        data["optimizer_states"] = []
         run = saved_run_from_checkpoint(checkpoint, lazy=True)
         left_out["resume"] = error.what
     if not run.optimizers:
@@ -304,128 +253,46 @@ def _readable_run(checkpoint: Checkpoint) -> tuple[SavedRun, dict[str, str]]:
 
 
 def _copy_graph(
-    graph: Path,
+    folder: Path,
     run: SavedRun,
-    dataset: Dataset,
+    checkpoint: Checkpoint,
+    work: Workspace,
     size: int,
-    into: Path,
-    checkpoint: Checkpoint,
-) -> tuple[str, Dataset, Tensor | None]:
-    """Write the graph into a folder, and return its name.
-
-    With the dataset, and which of its nodes are kept if both are cropped.
-    """
+) -> Tensor | None:
+    """Write the graph into a workspace; return which nodes a crop keeps."""
     kept = None
-    args = checkpoint.data["hyper_parameters"]["args"].attributes
-    name = graph_name(str(args["graph"]))
     known = checkpoint.data.get(STAMP, {}).get("stamp", {})
-    with open_graph(graph) as opened:
-        refuse_mismatch(
-            opened, replace(run, grid_shape=dataset.grid_shape), known, None
-        )
-        refuse_other_graph(graph, fingerprint(opened.tensors), checkpoint)
-        tensors = {
-            stem: [loaded(t) for t in each]
-            if isinstance(each, list)
-            else loaded(each)
-            for stem, each in opened.tensors.items()
-        }
+    with open_graph(folder) as graph:
+        run = replace(run, grid_shape=work.dataset.grid_shape)
+        refuse_mismatch(graph, run, known, None)
+        refuse_other_graph(folder, fingerprint(graph.tensors), checkpoint)
+        whole = SavedRun({}, {}, graph=graph.tensors)
+        tensors: dict[str, Any] = whole.map_tensors(loaded).graph
         if size:
-            dataset, tensors, kept = crop(dataset, tensors, size)
-        write_graph(tensors, opened.format, into / "graph" / name)
-    return name, dataset, kept
-
-
-def _announce(
-    say: Callable[[str], None],
-    checkpoint: Checkpoint,
-    dataset: Dataset,
-    samples: int,
-    graph: Path,
-) -> None:
-    """Say how much will be written."""
-    weights = checkpoint.path.stat().st_size
-    arrays = sum(array.nbytes for array in dataset.arrays.values())
-    state = dataset.arrays["state"].itemsize * dataset.arrays["state"][0].size
-    arrays += 3 * samples * AR_STEPS * state + sum(
-        path.stat().st_size for path in graph.rglob("*.pt")
-    )
-    say(
-        f"Writes at most {_megabytes(weights)} of weights and about "
-        f"{_megabytes(arrays)} of data."
-    )
+            work.dataset, tensors, kept = crop(work.dataset, tensors, size)
+        write_graph(tensors, graph.format, work.graph)
+    work.widen_graph()
+    return kept
 
 
 def _megabytes(count: float) -> str:
     return f"{count / 1e6:,.1f} MB"
 
 
-@contextmanager
-def _removed_on_failure(file: Path) -> Iterator[None]:
-    """Remove a file of ours if the block raises."""
+def _publish(files: Mapping[Path, Path]) -> None:
+    """Move drafts to where they belong, and list them: all or nothing."""
+    hashes = {new.name: registry.sha256_of(old) for old, new in files.items()}
+    listing = next(iter(files.values())).with_name(REGISTRY)
     try:
-        yield
+        for old, new in files.items():
+            old.rename(new)
+        if not listing.exists():
+            listing.write_text(_HEADER, encoding="utf-8", newline="\n")
+        registry.append(listing, hashes)
     except BaseException:
-        file.unlink(missing_ok=True)
+        if not listing.exists() or not (
+            hashes.keys() <= registry.read_files(listing).keys()
+        ):
+            for new in files.values():
+                new.unlink(missing_ok=True)
         raise
-
-
-@contextmanager
-def _about_the_file() -> Iterator[None]:
-    """Say of what neural-lam raises that the file may not belong to the rest.
-
-    Elsewhere it is neural-lam that has changed.
-    """
-    try:
-        yield
-    except CompatError as error:
-        if error.__cause__ is None:
-            raise
-        raise CompatError(
-            f"neural-lam can't run the file: {error.what}",
-            facts=error.facts,
-            remedy="Check that graph and dataset are those that it was trained "
-            "with, and that this is the neural-lam that it runs with today.",
-        ) from error
-
-
-def _write(path: Path, case: str, draft: _Draft) -> None:
-    """Write the archive."""
-    graph = draft.graph_folder(draft.folder)
-    members = {
-        "case.json": to_json(draft.description),
-        "config.yaml": (draft.folder / "config.yaml").read_bytes(),
-        "tensors.safetensors": save(_separate(draft.tensors)),
-        **{
-            f"graph/{draft.graph_name}/{file.name}": file.read_bytes()
-            for file in sorted(graph.iterdir())
-        },
-    }
-    index = {
-        "release": str(draft.release),
-        "void": {},
-        "provenance": provenance("pin"),
-    }
-    part = path.with_suffix(f".{os.urandom(4).hex()}.part")
-    with _removed_on_failure(part):
-        write_archive(part, index, {case: members})
-        if path.exists():
-            raise CompatError(
-                f"{path.name} has been pinned meanwhile.",
-                facts={"file": path},
-                remedy="Nothing was changed. Pass another --name.",
-            )
-        part.rename(path)
-
-
-def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copy tensors: safetensors takes none that share memory."""
-    return {n: t.detach().clone().contiguous() for n, t in tensors.items()}
-
-
-def _register(*files: Path) -> None:
-    hashes = {file.name: registry.sha256_of(file) for file in files}
-    listing = files[0].with_name(REGISTRY)
-    if not listing.exists():
-        listing.write_text(_HEADER, encoding="utf-8", newline="\n")
-    registry.append(listing, hashes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from pytest_nlam_compat.adapters.adapter import Adapter
+from pytest_nlam_compat.adapters.batches import PARTS
 from pytest_nlam_compat.adapters.model_arguments import forcing_window
 from pytest_nlam_compat.adapters.training_step import optimizer_step
 from pytest_nlam_compat.errors import CompatError
@@ -24,16 +25,6 @@ from pytest_nlam_compat.recording.workspace import Workspace, prepare
 from pytest_nlam_compat.references.release_archive import to_json
 
 _DRAWS = 100
-
-
-@dataclass(frozen=True)
-class _Goldens:
-    """Outputs of the recorded model by name, and how well changes show."""
-
-    float32: Mapping[str, Tensor]
-    float64: Mapping[str, Tensor]
-    noise32: float  # largest error of float32, over the spread of its variable
-    strength: strength.Strength
 
 
 def record(case: Case, adapter: Adapter, folder: Path) -> dict[str, bytes]:
@@ -95,14 +86,14 @@ def _record(
         range(case.samples),
         AR_STEPS,
     )
-    run = runs.BatchRuns(case, adapter, batch, generator)
+    run = runs.BatchRuns(adapter, batch, generator if case.predictor else None)
     golden32 = run.outputs(module32, torch.float32)
     golden64 = run.outputs(module64, torch.float64)
-    noise = max(noise32(golden32[n], golden64[n]) for n in golden64)
+    tensors, description = describe(work, saved, golden32, golden64)
     figures = strength.measure(
         module64,
         lambda: run.outputs(module64, torch.float64),
-        noise,
+        description["noise32"],
         generator,
         suspects,
     )
@@ -111,112 +102,118 @@ def _record(
             name: effect / figures.required
             for name, effect in figures.weak.items()
         }
-    goldens = _Goldens(golden32, golden64, noise, figures)
-    return _members(work, saved, run, module64, goldens), {}
+    description |= {
+        "levels": case.levels,
+        "hierarchical": case.hierarchical,
+        "strength": figures.plain(),
+    }
+    trace_and_resume(run, module64, saved, tensors, description)
+    return {
+        "checkpoint.ckpt": work.checkpoint.read_bytes(),
+        "state_dict.safetensors": _safetensors(saved["state_dict"]),
+        **members(work, tensors | batch_and_noise(run), description),
+    }, {}
 
 
-def _members(
+def describe(
     work: Workspace,
     saved: Mapping[str, Any],
+    golden32: Mapping[str, Tensor],
+    golden64: Mapping[str, Tensor],
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return dataset and goldens as tensors, and the description of a case."""
+    case, dataset = work.case, work.dataset
+    tensors = {
+        f"dataset/{name}": torch.from_numpy(array)
+        for name, array in dataset.arrays.items()
+    }
+    tensors |= {f"golden32/{n}": t for n, t in golden32.items()}
+    tensors |= {f"golden64/{n}": t for n, t in golden64.items()}
+    return tensors, {
+        "case": case.name,
+        "model": case.model,
+        "predictor": asdict(case.predictor) if case.predictor else None,
+        "graph": case.graph,
+        "features": dataset.names,
+        "step_hours": dataset.step_hours,
+        "start": dataset.start,
+        "samples": case.samples,
+        "ar_steps": AR_STEPS,
+        "optimizer_steps": saved["global_step"],
+        "outputs": sorted(golden64),
+        # Largest error of float32, over the spread of its variable.
+        "noise32": max(noise32(golden32[n], golden64[n]) for n in golden64),
+    }
+
+
+def trace_and_resume(
     run: runs.BatchRuns,
     module64: nn.Module,
-    goldens: _Goldens,
-) -> dict[str, bytes]:
-    """Trace, resume training of module64, and collect the files of a case."""
+    saved: Mapping[str, Any],
+    tensors: dict[str, Tensor],
+    description: dict[str, Any],
+) -> None:
+    """Add the trace, the loss, and one more step of training of module64.
+
+    Without what the description has as ``left_out``.
+    """
+    left_out = description.get("left_out", ())
     trace = run.trace(module64)
-    loss = run.loss(module64)
+    tensors["trace/rows"] = trace.rows
+    tensors |= {f"trace/columns/{n}": t for n, t in trace.columns.items()}
+    description["trace"] = {
+        "calls": [
+            [call.module, call.kind, call.inputs, call.outputs]
+            for call in trace.calls
+        ],
+        "shapes": trace.shapes,
+    }
+    if "loss" not in left_out:
+        loss = run.loss(module64)
+        tensors["golden64/loss"] = torch.tensor([loss], dtype=torch.float64)
+    if "resume" in left_out:
+        return
     with default_dtype(torch.float64), run.same_noise("loss"):
-        resumed_loss, after = optimizer_step(
+        loss, after = optimizer_step(
             run.adapter,
             module64,
             saved["optimizer_states"][0],
             run.typed(torch.float64),
         )
-    tensors = _inputs(work, run) | {"trace/rows": trace.rows}
-    tensors |= {f"trace/columns/{n}": t for n, t in trace.columns.items()}
-    tensors |= {f"golden32/{n}": t for n, t in goldens.float32.items()}
-    tensors |= {f"golden64/{n}": t for n, t in goldens.float64.items()}
-    tensors |= {
-        "golden64/loss": torch.tensor([loss], dtype=torch.float64),
-        "resume/loss": torch.tensor([resumed_loss], dtype=torch.float64),
-        "resume/parameters": torch.cat([sample(p) for p in after.values()]),
-    }
-    description = _description(work, saved, goldens) | {
-        "resume": list(after),
-        "trace": {
-            "calls": [
-                [call.module, call.kind, call.inputs, call.outputs]
-                for call in trace.calls
-            ],
-            "shapes": trace.shapes,
-        },
-    }
-    graph = work.folder / "f4" / "graph" / work.case.graph
+    description["resume"] = list(after)
+    tensors["resume/loss"] = torch.tensor([loss], dtype=torch.float64)
+    tensors["resume/parameters"] = torch.cat(
+        [sample(p) for p in after.values()]
+    )
+
+
+def members(
+    work: Workspace,
+    tensors: Mapping[str, Tensor],
+    description: Mapping[str, Any],
+) -> dict[str, bytes]:
+    """Return the members of a case by name, but its checkpoint and weights."""
     return {
-        "checkpoint.ckpt": work.checkpoint.read_bytes(),
         "config.yaml": (work.folder / "config.yaml").read_bytes(),
-        "state_dict.safetensors": save(_plain(saved["state_dict"])),
-        "tensors.safetensors": save(_plain(tensors)),
+        "tensors.safetensors": _safetensors(tensors),
         "case.json": to_json(description),
         **{
             f"graph/{work.case.graph}/{path.name}": path.read_bytes()
-            for path in sorted(graph.iterdir())
+            for path in sorted(work.graph.iterdir())
         },
     }
 
 
-def _inputs(work: Workspace, run: runs.BatchRuns) -> dict[str, Tensor]:
-    """Collect dataset, batch, and the noise that was drawn."""
-    init, target, forcing, times = run.batch
-    tensors = {
-        f"dataset/{name}": torch.from_numpy(array)
-        for name, array in work.dataset.arrays.items()
-    }
-    tensors |= {
-        "batch/init_states": init,
-        "batch/target_states": target,
-        "batch/forcing": forcing,
-        "batch/target_times": times,
-    }
+def batch_and_noise(run: runs.BatchRuns) -> dict[str, Tensor]:
+    """Return the batch, and the noise that was drawn."""
+    tensors = {f"batch/{n}": t for n, t in zip(PARTS, run.batch, strict=True)}
     for name, drawn in run.noise.items():
         tensors |= {f"noise/{name}/{i}": t for i, t in enumerate(drawn)}
     return tensors
 
 
-def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copy tensors so that none share memory, as safetensors requires."""
-    return {
-        name: tensor.detach().clone().contiguous()
-        for name, tensor in tensors.items()
-    }
-
-
-def _description(
-    work: Workspace, saved: Mapping[str, Any], goldens: _Goldens
-) -> dict[str, Any]:
-    case, figures = work.case, goldens.strength
-    return {
-        "case": case.name,
-        "model": case.model,
-        "predictor": asdict(case.predictor) if case.predictor else None,
-        "graph": case.graph,
-        "levels": case.levels,
-        "hierarchical": case.hierarchical,
-        "features": work.dataset.names,
-        "step_hours": work.dataset.step_hours,
-        "start": work.dataset.start,
-        "samples": case.samples,
-        "ar_steps": AR_STEPS,
-        "optimizer_steps": saved["global_step"],
-        "outputs": sorted(goldens.float64),
-        "noise32": goldens.noise32,
-        "strength": {
-            "required": figures.required,
-            "parameters": _rounded(figures.parameters),
-            "columns": _rounded(figures.columns),
-        },
-    }
-
-
-def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
-    return {name: float(f"{value:.2e}") for name, value in figures.items()}
+def _safetensors(tensors: Mapping[str, Tensor]) -> bytes:
+    """Save copies of tensors: safetensors takes none that share memory."""
+    return save(
+        {n: t.detach().clone().contiguous() for n, t in tensors.items()}
+    )

@@ -59,18 +59,19 @@ def training_noise(
 
 
 class BatchRuns:
-    """Computations on the recorded batch, all with the same noise."""
+    """Computations on the recorded batch, all with the same noise.
+
+    `generator` draws the noise of a model that samples; None of others.
+    """
 
     def __init__(
         self,
-        case: Case,
         adapter: Adapter,
         batch: Batch,
-        generator: torch.Generator,
+        generator: torch.Generator | None = None,
     ) -> None:
         self.adapter = adapter
         self.batch = batch
-        self._samples_noise = case.predictor is not None
         self._generator = generator
         self.noise: dict[str, list[Tensor]] = {}
 
@@ -81,7 +82,7 @@ class BatchRuns:
 
     def same_noise(self, name: str) -> Any:
         """Record the noise of the first run of a name, replay it afterwards."""
-        if not self._samples_noise or name in self.noise:
+        if self._generator is None or name in self.noise:
             return ReplayNoise(self.noise.get(name, []))
         recorder = RecordNoise(self._generator)
         self.noise[name] = recorder.drawn

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pytest_nlam_compat.numerics.comparison import spread
-from pytest_nlam_compat.numerics.tolerances import FLOAT64
+from pytest_nlam_compat.numerics.tolerances import FLOAT64, LOSS
 
 # How far a change of 10 % in a weight must move the outputs.
 TIMES_FLOAT64_TOLERANCE = 1000.0
@@ -46,6 +47,14 @@ class Strength:
             for name, effect in (self.parameters | self.columns).items()
             # Not "<": the effect is NaN if the model returns NaN.
             if not effect >= self.required
+        }
+
+    def plain(self) -> dict[str, Any]:
+        """Return the figures, rounded, as they are recorded."""
+        return {
+            "required": self.required,
+            "parameters": _rounded(self.parameters),
+            "columns": _rounded(self.columns),
         }
 
 
@@ -90,6 +99,34 @@ def measure(
                 effect = _effect(parameter, step, run, golden)
                 figures.columns[f"{name}[:, {column}]"] = effect
     return figures
+
+
+def estimate(module: nn.Module, loss: Tensor) -> Strength:
+    """Estimate how far a change of 10 % moves a loss, over its size.
+
+    To first order, at the cost of one gradient: of each parameter, by random
+    numbers of that size, the standard deviation; of each input column of a
+    grid embedder, scaled.
+    """
+    loss.backward()  # type: ignore[no-untyped-call]
+    size = abs(float(loss.detach())) / PERTURBATION
+    figures = Strength({}, {}, TIMES_FLOAT64_TOLERANCE * LOSS.relative)
+    for name, parameter in module.named_parameters():
+        weight, gradient = parameter.detach(), parameter.grad
+        if gradient is None:
+            figures.parameters[name] = 0.0
+            continue
+        scale = float(weight.square().mean().sqrt())
+        figures.parameters[name] = scale * float(gradient.norm()) / size
+        if _embeds_grid(name):
+            effects = (weight * gradient).sum(dim=0).abs() / size
+            for column, effect in enumerate(effects.tolist()):
+                figures.columns[f"{name}[:, {column}]"] = effect
+    return figures
+
+
+def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(f"{value:.2e}") for name, value in figures.items()}
 
 
 def _embeds_grid(name: str) -> bool:

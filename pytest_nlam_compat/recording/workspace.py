@@ -13,6 +13,7 @@ from torch import nn
 from pytest_nlam_compat.adapters.adapter import Adapter
 from pytest_nlam_compat.adapters.datastore import StoredDatastore
 from pytest_nlam_compat.migrations.reading import graph_format
+from pytest_nlam_compat.migrations.saved_run import SavedRun
 from pytest_nlam_compat.numerics.torch_settings import building
 from pytest_nlam_compat.recording import synthesis
 from pytest_nlam_compat.recording.cases import AR_STEPS, CLAMPING, WEIGHTS, Case
@@ -49,6 +50,17 @@ class Workspace:
         name = "f4" if dtype is torch.float32 else "f8"
         return StoredDatastore(self.dataset, self.folder / name, name)
 
+    @property
+    def graph(self) -> Path:
+        """Folder of the graph, in float32."""
+        return self.folder / "f4" / "graph" / self.case.graph
+
+    def widen_graph(self) -> None:
+        """Write the graph with its features as float64."""
+        run = SavedRun({}, {}, graph=read_graph(self.graph)).double()
+        target = self.folder / "f8" / "graph" / self.case.graph
+        write_graph(run.graph, graph_format(self.graph), target)
+
     def build(self, dtype: torch.dtype) -> nn.Module:
         """Build the untrained model."""
         with building(dtype):
@@ -62,10 +74,8 @@ class Workspace:
     def load(self, saved: Mapping[str, Any], dtype: torch.dtype) -> nn.Module:
         """Build a new model and load the saved weights."""
         module = self.build(dtype)
-        state_dict = {
-            name: tensor.to(dtype) if tensor.is_floating_point() else tensor
-            for name, tensor in saved["state_dict"].items()
-        }
+        # They are cast where they are copied into the model.
+        state_dict = dict(saved["state_dict"])
         self.adapter.load_strictly(
             module, {"state_dict": state_dict, "optimizer_states": []}
         )
@@ -101,27 +111,14 @@ def prepare(case: Case, adapter: Adapter, folder: Path, seed: int) -> Workspace:
         },
         folder=folder,
     )
-    graph32 = folder / "f4" / "graph" / case.graph
     adapter.create_graph(
         work.datastore(torch.float32),
-        graph32,
+        work.graph,
         levels=case.levels,
         hierarchical=case.hierarchical,
     )
-    _widen_graph(graph32, folder / "f8" / "graph" / case.graph)
+    work.widen_graph()
     return work
-
-
-def _widen_graph(source: Path, target: Path) -> None:
-    """Copy a graph directory with its features as float64."""
-
-    def widen(value: Any) -> Any:
-        if isinstance(value, list):
-            return [widen(item) for item in value]
-        return value.double() if value.is_floating_point() else value
-
-    graph = {stem: widen(value) for stem, value in read_graph(source).items()}
-    write_graph(graph, graph_format(source), target)
 
 
 def _config(case: Case) -> str:

@@ -67,6 +67,11 @@ class PinnedReference(Reference):
 class PinFolder:
     """A folder of pinned references.
 
+    Attributes
+    ----------
+    ids : list of str
+        Of its references: release, and name given by the user.
+
     Raises
     ------
     CompatError
@@ -82,28 +87,20 @@ class PinFolder:
                 remedy="Pass a folder that nlam-compat pin wrote.",
             )
         self._hashes = registry.read_files(folder / REGISTRY)
-        listed = [n for n in self._hashes if n.endswith(ARCHIVE)]
-        self._files = {
-            name.removesuffix(ARCHIVE): [
-                name,
-                name.removesuffix(ARCHIVE) + WEIGHTS,
-            ]
-            for name in listed
-        }
+        self.ids = [
+            name.removesuffix(ARCHIVE)
+            for name in self._hashes
+            if name.endswith(ARCHIVE)
+        ]
         # One that nobody checks would look like a tested one.
         present = {path.name for path in folder.glob(f"*{ARCHIVE}")}
-        if unlisted := sorted(present - {*listed}):
+        if unlisted := sorted(present - self._hashes.keys()):
             raise CompatError(
                 "The folder has archives that its registry doesn't list.",
                 facts={"folder": folder, "not listed": ", ".join(unlisted)},
                 remedy="Move them elsewhere. If nlam-compat pin was killed "
                 "while it wrote them, delete them and pin again.",
             )
-
-    @property
-    def ids(self) -> list[str]:
-        """The ids of its references: release, and name given by the user."""
-        return list(self._files)
 
     def release_of(self, name: str) -> Version:
         """Return the release in an id; CompatError if it has none."""
@@ -129,7 +126,7 @@ class PinFolder:
         CompatError
             It is not listed, or a file is missing or changed.
         """
-        if name not in self._files:
+        if name not in self.ids:
             raise CompatError(
                 f"{name} is not a pinned reference of this folder.",
                 facts={
@@ -138,9 +135,10 @@ class PinFolder:
                 },
                 remedy="Pass one of the listed ones.",
             )
-        for file in self._files[name]:
+        files = [f"{name}{end}" for end in (ARCHIVE, WEIGHTS)]
+        for file in files:
             self._refuse_changed(name, file)
-        archive, weights = (self.folder / each for each in self._files[name])
+        archive, weights = (self.folder / file for file in files)
         # neural-lam's own loader runs its pickle, and the folder may be from
         # somebody else.
         with read_checkpoint(weights) as checkpoint:
@@ -162,23 +160,17 @@ class PinFolder:
         facts: dict[str, object] = {"file": path}
         try:
             found = registry.sha256_of(path)
+            if found == expected:
+                return
+            what = "is not what was pinned"
+            facts |= {"expected": f"sha256 {expected}"}
+            facts |= {"found": f"sha256 {found}"}
         except OSError as error:
-            what = "has no weights" if file.endswith(WEIGHTS) else "is missing"
-            raise CompatError(
-                f"The pinned reference {name} {what}: {file} can't be read.",
-                facts=facts | {"cause": error.strerror},
-                remedy=_RESTORE,
-            ) from None
-        if found != expected:
-            raise CompatError(
-                f"The pinned reference {name} is not what was pinned.",
-                facts=facts
-                | {
-                    "expected": f"sha256 {expected}",
-                    "found": f"sha256 {found}",
-                },
-                remedy=_RESTORE,
-            )
+            what = f"has no {file}"
+            facts |= {"cause": error.strerror}
+        raise CompatError(
+            f"The pinned reference {name} {what}.", facts=facts, remedy=_RESTORE
+        )
 
 
 def open_file(path: Path) -> PinnedReference:
@@ -187,14 +179,7 @@ def open_file(path: Path) -> PinnedReference:
     Raises
     ------
     CompatError
-        It is no file of a folder of pinned references; see `PinFolder`.
+        It is none of a folder of pinned references; see `PinFolder`.
     """
-    if not path.exists():
-        raise CompatError(
-            "There is no such file.",
-            facts={"file": path},
-            remedy="Pass an archive that nlam-compat pin wrote, such as "
-            "pinned/0.5.0-production.zip.",
-        )
     name = path.name.removesuffix(ARCHIVE).removesuffix(WEIGHTS)
     return PinFolder(path.parent).open(name)

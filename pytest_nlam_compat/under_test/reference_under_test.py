@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+import gc
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +35,7 @@ from pytest_nlam_compat.migrations import (
     to_checkpoint_dict,
 )
 from pytest_nlam_compat.migrations.reading import graph_format
-from pytest_nlam_compat.migrations.saved_run import Statistics
+from pytest_nlam_compat.migrations.saved_run import Statistics, loaded
 from pytest_nlam_compat.migrations.stamps import UPSTREAM_STAMP
 from pytest_nlam_compat.numerics.noise import ReplayNoise
 from pytest_nlam_compat.numerics.rounding import rounding_effect
@@ -93,6 +95,28 @@ class ReferenceUnderTest:
         )
         self._folder = folder
         self._models: dict[tuple[str, torch.dtype], nn.Module] = {}
+        # Then one model is held at a time, and tensors are read from the file
+        # when they are needed.
+        self._is_large = not reference.has("loss")
+
+    def in_full(self) -> ReferenceUnderTest:
+        """Return the same reference with all that is held of a small one.
+
+        As a diagnosis needs it, whatever it takes.
+        """
+        if not self._is_large:
+            return self
+        self._models.clear()
+        full = ReferenceUnderTest(
+            self.reference,
+            self.adapter,
+            self._folder / "full",
+            self.device,
+            self.registry.own,
+            self.registry.history,
+        )
+        full._is_large = False
+        return full
 
     def with_steps(
         self, steps: Sequence[Migration], folder: Path
@@ -142,22 +166,28 @@ class ReferenceUnderTest:
     @cached_property
     def raw(self) -> SavedRun:
         """The saved run of the file alone, as its release wrote it."""
-        with read_checkpoint(self.checkpoint) as checkpoint:
+        checkpoint = read_checkpoint(self.checkpoint)
+        if self._is_large:
+            weakref.finalize(self, checkpoint.close)
+            return saved_run_from_checkpoint(checkpoint, lazy=True)
+        with checkpoint:
             return saved_run_from_checkpoint(checkpoint)
 
     @cached_property
     def float64(self) -> SavedRun:
         """The saved run with its graph, in float64 so that folds are exact."""
-        graph = self.reference.graph_folder(self.checkpoint.parent)
-        run = replace(
-            self.raw,
-            graph=dict(read_graph(graph) | self.reference.scaled_edge_features),
-            graph_format=graph_format(graph),
+        folder = self.reference.graph_folder(self.checkpoint.parent)
+        graph = read_graph(folder) | self.reference.scaled_edge_features
+        # Tensors that are still in the file are float64 where folds load them.
+        run = self.raw if self._is_large else self.raw.double()
+        return replace(
+            run,
+            graph=SavedRun({}, {}, graph=graph).double().graph,
+            graph_format=graph_format(folder),
             grid_shape=self.reference.dataset.grid_shape,
             statistics=Statistics.of_dataset(self.reference.dataset),
             model_arguments=getattr(self.predictor, "arguments", None),
         )
-        return run.double()
 
     @cached_property
     def steps(self) -> list[Migration]:
@@ -192,10 +222,19 @@ class ReferenceUnderTest:
         CompatError
             With the cause, if the current code can't.
         """
-        key = ("native", dtype)
+        return self._held(
+            ("native", dtype),
+            lambda: self.load_natively(self.checkpoint, dtype, "native"),
+        )
+
+    def _held(
+        self, key: tuple[str, torch.dtype], make: Callable[[], nn.Module]
+    ) -> nn.Module:
         if key not in self._models:
-            model = self.load_natively(self.checkpoint, dtype, "native")
-            self._models[key] = model
+            if self._is_large:
+                self._models.clear()
+                gc.collect()
+            self._models[key] = make()
         return self._models[key]
 
     def load_natively(
@@ -250,11 +289,10 @@ class ReferenceUnderTest:
         CompatError
             A migration refuses, or the run does not fit the model.
         """
-        key = ("migrated", dtype)
-        if key not in self._models:
-            module = self.new_migrated_model(dtype)
-            self._models[key] = module.to(self.device)
-        return self._models[key]
+        return self._held(
+            ("migrated", dtype),
+            lambda: self.new_migrated_model(dtype).to(self.device),
+        )
 
     def new_migrated_model(self, dtype: torch.dtype) -> nn.Module:
         """Build the current model and load the migrated run strictly.
@@ -284,6 +322,10 @@ class ReferenceUnderTest:
     def migrated_checkpoint(self) -> dict[str, Any]:
         """Return the migrated run as the dictionary of a checkpoint."""
         checkpoint = to_checkpoint_dict(self.migrated)
+        checkpoint["state_dict"] = {
+            name: loaded(tensor).detach()
+            for name, tensor in checkpoint["state_dict"].items()
+        }
         return checkpoint | upstream_stamp(self.float64, upstream_registry())
 
     def built(self, dtype: torch.dtype) -> nn.Module:

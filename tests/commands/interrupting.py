@@ -2,7 +2,8 @@
 
 Arguments: a file for the number of its events (what Python's audit hooks see:
 an import, a file that is opened, a process that is started), the event at which
-to interrupt or 0, code to run first, and the command.
+to interrupt or 0, code to run first, and the command. `SIGNAL` in the
+environment names another signal than that of the key.
 """
 
 import os
@@ -18,6 +19,7 @@ exec(first)
 from pytest_nlam_compat.cli import main  # noqa: E402
 
 events, over = 0, False
+number = signal.Signals[os.environ.get("SIGNAL", "SIGINT")]
 
 
 def count(event, arguments):
@@ -26,7 +28,7 @@ def count(event, arguments):
     if event.partition(".")[0] in ("import", "open", "os", "subprocess"):
         events += not over
         if events == int(at) and not over:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
 
 sys.argv[1:] = command

@@ -27,6 +27,7 @@ the parser (`python tests/commands/reference_page.py`).
 | 2 | wrong usage: the arguments can't be parsed |
 | 130 | interrupted by Ctrl-C; nothing half done is left |
 | 141 | the reader of the output has gone, such as `head` |
+| 143 | ended by a SIGTERM, as of a batch system; nothing half done is left |
 
 `pytest --nlam-compat` has the statuses of pytest: 0 if everything passed, 1 if
 a check failed, 4 if the checks could not start.

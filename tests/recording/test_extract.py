@@ -1,18 +1,13 @@
 """What is copied of a dataset gives the batch that the dataset gives."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.recording.extract import (
-    extract,
-    refuse_other_variables,
-    refuse_unlike,
-)
+from pytest_nlam_compat.recording.extract import extract, refuse_unlike
 
 pytestmark = pytest.mark.neural_lam
 
@@ -87,19 +82,3 @@ def test_another_batch_is_refused(reference_of):
     *others, times = batch
     with pytest.raises(CompatError):
         refuse_unlike(reference.dataset, (*others, times + 1), batch)
-
-
-def test_variables_are_counted(reference_of):
-    reference = reference_of("0.7.0-graph_lam-std")
-    run = SimpleNamespace(state_dict=reference.state_dict)
-    dataset = reference.dataset
-    refuse_other_variables(run, dataset, 3, output_std=True)
-    with pytest.raises(CompatError, match="doesn't have the variables"):
-        refuse_other_variables(run, dataset, 4, output_std=True)
-    names = {**dataset.names, "state": ("t2m",)}
-    with pytest.raises(CompatError) as error:
-        refuse_other_variables(
-            run, replace(dataset, names=names), 3, output_std=True
-        )
-    assert error.value.facts["state variables of the model"] == 4
-    assert error.value.facts["state variables of the dataset"] == 1

@@ -10,13 +10,13 @@ import shutil
 import zipfile
 from pathlib import Path
 
-import mdp_dataset
 import numpy as np
 import pytest
 import torch
-from nlam_runs import cells, shows_no_traceback
+from nlam_runs import CHECKOUT, cells, shows_no_traceback
 
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
+from pytest_nlam_compat.references import registry
 
 pytestmark = [pytest.mark.neural_lam, pytest.mark.slow]
 
@@ -56,6 +56,15 @@ def texts(name, content):
         yield content.decode()
 
 
+def unpacked(content):
+    """Yield a file and what is packed in it, as deep as archives go."""
+    yield content
+    if content[:2] == b"PK":
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            for each in archive.namelist():
+                yield from unpacked(archive.read(each))
+
+
 def refused(done, *parts):
     assert done.returncode == 1, done.stdout
     assert "Traceback" not in done.stderr
@@ -67,7 +76,7 @@ def refused(done, *parts):
 def test_it_says_what_it_writes_and_how_long_it_takes(production):
     announced = (production / "announced.txt").read_text()
     assert re.search(r"Writes at most [\d.]+ MB of weights", announced)
-    assert re.search(r"A rollout takes [\d.]+ s; all takes \d+ s", announced)
+    assert re.search(r"A rollout takes [\d.]+ s; all takes up to ", announced)
     said = (production / "said.txt").read_text()
     assert f"pinned: pinned/{NAME}.zip" in said
     shown = re.search(r"shows in (\d+) of (\d+) parameters", said)
@@ -120,6 +129,11 @@ def test_nothing_tells_where_it_was_made(production, centre, tmp_path):
     assert len(found) > 300
     assert "removed" in found
     assert [text for text in found if tells.search(text)] == []
+    # Among numbers, only what can't be there by chance.
+    long = [name.encode() for name in names if len(name) > 8]
+    for file in into.iterdir():
+        for content in unpacked(file.read_bytes()):
+            assert [name for name in long if name in content] == []
     verified = centre.compat(
         "", production, "verify", into / "0.7.0-marked.zip"
     )
@@ -219,20 +233,23 @@ def test_another_graph_is_refused(production, centre, tmp_path):
 
 
 def test_a_dataset_without_the_variables_is_refused(
-    production, centre, tmp_path
+    production, centre, tmp_path, monkeypatch
 ):
-    config, _ = mdp_dataset.write(tmp_path)
+    import centre as module
+
+    monkeypatch.setitem(module.FEATURES, "forcing", ("toa_flux",))
+    config = module.write_dataset(tmp_path)
     graph = ("--graph", production / "graph/hierarchical")
     done = centre.compat(
         "", production, *PIN[:3], config, *graph, "--into", tmp_path / "new"
     )
     refused(
         done,
-        "The dataset doesn't have the variables of the model.",
-        "state variables of the model: 3",
-        "state variables of the dataset: 2",
-        "state: t2m, u10",
+        "neural-lam can't run the file.",
+        "size mismatch for",
+        "graph and datastore are those that it was trained with",
     )
+    assert [*(tmp_path / "new").iterdir()] == []
 
 
 def test_a_dataset_that_is_too_short_is_refused(production, centre, tmp_path):
@@ -342,6 +359,59 @@ def test_inputs_are_those_of_the_dataset(production):
     expected = stored[:times].reshape(times, -1)
     found = dataset.arrays["state"][..., 0]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("command", ["pin", "verify"])
+def test_a_signal_is_clean(command, production, centre, tmp_path, monkeypatch):
+    script = CHECKOUT / "tests/commands/interrupting.py"
+    counted, temporary = tmp_path / "events", tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    words = [command, f"pinned/{NAME}.zip"]
+
+    def run(name, at):
+        into = tmp_path / name
+        if command == "pin":
+            words[:] = [*PIN, "--into", into]
+        done = centre.run("", production, script, counted, at, "", *words)
+        assert "Traceback" not in done.stderr
+        return done, {file.name for file in into.glob("*")}
+
+    done, written = run("whole", 0)
+    assert done.returncode == 0
+    events = int(counted.read_text())
+    for name, status, part in (("SIGINT", 130, 0.6), ("SIGTERM", 143, 0.95)):
+        monkeypatch.setenv("SIGNAL", name)
+        done, kept = run(name, int(events * part))
+        assert (done.returncode, done.stdout) == (status, "")
+        assert done.stderr.endswith("Interrupted.\n")
+        assert kept in (set(), written)
+        left = [file.name for file in temporary.rglob("*") if file.is_file()]
+        # torch_geometric leaves some, whatever happens.
+        assert [file for file in left if "_pyg" not in file] == []
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_what_is_not_listed_is_removed(listed, tmp_path, monkeypatch):
+    from pytest_nlam_compat.recording import pin
+
+    files = {}
+    for end in ("zip", "ckpt"):
+        (tmp_path / f"draft.{end}").write_text(end)
+        files[tmp_path / f"draft.{end}"] = tmp_path / f"0.7.0-new.{end}"
+    append = registry.append
+
+    def interrupted(listing, hashes):
+        if listed:
+            append(listing, hashes)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(registry, "append", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pin._publish(files)
+    assert [new.exists() for new in files.values()] == [listed, listed]
+    listing = registry.read_files(tmp_path / "registry.txt")
+    assert len(listing) == (2 if listed else 0)
 
 
 def test_the_copy_names_only_known_classes(production):

@@ -61,7 +61,7 @@ def test_changed_bytes_are_refused(pinned, end):
 
 def test_missing_weights_are_named(pinned):
     (pinned / f"{NAME}.ckpt").unlink()
-    with pytest.raises(CompatError, match=rf"no weights: {NAME}\.ckpt"):
+    with pytest.raises(CompatError, match=rf"has no {NAME}\.ckpt"):
         open_file(pinned / f"{NAME}.zip")
 
 
@@ -82,7 +82,7 @@ def test_a_registry_names_no_files_elsewhere(pinned):
 def test_another_folder_is_no_folder_of_them(tmp_path):
     with pytest.raises(CompatError, match="no pinned references"):
         PinFolder(tmp_path)
-    with pytest.raises(CompatError, match="no such file"):
+    with pytest.raises(CompatError, match="no pinned references"):
         open_file(tmp_path / "0.7.0-x.zip")
 
 
