@@ -97,6 +97,11 @@ def clear_import_errors() -> Iterator[None]:
         ) from cause
 
 
+def counted(number: int, what: str) -> str:
+    """Return a number of things as text: 1 reference, 2 references."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def join_some(names: Iterable[str], most: int = 8) -> str:
     """Join names for a message: the first few, and how many more there are."""
     found = list(names)

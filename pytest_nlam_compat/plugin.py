@@ -122,16 +122,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "nlam_compat: a check against references of neural-lam"
     )
     if _switched_on(config):
-        from pytest_nlam_compat.checks.distribution import (
-            LateSelection,
-            hands_out,
-        )
+        from pytest_nlam_compat.checks.distribution import begin
 
-        if hands_out(config):
-            late = LateSelection(_add_suite)
-            config.pluginmanager.register(late, "nlam-compat-late-selection")
-        else:
-            _add_suite(config)
+        begin(config, _add_suite)
 
 
 def _switched_on(config: pytest.Config) -> bool:
@@ -141,19 +134,12 @@ def _switched_on(config: pytest.Config) -> bool:
     )
 
 
-def _add_suite(
-    config: pytest.Config, session: pytest.Session | None = None
-) -> None:
-    from pytest_nlam_compat.checks.report_files import reported
-    from pytest_nlam_compat.errors import CompatError, clear_import_errors
+def _add_suite(config: pytest.Config) -> None:
+    from pytest_nlam_compat.errors import clear_import_errors
 
-    with reported(config, session):
-        try:
-            with clear_import_errors():
-                from pytest_nlam_compat.checks.collection import add_suite
-        except CompatError as error:
-            raise pytest.UsageError(str(error)) from error
-        add_suite(config)
+    with clear_import_errors():
+        from pytest_nlam_compat.checks.collection import add_suite
+    add_suite(config)
 
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 from pathlib import Path
 
@@ -27,18 +28,17 @@ def add_suite(config: pytest.Config) -> None:
 
     Raises
     ------
-    pytest.UsageError
-        With the message of the CompatError, if nothing can be selected.
+    CompatError
+        Nothing can be selected.
     """
-    try:
-        selection_of(config)
-    except CompatError as error:
-        raise pytest.UsageError(str(error)) from error
+    selection_of(config)
     # torch, Lightning and the rest of what neural-lam imports are a million
     # objects that stay. Models come and go, and each time the collector would
     # walk through all of these: a tenth of the run.
     gc.freeze()
     config.add_cleanup(gc.unfreeze)
+    # Nor when Python ends, which takes as long as importing some of them.
+    atexit.register(gc.freeze)
     config.pluginmanager.register(_SuiteCollector(), "nlam-compat-suite")
     from_command_line = config.args_source is pytest.Config.ArgsSource.ARGS
     paths = config.args if from_command_line else []

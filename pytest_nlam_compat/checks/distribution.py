@@ -1,18 +1,30 @@
 """How the checks run on several workers of pytest-xdist.
 
-Imports nothing heavy: the process that hands out tests starts its workers
-first, and imports neural_lam while they do.
+The process that hands out tests imports neither torch nor neural_lam: what it
+shows of the code and the references is in a file that a worker writes.
 """
 
 from __future__ import annotations
 
+import json
+import re
+import tempfile
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from pytest_nlam_compat.checks.selection import Selection
+from pytest_nlam_compat.checks.header_and_summary import HeaderAndSummary
+from pytest_nlam_compat.checks.pytest_options import locate_store
+from pytest_nlam_compat.checks.report_files import reported
+from pytest_nlam_compat.checks.run_results import run_of
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.reports.summary import header
+
+_FILE = "nlam_compat_facts"
+# As the parameter of a check: its release, and its case.
+_REFERENCE = re.compile(r"\d+(\.\d+)*\w*-")
 
 
 def is_worker(config: pytest.Config) -> bool:
@@ -20,30 +32,90 @@ def is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
-def hands_out(config: pytest.Config) -> bool:
-    """Whether this process hands out tests and runs none."""
+def begin(
+    config: pytest.Config, add_suite: Callable[[pytest.Config], None]
+) -> None:
+    """Add the checks here or, if there are some, in the workers.
+
+    Raises
+    ------
+    pytest.UsageError
+        With the message of the CompatError, if nothing can be selected.
+    """
+    if is_worker(config):
+        _add_in_worker(config, add_suite)
+        return
+    with reported(config):
+        try:
+            if not _hands_out(config):
+                add_suite(config)
+                return
+            # pytest-xdist clears --basetemp before it starts workers.
+            locate_store(config)
+        except CompatError as error:
+            raise pytest.UsageError(str(error)) from error
+    config.pluginmanager.register(_FromWorkers(config), "nlam-compat-workers")
+
+
+def _hands_out(config: pytest.Config) -> bool:
     spread = config.getoption("dist", "no") != "no"
-    collects = config.getoption("collectonly")
-    return spread and not collects and not is_worker(config)
+    return spread and not config.getoption("collectonly")
 
 
-class LateSelection:
-    """Makes the selection once the workers are on their way."""
+def _add_in_worker(
+    config: pytest.Config, add_suite: Callable[[pytest.Config], None]
+) -> None:
+    told: dict[str, Any]
+    try:
+        add_suite(config)
+        from pytest_nlam_compat.checks.report_facts import facts_of
+        from pytest_nlam_compat.checks.selection import selection_of
 
-    def __init__(
-        self, select: Callable[[pytest.Config, pytest.Session], None]
-    ) -> None:
-        self._select = select
+        told = {"facts": facts_of(config, selection_of(config))}
+    except CompatError as error:
+        # The process that hands out tests raises it, and there is nothing
+        # that could be collected.
+        told = {"error": str(error)}
+        config.args[:] = []
+    path = Path(vars(config)["workerinput"][_FILE])
+    path.write_text(json.dumps(told), encoding="utf-8")
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection(self, session: pytest.Session) -> None:
-        """Select, and show what pytest's own header is too early for."""
-        config = session.config
-        self._select(config, session)
-        reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
-        summary: Any = config.pluginmanager.get_plugin("nlam-compat-summary")
+
+class _FromWorkers:
+    """Learns from workers what is checked, or why nothing can be."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        folder = tempfile.TemporaryDirectory(prefix="nlam-compat-")
+        config.add_cleanup(folder.cleanup)
+        self._folder = Path(folder.name)
+        self._shown = False
+        summary = HeaderAndSummary(run_of(config))
+        config.pluginmanager.register(summary, "nlam-compat-summary")
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a worker where to write."""
+        node.workerinput[_FILE] = str(self._folder / node.gateway.id)
+
+    # Before the ids that it has collected are sorted.
+    @pytest.hookimpl(optionalhook=True, tryfirst=True)
+    def pytest_xdist_node_collection_finished(self, node: Any) -> None:
+        """Read what a worker has written; show it once."""
+        path = Path(node.workerinput[_FILE])
+        told = json.loads(path.read_text(encoding="utf-8"))
+        run = run_of(self._config)
+        if "error" in told:
+            run.reason = told["error"]
+            raise pytest.UsageError(told["error"])
+        if self._shown:
+            return
+        self._shown = True
+        run.facts = told["facts"]
+        plugins = self._config.pluginmanager
+        reporter: Any = plugins.get_plugin("terminalreporter")
         if reporter and reporter.showheader and not reporter.no_header:
-            for line in summary.pytest_report_header():
+            for line in header(run.facts):
                 reporter.write_line(line)
 
 
@@ -57,14 +129,12 @@ def scheduler(config: pytest.Config, log: Any) -> Any:
         return None
     from xdist.scheduler import LoadScopeScheduling
 
-    from pytest_nlam_compat.checks.selection import selection_of
-
     class ByReference(LoadScopeScheduling):  # type: ignore[misc]
         """Hands out the tests of a reference together, others one by one."""
 
         def _split_scope(self, nodeid: str) -> str:
             parameter = nodeid.rpartition("[")[2].removesuffix("]")
-            return parameter if parameter in references else nodeid
+            return parameter if _REFERENCE.match(parameter) else nodeid
 
         def remove_node(self, node: Any) -> Any:
             """Take away a worker; return the test by which it died, if any.
@@ -84,8 +154,6 @@ def scheduler(config: pytest.Config, log: Any) -> Any:
             super().remove_node(node)
             return crashed
 
-    selection: Selection = selection_of(config)
-    references = {reference.id for reference in selection.references}
     return ByReference(config, log)
 
 

@@ -30,11 +30,14 @@ _USES: tuple[Callable[[ReferenceUnderTest], object], ...] = (
 )
 
 
-def drive_once(selection: Selection, folder: Path) -> None:
+def drive_once(
+    selection: Selection, folder: Path, index: int = 0, count: int = 1
+) -> None:
     """Use the current code once in each way that the checks do.
 
     An API that can't be driven is one error, not one for each reference. What
-    else fails is left to the checks.
+    else fails is left to the checks. Of several processes, the one with an
+    index tries its part of the ways.
 
     Raises
     ------
@@ -50,7 +53,7 @@ def drive_once(selection: Selection, folder: Path) -> None:
             continue
         stored = reference.description["predictor"] or {}
         kinds.setdefault(stored.get("name"), reference)
-    for reference in kinds.values():
+    for reference in list(kinds.values())[index % count :: count]:
         place = folder / reference.id
         place.mkdir()
         subject = selection.subject(reference, place)

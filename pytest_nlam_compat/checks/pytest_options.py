@@ -10,6 +10,7 @@ import pytest
 
 from pytest_nlam_compat.checks.report_files import report_paths
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.references.store import Store
 
 # Options whose values are read, or are no paths.
 _READ = {
@@ -25,10 +26,43 @@ _READ = {
 }
 # Options that are paths even without a separator.
 _WRITTEN = {"basetemp", "debug", "log_file", "xmlpath"}
+_PINNED = "nlam_compat_references"
 _SPELLING = {"xmlpath": "--junitxml"}
 
 
-def refuse_regeneration(config: pytest.Config) -> None:
+def locate_store(config: pytest.Config) -> Store:
+    """Find the references, which no option of pytest may touch.
+
+    Raises
+    ------
+    CompatError
+        An option would rewrite, delete or pass over some.
+    """
+    _refuse_regeneration(config)
+    store = Store.locate(
+        url=config.getoption("nlam_compat_url")
+        or config.getini("nlam_compat_url")
+        or None,
+        offline=config.getoption("nlam_compat_offline"),
+    )
+    for folder in store.folder, *pinned_folders(config):
+        _refuse_outputs_in(config, folder)
+    return store
+
+
+def pinned_folders(config: pytest.Config) -> list[Path]:
+    """Return the folders of pinned references: of variable, ini and options."""
+    variable = os.environ.get("NLAM_COMPAT_REFERENCES", "")
+    here = config.invocation_params.dir
+    folders = [
+        *(Path(each) for each in variable.split(os.pathsep) if each),
+        *config.getini(_PINNED),
+        *(here / each for each in config.getoption(_PINNED)),
+    ]
+    return list(dict.fromkeys(folders))
+
+
+def _refuse_regeneration(config: pytest.Config) -> None:
     """Refuse what would pass without comparing, or rewrite a golden."""
     for option in ("regen_all", "force_regen"):
         if config.getoption(option, default=False):
@@ -41,7 +75,7 @@ def refuse_regeneration(config: pytest.Config) -> None:
             )
 
 
-def refuse_outputs_in(config: pytest.Config, folder: Path) -> None:
+def _refuse_outputs_in(config: pytest.Config, folder: Path) -> None:
     """Refuse options by which pytest would write beside the references.
 
     Nor may it clear a folder around them, as it does with ``--basetemp``.

@@ -73,10 +73,25 @@ class AttachResults:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
-        self, item: pytest.Item
+        self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Attach message and map."""
+        """Attach message and map; shorten what pytest prints of a failure.
+
+        Its summary in CI, and JUnit, repeat the whole message otherwise.
+        """
         report = yield
+        failure = call.excinfo and call.excinfo.value
+        crash = getattr(report.longrepr, "reprcrash", None)
+        if (
+            isinstance(failure, pytest.fail.Exception)
+            and not failure.pytrace
+            and crash is not None
+        ):
+            crash.message = crash.message.partition("\n")[0]
+        shown = set(item.config.option.reportchars)
+        if "nlam_compat" in report.keywords and not shown & {"A", "P"}:
+            # What neural-lam and Lightning log about each model.
+            report.sections.clear()
         if report.when == "call":
             attached = {
                 "message": item.stash.get(_MESSAGE, ""),

@@ -15,6 +15,13 @@ import torch
 from pytest_nlam_compat import __version__
 from pytest_nlam_compat.references.registry import sha256_of
 from pytest_nlam_compat.references.release_archive import ReleaseArchive
+from pytest_nlam_compat.reports.native_changes import RECORDED_ROUTES, SOURCE
+from pytest_nlam_compat.reports.results import (
+    ReferenceResult,
+    Results,
+    no_results,
+)
+from pytest_nlam_compat.reports.summary import MIGRATIONS, NEWER
 from pytest_nlam_compat.under_test.git_folder import GitFolder
 
 if TYPE_CHECKING:
@@ -25,6 +32,37 @@ if TYPE_CHECKING:
 
 # What the numbers of a model depend on, besides torch.
 _PACKAGES = ("numpy", "pytorch-lightning", "torch-geometric")
+
+
+def facts_of(config: pytest.Config, selection: Selection) -> Results:
+    """Return the results of a run that has checked nothing yet."""
+    void = {
+        (r, case, reason): ReleaseArchive(selection.store.archive(r))
+        for (r, case), reason in selection.void.items()
+    }
+    run = {(r.release, r.case, ""): r.archive for r in selection.checked}
+    return {
+        **no_results(),
+        "shards": [str(selection.shard)] if selection.shard else [],
+        "plugin": of_plugin(selection),
+        "current": of_current_code(selection.adapter.current),
+        "settings": of_settings(selection.device),
+        "selected": of_selection(config, selection),
+        "notices": list(selection.notices),
+        "references": [
+            ReferenceResult(
+                id=f"{release}-{case}",
+                release=str(release),
+                case=case,
+                void=reason,
+                recorded=of_recording(archive, case),
+                checks=[],
+            )
+            for (release, case, reason), archive in sorted(
+                (void | run).items(), key=lambda one: one[0]
+            )
+        ],
+    }
 
 
 def of_plugin(selection: Selection) -> dict[str, str]:
@@ -110,11 +148,10 @@ def of_selection(config: pytest.Config, selection: Selection) -> dict[str, str]:
             "cases": "" if pattern == "*" else pattern,
             "-k": config.getoption("keyword"),
             "-m": config.getoption("markexpr"),
-            "left out, newer than the current code": newer,
-            "native route compared with": str(selection.native.release),
-            "migrations of this repository": ", ".join(
-                step.id for step in selection.migrations
-            ),
+            NEWER: newer,
+            RECORDED_ROUTES: str(selection.native.release),
+            MIGRATIONS: ", ".join(step.id for step in selection.migrations),
+            SOURCE: selection.setup.source,
         }
     )
 

@@ -6,29 +6,23 @@ Nothing heavy is imported before the run has ended.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_nlam_compat.checks.run_results import RunResults
+from pytest_nlam_compat.checks.run_results import run_of
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.reports import github
 from pytest_nlam_compat.reports.report_formats import (
     check_targets,
     write_report,
 )
-
-if TYPE_CHECKING:
-    from pytest_nlam_compat.checks.selection import Selection
-    from pytest_nlam_compat.reports.results import Results
+from pytest_nlam_compat.reports.results import Results
 
 OPTION = "--nlam-compat-report"
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
-_NAME = "nlam-compat-reports"
 
 
 def report_paths(config: pytest.Config) -> list[Path]:
@@ -38,41 +32,27 @@ def report_paths(config: pytest.Config) -> list[Path]:
 
 
 @contextmanager
-def reported(
-    config: pytest.Config, session: pytest.Session | None
-) -> Iterator[None]:
+def reported(config: pytest.Config) -> Iterator[None]:
     """Report a run, even one that can't begin.
-
-    Parameters
-    ----------
-    config : pytest.Config
-    session : pytest.Session or None
-        Of a run that has begun: what it reports is written at its end.
 
     Raises
     ------
     pytest.UsageError
         A report can't be written where it is asked for.
     """
-    if hasattr(config, "workerinput"):
-        # pytest-xdist passes on what its workers report.
-        yield
-        return
     try:
         check_targets(report_paths(config))
     except CompatError as error:
         raise pytest.UsageError(str(error)) from error
     reports = _ReportFiles(config)
-    config.pluginmanager.register(reports, _NAME)
+    config.pluginmanager.register(reports, "nlam-compat-reports")
     try:
         yield
     # An interrupt as well; nothing else tells of a run without a session.
     except BaseException as error:
-        reports.run.stopped(
-            str(error) or type(error).__name__, _status_of(error)
-        )
-        if session is None:
-            reports.write_now()
+        reports.run.reason = str(error) or type(error).__name__
+        reports.run.exit_status = _status_of(error)
+        reports.write_now()
         raise
 
 
@@ -85,33 +65,19 @@ def _status_of(error: BaseException) -> pytest.ExitCode:
     return pytest.ExitCode.INTERNAL_ERROR
 
 
-def use_selection(config: pytest.Config, selection: Selection) -> None:
-    """Tell the reports of a run, if there are any, what is checked."""
-    reports = config.pluginmanager.get_plugin(_NAME)
-    if reports is not None:
-        reports.run.selection = selection
-
-
 class _ReportFiles:
     """Gathers the results of a run, and writes its reports at the end."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._lines: list[str] = []
-        self.run = RunResults(config)
-        self._begin = time.time()
-        config.pluginmanager.register(self.run, f"{_NAME}-run")
+        self.run = run_of(config)
 
     @pytest.hookimpl
     def pytest_sessionfinish(
         self, session: pytest.Session, exitstatus: int
     ) -> None:
         """Write the reports; a run without its reports has not passed."""
-        if not self.run.reason:
-            self.run.reason = str(
-                session.shouldfail or session.shouldstop or ""
-            )
-        self.run.exit_status = int(exitstatus)
         if not self._write() and exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -136,7 +102,7 @@ class _ReportFiles:
     def _write(self) -> bool:
         """Write all reports; return whether each could be."""
         try:
-            results = self.run.results(self._begin)
+            results = self.run.results()
         except Exception as error:
             self._lines.append(_broken("reports", error))
             return False

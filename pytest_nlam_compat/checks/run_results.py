@@ -6,33 +6,27 @@ import math
 import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
-from textwrap import dedent
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from pytest_nlam_compat import __version__
 from pytest_nlam_compat.checks.recorded_results import (
     ATTRIBUTE,
     without_temporary,
 )
 from pytest_nlam_compat.reports import causes
 from pytest_nlam_compat.reports.results import (
-    FORMAT,
     NOT_RUN,
-    VERSION,
     CauseResult,
     Check,
-    ReferenceResult,
     Results,
+    no_results,
 )
-
-if TYPE_CHECKING:
-    from pytest_nlam_compat.checks.selection import Selection
 
 NODE_ID = "nlam-compat"
 """Of the ready-made checks; the id of each begins with it."""
 
+_NAME = "nlam-compat-run"
 _MARK = "nlam_compat"
 _NATIVE = ("", "_difference", "_cause", "_gained", "_missing")
 _STOPPED = {
@@ -43,28 +37,36 @@ _STOPPED = {
 }
 
 
+def run_of(config: pytest.Config) -> RunResults:
+    """Return the results of a run, which are gathered from now on."""
+    plugins = config.pluginmanager
+    run = plugins.get_plugin(_NAME)
+    if not isinstance(run, RunResults):
+        run = RunResults(config)
+        plugins.register(run, _NAME)
+    return run
+
+
 class RunResults:
     """Gathers what the checks report, in this process or in workers.
 
     Attributes
     ----------
-    selection : Selection or None
-        What is checked; None as long as it is not known.
+    facts : Results
+        What is checked, without a result.
     reason : str
         Why the run stopped early; empty if it did not.
+    exit_status : int
     """
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
+        self._begin = time.time()
         self._reports: dict[str, dict[str, pytest.TestReport]] = {}
         self._expected: dict[str, None] = {}
-        self.selection: Selection | None = None
+        self.facts = no_results()
         self.reason = ""
         self.exit_status = 0
-
-    def stopped(self, reason: str, status: int) -> None:
-        """Note that the run ended before its time."""
-        self.reason, self.exit_status = reason, status
 
     @pytest.hookimpl
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -106,83 +108,46 @@ class RunResults:
         """Keep which error of pytest ended the run."""
         self.reason = excinfo.exconly()
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(
+        self, session: pytest.Session, exitstatus: int
+    ) -> None:
+        """Note how the run ended."""
+        stopped = session.shouldfail or session.shouldstop or ""
+        self.reason = self.reason or str(stopped)
+        self.exit_status = int(exitstatus)
+
     def _is_check(self, nodeid: str) -> bool:
         if nodeid.startswith(f"{NODE_ID}::"):
             return True
-        chosen = self.selection.references if self.selection else ()
-        return parameter_of(nodeid) in {reference.id for reference in chosen}
+        name = parameter_of(nodeid)
+        return any(name == each["id"] for each in self.facts["references"])
 
-    def results(self, begin: float) -> Results:
-        """Return the results so far, of a run that began at a Unix time."""
-        started = datetime.fromtimestamp(begin, timezone.utc)
-        found: Results = {
-            "format": FORMAT,
-            "version": VERSION,
-            "incomplete": "",
+    def results(self) -> Results:
+        """Return the results so far."""
+        started = datetime.fromtimestamp(self._begin, timezone.utc)
+        checks: dict[str, list[Check]] = {
+            each["id"]: [] for each in self.facts["references"]
+        }
+        others: list[Check] = []
+        for nodeid in self._expected | self._reports:
+            found = checks.get(parameter_of(nodeid), others)
+            found.append(self._check(nodeid))
+        return {
+            **self.facts,
+            "incomplete": self._incomplete(),
             "exit_status": self.exit_status,
             "started": started.isoformat(timespec="seconds"),
-            "seconds": round(time.time() - begin, 1),
-            "shards": [],
-            "plugin": {"version": __version__},
-            "current": {},
-            "settings": {},
-            "selected": {},
-            "notices": [],
-            "references": [],
-            "other_checks": [],
+            "seconds": round(time.time() - self._begin, 1),
+            "references": [
+                {**each, "checks": checks[each["id"]]}
+                for each in self.facts["references"]
+            ],
+            "other_checks": others,
             "causes": self._causes(),
         }
-        shard = self._config.getoption("nlam_compat_shard", default=None)
-        # Before the selection it may be any text.
-        if shard and self.selection is not None:
-            found["shards"] = [str(shard)]
-        checks = {
-            nodeid: self._check(nodeid)
-            for nodeid in self._expected | self._reports
-        }
-        if self.selection is not None:
-            self._add_selection(found, checks)
-        found["other_checks"] = [*checks.values()]
-        found["incomplete"] = self._incomplete(found)
-        return found
 
-    def _add_selection(self, found: Results, checks: dict[str, Check]) -> None:
-        """Add what is checked, and take the checks of each reference."""
-        from pytest_nlam_compat.checks import report_facts
-        from pytest_nlam_compat.references.release_archive import (
-            ReleaseArchive,
-        )
-
-        chosen = self.selection
-        assert chosen is not None
-        found["plugin"] = report_facts.of_plugin(chosen)
-        current = chosen.adapter.current
-        found["current"] = report_facts.of_current_code(current)
-        found["settings"] = report_facts.of_settings(chosen.device)
-        found["selected"] = report_facts.of_selection(self._config, chosen)
-        found["notices"] = list(chosen.notices)
-        void = {
-            (r, case, reason): ReleaseArchive(chosen.store.archive(r))
-            for (r, case), reason in chosen.void.items()
-        }
-        run = {(r.release, r.case, ""): r.archive for r in chosen.checked}
-        for (release, case, reason), archive in sorted(
-            (void | run).items(), key=lambda one: one[0]
-        ):
-            name = f"{release}-{case}"
-            own = [i for i in checks if parameter_of(i) == name]
-            found["references"].append(
-                ReferenceResult(
-                    id=name,
-                    release=str(release),
-                    case=case,
-                    void=reason,
-                    recorded=report_facts.of_recording(archive, case),
-                    checks=[checks.pop(nodeid) for nodeid in own],
-                )
-            )
-
-    def _incomplete(self, found: Results) -> str:
+    def _incomplete(self) -> str:
         reasons = []
         status = _STOPPED.get(pytest.ExitCode(self.exit_status))
         if status is not None:
@@ -257,21 +222,7 @@ class RunResults:
             for nodeid in order
             if any(r.failed for r in self._reports[nodeid].values())
         ]
-        return [
-            CauseResult(
-                key=cause.key,
-                text=cause.text,
-                explanation=dedent("\n".join(causes.explained(cause))),
-                source=cause.source,
-                migrated=cause.migrated,
-                suggestion=list(cause.suggestions),
-                checks=list(cause.checks),
-                references=list(cause.references),
-                modules=list(cause.modules),
-                failures=cause.failures,
-            )
-            for cause in causes.group(failed)
-        ]
+        return causes.group(failed)
 
 
 def check_of(nodeid: str) -> str:

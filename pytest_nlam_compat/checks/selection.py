@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,11 +30,12 @@ from pytest_nlam_compat.checks.native_expectations import (
 from pytest_nlam_compat.checks.newer_references import NewerReferences
 from pytest_nlam_compat.checks.pytest_config import setup_of, with_config
 from pytest_nlam_compat.checks.pytest_options import (
-    refuse_outputs_in,
-    refuse_regeneration,
+    locate_store,
+    pinned_folders,
 )
 from pytest_nlam_compat.checks.recorded_results import AttachResults
-from pytest_nlam_compat.checks.report_files import use_selection
+from pytest_nlam_compat.checks.report_facts import facts_of
+from pytest_nlam_compat.checks.run_results import run_of
 from pytest_nlam_compat.checks.shards import Shard, ShardSelector, shard_of
 from pytest_nlam_compat.errors import CompatError, clear_import_errors
 from pytest_nlam_compat.migrations import Migration, Registry
@@ -47,11 +47,7 @@ from pytest_nlam_compat.migrations.repository import (
     read_steps,
 )
 from pytest_nlam_compat.numerics.torch_settings import choose_device
-from pytest_nlam_compat.references.pins import (
-    VARIABLE,
-    PinFolder,
-    PinnedReference,
-)
+from pytest_nlam_compat.references.pins import PinFolder, PinnedReference
 from pytest_nlam_compat.references.reference import Reference
 from pytest_nlam_compat.references.registry import parse_specifier
 from pytest_nlam_compat.references.release_archive import ReleaseArchive
@@ -159,7 +155,6 @@ class Selection:
         return not newest
 
 
-PINNED_KEY = "nlam_compat_references"
 _SELECTION = pytest.StashKey[Selection]()
 
 
@@ -177,11 +172,13 @@ def selection_of(config: pytest.Config) -> Selection:
             torch.empty(0).numpy()
             selection = config.stash[_SELECTION] = _select(config)
         plugins = config.pluginmanager
-        plugins.register(HeaderAndSummary(selection), "nlam-compat-summary")
+        if not is_worker(config):
+            run = run_of(config)
+            run.facts = facts_of(config, selection)
+            plugins.register(HeaderAndSummary(run), "nlam-compat-summary")
         explainer = FailureExplainer(NewerReferences(selection))
         plugins.register(explainer, "nlam-compat-explainer")
         plugins.register(AttachResults(), "nlam-compat-results")
-        use_selection(config, selection)
         if selection.shard is not None:
             selector = ShardSelector(selection.shard)
             plugins.register(selector, "nlam-compat-shard")
@@ -205,19 +202,12 @@ def load_selection(options: Sequence[str]) -> Selection:
 
 
 def _select(config: pytest.Config) -> Selection:
-    refuse_regeneration(config)
     wanted = parse_specifier(
         config.getoption("nlam_compat_release"), "--nlam-compat-release"
     )
     pattern = config.getoption("nlam_compat_case")
     device = choose_device(config.getoption("nlam_compat_device"))
-    store = Store.locate(
-        url=config.getoption("nlam_compat_url")
-        or config.getini("nlam_compat_url")
-        or None,
-        offline=config.getoption("nlam_compat_offline"),
-    )
-    refuse_outputs_in(config, store.folder)
+    store = locate_store(config)
     current = probe()
     native = native_expectations(
         store.native_routes, current.release, config.getini(INI_KEY)
@@ -282,14 +272,17 @@ def _select(config: pytest.Config) -> Selection:
         setup=setup_of(config),
         shard=None if shard is None else shard_of(shard, references),
     )
-    if is_worker(config):
-        # Their threads would wait for each other. The process that hands out
-        # tests tries the API.
+    # Each worker of pytest-xdist tries its part of the API.
+    worker = getattr(config, "workerinput", {})
+    index, count = 0, 1
+    if worker:
+        index = int(worker["workerid"].removeprefix("gw"))
+        count = worker["workercount"]
+        # Their threads would wait for each other.
         torch.set_num_threads(1)
-        return selection
     folder = tempfile.TemporaryDirectory()
     config.add_cleanup(folder.cleanup)
-    drive_once(selection, Path(folder.name))
+    drive_once(selection, Path(folder.name), index, count)
     return selection
 
 
@@ -346,20 +339,10 @@ def _pinned(
     CompatError
         A folder has none, one is not what was pinned, or two have one name.
     """
-    folders = [
-        *map(
-            Path, filter(None, os.environ.get(VARIABLE, "").split(os.pathsep))
-        ),
-        *config.getini(PINNED_KEY),
-        *(
-            config.invocation_params.dir / each
-            for each in config.getoption(PINNED_KEY)
-        ),
-    ]
+    folders = pinned_folders(config)
     found: dict[str, PinnedReference] = {}
-    for folder in dict.fromkeys(folders):
+    for folder in folders:
         opened = PinFolder(folder)
-        refuse_outputs_in(config, folder)
         for name in opened.ids:
             release = opened.release_of(name)
             if release > current or not wanted.contains(release):

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from pytest_nlam_compat.commands import CommandResult, add_options, release_of
+from pytest_nlam_compat.errors import counted, join_some
 
 AUDIENCE = "maintainers"
 HELP = "Add the references of a new release of neural-lam."
@@ -58,13 +59,14 @@ def run(arguments: argparse.Namespace) -> CommandResult:
         request, lambda line: print(line, file=sys.stderr, flush=True)
     )
     lines = [
-        f"{found.references} references of neural-lam {release}. Written:",
+        f"{counted(found.references, 'reference')} of neural-lam {release}. "
+        "Written:",
         *(f"  {file}" for file in found.written),
     ]
     if found.lost:
         lines.append(
             "Its own loader no longer loads what that of the release before "
-            f"does: {', '.join(found.lost)}"
+            f"does: {join_some(found.lost)}"
         )
     lines += [
         "next: publish them, see HOWTORELEASE.md",

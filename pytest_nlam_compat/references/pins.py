@@ -27,7 +27,6 @@ from pytest_nlam_compat.references.release_archive import ReleaseArchive
 
 REGISTRY = "registry.txt"
 ARCHIVE, WEIGHTS = ".zip", ".ckpt"
-VARIABLE = "NLAM_COMPAT_REFERENCES"
 
 _RESTORE = (
     "Restore the folder from where it was copied. A reference never changes: "

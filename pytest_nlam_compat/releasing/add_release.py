@@ -207,9 +207,9 @@ def _raise_on_known(
             f"neural-lam {release} is older than the newest release with "
             "references.",
             facts={"newest": newest},
-            remedy="Releases are added in their order. Record this one with "
-            f"`nox -s record -- {release}`, and describe it in "
-            f"{_FIXTURES / release_evidence.FILE_NAME}.",
+            remedy="Releases are added in their order: each is told from the "
+            "one before, and later ones from it. docs/references.md says how "
+            "to add a patch of an older release by hand.",
         )
     if release.is_prerelease or release.local:
         raise CompatError(

@@ -2,48 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from pytest_nlam_compat.errors import join_some
+from pytest_nlam_compat.errors import counted, join_some
+from pytest_nlam_compat.reports.results import CauseResult
 
 NOT_MIGRATED = frozenset({"loader", "saving"})
 """Kinds of causes in neural-lam's own loader, which no migration fixes."""
 
 _WHY = "\n\nWhy:\n"
-
-
-@dataclass
-class Cause:
-    """Why checks failed.
-
-    Attributes
-    ----------
-    key : str
-        What its failures have in common.
-    text : str
-        One sentence, that of the failure that is explained.
-    explanation : str
-        The message of the first failure that is explained in full.
-    source : str
-        The line of the current code that it names.
-    suggestions : tuple of str
-        The migrations that fix it, as Python.
-    checks, references, modules : dict
-        Names of the checks that failed, ids of the references, and the modules
-        that differ first in some of them, in order.
-    """
-
-    key: str
-    text: str
-    explanation: str = ""
-    source: str = ""
-    suggestions: tuple[str, ...] = ()
-    migrated: bool = True  # whether a migration may fix it
-    failures: int = 0
-    checks: dict[str, None] = field(default_factory=dict)
-    references: dict[str, None] = field(default_factory=dict)
-    modules: dict[str, None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,47 +39,56 @@ class Failure:
         return str(self.properties.get("nlam_cause_key") or self.cause)
 
 
-def group(failures: Iterable[Failure]) -> list[Cause]:
+def group(failures: Iterable[Failure]) -> list[CauseResult]:
     """Group failures by their cause, that of most failures first."""
-    causes: dict[str, Cause] = {}
+    groups: dict[str, list[Failure]] = {}
     for failure in failures:
-        migrated = failure.properties.get("nlam_cause_kind") not in NOT_MIGRATED
-        cause = causes.setdefault(
-            failure.key, Cause(failure.key, failure.cause, migrated=migrated)
-        )
-        cause.failures += 1
-        cause.checks[failure.check] = None
-        cause.references[failure.reference] = None
-        full = _WHY in failure.message and _WHY not in cause.explanation
-        if full or not cause.explanation:
-            cause.explanation, cause.text = failure.message, failure.cause
-            cause.suggestions = failure.suggestions
-            source = failure.properties.get("nlam_cause_source", "")
-            cause.source = str(source)
-        module = failure.properties.get("nlam_cause_module")
-        if module:
-            cause.modules[str(module)] = None
-    return sorted(causes.values(), key=lambda c: c.failures, reverse=True)
+        groups.setdefault(failure.key, []).append(failure)
+    causes = [_cause(key, found) for key, found in groups.items()]
+    return sorted(causes, key=lambda cause: cause["failures"], reverse=True)
 
 
-def render(causes: Iterable[Cause]) -> Iterator[str]:
+def _cause(key: str, failures: Sequence[Failure]) -> CauseResult:
+    # The first one that is explained in full.
+    shown = max(failures, key=lambda f: (_WHY in f.message, bool(f.message)))
+    properties = [failure.properties for failure in failures]
+    modules = [each.get("nlam_cause_module") for each in properties]
+    return CauseResult(
+        key=key,
+        text=shown.cause,
+        explanation="\n".join(_explained(shown.message)),
+        source=str(shown.properties.get("nlam_cause_source", "")),
+        migrated=properties[0].get("nlam_cause_kind") not in NOT_MIGRATED,
+        suggestion=list(shown.suggestions),
+        checks=list(dict.fromkeys(f.check for f in failures)),
+        references=list(dict.fromkeys(f.reference for f in failures)),
+        modules=list(dict.fromkeys(str(each) for each in modules if each)),
+        failures=len(failures),
+    )
+
+
+def render(causes: Iterable[CauseResult]) -> Iterator[str]:
     """Print causes, each with its facts and the fix if there is one."""
     for cause in causes:
         yield ""
-        count = len(cause.references)
-        references = "1 reference" if count == 1 else f"{count} references"
-        yield f"FAILED nlam-compat: {cause.text}, {references}"
-        yield f"  in {join_some(cause.references, most=3)}"
-        yield f"  checks: {', '.join(cause.checks)}"
-        if len(cause.modules) > 1:
-            yield f"  modules: {join_some(cause.modules, most=4)}"
-        yield from explained(cause)
+        references = counted(len(cause["references"]), "reference")
+        yield f"FAILED nlam-compat: {cause['text']}, {references}"
+        lines = [*where(cause), *cause["explanation"].splitlines()]
+        yield from (f"  {line}".rstrip() for line in lines)
 
 
-def explained(cause: Cause) -> Iterator[str]:
-    """Yield what the message says besides the cause."""
-    message, _, why = cause.explanation.partition(_WHY)
+def where(cause: CauseResult) -> Iterator[str]:
+    """Name the references, the checks and the modules of a cause."""
+    yield f"in {join_some(cause['references'], most=3)}"
+    yield f"checks: {', '.join(cause['checks'])}"
+    if len(cause["modules"]) > 1:
+        yield f"modules: {join_some(cause['modules'], most=4)}"
+
+
+def _explained(text: str) -> Iterator[str]:
+    """Yield what a message says besides the cause."""
+    message, _, why = text.partition(_WHY)
     lines = (why or message.partition("\n")[2]).strip("\n").splitlines()
     for line in lines:
         if not line.startswith(("  cause: ", "Same cause as ")):
-            yield f"  {line}".rstrip()
+            yield line

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pytest_nlam_compat.errors import join_some
+from pytest_nlam_compat.errors import counted, join_some
 from pytest_nlam_compat.reports.markdown import markdown
 from pytest_nlam_compat.reports.results import CauseResult, Results
 
@@ -26,8 +26,7 @@ def commands(results: Results, workspace: Path) -> list[str]:
     package = results["current"].get("path", "")
     found = []
     for cause in results["causes"]:
-        count = len(cause["references"])
-        references = "1 reference" if count == 1 else f"{count} references"
+        references = counted(len(cause["references"]), "reference")
         message = f"{cause['text']}\n{references}: " + join_some(
             cause["references"], most=3
         )

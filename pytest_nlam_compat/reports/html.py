@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from importlib.resources import files
 
 import jinja2
@@ -43,7 +44,7 @@ def html(results: Results) -> str:
         results=results,
         verdict=data.verdict(results),
         passed=data.passed(results),
-        counts=_counts(results),
+        counts=Counter(c["outcome"] for c in data.all_checks(results)),
         # The newest first: it is what fits a narrow screen.
         releases=sorted({release for release, _ in cells}, reverse=True),
         cases=sorted({case for _, case in cells}),
@@ -52,14 +53,6 @@ def html(results: Results) -> str:
         numbers=numbers,
         causes={c["key"]: n for n, c in enumerate(results["causes"])},
     )
-
-
-def _counts(results: Results) -> dict[str, int]:
-    """Count checks by their outcome."""
-    found: dict[str, int] = {}
-    for check in data.all_checks(results):
-        found[check["outcome"]] = found.get(check["outcome"], 0) + 1
-    return found
 
 
 def _kind(reference: ReferenceResult, cell: Cell) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from pytest_nlam_compat.errors import join_some
+from pytest_nlam_compat.errors import counted
+from pytest_nlam_compat.reports.causes import where
+from pytest_nlam_compat.reports.matrix import reasons
 from pytest_nlam_compat.reports.results import (
     FAILED,
     CauseResult,
@@ -67,7 +69,7 @@ def _blocks(results: Results) -> Iterator[str]:
     if results["references"]:
         yield _matrix(results)
         yield _LEGEND
-    yield from _void(results)
+    yield from map(_text, reasons(matrix_of(results)))
     failed = [c for c in all_checks(results) if c["outcome"] in FAILED]
     if failed:
         yield "### Failed checks"
@@ -101,16 +103,9 @@ _TITLES = {
 
 
 def _cause(cause: CauseResult) -> Iterator[str]:
-    count = len(cause["references"])
-    references = "1 reference" if count == 1 else f"{count} references"
+    references = counted(len(cause["references"]), "reference")
     yield f"### {_text(cause['text'])} ({references})"
-    lines = [
-        f"in {join_some(cause['references'], most=3)}",
-        f"checks: {', '.join(cause['checks'])}",
-    ]
-    if len(cause["modules"]) > 1:
-        lines.append(f"modules: {join_some(cause['modules'], most=4)}")
-    yield _fenced("\n".join([*lines, cause["explanation"]]))
+    yield _fenced("\n".join([*where(cause), cause["explanation"]]))
 
 
 def _matrix(results: Results) -> str:
@@ -121,15 +116,6 @@ def _matrix(results: Results) -> str:
         for case in sorted({case for _, case in cells})
     ]
     return _table(("Case", *map(str, releases)), rows)
-
-
-def _void(results: Results) -> Iterator[str]:
-    reasons: dict[str, list[str]] = {}
-    for each in results["references"]:
-        if each["void"]:
-            reasons.setdefault(each["void"], []).append(each["id"])
-    for reason, where in reasons.items():
-        yield _text(f"void: {', '.join(where)}: {reason}")
 
 
 def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

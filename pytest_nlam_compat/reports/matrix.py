@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from packaging.version import Version
+
+from pytest_nlam_compat.errors import counted
 
 # Of a tolerance.
 _LEAST_SHOWN = 0.01
@@ -41,25 +42,6 @@ class Cell:
     failed: set[str] = field(default_factory=set)
     checked: set[str] = field(default_factory=set)
     share: float | None = None
-
-    def add(
-        self,
-        check: str,
-        passed: bool,
-        properties: Mapping[str, Any],
-        *,
-        setup: bool,
-    ) -> None:
-        """Add the report of a check, or of its setup, with its properties."""
-        # That a setup passed says nothing of the check.
-        if not (setup and passed):
-            self.checked.add(check)
-        if not passed:
-            self.failed.add(check)
-        self.native = str(properties.get("nlam_native", self.native))
-        share = properties.get("nlam_share")
-        if share is not None:
-            self.share = max(float(share), self.share or 0.0)
 
     def __str__(self) -> str:
         if self.void:
@@ -141,10 +123,10 @@ def render(
     yield from _LEGEND
     void = sum(bool(cell.void) for cell in cells.values())
     if merge and void:
-        cases = "case" if void == 1 else "cases"
-        yield f"void: {void} {cases} that a release can't run; -v shows why"
+        cases = counted(void, "case")
+        yield f"void: {cases} that a release can't run; -v shows why"
     else:
-        yield from _reasons(cells)
+        yield from reasons(cells)
 
 
 def _blocks(widths: Sequence[int], width: int) -> Iterator[list[int]]:
@@ -161,11 +143,11 @@ def _blocks(widths: Sequence[int], width: int) -> Iterator[list[int]]:
         yield block
 
 
-def _reasons(cells: Mapping[tuple[Version, str], Cell]) -> Iterator[str]:
+def reasons(cells: Mapping[tuple[Version, str], Cell]) -> Iterator[str]:
     """Say why cells are void, each reason once."""
-    reasons: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {}
     for (release, case), cell in cells.items():
         if cell.void:
-            reasons.setdefault(cell.void, []).append(f"{release}-{case}")
-    for reason, where in reasons.items():
+            found.setdefault(cell.void, []).append(f"{release}-{case}")
+    for reason, where in found.items():
         yield f"void: {', '.join(where)}: {reason}"

@@ -38,8 +38,11 @@ def merge(parts: Mapping[str, Results]) -> Results:
     # A run that could not begin does not know what it would have checked.
     first = next((each for each in results if each["current"]), results[0])
     for label, facts in (
-        ("current code", [_same_code(each) for each in results]),
-        ("plugin and references", [_plugin(each) for each in results]),
+        ("current code", [_some(r["current"], *_SAME_CODE) for r in results]),
+        (
+            "plugin and references",
+            [_some(r["plugin"], "version", "registry") for r in results],
+        ),
         ("settings", [each["settings"] for each in results]),
         ("shards", [_total(each) for each in results]),
     ):
@@ -76,15 +79,8 @@ def _told(name: str, results: Results) -> str:
     return f"{name}: {text}" if name and text else text
 
 
-def _same_code(results: Results) -> dict[str, str]:
-    current = results["current"]
-    return {label: current[label] for label in _SAME_CODE if label in current}
-
-
-def _plugin(results: Results) -> dict[str, str]:
-    plugin = results["plugin"]
-    labels = ("version", "registry")
-    return {label: plugin[label] for label in labels if label in plugin}
+def _some(facts: Mapping[str, str], *labels: str) -> dict[str, str]:
+    return {label: facts[label] for label in labels if label in facts}
 
 
 def _total(results: Results) -> dict[str, str]:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
-from pytest_nlam_compat.errors import join_some
+from pytest_nlam_compat.errors import counted, join_some
+from pytest_nlam_compat.reports.results import Results
+
+RECORDED_ROUTES = "native route compared with"
+SOURCE = "migrations from"
+"""Labels of what was selected: a release, and where a repository keeps its
+migrations."""
 
 _REMEDY = (
     "People load checkpoints without this plugin: convert these files in",
@@ -15,31 +21,27 @@ _REMEDY = (
 _UNTIL_THEN = "Until then, each file is converted by:"
 
 
-def render_changes(
-    passed: Iterable[tuple[str, dict[str, object]]],
-    release: object,
-    source: str = "",
-) -> Iterator[str]:
-    """Print what a green native route may hide, a few lines for each reason.
-
-    Of each reference: its id, and the properties of the report. `release` is
-    the one whose own loader the current code's is compared with, and `source`
-    where the repository has its migrations; empty if nowhere that has a name.
-    """
+def render_changes(results: Results) -> Iterator[str]:
+    """Print what a green native route may hide, a few lines for each reason."""
+    release = results["selected"].get(RECORDED_ROUTES, "")
+    source = results["selected"].get(SOURCE, "")
     missing: dict[str, list[str]] = {}
     given_up: dict[str, list[str]] = {}
     needless: dict[str, list[str]] = {}
     gained: list[str] = []
-    for reference, properties in passed:
-        reason = str(properties.get("nlam_given_up", ""))
-        if reason:
-            loaded = properties.get("nlam_native") == "equal"
-            group = needless if loaded else given_up
-            group.setdefault(reason, []).append(reference)
-        elif steps := str(properties.get("nlam_native_missing", "")):
-            missing.setdefault(steps, []).append(reference)
-        elif "nlam_native_gained" in properties:
-            gained.append(reference)
+    for reference in results["references"]:
+        for check in reference["checks"]:
+            native, name = check["native"], reference["id"]
+            if check["outcome"] != "passed":
+                continue
+            if reason := native.get("given up"):
+                loaded = native.get("outcome") == "equal"
+                group = needless if loaded else given_up
+                group.setdefault(reason, []).append(name)
+            elif steps := native.get("missing"):
+                missing.setdefault(steps, []).append(name)
+            elif "gained" in native:
+                gained.append(name)
     for steps, references in missing.items():
         yield ""
         yield f"NEURAL-LAM ITSELF CAN'T LOAD {_checkpoints(references)}"
@@ -68,5 +70,4 @@ def render_changes(
 
 
 def _checkpoints(references: list[str]) -> str:
-    count = len(references)
-    return "1 checkpoint" if count == 1 else f"{count} checkpoints"
+    return counted(len(references), "checkpoint")

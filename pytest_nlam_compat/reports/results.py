@@ -7,10 +7,12 @@ docs/reports.md explains it. A results file is such a dictionary as JSON.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from packaging.version import Version
 
+from pytest_nlam_compat import __version__
+from pytest_nlam_compat.errors import counted
 from pytest_nlam_compat.reports.matrix import Cell, percent
 
 FORMAT = "pytest-nlam-compat results"
@@ -108,6 +110,27 @@ class Results(TypedDict):
     causes: list[CauseResult]
 
 
+def no_results() -> Results:
+    """Return the results of a run that knows nothing of what it checks."""
+    return Results(
+        format=FORMAT,
+        version=VERSION,
+        incomplete="",
+        exit_status=0,
+        started="",
+        seconds=0.0,
+        shards=[],
+        plugin={"version": __version__},
+        current={},
+        settings={},
+        selected={},
+        notices=[],
+        references=[],
+        other_checks=[],
+        causes=[],
+    )
+
+
 def has_failed(checks: Iterable[Check]) -> bool:
     """Tell whether one of them failed."""
     return any(check["outcome"] in FAILED for check in checks)
@@ -126,14 +149,14 @@ def cell_of(reference: ReferenceResult) -> Cell:
     for check in reference["checks"]:
         if check["outcome"] in (NOT_RUN, "skipped"):
             continue
-        properties: dict[str, Any] = {}
-        if "outcome" in check["native"]:
-            properties["nlam_native"] = check["native"]["outcome"]
+        cell.checked.add(check["name"])
+        if check["outcome"] in FAILED:
+            cell.failed.add(check["name"])
+        cell.native = check["native"].get("outcome", cell.native)
+        # What is not finite has failed.
         shares = [share for share in check["shares"].values() if share]
-        if check["shares"] and None not in check["shares"].values():
-            properties["nlam_share"] = max(shares, default=0.0)
-        passed = check["outcome"] not in FAILED
-        cell.add(check["name"], passed, properties, setup=False)
+        if check["shares"]:
+            cell.share = max([*shares, cell.share or 0.0])
     return cell
 
 
@@ -150,7 +173,7 @@ def verdict(results: Results) -> str:
     checked = [r for r in results["references"] if r["checks"]]
     red = [r for r in checked if has_failed(r["checks"])]
     others = has_failed(results["other_checks"])
-    count = _count(len(checked), "reference")
+    count = counted(len(checked), "reference")
     if red:
         said = f"{len(red)} of {count} failed"
     elif others:
@@ -219,7 +242,3 @@ def percent_of(share: float | None) -> str:
     if share is None:
         return "not finite"
     return percent(share) if share <= 10 else f"{share:.3g} times"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

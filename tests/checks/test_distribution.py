@@ -1,6 +1,8 @@
 """Several workers: each reference on one, and other tests wherever."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 from nlam_runs import ONE
@@ -37,6 +39,16 @@ def workers(result):
         name = test.rpartition("[")[2].removesuffix("]")
         found.setdefault(name, set()).add(worker)
     return found
+
+
+def test_who_hands_out_tests_imports_neither_torch_nor_neural_lam():
+    module = "pytest_nlam_compat.checks.distribution"
+    code = f"import sys, {module}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert module in done.stdout.split()
+    assert not {"torch", "neural_lam"} & {*done.stdout.split()}
 
 
 def test_checks_of_a_reference_are_on_one_worker(project):

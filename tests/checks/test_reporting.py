@@ -65,7 +65,7 @@ def test_header_names_code_device_references_and_their_source(green):
         [
             "nlam-compat: neural-lam 0.7.0 (detected by "
             "train_model.build_predictor) at *neural_lam",
-            "nlam-compat: torch * on cpu (* thread*)",
+            "nlam-compat: torch * on cpu",
             "nlam-compat: 3 references of 0.6.0, 0.7.0, from fixtures/ of the "
             f"checkout {CHECKOUT}",
             "nlam-compat: 1 void case, see the end",

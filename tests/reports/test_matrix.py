@@ -6,24 +6,29 @@ import pytest
 from packaging.version import Version
 
 from pytest_nlam_compat.reports.matrix import Cell, colour, render
+from pytest_nlam_compat.reports.results import NOT_RUN, cell_of
 
 NEWEST = Version("0.7.0")
 
 
-def cell(*reports, void=""):
-    """Make a cell of (check, passed, properties) and count them in."""
-    made = Cell(void=void)
-    for check, passed, properties in reports:
-        made.add(check, passed, properties, setup=False)
-    return made
+def cell(*checks):
+    """Make a cell of (check, passed, what it found)."""
+    nothing = {"native": {}, "shares": {}}
+    made = [
+        {"name": name, "outcome": "passed" if passed else "failed"}
+        | nothing
+        | found
+        for name, passed, found in checks
+    ]
+    return cell_of({"void": "", "checks": made})
 
 
 def native(outcome, passed=True):
-    return ("test_native", passed, {"nlam_native": outcome})
+    return ("test_native", passed, {"native": {"outcome": outcome}})
 
 
 def outputs(share, passed=True):
-    return ("test_outputs", passed, {"nlam_share": share})
+    return ("test_outputs", passed, {"shares": {"float64": share}})
 
 
 @pytest.mark.parametrize(
@@ -51,11 +56,7 @@ def test_native_route_that_should_work_is_in_capitals(outcome, text):
 
 
 def test_failure_before_the_native_route_is_tried_is_one_of_it():
-    made = Cell()
-
-    made.add("test_native", False, {}, setup=True)
-
-    assert str(made) == "FAIL/-"
+    assert str(cell(("test_native", False, {}))) == "FAIL/-"
 
 
 def test_route_that_was_deselected_is_not_said_to_work():
@@ -65,19 +66,15 @@ def test_route_that_was_deselected_is_not_said_to_work():
 
 @pytest.mark.parametrize("check", ["test_opens", "test_loads", "test_batch"])
 def test_route_is_not_said_to_work_without_a_rollout(check):
-    passed = (check, True, {"nlam_share": 0.1})
+    passed = (check, True, {"shares": {"batch": 0.1}})
     assert str(cell(passed)) == "-/-"
     assert str(cell(native("equal"), passed)) == "ok/-"
     assert str(cell((check, False, {}))) == "-/FAIL"
 
 
-def test_setup_counts_only_where_it_failed():
-    made = Cell()
-    made.add("test_outputs", True, {}, setup=True)
-    assert str(made) == "-"
-
-    made.add("test_outputs", False, {}, setup=True)
-    assert str(made) == "-/FAIL"
+def test_check_that_was_not_run_says_nothing():
+    for outcome in NOT_RUN, "skipped":
+        assert str(cell(("test_outputs", True, {"outcome": outcome}))) == "-"
 
 
 def test_void_case_is_void_and_says_why_once():
