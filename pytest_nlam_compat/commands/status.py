@@ -30,9 +30,8 @@ def run(arguments: argparse.Namespace) -> CommandResult:
 
     recorded = registry.read(registry.data_folder() / registry.FILE_NAME)
     released = tagged(arguments.clone) if arguments.clone else on_index()
-    # Patches of older releases are no new ones: `release` refuses them, too.
-    lacking = [str(each) for each in released if each > max(recorded)]
-    lines = [f"no release is newer than neural-lam {max(recorded)}, recorded"]
+    lacking = [str(each) for each in released if each not in recorded]
+    lines = [f"references of all {len(released)} releases of neural-lam"]
     if lacking:
         lines = [
             f"no references of neural-lam {', '.join(lacking)}",
