@@ -1,4 +1,5 @@
 import json
+import os
 
 import mdp_dataset
 import numpy as np
@@ -198,3 +199,11 @@ def test_an_invalid_configuration(owned, tmp_path, capsys):
         'entry "config".\n'
     )
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_pipe_is_no_file_of_statistics(owned, tmp_path, capsys):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    old = owned("0.3.0-graph_lam").checkpoint
+    assert main(["upgrade", str(old), "--statistics", str(pipe)]) == 1
+    assert "pipe is not a regular file" in capsys.readouterr().err
