@@ -160,6 +160,8 @@ def _facts(table: Any) -> DatasetFacts:
         if not all(map(math.isfinite, numbers)):
             raise ValueError(f"{name} has numbers that are not finite")
     nx, ny = map(int, table["grid_shape"])
+    if not 0 < min(nx, ny) <= max(nx, ny) < _LARGEST:
+        raise ValueError("its grid_shape makes no sense")
     features = {
         str(category): [str(name) for name in of_category]
         for category, of_category in table.get("features", {}).items()

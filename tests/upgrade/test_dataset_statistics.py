@@ -136,6 +136,8 @@ GOOD = {
             {"grid_shape": [1e999, 2]},
             "cannot convert float infinity to integer",
         ),
+        ({"grid_shape": [10**4000] * 2}, "its grid_shape makes no sense"),
+        ({"grid_shape": [0, 2]}, "its grid_shape makes no sense"),
         ({"arrays": {}}, "it lacks 'state_mean'"),
         (
             {"arrays": {**GOOD["arrays"], "static_max": numbers(3)}},

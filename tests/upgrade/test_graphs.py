@@ -316,3 +316,14 @@ def test_a_link_or_a_pipe_as_metainfo(owned, tmp_path, graph, capsys):
     os.mkfifo(metainfo)
     assert upgrade(owned(NAME), tmp_path, graph, "--graph-out", out) == 1
     assert "metainfo.yaml is not a regular file" in capsys.readouterr().err
+
+
+def test_a_graph_file_that_hides_something(owned, tmp_path, graph, capsys):
+    """What does not change is copied; what is in it must have been judged."""
+    file, out = graph / "m2g_features.pt", tmp_path / "out"
+    original = file.read_bytes()
+    for hidden in (original + b"hidden", b"hidden" + original):
+        file.write_bytes(hidden)
+        assert upgrade(owned(NAME), tmp_path, graph, "--graph-out", out) == 1
+        assert "m2g_features.pt" in capsys.readouterr().err
+        assert not out.exists()
