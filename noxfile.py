@@ -274,6 +274,13 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none", default=False)
+def kills(session: nox.Session) -> None:
+    """Kill commands at random moments (posargs: --each 40, --seed 0)."""
+    python = environment(session)
+    session.run(python, "tests/kills", *session.posargs, external=True)
+
+
+@nox.session(venv_backend="none", default=False)
 def combinations(session: nox.Session) -> None:
     """Upgrade changed references (posargs: how many, first seed)."""
     python = environment(session)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
-import shutil
+import re
 import stat
 import sys
 from collections.abc import Iterator
@@ -80,8 +79,11 @@ def reserved(target: Path, *, is_folder: bool = False) -> Iterator[Path]:
 
 def remove_abandoned(target: Path) -> None:
     """Remove what processes that were killed left of their drafts."""
-    start = glob.escape(target.name[:50])
-    for path in target.parent.glob(f".{start}.{'[0-9a-f]' * 8}.part"):
+    ours = re.compile(rf"\.{re.escape(target.name[:50])}\.[0-9a-f]{{8}}\.part")
+    names: list[str] = []
+    with contextlib.suppress(OSError):  # there is no such folder
+        names = os.listdir(target.parent)
+    for path in map(target.with_name, filter(ours.fullmatch, names)):
         lock = _lock(path)
         if lock is not None:
             _remove(path)
@@ -105,6 +107,8 @@ def _lock(path: Path) -> int | None:
 def _remove(path: Path) -> None:
     with contextlib.suppress(OSError):
         if path.is_dir():
+            import shutil
+
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
