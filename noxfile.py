@@ -268,11 +268,16 @@ def cuda(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", default=False)
 def fuzz(session: nox.Session) -> None:
-    """Compare our reader with torch.load (posargs: how many, first seed)."""
+    """Compare our readers with others (posargs: --minutes 10, --seed 0)."""
     python = environment(session)
-    arguments = session.posargs or ("100000",)
-    script = "tests/checkpoints/differential.py"
-    session.run(python, script, *arguments, external=True)
+    session.run(python, "tests/fuzz", *session.posargs, external=True)
+
+
+@nox.session(venv_backend="none", default=False)
+def kills(session: nox.Session) -> None:
+    """Kill commands at random moments (posargs: --each 40, --seed 0)."""
+    python = environment(session)
+    session.run(python, "tests/kills", *session.posargs, external=True)
 
 
 @nox.session(venv_backend="none", default=False)

@@ -50,9 +50,7 @@ COMMANDS = (
 
 FAILED = 1
 WRONG_USAGE = 2
-INTERRUPTED = 128 + 2  # what a shell reports for SIGINT
-PIPE_CLOSED = 128 + 13  # for SIGPIPE
-TERMINATED = 128 + 15  # and for SIGTERM
+PIPE_CLOSED = 128 + 13  # what a shell reports for SIGPIPE
 
 EXIT_STATUS = """\
 exit status: 0 all is well, 1 something failed or was refused, 2 wrong usage,
@@ -65,16 +63,6 @@ class UsageError(CompatError):
 
     def __str__(self) -> str:
         return f"{self.facts['usage']}\n{self.what}"
-
-
-class Terminated(KeyboardInterrupt):
-    """The process got a SIGTERM: it cleans up as after an interrupt."""
-
-
-def _terminate(number: int, _: object) -> NoReturn:
-    # Batch systems send several, and one is enough.
-    signal.signal(number, signal.SIG_IGN)
-    raise Terminated
 
 
 class _Parser(argparse.ArgumentParser):
@@ -93,28 +81,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         The exit status: that of the subcommand, 1 after an error, 2 if the
-        arguments can't be parsed, 130 after an interrupt, 143 after a SIGTERM,
-        141 if the pipe of the output is closed.
+        arguments can't be parsed, 130 after an interrupt, 141 if the pipe of
+        the output is closed, 143 after SIGTERM.
     """
     # What the encoding of a terminal lacks is no reason to fail.
     with suppress(AttributeError):
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     given = sys.argv[1:] if argv is None else argv
     if argv is None:
-        signal.signal(signal.SIGTERM, _terminate)
+        _end_as_interrupted()
     try:
         try:
             return _run(given)
-        except KeyboardInterrupt as interrupt:
+        except KeyboardInterrupt as error:
             _tell_interrupt("--json" in given)
-            ended = isinstance(interrupt, Terminated)
-            status = TERMINATED if ended else INTERRUPTED
+            number = error.args[0] if error.args else signal.SIGINT
             if argv is None:
                 # Libraries that were stopped in the midst of something print
                 # tracebacks when Python shuts down.
                 sys.stdout.flush()
-                os._exit(status)
-            return status
+                os._exit(128 + number)
+            return 128 + number
         finally:
             # Flush here, where a closed pipe can be handled.
             sys.stdout.flush()
@@ -123,6 +110,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return PIPE_CLOSED
+
+
+def _end_as_interrupted() -> None:
+    """Clean up after SIGTERM and SIGHUP too, unless they are ignored."""
+
+    def interrupt(number: int, _: object) -> NoReturn:
+        # Batch systems send several, and one is enough.
+        signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt(number)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, interrupt)
 
 
 def _tell_interrupt(as_json: bool) -> None:
@@ -159,6 +160,11 @@ def _run(given: Sequence[str]) -> int:
     except OSError as failure:
         # Such as a name that is too long for the file system.
         error = _of_the_system(failure)
+    except MemoryError:
+        error = CompatError(
+            "There is not enough memory.",
+            remedy="Close other programs, or use a machine with more.",
+        )
     if as_json:
         _print_json(error.plain())
     else:

@@ -173,3 +173,41 @@ def test_a_closed_pipe_is_no_error(unbuffered, size, argument):
             text=True,
         )
     assert (result.returncode, result.stderr or "") == (141, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)]
+)
+def test_a_signal_ends_it_as_an_interrupt(name, status):
+    code = (
+        "import os, signal, sys\n"
+        "from pytest_nlam_compat.cli import main\n"
+        "from pytest_nlam_compat.commands import fetch\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "def run(arguments):\n"
+        "    try:\n"
+        f"        os.kill(os.getpid(), signal.{name})\n"
+        "        signal.pause()\n"
+        "    finally:\n"
+        "        print('cleaned up')\n"
+        "fetch.run = run\n"
+        "sys.argv[1:] = ['fetch']\n"
+        "main()"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (
+        status,
+        "cleaned up\n",
+        "Interrupted.\n",
+    )
+
+
+def test_too_little_memory_is_an_error(command, capsys):
+    def run(arguments):
+        raise MemoryError
+
+    command.run = run
+    assert cli.main(["try"]) == 1
+    assert "not enough memory" in capsys.readouterr().err

@@ -26,6 +26,10 @@ _VERDICT = re.compile(r"^# (good|bad|skip): \[(\w+)\]", re.MULTILINE)
 _FIRST = re.compile(r"^# first bad commit: \[(\w+)\]", re.MULTILINE)
 _POSSIBLE = re.compile(r"^# possible first bad commit: \[(\w+)\]", re.MULTILINE)
 
+# So many that can't be checked, and none that can, are no accident: git chooses
+# them from all over the range.
+_MOST_SKIPPED = 8
+
 # At once, also into a pipe.
 tell = partial(print, flush=True)
 
@@ -104,6 +108,7 @@ class _Search:
             # It may have been killed between a verdict and the next commit.
             self.git("bisect", "next")
         while not (candidates := self._candidates()):
+            self._refuse_unjudged()
             self._classify(self.git("rev-parse", "BISECT_HEAD"), checks)
         grades = CommitGrades()
         if len(candidates) == 1:
@@ -146,9 +151,22 @@ class _Search:
                 remedy="Name a commit at which it passed: an older one if it "
                 "fails there, a newer one if it can't be checked.",
             )
+        facts["compared at each commit"] = summary(good.passed)
         for label, fact in facts.items():
             tell(f"  {label}: {fact}")
         return good.passed
+
+    def _refuse_unjudged(self) -> None:
+        """Stop where too few commits can be checked for an answer."""
+        verdicts = self._verdicts().values()
+        if len(verdicts) >= _MOST_SKIPPED and {*verdicts} == {"skip"}:
+            reasons = dict.fromkeys(self.state.skip_reasons.values())
+            raise InconclusiveError(
+                f"None of the first {len(verdicts)} commits can be checked.",
+                facts={"reasons": join_some([*reasons], 3)},
+                remedy="Name a newer --good or an older --bad between which "
+                "neural-lam runs in this environment, or other references.",
+            )
 
     def _endpoint(
         self, name: str, commit: str, checks: Sequence[str] | None

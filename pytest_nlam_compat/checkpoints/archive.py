@@ -63,7 +63,7 @@ class Archive:
         try:
             status = os.fstat(self._stream.fileno())
             self.size = status.st_size
-            self._modified = status.st_mtime_ns
+            self._identity = _identity(status)
             self.budget = refusals.Budget(path, self.size)
             self._read_records()
         except BaseException:
@@ -108,9 +108,13 @@ class Archive:
             self._check(record)
 
     def refuse_changed(self) -> None:
-        """Refuse the file if it was written to since it was opened."""
-        status = os.fstat(self.fileno())
-        if (status.st_size, status.st_mtime_ns) != (self.size, self._modified):
+        """Refuse the file if it was changed or replaced since it was opened."""
+        self.fileno()
+        try:
+            is_same = _identity(self.path.stat()) == self._identity
+        except OSError:
+            is_same = False
+        if not is_same:
             raise self.changed("changed")
 
     def changed(self, how: str = "became shorter") -> CompatError:
@@ -216,3 +220,7 @@ class Archive:
     ) -> CompatError:
         shown = {name: printable(fact) for name, fact in facts.items()}
         return refusals.refusal(self.path, what, remedy, **shown)
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -57,7 +57,7 @@ def write_checkpoint(
         is copied from changes, or the disk does not take it.
     """
     # Through a link, as those that Lightning makes for its last checkpoint.
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(path) if overwrite else path)
     refuse_endless(tree, target, sys.maxsize)
     pickler = CheckpointPickler(keep_device)
     pickle = pickler.dumps(tree)
@@ -66,6 +66,17 @@ def write_checkpoint(
         _write_records(ZipWriter(stream), pickle, pickler.storages)
         for archive in {ref.archive for ref in refs}:
             archive.refuse_changed()
+
+
+def copy_checkpoint(archive: Archive, path: Path) -> None:
+    """Copy an open checkpoint byte for byte, whole or not at all.
+
+    From the open file: another one may have its name by now.
+    """
+    with draft(path, overwrite=False) as stream:
+        while block := archive.read_at(stream.tell(), _BLOCK):
+            stream.write(block)
+        archive.refuse_changed()
 
 
 def _write_records(

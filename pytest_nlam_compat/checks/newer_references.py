@@ -104,4 +104,4 @@ class NewerReferences:
                 continue
             # Offline, for example: the failure itself must still be shown.
             with suppress(CompatError):
-                yield ReleaseArchive(store.archive(release))
+                yield store.open(release)

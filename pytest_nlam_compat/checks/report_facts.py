@@ -37,7 +37,7 @@ _PACKAGES = ("numpy", "pytorch-lightning", "torch-geometric")
 def facts_of(config: pytest.Config, selection: Selection) -> Results:
     """Return the results of a run that has checked nothing yet."""
     void = {
-        (r, case, reason): ReleaseArchive(selection.store.archive(r))
+        (r, case, reason): selection.store.open(r)
         for (r, case), reason in selection.void.items()
     }
     run = {(r.release, r.case, ""): r.archive for r in selection.checked}

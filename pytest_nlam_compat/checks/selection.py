@@ -50,7 +50,6 @@ from pytest_nlam_compat.numerics.torch_settings import choose_device
 from pytest_nlam_compat.references.pins import PinFolder, PinnedReference
 from pytest_nlam_compat.references.reference import Reference
 from pytest_nlam_compat.references.registry import parse_specifier
-from pytest_nlam_compat.references.release_archive import ReleaseArchive
 from pytest_nlam_compat.references.store import Store
 from pytest_nlam_compat.under_test.code_under_test import code_under_test
 
@@ -214,10 +213,7 @@ def _select(config: pytest.Config) -> Selection:
     )
     adapter = _adapter(config, current)
     known = [r for r in store.releases if r <= current.release]
-    archives = [
-        ReleaseArchive(store.archive(release))
-        for release in wanted.filter(known)
-    ]
+    archives = [store.open(release) for release in wanted.filter(known)]
     recorded = [Reference(a, case) for a in archives for case in a.cases]
     pinned, folders = _pinned(config, wanted, current.release)
     # What a release has pinned, its own loader has loaded.

@@ -132,7 +132,10 @@ def run(arguments: argparse.Namespace) -> CommandResult:
 
 def _given(arguments: argparse.Namespace) -> list[str]:
     """Return the arguments that say what is searched for, and where."""
-    given = vars(arguments)
+    from pytest_nlam_compat.references.store import without_secrets
+
+    given = {**vars(arguments)}
+    given["url"] = arguments.url and without_secrets(arguments.url)
     found = []
     for name in ("release", "case", "device", "url", "file"):
         if given[name]:

@@ -1,15 +1,21 @@
-"""Writing a file whole or not at all."""
+"""Writing a file or a folder whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.files.refusals import refusal
+
+if sys.platform != "win32":
+    import fcntl
 
 _BUFFER = 1024 * 1024
 
@@ -19,29 +25,24 @@ def draft(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
     """Write a file beside its target, which becomes the target at the end.
 
     At any moment there is either what was at the target before, or all of the
-    new file.
+    new file. Without `overwrite`, of several that write to one target all but
+    the first are refused.
     """
     if not overwrite:
         _refuse_existing(target)
-    # A name may have 255 bytes, and a character up to four.
-    start = target.name[:50]
-    path = target.with_name(f".{start}.{os.urandom(4).hex()}.part")
     try:
-        with path.open("xb", buffering=_BUFFER) as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        if not overwrite:
-            _refuse_existing(target)
-        elif target.exists():
-            status = target.stat()
-            # Changing the group may clear bits of the mode.
-            if hasattr(os, "chown"):
-                with contextlib.suppress(PermissionError):
-                    os.chown(path, -1, status.st_gid)
-            path.chmod(stat.S_IMODE(status.st_mode))
-        path.replace(target)
-        _sync_folder(target.parent)
+        with reserved(target) as path:
+            with path.open("wb", buffering=_BUFFER) as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            if not overwrite:
+                _place(path, target)
+            else:
+                if target.exists():
+                    _copy_access(target, path)
+                path.replace(target)
+            _sync_folder(target.parent)
     except OSError as error:
         raise refusal(
             target,
@@ -50,15 +51,99 @@ def draft(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
             "folder, and try again.",
             cause=error.strerror or error,
         ) from error
+
+
+@contextlib.contextmanager
+def reserved(target: Path, *, is_folder: bool = False) -> Iterator[Path]:
+    """Make a file or folder beside a target; remove what is left of it.
+
+    As long as it is used it is locked: what a process leaves that is killed is
+    removed by the next one with this target.
+    """
+    remove_abandoned(target)
+    # A name may have 255 bytes, and a character up to four.
+    name = f".{target.name[:50]}.{os.urandom(4).hex()}.part"
+    path = target.with_name(name)
+    if is_folder:
+        path.mkdir(parents=True)
+    else:
+        path.touch(exist_ok=False)
+    lock = _lock(path)
+    try:
+        yield path
     finally:
-        with contextlib.suppress(OSError):
+        _remove(path)
+        if lock is not None:
+            os.close(lock)
+
+
+def remove_abandoned(target: Path) -> None:
+    """Remove what processes that were killed left of their drafts."""
+    ours = re.compile(rf"\.{re.escape(target.name[:50])}\.[0-9a-f]{{8}}\.part")
+    names: list[str] = []
+    with contextlib.suppress(OSError):  # there is no such folder
+        names = os.listdir(target.parent)
+    for path in map(target.with_name, filter(ours.fullmatch, names)):
+        lock = _lock(path)
+        if lock is not None:
+            _remove(path)
+            os.close(lock)
+
+
+def _lock(path: Path) -> int | None:
+    """Lock a draft; None if it is locked, or nothing can be locked there."""
+    if sys.platform == "win32":
+        return None
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except OSError:
+            os.close(descriptor)
+    return None
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if path.is_dir():
+            import shutil
+
+            shutil.rmtree(path)
+        else:
             path.unlink(missing_ok=True)
 
 
+def _place(path: Path, target: Path) -> None:
+    """Give a draft its name, unless something else has got it meanwhile."""
+    try:
+        os.link(path, target)
+    except FileExistsError:
+        raise _existing(target) from None
+    except OSError:
+        # Not all file systems have links.
+        _refuse_existing(target)
+        path.replace(target)
+
+
 def _refuse_existing(target: Path) -> None:
-    if target.exists():
-        remedy = "Choose another path, or allow it to be overwritten."
-        raise refusal(target, "exists already", remedy)
+    # A link to nothing would lead elsewhere.
+    if os.path.lexists(target):
+        raise _existing(target)
+
+
+def _existing(target: Path) -> CompatError:
+    remedy = "Choose another path, or allow it to be overwritten."
+    return refusal(target, "exists already", remedy)
+
+
+def _copy_access(old: Path, new: Path) -> None:
+    status = old.stat()
+    # Changing the group may clear bits of the mode.
+    if hasattr(os, "chown"):
+        with contextlib.suppress(PermissionError):
+            os.chown(new, -1, status.st_gid)
+    new.chmod(stat.S_IMODE(status.st_mode))
 
 
 def _sync_folder(folder: Path) -> None:

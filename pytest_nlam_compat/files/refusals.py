@@ -20,8 +20,8 @@ CONVERT = (
     "wrote it, convert this part or leave it out, and save it again."
 )
 DISTRUST = (
-    "torch.save writes no such file. Do not pass it to torch.load unless you "
-    "know who made it and how."
+    "No checkpoint of neural-lam is like this. Do not pass it to torch.load "
+    "unless you know who made it and how."
 )
 
 #: Every file may take this much memory; a pickle of 75 kB takes 4 MB.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.files.recognition import open_regular
 from pytest_nlam_compat.migrations.operations.base import WITHOUT_OPTIMIZER
 from pytest_nlam_compat.migrations.operations.graph import LEGACY
 from pytest_nlam_compat.migrations.origin import raise_without_weights
@@ -217,9 +218,10 @@ def graph_format(folder: Path) -> str:
     metainfo = folder / METAINFO
     if not metainfo.exists():
         return LEGACY
-    with metainfo.open(encoding="utf-8", errors="replace") as stream:
-        for line in stream.read(_LONGEST_METAINFO).splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "spec_version":
-                return value.strip().strip("'\"")
+    with open_regular(metainfo) as stream:
+        text = stream.read(_LONGEST_METAINFO).decode(errors="replace")
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "spec_version":
+            return value.strip().strip("'\"")
     return LEGACY

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
@@ -62,18 +63,25 @@ class RepositorySetup:
     def location(self) -> Path | None:
         """Return the file or folder of the source, None if it is empty.
 
+        Nothing is imported.
+
         Raises
         ------
         CompatError
-            It does not exist, or is a module that can't be imported.
+            It does not exist.
         """
         if not self.source:
             return None
         path = _path(self.source, self.root)
         if path is not None:
             return path
-        module = _module(self.source)
-        return _package_folder(module) or Path(str(module.__file__))
+        spec = _find_module(self.source)
+        if spec is None:
+            raise _no_module(self.source)
+        folders = [Path(each) for each in spec.submodule_search_locations or ()]
+        if folders and not _has_list(folders[0] / "__init__.py"):
+            return folders[0]
+        return Path(str(spec.origin))
 
 
 def read_steps(source: str | Path, root: Path | None = None) -> list[Migration]:
@@ -188,8 +196,12 @@ def checked(found: object, source: str) -> list[Migration]:
     )
 
 
+def _has_list(init: Path) -> bool:
+    return init.exists() and LIST in init.read_text(encoding="utf-8")
+
+
 def _raise_on_list(init: Path) -> None:
-    if init.exists() and LIST in init.read_text(encoding="utf-8"):
+    if _has_list(init):
         raise CompatError(
             f"The folder of migrations is a package with its own {LIST}.",
             facts={"file": init},
@@ -217,7 +229,26 @@ def _module(name: str) -> ModuleType:
             # One that the module imports is another matter.
             if not f"{name}.".startswith(f"{error.name}."):
                 raise
-    raise CompatError(
+    raise _no_module(name)
+
+
+def _find_module(name: str) -> ModuleSpec | None:
+    """Find a module without importing the packages that it is in."""
+    whole, path, spec = "", None, None
+    for part in name.split("."):
+        if spec is not None and path is None:
+            return None  # what would be in it is no package
+        whole = f"{whole}.{part}".removeprefix(".")
+        found = (each.find_spec(whole, path) for each in sys.meta_path)
+        spec = next(filter(None, found), None)
+        if spec is None:
+            return None
+        path = spec.submodule_search_locations
+    return spec
+
+
+def _no_module(name: str) -> CompatError:
+    return CompatError(
         _MISSING,
         facts={"module": name},
         remedy="Correct the name, or install what has it. A path is relative "

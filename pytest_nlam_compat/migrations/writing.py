@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import textwrap
 from collections.abc import Iterable
@@ -138,8 +139,8 @@ def destination(setup: RepositorySetup, wanted: Path | None) -> Destination:
     source = setup.location()
     folder = source or setup.root / DEFAULT_FOLDER
     if wanted is None:
-        _inside(setup, folder)
         file = folder if folder.suffix == ".py" else _last_file(folder)
+        _inside(setup, file)
     else:
         file = wanted.resolve()
     if source is not None and source.resolve() in (
@@ -188,7 +189,8 @@ def write_new(folder: Path, name: str, since: str) -> tuple[Path, Path]:
         folder / f"test_{stem}.py": _TEST.format(stem=stem),
     }
     for file in contents:
-        if file.exists():
+        # A link to nothing would lead elsewhere.
+        if os.path.lexists(file):
             raise CompatError(
                 "The file exists already.",
                 facts={"file": from_here(file)},
@@ -197,7 +199,8 @@ def write_new(folder: Path, name: str, since: str) -> tuple[Path, Path]:
             )
     folder.mkdir(parents=True, exist_ok=True)
     for file, content in contents.items():
-        file.write_text(content, encoding="utf-8")
+        with draft(file, overwrite=False) as stream:
+            stream.write(content.encode())
     step, test = contents
     return step, test
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import sys
@@ -10,11 +11,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.references.registry import sha256_of
-from pytest_nlam_compat.references.store import without_password
+from pytest_nlam_compat.references.store import (
+    LARGEST_BYTES,
+    without_secrets,
+)
 
 if TYPE_CHECKING:
     import requests
@@ -25,7 +29,12 @@ PAUSES_S = (0.25, 0.5, 1.0)
 TIMEOUT_S = (10, 30)
 """To connect, and between two pieces of the answer."""
 
-_CHUNK_BYTES = 1 << 16
+SLOWEST_BYTES = 1000
+"""Per second, over SLOW_S."""
+SLOW_S = 60.0
+
+# So little that a server which drips is noticed before long.
+_CHUNK_BYTES = 128
 
 _OTHER_SERVER = (
     "Check the URL; set another one with NLAM_COMPAT_URL or --nlam-compat-url"
@@ -96,15 +105,45 @@ def download(url: str, path: Path, sha256: str, *, progress: bool) -> None:
         }
         remedy = f"{_OTHER_SERVER} {_FETCH_BEFORE}"
     # An OSError too, so ahead of those of the disk. A ValueError is an answer
-    # or an address that the HTTP libraries can't make sense of.
-    except (requests.RequestException, ValueError) as error:
+    # or an address that the HTTP libraries can't make sense of, or of the file;
+    # a TypeError is a proxy without a host.
+    except (requests.RequestException, ValueError, TypeError) as error:
         what = f"The archive {path.name} can't be downloaded."
-        facts = {"cause": _root_cause(error, outside)}
+        # It may name a proxy, with its password.
+        facts = {"cause": without_secrets(_root_cause(error, outside))}
         remedy = f"{_other_setting(error)}{_OTHER_SERVER} {_FETCH_BEFORE}"
     except OSError as error:
         raise _not_stored(path, error) from None
-    facts = {"url": without_password(url), **facts}
+    facts = {"url": without_secrets(url), **facts}
     raise CompatError(what, facts=facts, remedy=remedy)
+
+
+class _BoundedFile(io.FileIO):
+    """Refuses what has no end, or takes for ever, with a ValueError."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, "wb")
+        self._size = self._size_before = 0
+        self._since = time.monotonic()
+
+    def write(self, data: Any) -> int:
+        """Write one piece of the answer."""
+        self._size += len(data)
+        if self._size > LARGEST_BYTES:
+            raise ValueError(
+                f"the server sent more than {LARGEST_BYTES >> 20} MiB, and no "
+                "archive is so large"
+            )
+        seconds = time.monotonic() - self._since
+        if seconds > SLOW_S:
+            if self._size - self._size_before < seconds * SLOWEST_BYTES:
+                raise ValueError(
+                    f"the server sent less than {SLOWEST_BYTES} bytes a second"
+                    f" for {seconds:.0f} s"
+                )
+            self._since += seconds
+            self._size_before = self._size
+        return super().write(data)
 
 
 class _RetryingDownloader:
@@ -151,10 +190,15 @@ class _RetryingDownloader:
             disable=None if self._progress else True,
         ) as bar:
             fetch = pooch.HTTPDownloader(
-                progressbar=bar, chunk_size=_CHUNK_BYTES, timeout=TIMEOUT_S
+                progressbar=bar,
+                chunk_size=_CHUNK_BYTES,
+                timeout=TIMEOUT_S,
+                # An archive is compressed by itself.
+                headers={"Accept-Encoding": "identity"},
             )
             try:
-                fetch(url, output_file, None)
+                with _BoundedFile(output_file) as file:
+                    fetch(url, file, None)
             except requests.HTTPError as error:
                 # Left open it would be a ResourceWarning in another test.
                 _answer(error).close()

@@ -18,6 +18,7 @@ equal archive.
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 import zlib
@@ -96,6 +97,8 @@ def to_json(value: Any) -> bytes:
 class ReleaseArchive:
     """The archive of a release, opened and checked for completeness.
 
+    With `content`, that is read and not the file.
+
     Raises
     ------
     CompatError
@@ -103,10 +106,12 @@ class ReleaseArchive:
         not listed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, content: bytes | None = None) -> None:
         self.path = path
         try:
-            self._zip = zipfile.ZipFile(path)
+            self._zip = zipfile.ZipFile(
+                path if content is None else io.BytesIO(content)
+            )
         except _BROKEN as cause:
             raise self._broken("can't be read", cause=cause) from cause
         try:

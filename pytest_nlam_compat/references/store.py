@@ -5,12 +5,14 @@ Importing this module is cheap: what downloads is imported when it is needed.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -21,6 +23,7 @@ from pytest_nlam_compat import __version__
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.references import native_routes, registry
 from pytest_nlam_compat.references.registry import PACKAGE
+from pytest_nlam_compat.references.release_archive import ReleaseArchive
 
 DEFAULT_URL = (
     f"https://github.com/mllam/pytest-nlam-compat/raw/v{__version__}/fixtures/"
@@ -32,11 +35,19 @@ LOCK_WAIT_S = 120.0
 """Longer than a download that hangs, so that few processes stop waiting."""
 
 
+LARGEST_BYTES = 1 << 26
+"""More than any archive has; a registry has hashes, and no sizes."""
+
+
 @dataclass(frozen=True)
 class Obtained:
-    """An archive whose hash was checked, with a warning or an empty one."""
+    """An archive whose hash was checked, with a warning or an empty one.
+
+    `content` is what was hashed: the file may be another one by now.
+    """
 
     path: Path
+    content: bytes = field(repr=False)
     how: Literal["in place", "already there", "downloaded"]
     notice: str = ""
 
@@ -121,6 +132,11 @@ class Store(ABC):
         """Return the archive of a release; see `obtain`."""
         return self.obtain(release).path
 
+    def open(self, release: Version) -> ReleaseArchive:
+        """Open the archive of a release; see `obtain`."""
+        obtained = self.obtain(release)
+        return ReleaseArchive(obtained.path, obtained.content)
+
     def obtain(self, release: Version, *, progress: bool = False) -> Obtained:
         """Get the archive of a release, downloaded if need be.
 
@@ -188,14 +204,14 @@ class _FolderStore(Store):
 
     def _provide(self, name: str, sha256: str, progress: bool) -> Obtained:
         path = self.folder / name
-        found = _sha256_or_none(path)
+        content, found = _read(path)
         if found != sha256:
             raise CompatError(
                 f"The archive {name} is not the one in the registry.",
                 facts=_hash_facts(path, sha256, found),
                 remedy="Restore it from git: a reference never changes.",
             )
-        return Obtained(path, "in place")
+        return Obtained(path, content, "in place")
 
 
 class _CachedStore(Store):
@@ -230,14 +246,14 @@ class _CachedStore(Store):
     def description(self) -> str:
         if self._offline:
             return f"cache {self.folder}, offline"
-        return f"cache {self.folder}, filled from {without_password(self._url)}"
+        return f"cache {self.folder}, filled from {without_secrets(self._url)}"
 
     def _provide(self, name: str, sha256: str, progress: bool) -> Obtained:
         path = self.folder / sha256[:16] / name
         # Before any lock, which a read-only cache would refuse.
-        found = _sha256_or_none(path)
+        content, found = _read(path)
         if found == sha256:
-            return Obtained(path, "already there")
+            return Obtained(path, content, "already there")
         if self._offline:
             what = "is not in the cache"
             if found is not None:
@@ -253,29 +269,38 @@ class _CachedStore(Store):
 
         with _download_lock(path):
             # Another process may have been quicker.
-            if _sha256_or_none(path) == sha256:
-                return Obtained(path, "already there")
+            content, there = _read(path)
+            if there == sha256:
+                return Obtained(path, content, "already there")
             download(self._url + name, path, sha256, progress=progress)
+        content, there = _read(path)
+        if there != sha256:
+            raise CompatError(
+                f"The archive {name} was changed as soon as it was there.",
+                facts=_hash_facts(path, sha256, there),
+                remedy="Use a cache that nobody else writes to.",
+            )
         notice = ""
         if found is not None:
             notice = (
                 f"The archive {name} in the cache was not the published one"
                 f" (sha256 {found}); it was downloaded again."
             )
-        return Obtained(path, "downloaded", notice)
+        return Obtained(path, content, "downloaded", notice)
 
 
-def without_password(url: str) -> str:
-    """Return a URL as it may appear in a log.
+def without_secrets(text: str) -> str:
+    """Return a URL, or a text with URLs, as it may appear in a log.
 
     Examples
     --------
-    >>> without_password("https://me:secret@example.org/fixtures/")
-    'https://***@example.org/fixtures/'
+    >>> without_secrets("https://me:secret@example.org/fixtures/?token=1")
+    'https://***@example.org/fixtures/?***'
+    >>> without_secrets("Failed to parse me:secret@example.org:99999")
+    'Failed to parse ***@example.org:99999'
     """
-    parts = urlsplit(url)
-    _, at, host = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"***@{host}").geturl() if at else url
+    text = re.sub(r"(\w+://)?\S*@", r"\1***@", text)
+    return re.sub(r"([?#])\S+", r"\1***", text)
 
 
 def _checked_url(argument: str | None) -> str:
@@ -286,7 +311,10 @@ def _checked_url(argument: str | None) -> str:
         url, origin = os.environ[URL_VARIABLE], f"${URL_VARIABLE}"
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+        is_http = parts.scheme in ("http", "https") and bool(parts.hostname)
+        # The name of an archive would become a part of a query.
+        usable = is_http and not (parts.query or parts.fragment)
+        parts.port  # noqa: B018 - a ValueError beyond 65535
     except ValueError:
         usable = False
     if not usable:
@@ -294,7 +322,7 @@ def _checked_url(argument: str | None) -> str:
             "The URL of the reference archives is invalid.",
             facts={
                 "expected": "http://... or https://..., a folder",
-                "found": url,
+                "found": without_secrets(url),
                 "from": origin,
             },
             remedy=f"Correct it, or leave it out for {DEFAULT_URL}",
@@ -320,15 +348,20 @@ def _download_lock(path: Path) -> Iterator[None]:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = filelock.FileLock(f"{path}.lock", timeout=LOCK_WAIT_S)
             stack.enter_context(lock)
+            # Of downloads that were killed.
+            for left in path.parent.glob("tmp*"):
+                left.unlink()
         yield
 
 
-def _sha256_or_none(path: Path) -> str | None:
-    """Return the sha256 of a file, or None if there is no such file."""
+def _read(path: Path) -> tuple[bytes, str | None]:
+    """Return a file and its sha256, or None if there is no such file."""
     try:
-        return registry.sha256_of(path)
+        with path.open("rb") as file:
+            content = file.read(LARGEST_BYTES + 1)
+        return content, hashlib.sha256(content).hexdigest()
     except (FileNotFoundError, NotADirectoryError):
-        return None
+        return b"", None
     except OSError as error:
         raise CompatError(
             f"The archive {path.name} can't be read.",

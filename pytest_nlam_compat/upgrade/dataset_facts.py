@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.files.recognition import open_regular
 from pytest_nlam_compat.migrations.saved_run import Statistics
 from pytest_nlam_compat.upgrade.configuration import plain_config
 
@@ -95,9 +96,10 @@ def read_facts(path: Path) -> DatasetFacts:
         If it is neither, or not complete.
     """
     try:
-        if path.stat().st_size > _LARGEST:
+        with open_regular(path) as stream:
+            content = stream.read(_LARGEST + 1)
+        if len(content) > _LARGEST:
             raise ValueError(f"more than {_LARGEST} bytes")
-        content = path.read_bytes()
         is_safetensors = content[8:9] == b"{"
         table = _safetensors(path) if is_safetensors else json.loads(content)
         return facts_from_table(table)
@@ -158,6 +160,8 @@ def _facts(table: Any) -> DatasetFacts:
         if not all(map(math.isfinite, numbers)):
             raise ValueError(f"{name} has numbers that are not finite")
     nx, ny = map(int, table["grid_shape"])
+    if not 0 < min(nx, ny) <= max(nx, ny) < _LARGEST:
+        raise ValueError("its grid_shape makes no sense")
     features = {
         str(category): [str(name) for name in of_category]
         for category, of_category in table.get("features", {}).items()

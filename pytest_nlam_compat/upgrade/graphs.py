@@ -9,10 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_nlam_compat.checkpoints.archive import Archive
 from pytest_nlam_compat.checkpoints.reader import Checkpoint, read_checkpoint
 from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
-from pytest_nlam_compat.checkpoints.writer import write_checkpoint
+from pytest_nlam_compat.checkpoints.writer import (
+    copy_checkpoint,
+    write_checkpoint,
+)
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.files.drafts import reserved
+from pytest_nlam_compat.files.recognition import open_regular
 from pytest_nlam_compat.migrations.reading import METAINFO, graph_format
 from pytest_nlam_compat.migrations.releases import PREFIX
 from pytest_nlam_compat.migrations.saved_run import (
@@ -43,6 +49,7 @@ class GraphDirectory:
     """An open graph directory."""
 
     folder: Path
+    archives: dict[str, Archive]  # by file stem
     tensors: dict[str, Any]  # a TensorRef, or a list of them, by file stem
     format: str  # by `graph_format`
 
@@ -67,11 +74,13 @@ def open_graph(folder: Path) -> Iterator[GraphDirectory]:
             "graph/multiscale.",
         )
     with contextlib.ExitStack() as opened:
-        tensors = {
-            file.stem: _tensors(opened.enter_context(read_checkpoint(file)))
+        found = {
+            file.stem: opened.enter_context(read_checkpoint(file))
             for file in files
         }
-        yield GraphDirectory(folder, tensors, graph_format(folder))
+        archives = {stem: each.archive for stem, each in found.items()}
+        tensors = {stem: _tensors(each) for stem, each in found.items()}
+        yield GraphDirectory(folder, archives, tensors, graph_format(folder))
 
 
 def _tensors(opened: Checkpoint) -> Any:
@@ -97,9 +106,6 @@ def write_graph(
     Files that did not change are copied from the original. The target may
     exist only with the same content.
     """
-    # Much to import, and most upgrades write no graph.
-    import shutil
-
     differing = changed(graph, tensors)
     # A path such as "." has no name.
     target = Path(os.path.realpath(target))
@@ -109,26 +115,21 @@ def write_graph(
             facts={"directory": target},
             remedy="Choose another --graph-out.",
         )
-    start = target.name[:50]
-    part = target.with_name(f".{start}.{os.urandom(4).hex()}.part")
     try:
-        part.mkdir(parents=True)
-        for file in sorted(graph.folder.iterdir()):
-            if file.name == METAINFO or (
-                file.suffix == ".pt"
-                and file.stem in graph.tensors.keys() - differing
-            ):
-                shutil.copyfile(file, part / file.name)
-        for stem in differing:
-            write_checkpoint(tensors[stem], part / f"{stem}.pt")
-        if not target.exists():
-            part.rename(target)
-        elif any(target.iterdir()):
+        with reserved(target, is_folder=True) as part:
+            for stem in graph.archives.keys() - differing:
+                copy_checkpoint(graph.archives[stem], part / f"{stem}.pt")
+            for stem in differing:
+                write_checkpoint(tensors[stem], part / f"{stem}.pt")
+            _copy_metainfo(graph.folder / METAINFO, part / METAINFO)
+            if not target.exists():
+                part.rename(target)
+                return
             _refuse_other_content(part, target)
-        else:
             # It may be somebody's current folder, so it stays the same one.
             for file in part.iterdir():
-                file.rename(target / file.name)
+                if not (target / file.name).exists():
+                    file.rename(target / file.name)
     except OSError as error:
         raise CompatError(
             "The graph directory can't be written.",
@@ -136,17 +137,36 @@ def write_graph(
             remedy="Nothing was changed. Free some space or fix the "
             "permissions, and try again.",
         ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+
+
+def _copy_metainfo(source: Path, copy: Path) -> None:
+    if source.is_symlink():
+        raise CompatError(
+            f"{METAINFO} is a link: what is behind it would be copied into the "
+            "output.",
+            facts={"link": source},
+            remedy="Replace it by the file, if it is one of this graph.",
+        )
+    if source.exists():
+        import shutil
+
+        with open_regular(source) as old, copy.open("xb") as new:
+            shutil.copyfileobj(old, new)
 
 
 def _refuse_other_content(part: Path, target: Path) -> None:
-    """Refuse a target that is not byte for byte what would be written."""
+    """Refuse a target with anything but files, or all, of what is written.
+
+    Some are there after a process was killed.
+    """
     import filecmp
 
-    names = [file.name for file in part.iterdir()]
-    same, _, _ = filecmp.cmpfiles(part, target, names, shallow=False)
-    if len(same) != len(names):
+    names = {file.name for file in part.iterdir()}
+    there = {file.name for file in target.iterdir()}
+    same, _, _ = filecmp.cmpfiles(part, target, there, shallow=False)
+    if len(same) != len(there & names) or not (
+        there <= names or names <= there
+    ):
         raise CompatError(
             "The output directory exists, and holds another graph.",
             facts={"directory": target},

@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
-from pytest_nlam_compat.checkpoints.writer import write_checkpoint
+from pytest_nlam_compat.checkpoints.writer import (
+    copy_checkpoint,
+    write_checkpoint,
+)
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.files.drafts import draft
-from pytest_nlam_compat.files.recognition import open_regular
+from pytest_nlam_compat.files.drafts import remove_abandoned
 from pytest_nlam_compat.upgrade.weights import Weights, write_weights
 
 UPGRADED = "upgraded_"
@@ -44,12 +46,13 @@ class OutputFile:
         if in_place:
             self.path = file
         self.in_place = in_place
+        remove_abandoned(self._real)
         self._before = _identity(self._real)
 
     @property
     def _real(self) -> Path:
-        """The file behind a link, such as Lightning's ``last.ckpt``."""
-        return Path(os.path.realpath(self.path))
+        """In place, what is behind a link, such as Lightning's last.ckpt."""
+        return Path(os.path.realpath(self.path)) if self.in_place else self.path
 
     @property
     def placed(self) -> bool:
@@ -62,9 +65,13 @@ class OutputFile:
             refuse_existing(self.path)
 
     def write(
-        self, checkpoint: Checkpoint | None, keep_device: bool = True
+        self,
+        checkpoint: Checkpoint,
+        *,
+        keep_device: bool = True,
+        is_changed: bool = True,
     ) -> Path | None:
-        """Write an open checkpoint, whole or not at all; None: the old file.
+        """Write an open checkpoint, or copy it, whole or not at all.
 
         Returns the backup, if the old file was replaced.
 
@@ -77,11 +84,8 @@ class OutputFile:
         backup = real.with_name(f"{real.name}{BACKUP}")
         made = self.in_place and _back_up(real, backup)
         try:
-            if checkpoint is None:
-                import shutil
-
-                with draft(real, False) as new, open_regular(self.file) as old:
-                    shutil.copyfileobj(old, new)
+            if not is_changed:
+                copy_checkpoint(checkpoint.archive, real)
             elif isinstance(checkpoint, Weights):
                 write_weights(checkpoint, real, overwrite=self.in_place)
             else:
@@ -102,7 +106,7 @@ class OutputFile:
 
 def refuse_existing(output: Path) -> None:
     """Refuse to overwrite a file."""
-    if output.exists():
+    if os.path.lexists(output):
         raise CompatError(
             f"The output {output.name} exists.",
             facts={"file": output},

@@ -92,8 +92,9 @@ def _upgrade(
                 _place_graph(graph, run, request, result)
             if result.output is not None and not request.dry_run:
                 result.backup = output.write(
-                    checkpoint if plan.is_changed else None,
+                    checkpoint,
                     keep_device=request.keep_device,
+                    is_changed=plan.is_changed,
                 )
     return result
 
@@ -240,13 +241,11 @@ def upgrade_folder(
     for number, file in enumerate(files, 1):
         say(f"Upgrading {number} of {len(files)}: {printable(file.name)}")
         try:
+            output = OutputFile(file, None, UPGRADED, request.in_place)
             earlier = None
             if _output(file) in found and not request.in_place:
                 earlier = _earlier(file, request)
-            results[file] = earlier or upgrade(
-                OutputFile(file, None, UPGRADED, request.in_place),
-                request,
-            )
+            results[file] = earlier or upgrade(output, request)
         except CompatError as error:
             results[file] = error
     return FolderResult(folder, results)

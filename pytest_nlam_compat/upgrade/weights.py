@@ -56,10 +56,17 @@ class WeightsFile(Archive):
         at = 8 + length
         try:
             text = self.read_at(8, length).decode()
-            header = json.loads(text, object_pairs_hook=_unique)
+            header = json.loads(
+                text,
+                object_pairs_hook=_unique,
+                parse_int=_count,
+                parse_float=_count,
+            )
             self.metadata: dict[str, str] = header.pop("__metadata__", {})
             if not all(type(each) is str for each in self.metadata.values()):
                 raise ValueError("its metadata is not text")
+            # Half of a surrogate pair is text for Python alone.
+            "".join([*header, *self.metadata, *self.metadata.values()]).encode()
             offsets = {n: each["data_offsets"] for n, each in header.items()}
             for name in sorted(header, key=offsets.__getitem__):
                 at = self._add_tensor(name, header[name], 8 + length, at)
@@ -77,14 +84,15 @@ class WeightsFile(Archive):
         if (
             len(name) > refusals.KEY_LENGTH
             or len(shape) > MOST_DIMENSIONS
-            or not all(type(each) is int and each >= 0 for each in shape)
+            or not all(type(each) is int for each in shape)
             or math.prod(max(1, each) for each in shape) > LARGEST
         ):
             raise ValueError(f"the name or the shape of {name} makes no sense")
         size: int = ITEMSIZES[dtype] * math.prod(shape)
         offsets = [start - origin, start - origin + size]
         expected = {"shape": [*shape], "data_offsets": offsets}
-        if raw != {"dtype": raw["dtype"], **expected}:
+        is_odd = bool in map(type, raw["data_offsets"])  # True equals 1
+        if is_odd or raw != {"dtype": raw["dtype"], **expected}:
             raise ValueError(
                 f"{name} is not where the one before it ends, or has not as "
                 "many bytes as its shape says"
@@ -179,3 +187,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(table) != len(pairs):
         raise ValueError("its header has a name twice")
     return table
+
+
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise ValueError(f"its header has the number {text[:20]}")
+    return int(text)

@@ -44,6 +44,16 @@ def test_only_skipped_commits_are_left(bisected):
     assert outcome.verdicts == {commits[n]: words[n] for n in words}
 
 
+def test_a_range_in_which_nothing_can_be_checked(bisected):
+    bisected.line(*[grades(broken="no reference is selected")] * 30, BAD)
+    with pytest.raises(CompatError) as raised:
+        bisected.find()
+    assert raised.value.what == "None of the first 8 commits can be checked."
+    assert raised.value.facts == {"reasons": "no reference is selected"}
+    assert len(RecordedGrader.calls) == 2 + 8
+    assert not bisected.state_dir.folder.exists()
+
+
 def test_a_merge_of_two_good_commits(bisected):
     history = bisected.history
     history.git("checkout", "-q", "-b", "side")
@@ -217,6 +227,7 @@ def test_checks_that_do_not_tell_commits_apart_are_left_out(bisected, capsys):
     out = capsys.readouterr().out
     assert "failed at --bad: 3 of 3 checks" in out
     assert "passed at --good: 1 of these" in out
+    assert "compared at each commit: 0.7.0-x (outputs)" in out
     assert "failed at both: 0.7.0-x (loss)" in out
     assert "can't be checked at --good: 0.7.0-x (batch)" in out
 

@@ -222,8 +222,8 @@ def test_a_message_says_where(craft: Any) -> None:
         "crafted.ckpt has a data.pkl that uses the opcode POP.\n"
         f"  file: {path}\n"
         "  at its byte: 4\n"
-        "torch.save writes no such file. Do not pass it to torch.load unless "
-        "you know who made it and how."
+        "No checkpoint of neural-lam is like this. Do not pass it to "
+        "torch.load unless you know who made it and how."
     )
 
 
@@ -322,6 +322,31 @@ KNOWN = [
 def test_known_classes_in_another_form(craft: Any, body: bytes) -> None:
     with pytest.raises(CompatError, match="in a way in which no checkpoint"):
         read_checkpoint(craft(b"\x80\x02" + body + b"."))
+
+
+def holding_itself() -> list[Any]:
+    made: list[Any] = []
+    made.append(made)
+    return made
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        holding_itself(),
+        [[] for _ in range(400_000)],
+        {"k" * 5000: 1},
+        {2**70: 1},
+    ],
+    ids=["a cycle", "many lists", "a long key", "a large key"],
+)
+def test_torch_is_not_said_to_write_no_such_file(
+    tmp_path: Path, value: Any
+) -> None:
+    torch.save(value, tmp_path / "value.pt")
+    with pytest.raises(CompatError) as caught:
+        read_checkpoint(tmp_path / "value.pt")
+    assert "torch.save writes" not in str(caught.value)
 
 
 @pytest.mark.parametrize("depth", [100, 10_000])

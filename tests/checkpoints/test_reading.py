@@ -257,3 +257,12 @@ def test_python_2_names_become_those_of_python_3(craft: Any) -> None:
     path = craft(b"\x80\x02c__builtin__\neval\n.")
     with read_checkpoint(path) as checkpoint:
         assert checkpoint.data == GlobalRef("builtins", "eval")
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_small_tensors(tmp_path: Path) -> None:
+    path = tmp_path / "many.pt"
+    torch.save([torch.tensor([float(i)]) for i in range(100_000)], path)
+    with read_checkpoint(path) as checkpoint:
+        assert len(checkpoint.data) == 100_000
+        assert checkpoint.data[-1].load().tolist() == [99_999]

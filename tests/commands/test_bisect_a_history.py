@@ -148,8 +148,9 @@ def test_a_key_ends_it(story):
         "Checking --good, <> Begin\n"
         "  failed at --bad: 5 of 8 checks\n"
         "  passed at --good: 5 of these\n"
-        "Searching 6 commits"
+        "  compared at each commit: 0.7.0-graph_lam (outputs, "
     )
+    assert "\nSearching 6 commits" in out
     assert "run the same command again to resume" in out
     assert "nlam-compat bisect --reset" in out
 

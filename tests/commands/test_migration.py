@@ -121,6 +121,21 @@ def test_a_package_is_a_folder_too(repository):
     assert "own/steps/a.py" in repository.files()
 
 
+@pytest.mark.parametrize("key", ["", "own.steps", "own/steps"])
+def test_nothing_of_the_repository_is_imported(key, repository):
+    trap = "open('ran', 'w')\nraise RuntimeError\n"
+    trapped = ("conftest", "evil", "neural_lam/__init__", "own/__init__")
+    for name in (*trapped, "own/steps/__init__", "own/steps/other"):
+        repository.write(f"{name}.py", trap)
+    repository.write(
+        "pytest.ini",
+        "[pytest]\naddopts = -p evil\npythonpath = .\n"
+        f"nlam_compat_migrations = {key}\n",
+    )
+    assert repository.new("a").returncode == 0
+    assert not (repository.folder / "ran").exists()
+
+
 @pytest.mark.slow
 def test_the_step_is_read_and_its_test_passes(repository):
     assert repository.new("encoding-mlp").returncode == 0

@@ -15,6 +15,7 @@ from pytest_nlam_compat.migrations.writing import (
     destination,
     folder_for_new,
     from_here,
+    write_new,
 )
 
 STEP = """\
@@ -232,3 +233,17 @@ def test_a_module(root, monkeypatch):
     setup = RepositorySetup(root, "steps_of_a_module")
     assert destination(setup, None) == Destination(package / "suggested.py")
     assert folder_for_new(setup) == package
+
+
+def test_a_link_to_nothing_leads_nowhere(root):
+    repository, elsewhere = root / "repository", root / "elsewhere.py"
+    folder = repository / "tests" / "migrations"
+    folder.mkdir(parents=True)
+    for name in ("suggested.py", "new_name.py"):
+        (folder / name).symlink_to(elsewhere)
+    with pytest.raises(CompatError, match="exists already"):
+        write_new(folder, "new-name", "0.8.0")
+    (folder / "new_name.py").unlink()
+    with pytest.raises(CompatError, match="outside of the repository"):
+        destination(RepositorySetup(repository, "tests/migrations"), None)
+    assert not elsewhere.exists()

@@ -60,6 +60,8 @@ class ArchiveServer:
         self.http.handle_error = lambda *_: None
         self.url = f"http://127.0.0.1:{self.http.server_port}/fixtures/"
 
+    begin = staticmethod(_begin)
+
     @staticmethod
     def complete(request: Request, body: bytes) -> None:
         """Send all of it."""

@@ -15,6 +15,7 @@ from packaging.version import Version
 
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.references import store as store_module
+from pytest_nlam_compat.references.release_archive import write_archive
 from pytest_nlam_compat.references.store import Store
 
 R6 = Version("0.6.0")
@@ -122,6 +123,35 @@ def test_a_url_from_the_environment_is_checked_too(installed, monkeypatch):
     monkeypatch.setenv("NLAM_COMPAT_URL", "example.org")
     with pytest.raises(CompatError, match=r"  from: \$NLAM_COMPAT_URL\n"):
         Store.locate()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("ftp://me:secret@host/", "me:secret@host/x", "http://me:secret@"),
+        *("http://me:secret@host:99999/", "http://host/x?token=secret"),
+        *("http://host/x#secret", "http://me:se/secret@host[/", "//:secret@h"),
+    ],
+)
+def test_what_is_refused_is_printed_without_secrets(installed, url):
+    with pytest.raises(CompatError) as error:
+        Store.locate(url=url)
+    assert "secret" not in str(error.value)
+    assert "***" in error.value.facts["found"]
+
+
+def test_an_archive_that_is_replaced_once_it_was_hashed(
+    installed, server, cache, tmp_path
+):
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    for path, case in ((good, "a"), (bad, "b")):
+        index = {"release": "0.6.0", "void": {}}
+        write_archive(path, index, {case: {"case.json": b"{}"}})
+    server.files["0.6.0.zip"] = good.read_bytes()
+    installed.publish("0.6.0.zip", good.read_bytes())
+    archives = Store.locate(url=server.url, cache=cache)
+    bad.replace(archives.obtain(R6).path)
+    assert archives.open(R6).cases == ["a"]
 
 
 def test_a_password_is_kept_out_of_reports(installed, cache):

@@ -1,10 +1,12 @@
 """Servers that fail, disks that fail, and what is left in the cache."""
 
 import errno
+import gzip
 import hashlib
 import io
 import os
 import socket
+import time
 
 import pooch
 import pytest
@@ -200,12 +202,12 @@ def test_a_cache_that_is_a_file(archives, server, cache):
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk(archives, server, cache, monkeypatch, number):
-    class Full(io.FileIO):
+    class Full(download._BoundedFile):
         def write(self, data):
             super().write(data[:1000])
             raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("pooch.downloaders.open", Full, raising=False)
+    monkeypatch.setattr(download, "_BoundedFile", Full)
     error = failure(archives)
     assert error.what == "There is no room for the archive 0.6.0.zip."
     assert error.facts == {
@@ -278,3 +280,77 @@ def test_a_proxy_that_does_not_answer(installed, server, cache, monkeypatch):
     assert "HTTPS_PROXY" in error.remedy
     assert "REQUESTS_CA_BUNDLE" not in error.remedy
     assert server.requests == []
+
+
+def test_an_answer_without_end(archives, server, cache, monkeypatch):
+    monkeypatch.setattr(download, "LARGEST_BYTES", 1 << 20)
+
+    def endless(request, body):
+        server.begin(request, None)
+        while True:
+            request.wfile.write(body)
+
+    server.answer = endless
+    cause = "the server sent more than 1 MiB, and no archive is so large"
+    assert_not_downloaded(failure(archives), f"{server.url}0.6.0.zip", cause)
+    assert len(server.requests) == 1
+    assert files_in(cache) == []
+
+
+def test_an_answer_that_grows_when_it_is_unpacked(
+    archives, server, cache, monkeypatch
+):
+    monkeypatch.setattr(download, "LARGEST_BYTES", 1 << 20)
+    bomb = gzip.compress(bytes(1 << 25))
+
+    def answer(request, body):
+        request.send_response(200)
+        request.send_header("Content-Encoding", "gzip")
+        request.send_header("Content-Length", str(len(bomb)))
+        request.end_headers()
+        request.wfile.write(bomb)
+
+    server.answer = answer
+    cause = "the server sent more than 1 MiB, and no archive is so large"
+    assert_not_downloaded(failure(archives), f"{server.url}0.6.0.zip", cause)
+    assert files_in(cache) == []
+
+
+def test_a_server_that_drips(archives, server, cache, monkeypatch):
+    monkeypatch.setattr(download, "SLOW_S", 0.2)
+
+    def drip(request, body):
+        server.begin(request, len(body))
+        for byte in body:
+            request.wfile.write(bytes([byte]))
+            time.sleep(0.002)
+
+    server.answer = drip
+    error = failure(archives)
+    assert "less than 1000 bytes a second" in error.facts["cause"]
+    assert len(server.requests) == 1
+    assert files_in(cache) == []
+
+
+def test_what_a_killed_download_left_is_removed(archives, cache):
+    folder = cache / SHA[:16]
+    folder.mkdir(parents=True)
+    (folder / "tmp1a2b3c").write_bytes(b"half")
+    archives.archive(R6)
+    assert files_in(cache) == ["0.6.0.zip"]
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    ["http://me:secret@[", "me:secret@127.0.0.1:99999", "x://a:secret@"],
+)
+def test_the_password_of_a_proxy_is_not_printed(
+    installed, cache, monkeypatch, proxy
+):
+    installed.publish("0.6.0.zip", ARCHIVE)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.setattr(download, "PAUSES_S", ())
+    archives = Store.locate(url="http://192.0.2.1/fixtures", cache=cache)
+    assert "secret" not in str(failure(archives))

@@ -1,4 +1,5 @@
 import json
+import os
 
 import mdp_dataset
 import numpy as np
@@ -135,6 +136,8 @@ GOOD = {
             {"grid_shape": [1e999, 2]},
             "cannot convert float infinity to integer",
         ),
+        ({"grid_shape": [10**4000] * 2}, "its grid_shape makes no sense"),
+        ({"grid_shape": [0, 2]}, "its grid_shape makes no sense"),
         ({"arrays": {}}, "it lacks 'state_mean'"),
         (
             {"arrays": {**GOOD["arrays"], "static_max": numbers(3)}},
@@ -198,3 +201,11 @@ def test_an_invalid_configuration(owned, tmp_path, capsys):
         'entry "config".\n'
     )
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_pipe_is_no_file_of_statistics(owned, tmp_path, capsys):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    old = owned("0.3.0-graph_lam").checkpoint
+    assert main(["upgrade", str(old), "--statistics", str(pipe)]) == 1
+    assert "pipe is not a regular file" in capsys.readouterr().err

@@ -1,3 +1,4 @@
+import os
 import shutil
 
 import pytest
@@ -285,3 +286,44 @@ def test_a_graph_and_a_root(owned, runs, graph, capsys):
     paths = ("--graph-root", str(graph.parent))
     assert upgrade(owned(NAME), runs, graph, *paths) == 1
     assert "Pass one of them" in capsys.readouterr().err
+
+
+def test_a_directory_that_was_filled_in_part(owned, tmp_path, graph):
+    """As after a kill, in an empty directory that was there before."""
+    out = tmp_path / "out"
+    assert upgrade(owned(NAME), tmp_path, graph, "--graph-out", out) == 0
+    names = sorted(file.name for file in out.iterdir())
+    (tmp_path / "new.ckpt").unlink()
+    (out / names[1]).unlink()
+    assert upgrade(owned(NAME), tmp_path, graph, "--graph-out", out) == 0
+    assert sorted(file.name for file in out.iterdir()) == names
+    (out / names[1]).unlink()
+    (out / "notes.txt").touch()
+    (tmp_path / "new.ckpt").unlink()
+    assert upgrade(owned(NAME), tmp_path, graph, "--graph-out", out) == 1
+
+
+def test_a_link_or_a_pipe_as_metainfo(owned, tmp_path, graph, capsys):
+    out, metainfo = tmp_path / "out", graph / "metainfo.yaml"
+    secret = tmp_path / "secret"
+    secret.write_text("password: 1234\n")
+    metainfo.unlink(missing_ok=True)
+    metainfo.symlink_to(secret)
+    assert upgrade(owned(NAME), tmp_path, graph, "--graph-out", out) == 1
+    assert "metainfo.yaml is a link" in capsys.readouterr().err
+    assert not out.exists()
+    metainfo.unlink()
+    os.mkfifo(metainfo)
+    assert upgrade(owned(NAME), tmp_path, graph, "--graph-out", out) == 1
+    assert "metainfo.yaml is not a regular file" in capsys.readouterr().err
+
+
+def test_a_graph_file_that_hides_something(owned, tmp_path, graph, capsys):
+    """What does not change is copied; what is in it must have been judged."""
+    file, out = graph / "m2g_features.pt", tmp_path / "out"
+    original = file.read_bytes()
+    for hidden in (original + b"hidden", b"hidden" + original):
+        file.write_bytes(hidden)
+        assert upgrade(owned(NAME), tmp_path, graph, "--graph-out", out) == 1
+        assert "m2g_features.pt" in capsys.readouterr().err
+        assert not out.exists()

@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 
+from pytest_nlam_compat.checkpoints import writer
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.cli import main
 from pytest_nlam_compat.files import drafts
@@ -322,3 +323,71 @@ def test_no_graph_is_left_without_its_checkpoint(owned, tmp_path, capsys):
     arguments[2] = tmp_path / "no" / "such" / "new.ckpt"
     assert upgrade(*arguments) == 1
     assert sorted(os.listdir(tmp_path)) == ["graph", "new.ckpt"]
+
+
+def test_a_link_to_nothing_in_place_of_the_output(old, tmp_path, capsys):
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    old = old.rename(folder / "old.ckpt")
+    link = folder / "upgraded_old.ckpt"
+    link.symlink_to(tmp_path / "elsewhere.ckpt")
+    assert upgrade(folder) == 1
+    assert "exists" in capsys.readouterr().out
+    assert upgrade(old) == 1
+    assert "The output upgraded_old.ckpt exists." in capsys.readouterr().err
+    assert upgrade(old, "-o", link) == 1
+    assert not (tmp_path / "elsewhere.ckpt").exists()
+
+
+def overwrite(file):
+    content = file.read_bytes()
+    file.write_bytes(content[:-200] + bytes(200))
+
+
+def replace(file):
+    other = file.with_name("other")
+    other.write_bytes(file.read_bytes())
+    os.utime(other, ns=(file.stat().st_atime_ns, file.stat().st_mtime_ns))
+    other.replace(file)
+
+
+IN_PLACE = replace, ["--in-place"]
+
+
+def append(file):
+    times = file.stat()
+    with file.open("ab") as stream:
+        stream.write(b"\0")
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.mark.parametrize("change", [overwrite, replace, append])
+@pytest.mark.parametrize("options", [[], ["--in-place"], ["--to", "0.6.0"]])
+def test_a_source_that_changes_meanwhile(
+    change, options, old, monkeypatch, capsys
+):
+    if "--to" in options:  # it has that layout, and is copied
+        options = [*options, "-o", old.with_name("new.ckpt")]
+    real = writer.Archive.refuse_changed
+
+    def changed_before(archive):
+        monkeypatch.undo()
+        change(old)
+        real(archive)
+
+    monkeypatch.setattr(writer.Archive, "refuse_changed", changed_before)
+    assert upgrade(old, *options) == 1
+    assert "changed while it was read" in capsys.readouterr().err
+    names = {file.name for file in old.parent.iterdir()}
+    # Which of the two files at that name is wanted is the user's to say.
+    kept = {"old.ckpt.bak"} if (change, options) == IN_PLACE else set()
+    assert names == {"old.ckpt"} | kept
+
+
+def test_what_a_killed_upgrade_left_is_removed_where_it_was_done(old):
+    assert upgrade(old) == 0
+    part = old.with_name(".upgraded_old.ckpt.1a2b3c4d.part")
+    for path in (old, old.parent):
+        part.write_bytes(b"half")
+        upgrade(path)
+        assert not part.exists()

@@ -119,7 +119,7 @@ BROKEN = [
     (lambda t: t["a"].update(shape=[2, 4]), "a is not where the one"),
     (
         lambda t: t["a"].update(shape=[-2, -3]),
-        "the name or the shape of a makes",
+        "its header has the number -2",
     ),
     (
         lambda t: t["a"].update(shape=[True, 6]),
