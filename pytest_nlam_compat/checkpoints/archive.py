@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import struct
@@ -110,12 +111,10 @@ class Archive:
     def refuse_changed(self) -> None:
         """Refuse the file if it was changed or replaced since it was opened."""
         self.fileno()
-        try:
-            is_same = _identity(self.path.stat()) == self._identity
-        except OSError:
-            is_same = False
-        if not is_same:
-            raise self.changed("changed")
+        with contextlib.suppress(OSError):
+            if _identity(self.path.stat()) == self._identity:
+                return
+        raise self.changed("changed")
 
     def changed(self, how: str = "became shorter") -> CompatError:
         """Make the error for a file that changes while it is read."""

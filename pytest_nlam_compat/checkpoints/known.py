@@ -88,11 +88,6 @@ class MalformedError(ValueError):
         self.remedy = remedy
 
 
-def owner(named: GlobalRef) -> str | None:
-    """Return whose a name is, such as ``Lightning``; None if unknown."""
-    return KNOWN.get(named, (None, None))[0]
-
-
 def is_well_formed(made: InertObject) -> bool:
     """Tell whether a known class is used as the libraries write it."""
     _, form = KNOWN.get(made.cls, ("", "unknown"))

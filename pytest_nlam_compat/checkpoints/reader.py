@@ -14,7 +14,7 @@ from pytest_nlam_compat.checkpoints.unpickler import CheckpointUnpickler
 class Checkpoint:
     """An open checkpoint: its whole tree, and where its tensors are.
 
-    Until it is closed, tensors can be loaded and the checkpoint written.
+    Used in a with block: within it, tensors can be loaded and written.
 
     Attributes
     ----------
@@ -39,10 +39,6 @@ class Checkpoint:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file. The tree stays."""
         self.archive.close()
 
 
@@ -50,7 +46,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Open a checkpoint and read all of it but its tensors.
 
     Nothing that its pickle names is imported or called, so that an untrusted
-    file may be read. To be closed, or used in a with block.
+    file may be read. For a with block.
 
     Raises
     ------

@@ -31,12 +31,9 @@ def children(node: Any) -> Iterator[tuple[str, Any]]:
             yield str(key), value
         # The metadata of a state_dict is an attribute of an OrderedDict.
         yield from getattr(node, "__dict__", {}).items()
-    elif isinstance(node, (list, tuple)):
+    elif isinstance(node, (list, tuple, set, frozenset)):
         for index, value in enumerate(node):
             yield str(index), value
-    elif isinstance(node, (set, frozenset)):
-        for member in node:
-            yield "<member>", member
     elif isinstance(node, InertObject):
         yield "<class>", node.cls
         yield "<args>", node.args

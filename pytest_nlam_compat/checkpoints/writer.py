@@ -68,17 +68,6 @@ def write_checkpoint(
             archive.refuse_changed()
 
 
-def copy_checkpoint(archive: Archive, path: Path) -> None:
-    """Copy an open checkpoint byte for byte, whole or not at all.
-
-    From the open file: another one may have its name by now.
-    """
-    with draft(path, overwrite=False) as stream:
-        while block := archive.read_at(stream.tell(), _BLOCK):
-            stream.write(block)
-        archive.refuse_changed()
-
-
 def _write_records(
     writer: ZipWriter,
     pickle: bytes,

@@ -18,7 +18,7 @@ from pathlib import Path
 from packaging.version import InvalidVersion, Version
 from torch import Tensor
 
-from pytest_nlam_compat.checkpoints.known import owner
+from pytest_nlam_compat.checkpoints.known import KNOWN
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.errors import CompatError, join_some
 from pytest_nlam_compat.references import registry
@@ -141,7 +141,7 @@ class PinFolder:
         # neural-lam's own loader runs its pickle, and the folder may be from
         # somebody else.
         with read_checkpoint(weights) as checkpoint:
-            unknown = [n.path for n in checkpoint.globals if not owner(n)]
+            unknown = [n.path for n in checkpoint.globals if n not in KNOWN]
         if unknown:
             raise CompatError(
                 f"The checkpoint of the pinned reference {name} names classes "

@@ -168,7 +168,7 @@ class ReferenceUnderTest:
         """The saved run of the file alone, as its release wrote it."""
         checkpoint = read_checkpoint(self.checkpoint)
         if self._is_large:
-            weakref.finalize(self, checkpoint.close)
+            weakref.finalize(self, checkpoint.archive.close)
             return saved_run_from_checkpoint(checkpoint, lazy=True)
         with checkpoint:
             return saved_run_from_checkpoint(checkpoint)

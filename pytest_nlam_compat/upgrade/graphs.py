@@ -12,10 +12,7 @@ from typing import Any
 from pytest_nlam_compat.checkpoints.archive import Archive
 from pytest_nlam_compat.checkpoints.reader import Checkpoint, read_checkpoint
 from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
-from pytest_nlam_compat.checkpoints.writer import (
-    copy_checkpoint,
-    write_checkpoint,
-)
+from pytest_nlam_compat.checkpoints.writer import write_checkpoint
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.files.drafts import reserved
 from pytest_nlam_compat.files.recognition import open_regular
@@ -28,6 +25,7 @@ from pytest_nlam_compat.migrations.saved_run import (
     loaded,
     values,
 )
+from pytest_nlam_compat.upgrade.output import copy_checkpoint
 
 MACOS = "._"
 """What macOS writes beside each file on other disks begins with this."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from packaging.version import Version
 
-from pytest_nlam_compat.checkpoints.known import owner
+from pytest_nlam_compat.checkpoints.known import KNOWN
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
 from pytest_nlam_compat.checkpoints.stand_ins import (
     GlobalRef,
@@ -92,7 +92,7 @@ def report(
             for key in _table(data.get("callbacks"))
         ],
         "classes": [
-            {"name": named.path, "from": owner(named)}
+            {"name": named.path, "from": KNOWN.get(named, (None,))[0]}
             for named in checkpoint.globals
         ],
         "parts": [

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pytest_nlam_compat.checkpoints.archive import Archive
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
-from pytest_nlam_compat.checkpoints.writer import (
-    copy_checkpoint,
-    write_checkpoint,
-)
+from pytest_nlam_compat.checkpoints.writer import write_checkpoint
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.files.drafts import remove_abandoned
+from pytest_nlam_compat.files.drafts import draft, remove_abandoned
 from pytest_nlam_compat.upgrade.weights import Weights, write_weights
 
+_BLOCK = 1024 * 1024
 UPGRADED = "upgraded_"
 BACKUP = ".bak"
 
@@ -102,6 +101,17 @@ class OutputFile:
                 backup.unlink()
             raise
         return backup if self.in_place else None
+
+
+def copy_checkpoint(archive: Archive, path: Path) -> None:
+    """Copy an open checkpoint byte for byte, whole or not at all.
+
+    From the open file: another one may have its name by now.
+    """
+    with draft(path, overwrite=False) as stream:
+        while block := archive.read_at(stream.tell(), _BLOCK):
+            stream.write(block)
+        archive.refuse_changed()
 
 
 def refuse_existing(output: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from pytest_nlam_compat.checkpoints.known import owner
+from pytest_nlam_compat.checkpoints.known import KNOWN
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
 from pytest_nlam_compat.files.refusals import printable, refusal
 from pytest_nlam_compat.migrations.stamps import STAMP
@@ -22,7 +22,7 @@ def refuse_unknown(checkpoint: Checkpoint, allowed: Collection[str]) -> None:
     unknown = [
         named.path
         for named in checkpoint.globals
-        if owner(named) is None and named.path not in allowed
+        if named not in KNOWN and named.path not in allowed
     ]
     if not unknown:
         return

@@ -27,7 +27,7 @@ EMPTY_DICT = b"\x80\x02}."
 
 def refused(path: Path) -> CompatError:
     with pytest.raises(CompatError) as caught:
-        read_checkpoint(path).close()
+        read_checkpoint(path).archive.close()
     return caught.value
 
 

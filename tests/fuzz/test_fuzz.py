@@ -132,7 +132,7 @@ def test_what_two_readers_could_read_differently_is_refused(
     archive = Zip(ORIGINAL)
     path = tmp_path / "hostile.ckpt"
     path.write_bytes(archive.build())
-    read_checkpoint(path).close()
+    read_checkpoint(path).archive.close()
     change(archive)
     path.write_bytes(archive.build())
     with pytest.raises(CompatError, match=r"^hostile\.ckpt ") as caught:

@@ -95,7 +95,7 @@ def in_file(tmp_path):
 
     yield in_file
     for checkpoint in opened:
-        checkpoint.close()
+        checkpoint.archive.close()
 
 
 def check_same(found, expected):
