@@ -10,6 +10,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import json
 import pkgutil
 import re
 from collections.abc import Collection
@@ -19,6 +20,8 @@ from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from packaging.version import InvalidVersion, Version
 
@@ -56,6 +59,8 @@ class CurrentCode:
     release: Version
     # How that release was detected.
     evidence: str
+    # Whether it is installed as that release, and no tree under development.
+    released: bool = False
 
 
 def has(module: str, name: str) -> bool:
@@ -134,17 +139,33 @@ def probe() -> CurrentCode:
             remedy="`python -c 'import neural_lam.train_model'` shows the "
             "full traceback. Fix that first.",
         ) from cause
-    version = _metadata_version()
-    release, evidence = _release(version)
     folder = Path(package.__file__).parent
-    return CurrentCode(version, folder, release, evidence)
+    version, copied = own_metadata(folder)
+    release, evidence = _release(version)
+    released = copied and version == str(release)
+    return CurrentCode(version, folder, release, evidence, released)
 
 
-def _metadata_version() -> str:
-    try:
-        return importlib.metadata.version("neural-lam")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
+def own_metadata(folder: Path) -> tuple[str, bool]:
+    """Return the version of the install that a package is of, if it is of one.
+
+    What is on the path before an install has other metadata than that, or
+    none. The second value is whether the install is a copy, not editable.
+    """
+    first = folder.resolve() / "__init__.py"
+    for found in importlib.metadata.distributions(name="neural-lam"):
+        if any(
+            file.parts == ("neural_lam", "__init__.py")
+            and Path(str(file.locate())).resolve() == first
+            for file in found.files or ()
+        ):
+            return found.version, found.read_text("RECORD") is not None
+        origin = json.loads(found.read_text("direct_url.json") or "{}")
+        if origin.get("dir_info", {}).get("editable"):
+            tree = url2pathname(urlsplit(origin["url"]).path)
+            if first.is_relative_to(Path(tree).resolve()):
+                return found.version, False
+    return "unknown", False
 
 
 def _release(version: str) -> tuple[Version, str]:

@@ -1,6 +1,7 @@
 """Which release the importable neural_lam is detected as, and why."""
 
 import importlib.metadata
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,7 @@ def test_the_installed_release_is_recognised(current):
         path=Path(neural_lam.__file__).parent,
         release=Version(NEWEST),
         evidence=str(marker) if marker else f"its version, {version}",
+        released=True,
     )
 
 
@@ -124,7 +126,9 @@ def test_releases_whose_code_has_the_same_names(
 ):
     alike = dict.fromkeys(["0.7.1", "0.7.2"], ReleaseEvidence())
     until(monkeypatch, "0.7.0", **alike)
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
+    monkeypatch.setattr(
+        probing, "own_metadata", lambda folder: (version, False)
+    )
     current = probe()
     assert (str(current.release), current.evidence) == (release, evidence)
 
@@ -142,20 +146,50 @@ def test_development_installs(monkeypatch, without, version, release, evidence):
                 monkeypatch.delattr(module, marker.name)
             else:
                 monkeypatch.setattr(module, marker.name, object, raising=False)
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
+    monkeypatch.setattr(
+        probing, "own_metadata", lambda folder: (version, False)
+    )
     current = probe()
     assert current.version == version
     assert (str(current.release), current.evidence) == (release, evidence)
 
 
-@pytest.mark.neural_lam
-@pytest.mark.usefixtures("current_adapter")
-def test_a_tree_without_metadata(monkeypatch):
-    def version(name):
-        raise importlib.metadata.PackageNotFoundError(name)
+def install(tmp_path, listed="", origin=None):
+    """Write the metadata of an install, and a package beside it."""
+    metadata = tmp_path / "site" / "neural_lam-0.5.0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Name: neural-lam\nVersion: 0.5.0\n")
+    (metadata / "RECORD").write_text(listed)
+    if origin is not None:
+        (metadata / "direct_url.json").write_text(json.dumps(origin))
+    for place in ("site", "clone", "elsewhere"):
+        package = tmp_path / place / "neural_lam"
+        package.mkdir(parents=True)
+        (package / "__init__.py").touch()
 
-    monkeypatch.setattr(importlib.metadata, "version", version)
-    assert probe().version == "unknown"
+
+@pytest.mark.parametrize(
+    ("editable", "expected"),
+    [
+        (None, {"site": ("0.5.0", True)}),
+        (True, {"clone": ("0.5.0", False)}),
+        # A copy that was installed from a clone says nothing of the clone.
+        (False, {}),
+    ],
+)
+def test_metadata_are_those_of_the_package(
+    tmp_path, monkeypatch, editable, expected
+):
+    if editable is None:
+        install(tmp_path, "neural_lam/__init__.py,,\n")
+    else:
+        url = (tmp_path / "clone").as_uri()
+        origin = {"url": url, "dir_info": {"editable": editable}}
+        install(tmp_path, "__editable__.neural_lam.pth,,\n", origin)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    for place in ("site", "clone", "elsewhere"):
+        found = probing.own_metadata(tmp_path / place / "neural_lam")
+        assert found == expected.get(place, ("unknown", False))
 
 
 @pytest.mark.parametrize(
