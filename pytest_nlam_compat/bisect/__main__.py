@@ -91,6 +91,8 @@ def grade_checkout(
             selection.native.recorded(reference.id),
             newest=reference in selection.newest,
         )
+        if reference not in selection.migrated:
+            judges = {"native": judges["native"]}
         names = {check: f"{check}[{reference.id}]" for check in judges}
         with tempfile.TemporaryDirectory() as folder:
             subject = selection.subject(reference, Path(folder))

@@ -88,6 +88,7 @@ def test_opens(
             )
 
 
+@pytest.mark.nlam_compat(of="all")
 def test_native(
     nlam_reference: Reference,
     nlam_subject: ReferenceUnderTest,
