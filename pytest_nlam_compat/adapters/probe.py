@@ -13,7 +13,8 @@ import inspect
 import json
 import pkgutil
 import re
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
@@ -121,6 +122,8 @@ def probe() -> CurrentCode:
             remedy="Install the code under test in this environment, for "
             "example with `pip install -e .` in a clone of neural-lam.",
         )
+    for place in spec.submodule_search_locations or ():
+        _raise_on_too_old(Path(place))
     try:
         package = importlib.import_module("neural_lam")
         for name in first_modules():
@@ -140,10 +143,59 @@ def probe() -> CurrentCode:
             "full traceback. Fix that first.",
         ) from cause
     folder = Path(package.__file__).parent
+    before = takewhile(
+        lambda each: not folder.samefile(each / folder.name),
+        (each for each in map(Path, sys.path) if _is_tree(each / folder.name)),
+    )
+    raise_on_another(folder, before)
     version, copied = own_metadata(folder)
     release, evidence = _release(version)
     released = copied and version == str(release)
     return CurrentCode(version, folder, release, evidence, released)
+
+
+def raise_on_another(imported: Path, roots: Iterable[Path]) -> None:
+    """Raise if a folder holds a neural_lam that is not the imported one.
+
+    Whoever runs checks there takes that one to be checked.
+    """
+    for root in roots:
+        other = root / "neural_lam"
+        if not _is_tree(other) or other.samefile(imported):
+            continue
+        _raise_on_too_old(other)
+        raise CompatError(
+            "Another neural_lam is imported than the one that is here.",
+            facts={
+                "here": other.absolute(),
+                "imported": imported,
+                "has an __init__.py": "yes"
+                if (other / "__init__.py").exists()
+                else "no, so that Python goes on searching",
+            },
+            remedy="Install the one that is to be checked, for example with "
+            "`pip install -e .` in its clone, or put its folder first on "
+            "PYTHONPATH.",
+        )
+
+
+def _is_tree(folder: Path) -> bool:
+    return any(folder.glob("*.py"))
+
+
+def _raise_on_too_old(folder: Path) -> None:
+    """Raise if a tree has the layers of old releases, and no clamping (#92)."""
+    if not (folder / "interaction_net.py").exists() or any(
+        "output_clamping" in file.read_text(encoding="utf-8")
+        for file in folder.rglob("*.py")
+    ):
+        return
+    raise CompatError(
+        "This neural_lam is too old to be checked.",
+        facts={"path": folder, "oldest that can be": f"neural-lam {OLDEST}"},
+        remedy="Check a later one. Checkpoints of older releases are among "
+        "what it is checked with.",
+    )
 
 
 def own_metadata(folder: Path) -> tuple[str, bool]:

@@ -17,7 +17,12 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from pytest_nlam_compat.adapters.adapter import Adapter
-from pytest_nlam_compat.adapters.probe import CurrentCode, probe, select_adapter
+from pytest_nlam_compat.adapters.probe import (
+    CurrentCode,
+    probe,
+    raise_on_another,
+    select_adapter,
+)
 from pytest_nlam_compat.checks.distribution import is_worker
 from pytest_nlam_compat.checks.driving_once import drive_once
 from pytest_nlam_compat.checks.failures import FailureExplainer
@@ -218,6 +223,7 @@ def _select(config: pytest.Config) -> Selection:
     device = choose_device(config.getoption("nlam_compat_device"))
     store = locate_store(config)
     current = probe()
+    raise_on_another(current.path, [config.rootpath])
     native = native_expectations(
         store.native_routes, current.release, config.getini(INI_KEY)
     )
@@ -284,8 +290,8 @@ def _select(config: pytest.Config) -> Selection:
             *width_notices(migrations),
             *(f"pinned references from {folder}" for folder in folders),
             *(
-                f"newer than the current code: {one.release}, of whose references "
-                f"it loads {len(ahead)}: its own loader alone is judged"
+                f"{len(ahead)} references of {one.release}, newer than the "
+                "current code: its own loader loads them, and alone is judged"
                 for one in ahead[:1]
             ),
         ),

@@ -296,6 +296,26 @@ def test_a_neural_lam_whose_import_fails(tmp_path, file, content, cause):
 
 
 @pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        # A tree of 0.2 or 0.3, and one of 0.1, which is no package.
+        (["__init__.py", "interaction_net.py"], "too old to be checked."),
+        (["interaction_net.py"], "too old to be checked."),
+        # A later one whose __init__.py was lost.
+        (["train_model.py"], "no, so that Python goes on searching"),
+    ],
+)
+def test_trees_that_would_be_taken_for_something_else(tmp_path, files, said):
+    package = tmp_path / "neural_lam"
+    package.mkdir()
+    for file in files:
+        (package / file).touch()
+    text = probed(tmp_path)
+    assert said in text
+    assert f": {package}" in text
+
+
+@pytest.mark.parametrize(
     ("files", "cause"),
     [
         # The folder of a clone, from the folder that holds it.
