@@ -339,8 +339,7 @@ class Adapter(ABC):
     ) -> Any:
         """Make a batch, in the container that the current code has for it."""
         data = self.data_module(datastore, args, ar_steps)
-        loader: DataLoader[Any] = data.train_dataloader()
-        batch = loader.collate_fn([loader.dataset[index] for index in samples])
+        batch = self.collated(data, samples)
         device = next(module.parameters()).device
         for hook, more in (
             ("on_before_batch_transfer", ()),
@@ -349,6 +348,11 @@ class Adapter(ABC):
         ):
             batch = transfer_hook(data, module, hook, batch, *more, 0)
         return batch
+
+    def collated(self, data: Any, samples: Sequence[int]) -> Any:
+        """Return a batch as it leaves the loader of a data module."""
+        loader: DataLoader[Any] = data.train_dataloader()
+        return loader.collate_fn([loader.dataset[index] for index in samples])
 
     def _in_container(self, module: nn.Module, batch: Batch) -> Any:
         """Return a batch as a training step of the current code receives it.

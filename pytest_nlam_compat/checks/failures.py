@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     )
 
 # Their messages name the cause, unless the outputs are wrong as well.
-_SELF_EXPLAINING = {"native", "resumes", "saves"}
+_SELF_EXPLAINING = {"evaluates", "native", "resumes", "saves"}
 _EXPLAINED = {"batch", "loads", "loss", "outputs", "outputs_float32"}
 _EXPLAINED |= _SELF_EXPLAINING
 
