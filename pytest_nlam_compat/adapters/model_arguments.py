@@ -10,7 +10,15 @@ from contextlib import contextmanager
 from dataclasses import is_dataclass
 from enum import Enum
 from inspect import Parameter
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 from unittest import mock
 
 from pytest_nlam_compat.adapters.binding import parameters_of
@@ -32,6 +40,8 @@ _NO_READERS |= {"pickle", "pytest_nlam_compat", "pytorch_lightning", "torch"}
 # to use these.
 _USED_BY_MODULE = ("loss", "lr")
 # Passed besides the hyper-parameters.
+_UNIONS = (Union, UnionType)
+_ALIKE = ((int, float), (str, Enum))
 _NO_HYPER_PARAMETERS = ("forecaster", "config", "datastore", "args")
 
 
@@ -83,6 +93,7 @@ def _object(value: InertObject) -> Any:
             "`UnwrapClass(...)` for neural-lam 0.5.0 does.",
         )
     try:
+        _raise_on_type(cls, fields)
         return cls(*(_revive(item) for item in value.args), **fields)
     except TypeError as cause:
         raise CompatError(
@@ -94,6 +105,28 @@ def _object(value: InertObject) -> Any:
             },
             remedy="Add a migration that renames, drops or sets the field.",
         ) from cause
+
+
+def _raise_on_type(cls: type, values: Mapping[str, Any]) -> None:
+    """Raise TypeError if a value is of no class that a field is declared as.
+
+    Numbers may take each other's place, and so may kinds of text.
+    """
+    declared = get_type_hints(cls) if is_dataclass(cls) else {}
+    for name in values.keys() & declared.keys():
+        value, kind = values[name], declared[name]
+        kinds = get_args(kind) if get_origin(kind) in _UNIONS else (kind,)
+        classes = [get_origin(one) or one for one in kinds]
+        alike = [kind for kind in _ALIKE if isinstance(value, kind)]
+        if not any(
+            not isinstance(one, type)
+            or isinstance(value, one)
+            or any(issubclass(one, kind) for kind in alike)
+            for one in classes
+        ):
+            raise TypeError(
+                f"{name} is declared as {kind}, and is a {type(value).__name__}"
+            )
 
 
 def config_class(named: Any) -> Any:

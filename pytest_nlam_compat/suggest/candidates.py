@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import re
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,7 @@ from pytest_nlam_compat.adapters.model_arguments import (
     UNUSED,
     config_class,
 )
+from pytest_nlam_compat.adapters.probe import command_line_arguments
 from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef
 from pytest_nlam_compat.diagnosis.column_blocks import by_blocks, by_factor
 from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis
@@ -229,7 +231,11 @@ def candidates_for_building(
     if missing:
         new = missing.group(1)
         args = hyper_parameter(subject.migrated, "args")
-        for old in _similar(new, attributes(args) or {}):
+        # What the command line still offers was not renamed.
+        train_model = importlib.import_module("neural_lam.train_model")
+        kept = command_line_arguments(train_model)
+        given = [n for n in attributes(args) or {} if f"--{n}" not in kept]
+        for old in _similar(new, given):
             yield (op.RenameHyperParameter(f"args.{old}", new),)
     unexpected = _UNEXPECTED.search(text)
     if unexpected:
