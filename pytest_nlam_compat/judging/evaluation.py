@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -46,7 +46,7 @@ def judge_evaluation(
     except CompatError as error:
         return {"raw file": f"it is not loaded, {_cause(error)}"}
     # Nothing else of it can make a difference, but to outputs.
-    if repr(raw.hparams) == repr(migrated.hparams):
+    if _arguments(raw) == _arguments(migrated):
         return {}
     try:
         _evaluate(subject, "raw", raw)
@@ -70,6 +70,11 @@ def _evaluate(
             remedy="`--eval` runs it. Read what older files lack with a "
             "default, or add a migration: SetHyperParameter.",
         ) from error
+
+
+def _arguments(module: Any) -> dict[str, str]:
+    """Return what an evaluation reads; the configuration builds models."""
+    return {n: repr(v) for n, v in module.hparams.items() if n != "config"}
 
 
 def _cause(error: CompatError) -> str:

@@ -231,10 +231,15 @@ def candidates_for_building(
     if missing:
         new = missing.group(1)
         args = hyper_parameter(subject.migrated, "args")
-        # What the command line still offers was not renamed.
+        # Two names that the command line has are not one that was renamed.
         train_model = importlib.import_module("neural_lam.train_model")
-        kept = command_line_arguments(train_model)
-        given = [n for n in attributes(args) or {} if f"--{n}" not in kept]
+        both = command_line_arguments(train_model)
+        given = [
+            old
+            for old in attributes(args) or {}
+            if not {f"--{old}", f"--{new}"} <= both
+            and set(old.split("_")) & set(new.split("_"))
+        ]
         for old in _similar(new, given):
             yield (op.RenameHyperParameter(f"args.{old}", new),)
     unexpected = _UNEXPECTED.search(text)

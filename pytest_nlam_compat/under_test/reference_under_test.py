@@ -13,19 +13,25 @@ from typing import Any
 from unittest import mock
 
 import torch
+import yaml
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
 from pytest_nlam_compat.adapters.adapter import Adapter, Predictor
 from pytest_nlam_compat.adapters.batches import Batch
 from pytest_nlam_compat.adapters.datastore import StoredDatastore
-from pytest_nlam_compat.adapters.model_arguments import forcing_window, revive
+from pytest_nlam_compat.adapters.model_arguments import (
+    config_from_data,
+    forcing_window,
+    revive,
+)
 from pytest_nlam_compat.adapters.probe import (
     UpstreamRegistry,
     upstream_registry,
 )
 from pytest_nlam_compat.adapters.training_step import evaluate_once
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
+from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import (
     HISTORY,
     Migration,
@@ -214,7 +220,17 @@ class ReferenceUnderTest:
         return revived
 
     def _config(self) -> Any:
-        return self.adapter.config(self.checkpoint.with_name("config.yaml"))
+        """Read the configuration as a user has it today.
+
+        If the file has other keys today, it is what is written there anew.
+        """
+        file = self.checkpoint.with_name("config.yaml")
+        try:
+            with code_under_test("Reading the configuration"):
+                return self.adapter.config(file)
+        except CompatError:
+            data = yaml.safe_load(file.read_text(encoding="utf-8"))
+            return config_from_data(data)
 
     def native_model(self, dtype: torch.dtype) -> nn.Module:
         """Load the raw file with the current code's own loader.

@@ -228,6 +228,33 @@ RUNS = (
         says="same outputs give a different loss",
     ),
     Mutant(
+        # Up to 0.2 there was one number of steps. The command line has both.
+        "argument that was never another one",
+        (
+            (
+                TRAIN,
+                "    kwargs = dict(\n",
+                "    args.ar_steps_eval\n    kwargs = dict(\n",
+            ),
+        ),
+        "building",
+        says="no attribute 'ar_steps_eval'",
+        cases=("0.2.0-graph_lam",),
+    ),
+    Mutant(
+        "training step raises",
+        (
+            (
+                MODULE,
+                "        batch_loss = torch.mean(time_step_loss)\n",
+                '        raise RuntimeError("no loss today")\n',
+            ),
+        ),
+        "error",
+        says="RuntimeError: no loss today",
+        line="raise RuntimeError",
+    ),
+    Mutant(
         "forcing window stacked by time",
         (
             (
