@@ -41,12 +41,15 @@ def judge_evaluation(
     double = torch.float64
     migrated = subject.migrated_model(double)
     _evaluate(subject, "migrated", migrated)
+    arguments = _arguments(migrated)
+    # One at a time: they may be large.
+    del migrated
     try:
         raw = subject.native_model(double)
     except CompatError as error:
         return {"raw file": f"it is not loaded, {_cause(error)}"}
     # Nothing else of it can make a difference, but to outputs.
-    if _arguments(raw) == _arguments(migrated):
+    if _arguments(raw) == arguments:
         return {}
     try:
         _evaluate(subject, "raw", raw)

@@ -64,7 +64,8 @@ def test_a_category_in_the_expected_order(
     assert np.array_equal(array.values, dataset.arrays[category].astype(dtype))
     names = list(dataset.names[category])
     assert list(array[f"{category}_feature"].values) == names
-    assert list(array.grid_index.values) == list(range(54))
+    nodes = list(np.ndindex(dataset.grid_shape))
+    assert list(array.grid_index.values) == nodes
     assert store.get_vars_names(category) == names
     assert store.get_vars_long_names(category) == names
     assert store.get_vars_units(category) == ["1"] * len(names)
