@@ -146,11 +146,7 @@ def test_coordinates_of_nodes_in_x_major_order(store):
 def test_stacking_is_that_of_neural_lam(store):
     """Its node order is the one of the arrays: x first, then y."""
     state = store.get_dataarray("state", "train")
-    coordinates = {
-        name: ("grid_index", store.get_xy("state")[:, axis])
-        for axis, name in enumerate(("x", "y"))
-    }
-    grid = store.unstack_grid_coords(state.assign_coords(coordinates))
+    grid = store.unstack_grid_coords(state)
     assert dict(grid.sizes)["x"] == 9
     assert dict(grid.sizes)["y"] == 6
     values = state.values.reshape(-1, 9, 6, 4)
