@@ -240,9 +240,7 @@ def _select(config: pytest.Config) -> Selection:
     ahead = [
         reference
         for release in wanted.filter(newer[-1:] if not current.released else ())
-        for reference in loadable(
-            ReleaseArchive(store.archive(release)), adapter, pattern
-        )
+        for reference in loadable(store.open(release), adapter, pattern)
     ]
     native = replace(native, ahead={r.id: r.release for r in ahead})
     references += tuple(ahead)
