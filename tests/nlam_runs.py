@@ -35,6 +35,7 @@ CHECKS = {
     "test_outputs",
     "test_outputs_float32",
     "test_batch",
+    "test_evaluates",
     "test_loss",
     "test_resumes",
     "test_saves",

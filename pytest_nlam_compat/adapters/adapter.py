@@ -15,12 +15,13 @@ from typing import Any
 from unittest import mock
 
 import torch
+from packaging.version import Version
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from pytest_nlam_compat.adapters.batches import Batch, like, parts_of
 from pytest_nlam_compat.adapters.binding import ApiChangedError, call
-from pytest_nlam_compat.adapters.probe import CurrentCode, has
+from pytest_nlam_compat.adapters.probe import CurrentCode
 from pytest_nlam_compat.adapters.roles import find, is_class
 from pytest_nlam_compat.adapters.training_step import (
     trainer_attached,
@@ -41,6 +42,7 @@ class Predictor:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
+_WITHOUT_HIERARCHY = Version("0.6.0")
 _DATA_MODULE = (
     "WeatherDataModule(datastore, ar_steps_train, ar_steps_eval, "
     "num_past_forcing_steps, num_future_forcing_steps, num_workers)"
@@ -126,29 +128,21 @@ class Adapter(ABC):
     def cannot_run(self, model: str) -> str | None:
         """Return the known defect by which a model (as in ``MODELS``) fails.
 
-        0.6 counts only the lowest mesh level where it moves grid indices to
-        zero (utils.py:98, :150), so that every hierarchical model fails in its
-        forward pass; fixed by #643, for hi_lam_parallel by #680. Tested on the
-        function itself: two mesh levels of 2 and 1 nodes, one grid node. Graph
-        format 0.1.0 (#323) came after the fix: with it, a failure is a failure.
+        Of releases alone: they stay as they are. A working tree with such a
+        defect can still be fixed, so that its failures are failures.
         """
+        current = self.current
         if (
-            not model.startswith("hi_lam")
-            or not has("neural_lam.utils", "zero_index_g2m")
-            or has("neural_lam.create_graph", "CURRENT_GRAPH_SPEC_VERSION")
+            current.released
+            and current.release == _WITHOUT_HIERARCHY
+            and model.startswith("hi_lam")
         ):
-            return None
-        from neural_lam import utils
-
-        levels = [torch.zeros(2, 2), torch.zeros(1, 2)]
-        g2m = torch.tensor([[3], [0]])
-        moved = utils.zero_index_g2m(g2m, levels, mesh_first=True)
-        if int(moved[0, 0]) == 0:
-            return None
-        return (
-            "hierarchical models fail in the forward pass of neural-lam 0.6: "
-            "utils.zero_index_g2m counts one mesh level only (#643, #680)"
-        )
+            return (
+                "hierarchical models fail in the forward pass of neural-lam "
+                "0.6: utils.zero_index_g2m counts one mesh level only (#643, "
+                "#680)"
+            )
+        return None
 
     def load_strictly(
         self, module: nn.Module, checkpoint: dict[str, Any]
@@ -345,8 +339,7 @@ class Adapter(ABC):
     ) -> Any:
         """Make a batch, in the container that the current code has for it."""
         data = self.data_module(datastore, args, ar_steps)
-        loader: DataLoader[Any] = data.train_dataloader()
-        batch = loader.collate_fn([loader.dataset[index] for index in samples])
+        batch = self.collated(data, samples)
         device = next(module.parameters()).device
         for hook, more in (
             ("on_before_batch_transfer", ()),
@@ -355,6 +348,11 @@ class Adapter(ABC):
         ):
             batch = transfer_hook(data, module, hook, batch, *more, 0)
         return batch
+
+    def collated(self, data: Any, samples: Sequence[int]) -> Any:
+        """Return a batch as it leaves the loader of a data module."""
+        loader: DataLoader[Any] = data.train_dataloader()
+        return loader.collate_fn([loader.dataset[index] for index in samples])
 
     def _in_container(self, module: nn.Module, batch: Batch) -> Any:
         """Return a batch as a training step of the current code receives it.

@@ -10,6 +10,7 @@ from typing import Any
 import cartopy.crs as ccrs
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import xarray as xr
 from neural_lam import utils
 from neural_lam.datastore.base import (
@@ -37,6 +38,12 @@ class StoredDatastore(BaseRegularGridDatastore):  # type: ignore[misc]
         self._dtype = np.dtype(dtype)
         self.is_forecast = dataset.is_forecast
         self.is_ensemble = dataset.is_ensemble
+
+    @cached_property
+    def _grid(self) -> xr.Coordinates:
+        sizes = map(range, self._dataset.grid_shape)
+        nodes = pd.MultiIndex.from_product(sizes, names=["x", "y"])
+        return xr.Coordinates.from_pandas_multiindex(nodes, "grid_index")
 
     def _array(self, name: str) -> npt.NDArray[Any]:
         return self._dataset.arrays[name].astype(self._dtype)
@@ -101,6 +108,7 @@ class StoredDatastore(BaseRegularGridDatastore):  # type: ignore[misc]
         coords: dict[str, Any] = {
             name: np.arange(size)
             for name, size in zip(dims, values.shape, strict=True)
+            if name != "grid_index"
         }
         coords[f"{category}_feature"] = self.get_vars_names(category)
         step = np.timedelta64(round(3600 * self._dataset.step_hours), "s")
@@ -114,6 +122,8 @@ class StoredDatastore(BaseRegularGridDatastore):  # type: ignore[misc]
                 coords["elapsed_forecast_duration"] * step
             ).astype("timedelta64[ns]")
         array = xr.DataArray(values, dims=dims, coords=coords)
+        # Evaluation returns to the grid.
+        array = array.assign_coords(self._grid)
         if standardize:
             return self._standardize_datarray(array, category=category)
         return array

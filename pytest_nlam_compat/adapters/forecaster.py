@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import inspect
 import tempfile
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -139,6 +140,9 @@ class ForecasterAdapter(Adapter):
         if builder is not None:
             step = call(builder, objects, values, expected=_BUILDER)
         elif cls is not None:
+            called = _called_by_main(model, objects, values)
+            if called is not None:
+                return cls(*called[0], **called[1])  # type: ignore[no-any-return]
             step = call(cls, objects, values, expected=_BUILDER)
         else:
             raise _no_role(f"a class for the model {model}", "MODELS")
@@ -290,6 +294,51 @@ def _builds_predictors(value: Any) -> bool:
         and "predictor" in name
         and name.startswith(("build", "create", "init", "make"))
     )
+
+
+class _CalledError(BaseException):
+    """Leaves ``train_model.main``, whose ``logger.catch`` takes exceptions."""
+
+
+def _called_by_main(
+    model: str, objects: Mapping[str, Any], values: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """Return the arguments that ``main`` calls the class of a model with.
+
+    Without a function that builds predictors (#208 to #688) they stand there
+    alone. All of them: one that the class does not accept is an error for
+    whoever trains. None if ``main`` calls no class of the registry.
+    """
+    from neural_lam import train_model
+
+    called: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    parse = ArgumentParser.parse_args
+
+    def parsed(parser: ArgumentParser, *_: Any) -> Namespace:
+        chosen = parse(parser, ["--config_path", "config.yaml"])
+        for name, value in vars(objects["args"]).items():
+            # As text on the command line.
+            if not isinstance(value, Mapping):
+                setattr(chosen, name, value)
+        return chosen
+
+    def record(*args: Any, **kwargs: Any) -> None:
+        called.append((args, kwargs))
+        raise _CalledError
+
+    def loaded(*_: Any, **__: Any) -> tuple[Any, Any]:
+        return objects["config"], objects["datastore"]
+
+    known = roles.registry(model)
+    with (
+        suppress(_CalledError),
+        mock.patch.object(ArgumentParser, "parse_args", parsed),
+        mock.patch.object(train_model, "load_config_and_datastore", loaded),
+        mock.patch("lightning_fabric.utilities.seed.seed_everything"),
+        mock.patch.dict(known, {model: record}),
+    ):
+        train_model.main([])
+    return called[0] if called else None
 
 
 def _described(

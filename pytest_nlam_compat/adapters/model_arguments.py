@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import sys
 from argparse import Namespace
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import is_dataclass
+from dataclasses import MISSING, is_dataclass
 from enum import Enum
 from inspect import Parameter
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 from unittest import mock
 
 from pytest_nlam_compat.adapters.binding import parameters_of
@@ -32,16 +41,24 @@ _NO_READERS |= {"pickle", "pytest_nlam_compat", "pytorch_lightning", "torch"}
 # to use these.
 _USED_BY_MODULE = ("loss", "lr")
 # Passed besides the hyper-parameters.
+_CONFIG_CLASSES = {
+    "": "NeuralLAMConfig",
+    "datastore": "DatastoreSelection",
+    "training": "TrainingConfig",
+    "output_clamping": "OutputClamping",
+}
+_UNIONS = (Union, UnionType)
+_ALIKE = ((int, float), (str, Enum))
 _NO_HYPER_PARAMETERS = ("forecaster", "config", "datastore", "args")
 
 
 def revive(hyper_parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Turn the inert stand-ins of a saved run into real objects.
 
-    Only ``argparse.Namespace`` and dataclasses of the current code are made, by
-    calling them with their fields: nothing is imported because a pickle names
-    it. Raises CompatError if the current
-    code lacks a class, or a class does not accept one of its fields.
+    Only ``argparse.Namespace`` and dataclasses of the current code are made,
+    with their fields: nothing is imported because a pickle names it.
+    Raises CompatError if the current code lacks a class, or a class does not
+    accept one of its fields.
     """
     return {name: _revive(value) for name, value in hyper_parameters.items()}
 
@@ -83,6 +100,9 @@ def _object(value: InertObject) -> Any:
             "`UnwrapClass(...)` for neural-lam 0.5.0 does.",
         )
     try:
+        _raise_on_type(cls, fields)
+        if is_dataclass(cls) and not value.args:
+            return _restored(cls, fields)
         return cls(*(_revive(item) for item in value.args), **fields)
     except TypeError as cause:
         raise CompatError(
@@ -94,6 +114,69 @@ def _object(value: InertObject) -> Any:
             },
             remedy="Add a migration that renames, drops or sets the field.",
         ) from cause
+
+
+def _restored(cls: Any, values: Mapping[str, Any]) -> Any:
+    """Make an object as unpickling does, without ``__init__``.
+
+    What is not declared any more is an error, as its default would replace it;
+    but for where the data are, since no model is built from that.
+    """
+    declared = {each.name: each for each in dataclasses.fields(cls)}
+    for name in sorted(values.keys() - declared.keys() - {"datastore"}):
+        raise TypeError(
+            f"{cls.__name__}.__init__() got an unexpected keyword argument "
+            f"{name!r}"
+        )
+    made = cls.__new__(cls)
+    for name, each in declared.items():
+        default = each.default_factory
+        if name not in values and default is not MISSING:
+            one = _restored(default, {}) if is_dataclass(default) else default()
+            object.__setattr__(made, name, one)
+    for name, value in values.items():
+        object.__setattr__(made, name, value)
+    return made
+
+
+def config_from_data(data: Mapping[str, Any]) -> Any:
+    """Make a configuration of what its file holds, without reading the file.
+
+    The current code may ask for other keys, which people write anew.
+    """
+
+    def stored(name: str, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        inside = {key: stored(key, item) for key, item in value.items()}
+        cls = inside.pop("__config_class__", _CONFIG_CLASSES.get(name))
+        if cls is None:
+            return inside
+        return InertObject(GlobalRef(_CONFIG_MODULE, cls), state=inside)
+
+    return _revive(stored("", data))
+
+
+def _raise_on_type(cls: type, values: Mapping[str, Any]) -> None:
+    """Raise TypeError if a value is of no class that a field is declared as.
+
+    Numbers may take each other's place, and so may kinds of text.
+    """
+    declared = get_type_hints(cls) if is_dataclass(cls) else {}
+    for name in values.keys() & declared.keys():
+        value, kind = values[name], declared[name]
+        kinds = get_args(kind) if get_origin(kind) in _UNIONS else (kind,)
+        classes = [get_origin(one) or one for one in kinds]
+        alike = [kind for kind in _ALIKE if isinstance(value, kind)]
+        if not any(
+            not isinstance(one, type)
+            or isinstance(value, one)
+            or any(issubclass(one, kind) for kind in alike)
+            for one in classes
+        ):
+            raise TypeError(
+                f"{name} is declared as {kind}, and is a {type(value).__name__}"
+            )
 
 
 def config_class(named: Any) -> Any:

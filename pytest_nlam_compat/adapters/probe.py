@@ -10,15 +10,19 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import json
 import pkgutil
 import re
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from packaging.version import InvalidVersion, Version
 
@@ -56,6 +60,8 @@ class CurrentCode:
     release: Version
     # How that release was detected.
     evidence: str
+    # Whether it is installed as that release, and no tree under development.
+    released: bool = False
 
 
 def has(module: str, name: str) -> bool:
@@ -116,6 +122,8 @@ def probe() -> CurrentCode:
             remedy="Install the code under test in this environment, for "
             "example with `pip install -e .` in a clone of neural-lam.",
         )
+    for place in spec.submodule_search_locations or ():
+        _raise_on_too_old(Path(place))
     try:
         package = importlib.import_module("neural_lam")
         for name in first_modules():
@@ -134,17 +142,82 @@ def probe() -> CurrentCode:
             remedy="`python -c 'import neural_lam.train_model'` shows the "
             "full traceback. Fix that first.",
         ) from cause
-    version = _metadata_version()
-    release, evidence = _release(version)
     folder = Path(package.__file__).parent
-    return CurrentCode(version, folder, release, evidence)
+    before = takewhile(
+        lambda each: not folder.samefile(each / folder.name),
+        (each for each in map(Path, sys.path) if _is_tree(each / folder.name)),
+    )
+    raise_on_another(folder, before)
+    version, copied = own_metadata(folder)
+    release, evidence = _release(version)
+    released = copied and version == str(release)
+    return CurrentCode(version, folder, release, evidence, released)
 
 
-def _metadata_version() -> str:
-    try:
-        return importlib.metadata.version("neural-lam")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
+def raise_on_another(imported: Path, roots: Iterable[Path]) -> None:
+    """Raise if a folder holds a neural_lam that is not the imported one.
+
+    Whoever runs checks there takes that one to be checked.
+    """
+    for root in roots:
+        other = root / "neural_lam"
+        if not _is_tree(other) or other.samefile(imported):
+            continue
+        _raise_on_too_old(other)
+        raise CompatError(
+            "Another neural_lam is imported than the one that is here.",
+            facts={
+                "here": other.absolute(),
+                "imported": imported,
+                "has an __init__.py": "yes"
+                if (other / "__init__.py").exists()
+                else "no, so that Python goes on searching",
+            },
+            remedy="Install the one that is to be checked, for example with "
+            "`pip install -e .` in its clone, or put its folder first on "
+            "PYTHONPATH.",
+        )
+
+
+def _is_tree(folder: Path) -> bool:
+    return any(folder.glob("*.py"))
+
+
+def _raise_on_too_old(folder: Path) -> None:
+    """Raise if a tree has the layers of old releases, and no clamping (#92)."""
+    if not (folder / "interaction_net.py").exists() or any(
+        "output_clamping" in file.read_text(encoding="utf-8")
+        for file in folder.rglob("*.py")
+    ):
+        return
+    raise CompatError(
+        "This neural_lam is too old to be checked.",
+        facts={"path": folder, "oldest that can be": f"neural-lam {OLDEST}"},
+        remedy="Check a later one. Checkpoints of older releases are among "
+        "what it is checked with.",
+    )
+
+
+def own_metadata(folder: Path) -> tuple[str, bool]:
+    """Return the version of the install that a package is of, if it is of one.
+
+    What is on the path before an install has other metadata than that, or
+    none. The second value is whether the install is a copy, not editable.
+    """
+    first = folder.resolve() / "__init__.py"
+    for found in importlib.metadata.distributions(name="neural-lam"):
+        if any(
+            file.parts == ("neural_lam", "__init__.py")
+            and Path(str(file.locate())).resolve() == first
+            for file in found.files or ()
+        ):
+            return found.version, found.read_text("RECORD") is not None
+        origin = json.loads(found.read_text("direct_url.json") or "{}")
+        if origin.get("dir_info", {}).get("editable"):
+            tree = url2pathname(urlsplit(origin["url"]).path)
+            if first.is_relative_to(Path(tree).resolve()):
+                return found.version, False
+    return "unknown", False
 
 
 def _release(version: str) -> tuple[Version, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
@@ -10,9 +11,11 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 
 from pytest_nlam_compat.errors import CompatError
 
@@ -157,6 +160,84 @@ def train_and_save(module: nn.Module, data: Any, steps: int, path: Path) -> Any:
     return trainer
 
 
+def evaluate_once(module: nn.Module, batch: Any) -> None:
+    """Validate and test with Lightning's Trainer, on one batch.
+
+    Without drawing and writing, but with all that neural-lam does for them.
+    The steps that a run logs may be more than those of the rollout, which is
+    as long as the reference's.
+
+    Parameters
+    ----------
+    module : LightningModule
+    batch : object
+        As it leaves the data loader, in the precision of the module.
+    """
+    from matplotlib.figure import Figure
+
+    vis = importlib.import_module("neural_lam.vis")
+    plots = [name for name in vars(vis) if name.startswith("plot")]
+    undrawn = dict.fromkeys(plots, lambda *_, **__: Figure())
+    one: Any = [0]
+    loader: DataLoader[Any] = DataLoader(one, collate_fn=lambda _: batch)
+    with (
+        _quiet(),
+        mock.patch.dict(vars(vis), undrawn),
+        mock.patch.object(Figure, "savefig"),
+        mock.patch("torch.save"),
+        mock.patch("numpy.savetxt"),
+        mock.patch("os.makedirs"),
+        _logged_steps(module),
+    ):
+        trainer = _evaluating(next(module.parameters()).device.type)
+        try:
+            for evaluate in (trainer.validate, trainer.test):
+                evaluate(module, loader, verbose=False)
+        finally:
+            module.trainer = None  # type: ignore[assignment]
+
+
+@contextmanager
+def _logged_steps(module: nn.Module) -> Iterator[None]:
+    """Log the first step of a rollout alone, where steps are chosen."""
+    args = getattr(module, "args", None)
+    hparams: Any = module.hparams
+    holders = [
+        holder
+        for holder in (hparams, hparams.get("args"), args)
+        if holder is not None and hasattr(holder, "val_steps_to_log")
+    ]
+    kept = [holder.val_steps_to_log for holder in holders]
+    for holder in holders:
+        holder.val_steps_to_log = [1]
+    try:
+        yield
+    finally:
+        for holder, steps in zip(holders, kept, strict=True):
+            holder.val_steps_to_log = steps
+
+
+@cache
+def _evaluating(device: str) -> Trainer:
+    from pytorch_lightning.loggers.logger import DummyLogger
+
+    class Nowhere(DummyLogger):  # type: ignore[misc]
+        """Logs nothing, to a folder that is never made."""
+
+        save_dir = "nowhere"
+
+        def log_image(self, **_: Any) -> None:
+            """Log no image."""
+
+    return _quiet_trainer(
+        accelerator=device,
+        logger=Nowhere(),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
 @cache
 def _trainer() -> Trainer:
     """Make a Trainer that logs, writes and prints nothing."""
@@ -171,11 +252,10 @@ def _quiet_trainer(**options: Any) -> Trainer:
 
     with _quiet():
         return Trainer(
-            accelerator="cpu",
             devices=1,
             # Otherwise Lightning reads the variables of a batch system.
             plugins=[LightningEnvironment()],
-            **options,
+            **{"accelerator": "cpu", **options},
         )
 
 

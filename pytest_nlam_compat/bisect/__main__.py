@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_nlam_compat.bisect.classify import CommitGrades
+from pytest_nlam_compat.bisect.git import PACKAGE
 from pytest_nlam_compat.checks.failures import FailureExplainer
 from pytest_nlam_compat.checks.newer_references import NewerReferences
 from pytest_nlam_compat.checks.selection import load_selection
@@ -68,9 +69,13 @@ def grade_checkout(
         "-oaddopts=",
         # Its folder would lie in the cache, beside downloaded references.
         "-pno:cacheprovider",
+        # Its folder alone: the conftest.py of tests may download what they
+        # need, as that of neural-lam did before #391.
+        PACKAGE,
     ]
     try:
-        # Ini keys, conftest.py and migrations of a commit are pytest's to read.
+        # Ini keys, migrations and a conftest.py outside of the tests of a
+        # commit are pytest's to read.
         selection = load_selection(options)
     except CompatError as error:
         cause = error.facts.get("cause", "")
@@ -91,6 +96,8 @@ def grade_checkout(
             selection.native.recorded(reference.id),
             newest=reference in selection.newest,
         )
+        if reference not in selection.migrated:
+            judges = {"native": judges["native"]}
         names = {check: f"{check}[{reference.id}]" for check in judges}
         with tempfile.TemporaryDirectory() as folder:
             subject = selection.subject(reference, Path(folder))

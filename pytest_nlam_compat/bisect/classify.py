@@ -156,6 +156,8 @@ def environment(tree: Path, temporary: Path, version: str) -> dict[str, str]:
     (information / "METADATA").write_text(
         f"Metadata-Version: 2.1\nName: neural-lam\nVersion: {version}\n"
     )
+    origin = {"url": tree.absolute().as_uri(), "dir_info": {"editable": True}}
+    (information / "direct_url.json").write_text(json.dumps(origin))
     kept = {k: v for k, v in os.environ.items() if k not in _NOT_INHERITED}
     inherited = kept.get("PYTHONPATH", "").split(os.pathsep)
     absolute = [Path(each).absolute() for each in inherited if each]

@@ -70,9 +70,11 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
         refuse_missing_fixtures(metafunc.config, metafunc.fixturenames)
         if "nlam_reference" in metafunc.fixturenames:
             mark = metafunc.definition.get_closest_marker("nlam_compat")
-            references = selection.references
-            if mark is not None and mark.kwargs.get("of") == "newest":
-                references = selection.newest
+            references = {
+                None: selection.migrated,
+                "newest": selection.newest,
+                "all": selection.references,
+            }[mark.kwargs.get("of") if mark is not None else None]
             if mark is not None and (part := mark.kwargs.get("needs")):
                 references = tuple(r for r in references if r.has(part))
             metafunc.parametrize(

@@ -46,7 +46,9 @@ def drive_once(
     # Of models that `args` describe, and of each class that they can't.
     kinds: dict[str | None, Reference] = {}
     for reference in sorted(
-        selection.checked, key=lambda r: r.release, reverse=True
+        set(selection.checked) & set(selection.migrated),
+        key=lambda r: (r.release, r.id),
+        reverse=True,
     ):
         # It may be large.
         if isinstance(reference, PinnedReference):

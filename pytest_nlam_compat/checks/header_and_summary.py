@@ -74,6 +74,10 @@ class HeaderAndSummary:
                 terminalreporter.section("neural-lam checkpoints")
             style = next((s for s in _STYLES if line.startswith(s)), "")
             terminalreporter.line(line, **_STYLES.get(style, {}))
+        if terminalreporter.verbosity < 0 or terminalreporter.no_header:
+            # Not shown above, and nobody may take another tree for it.
+            for line in header(self._run.facts)[:1]:
+                terminalreporter.line(line)
 
 
 def _is_ours(report: object) -> bool:

@@ -24,19 +24,23 @@ class NativeExpectations:
         That release; None if there is none up to the current code.
     loads : frozenset of str
         Ids of the references that its own loader loads.
+    ahead : mapping of str to Version
+        Releases of references that are newer than the code, by their id.
     given_up : mapping of str to str
         By pattern of ids, why the repository no longer loads them.
     """
 
     release: Version | None = None
     loads: frozenset[str] = frozenset()
+    ahead: Mapping[str, Version] = field(default_factory=dict)
     given_up: Mapping[str, str] = field(default_factory=dict)
 
     def recorded(self, reference: str) -> Version | None:
         """Return the release that loads a reference, if the code has to."""
-        if reference in self.loads and not self.reason(reference):
-            return self.release
-        return None
+        if self.reason(reference):
+            return None
+        loaded = self.release if reference in self.loads else None
+        return self.ahead.get(reference, loaded)
 
     def reason(self, reference: str) -> str:
         """Return why a reference is given up; empty if it is not."""
@@ -87,7 +91,7 @@ def native_expectations(
             raise _entry_error("names no reference", entry)
         given_up[pattern] = reason
     release, loads = expected_of(routes, current)
-    return NativeExpectations(release, loads, given_up)
+    return NativeExpectations(release, loads, given_up=given_up)
 
 
 def _entry_error(what: str, entry: str) -> CompatError:

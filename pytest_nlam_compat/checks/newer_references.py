@@ -6,22 +6,77 @@ step on models of other widths.
 
 from __future__ import annotations
 
+import importlib
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
+from pytest_nlam_compat.adapters.probe import command_line_arguments
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.references.reference import Reference
 from pytest_nlam_compat.references.release_archive import ReleaseArchive
 
 if TYPE_CHECKING:
+    from pytest_nlam_compat.adapters.adapter import Adapter
     from pytest_nlam_compat.checks.selection import Selection
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,
     )
+
+
+def loadable(
+    archive: ReleaseArchive, adapter: Adapter, pattern: str
+) -> list[Reference]:
+    """Return references of a newer release that the current code can run.
+
+    Its own loader raises no error, and what a case is made to show is in its
+    command line: another value than that of the other cases, for an argument
+    that the code does not have, says that it comes from the future.
+    """
+    from pytest_nlam_compat.checks.failures import silence
+    from pytest_nlam_compat.under_test.reference_under_test import (
+        ReferenceUnderTest,
+    )
+
+    known = command_line_arguments(
+        importlib.import_module("neural_lam.train_model")
+    )
+    found: dict[Reference, dict[str, str]] = {}
+    loaded = []
+    for case in archive.cases:
+        reference = Reference(archive, case)
+        with tempfile.TemporaryDirectory() as folder:
+            subject = ReferenceUnderTest(
+                reference, adapter, Path(folder), torch.device("cpu")
+            )
+            args = subject.raw.hyper_parameters.get("args")
+            found[reference] = {
+                name: repr(value)
+                for name, value in getattr(args, "state", {}).items()
+                if f"--{name}" not in known
+            }
+            if fnmatchcase(case, pattern):
+                with suppress(CompatError), silence():
+                    subject.native_model(torch.float64)
+                    loaded.append(reference)
+    usual = {
+        name: Counter(
+            args[name] for args in found.values() if name in args
+        ).most_common(1)[0][0]
+        for name in set().union(*found.values())
+    }
+    return [
+        reference
+        for reference in loaded
+        if found[reference].items() <= usual.items()
+    ]
 
 
 class NewerReferences:

@@ -17,7 +17,12 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from pytest_nlam_compat.adapters.adapter import Adapter
-from pytest_nlam_compat.adapters.probe import CurrentCode, probe, select_adapter
+from pytest_nlam_compat.adapters.probe import (
+    CurrentCode,
+    probe,
+    raise_on_another,
+    select_adapter,
+)
 from pytest_nlam_compat.checks.distribution import is_worker
 from pytest_nlam_compat.checks.driving_once import drive_once
 from pytest_nlam_compat.checks.failures import FailureExplainer
@@ -27,7 +32,10 @@ from pytest_nlam_compat.checks.native_expectations import (
     NativeExpectations,
     native_expectations,
 )
-from pytest_nlam_compat.checks.newer_references import NewerReferences
+from pytest_nlam_compat.checks.newer_references import (
+    NewerReferences,
+    loadable,
+)
 from pytest_nlam_compat.checks.pytest_config import setup_of, with_config
 from pytest_nlam_compat.checks.pytest_options import (
     locate_store,
@@ -70,7 +78,8 @@ class Selection:
     store : Store
         Where the archives are.
     references : tuple of Reference
-        Those that are checked, by this run or by other shards.
+        Those that are checked, by this run or by other shards. Of a release
+        newer than the current code, by its own loader alone.
     native : NativeExpectations
         Which references the current code's own loader has to load.
     void : dict of (Version, str) to str
@@ -124,10 +133,16 @@ class Selection:
         return tuple(r for r in self.references if r.id in names)
 
     @property
+    def migrated(self) -> tuple[Reference, ...]:
+        """Those of releases up to the current code: all checks are for them."""
+        current = self.adapter.current.release
+        return tuple(r for r in self.references if r.release <= current)
+
+    @property
     def newest(self) -> tuple[Reference, ...]:
-        """Those of the newest release that is selected."""
-        newest = max(reference.release for reference in self.references)
-        return tuple(r for r in self.references if r.release == newest)
+        """Those of the newest of these releases."""
+        newest = max((r.release for r in self.migrated), default=None)
+        return tuple(r for r in self.migrated if r.release == newest)
 
     @cached_property
     def layout_changed(self) -> bool:
@@ -208,6 +223,7 @@ def _select(config: pytest.Config) -> Selection:
     device = choose_device(config.getoption("nlam_compat_device"))
     store = locate_store(config)
     current = probe()
+    raise_on_another(current.path, [config.rootpath])
     native = native_expectations(
         store.native_routes, current.release, config.getini(INI_KEY)
     )
@@ -220,6 +236,14 @@ def _select(config: pytest.Config) -> Selection:
     loaded = {r.id for r in pinned if r.release == native.release}
     native = replace(native, loads=native.loads | loaded)
     references, void = _sort([*recorded, *pinned], adapter, pattern)
+    newer = [r for r in store.releases if r > current.release]
+    ahead = [
+        reference
+        for release in wanted.filter(newer[-1:] if not current.released else ())
+        for reference in loadable(store.open(release), adapter, pattern)
+    ]
+    native = replace(native, ahead={r.id: r.release for r in ahead})
+    references += tuple(ahead)
     void |= {
         (archive.release, case): reason
         for archive in archives
@@ -257,12 +281,17 @@ def _select(config: pytest.Config) -> Selection:
         references=references,
         native=native,
         void=void,
-        newer=tuple(r for r in store.releases if r > current.release),
+        newer=tuple(newer[:-1] if ahead else newer),
         notices=(
             *store.notices,
             *native.notices,
             *width_notices(migrations),
             *(f"pinned references from {folder}" for folder in folders),
+            *(
+                f"{len(ahead)} references of {one.release}, newer than the "
+                "current code: its own loader loads them, and alone is judged"
+                for one in ahead[:1]
+            ),
         ),
         migrations=migrations,
         setup=setup_of(config),

@@ -20,6 +20,7 @@ from pytest_nlam_compat.checks.recorded_results import (
 from pytest_nlam_compat.checks.selection import selection_of
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.batch_and_loss import judge_batch, judge_loss
+from pytest_nlam_compat.judging.evaluation import judge_evaluation
 from pytest_nlam_compat.judging.grade import grade
 from pytest_nlam_compat.judging.migration_checks import (
     judge_migrations,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "test_batch",
+    "test_evaluates",
     "test_loads",
     "test_loss",
     "test_migrations",
@@ -88,6 +90,7 @@ def test_opens(
             )
 
 
+@pytest.mark.nlam_compat(of="all")
 def test_native(
     nlam_reference: Reference,
     nlam_subject: ReferenceUnderTest,
@@ -229,6 +232,24 @@ def test_resumes(
         result = judge_resumed(nlam_subject)
         record_shares(record_property, result.shares)
         for name, why in result.left_out.items():
+            record_property("nlam_left_out", f"{name}: {why}")
+
+
+def test_evaluates(
+    nlam_subject: ReferenceUnderTest,
+    request: pytest.FixtureRequest,
+    record_property: Record,
+) -> None:
+    """Lightning's Trainer validates and tests with the current code.
+
+    With the migrated file, and the raw one where it has to be loaded.
+    """
+    with fail_without_traceback():
+        native = selection_of(request.config).native
+        left_out = judge_evaluation(
+            nlam_subject, native.recorded(nlam_subject.reference.id)
+        )
+        for name, why in left_out.items():
             record_property("nlam_left_out", f"{name}: {why}")
 
 

@@ -202,7 +202,7 @@ def _without_prefix() -> Iterator[None]:
 def _subjects(selection: Selection, folder: Path) -> list[ReferenceUnderTest]:
     """Return the selected references in front of the current code."""
     subjects = []
-    for reference in selection.references:
+    for reference in selection.migrated:
         place = folder / reference.id
         place.mkdir()
         subjects.append(selection.subject(reference, place))

@@ -109,6 +109,10 @@ def _explain(
     if check == "batch":
         return _batch(subject)
     if check == "loss":
+        try:
+            subject.loss(torch.float64)
+        except CompatError as error:
+            return _raises(subject, error)
         return Diagnosis("loss", "the same outputs give a different loss")
     return Diagnosis("none", "the outputs of the model are right")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pytest_nlam_compat.judging.batch_and_loss import judge_batch, judge_loss
+from pytest_nlam_compat.judging.evaluation import judge_evaluation
 from pytest_nlam_compat.judging.grade import grade
 from pytest_nlam_compat.judging.native_route import judge_native, try_native
 from pytest_nlam_compat.judging.optimizer_step import judge_resumed
@@ -37,6 +38,9 @@ def checks_of(recorded: Version | None, *, newest: bool) -> dict[str, Check]:
     def outputs(dtype: torch.dtype) -> Check:
         return lambda subject: grade(subject, dtype).raise_on_failure()
 
+    def evaluates(subject: ReferenceUnderTest) -> None:
+        judge_evaluation(subject, recorded)
+
     checks: dict[str, Check] = {
         "loads": lambda subject: subject.migrated_model(torch.float64),
         "outputs": outputs(torch.float64),
@@ -45,5 +49,6 @@ def checks_of(recorded: Version | None, *, newest: bool) -> dict[str, Check]:
         "batch": judge_batch,
         "loss": judge_loss,
         "resumes": judge_resumed,
+        "evaluates": evaluates,
     }
     return checks | ({"saves": judge_saving} if newest else {})

@@ -72,6 +72,20 @@ HISTORY: tuple[Migration, ...] = (
         when=HasHyperParameter("args"),
     ),
     Migration(
+        id="0.2.0-evaluation",
+        since="0.2.0",
+        reason="Which steps and metrics an evaluation logs can be chosen "
+        "(c14b6b4). Without it, Lightning's Trainer fails up to 0.6.",
+        operations=(
+            SetHyperParameter(
+                "args.val_steps_to_log", [1, 2, 3, 5, 10, 15, 19]
+            ),
+            SetHyperParameter("args.metrics_watch", []),
+            SetHyperParameter("args.var_leads_metrics_watch", {}),
+        ),
+        when=HasHyperParameter("args"),
+    ),
+    Migration(
         id="0.3.0-forcing-window",
         since="0.3.0",
         reason="The window of the forcing can be chosen (#66). It was -1, 0, "
@@ -234,6 +248,14 @@ HISTORY: tuple[Migration, ...] = (
         "that has an edge (#184). Silent: senders are wrong by up to 18 "
         "nodes.",
         operations=(NumberFromMinimum(),),
+    ),
+    Migration(
+        id="0.6.0-animation",
+        since="0.6.0",
+        reason="An evaluation may draw animations (#218). Without it, "
+        "Lightning's Trainer fails in 0.6.",
+        operations=(SetHyperParameter("args.create_gif", False),),
+        when=HasHyperParameter("args"),
     ),
     Migration(
         id="0.7.0-regenerated-flat-graph",

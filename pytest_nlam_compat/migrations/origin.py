@@ -40,8 +40,13 @@ KIND = "neural_lam.config.DatastoreKindStr"
 
 # Of the research branches of neural-lam, which never became a release: of all,
 # and of one. ccai_paper_2023 is not among them: it is 0.1.0.
-_RESEARCH_ARGUMENTS = {"kl_beta", "latent_dim", "prior_dist", "crps_weight"}
-_RESEARCH_MODELS = ("graphcast", "graph_fm", "graph_efm", "graph_efm_ms")
+_RESEARCH_ARGUMENTS = {
+    *("kl_beta", "latent_dim", "prior_dist", "crps_weight", "learn_prior"),
+    *("vertical_propnets", "encoder_processor_layers", "sample_obs_noise"),
+    *("prior_processor_layers",),
+}
+# Of the releases that had no prefix.
+_MODELS = {"graph_lam", "hi_lam", "hi_lam_parallel"}
 _GLOBAL = {"expanded_test", "eval_leads"}
 # Names that files of some releases have, by what these are names of.
 _TELLING = {
@@ -134,19 +139,20 @@ def _raise_on_research(hyper_parameters: object) -> None:
         return
     args = hyper_parameters.get("args")
     arguments = args.attributes if isinstance(args, InertObject) else {}
-    model = str(arguments.get("model"))
+    model = arguments.get("model")
     found = _RESEARCH_ARGUMENTS & set(arguments)
-    if not found and model not in _RESEARCH_MODELS:
+    if not found and (not isinstance(model, str) or model in _MODELS):
         return
     kind = "global" if _GLOBAL & set(arguments) else "lam"
     raise CompatError(
         f"The checkpoint was written by the research branch prob_model_{kind} "
-        "of neural-lam, and no migration to a release is known.",
+        "of neural-lam or a fork, and no migration to a release is known.",
         facts={
-            "args.model": printable(model),
+            "args.model": printable(str(model)),
             "arguments of that branch": ", ".join(sorted(found)) or "none",
         },
-        remedy=f"Use it with that branch: git checkout prob_model_{kind}.",
+        remedy="Use it with the code that wrote it, such as git checkout "
+        f"prob_model_{kind}.",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import re
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,7 @@ from pytest_nlam_compat.adapters.model_arguments import (
     UNUSED,
     config_class,
 )
+from pytest_nlam_compat.adapters.probe import command_line_arguments
 from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef
 from pytest_nlam_compat.diagnosis.column_blocks import by_blocks, by_factor
 from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis
@@ -229,7 +231,16 @@ def candidates_for_building(
     if missing:
         new = missing.group(1)
         args = hyper_parameter(subject.migrated, "args")
-        for old in _similar(new, attributes(args) or {}):
+        # Two names that the command line has are not one that was renamed.
+        train_model = importlib.import_module("neural_lam.train_model")
+        both = command_line_arguments(train_model)
+        given = [
+            old
+            for old in attributes(args) or {}
+            if not {f"--{old}", f"--{new}"} <= both
+            and set(old.split("_")) & set(new.split("_"))
+        ]
+        for old in _similar(new, given):
             yield (op.RenameHyperParameter(f"args.{old}", new),)
     unexpected = _UNEXPECTED.search(text)
     if unexpected:

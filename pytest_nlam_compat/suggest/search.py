@@ -21,6 +21,7 @@ from pytest_nlam_compat.diagnosis.parameter_order import reorderings
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.grade import Result, grade
 from pytest_nlam_compat.migrations import Migration, SavedRun
+from pytest_nlam_compat.migrations.operations.base import OnHyperParameters
 from pytest_nlam_compat.suggest.candidates import (
     candidates_for_building,
     candidates_for_loading,
@@ -192,7 +193,13 @@ def _applied(
 def _evaluate(trial: Trial) -> None:
     with suppress(CompatError):
         trial.model = trial.subject.migrated_model(torch.float64)
-        trial.result = grade(trial.subject, torch.float64)
+        result = grade(trial.subject, torch.float64)
+        # No output shows whether a hyper-parameter is what it is taken for.
+        if result.passed and any(
+            isinstance(one, OnHyperParameters) for one in trial.operations
+        ):
+            trial.subject.evaluate(trial.model, torch.float64)
+        trial.result = result
 
 
 def _candidates(trial: Trial) -> Iterator[Operations]:

@@ -13,17 +13,25 @@ from typing import Any
 from unittest import mock
 
 import torch
+import yaml
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
 from pytest_nlam_compat.adapters.adapter import Adapter, Predictor
 from pytest_nlam_compat.adapters.batches import Batch
 from pytest_nlam_compat.adapters.datastore import StoredDatastore
-from pytest_nlam_compat.adapters.model_arguments import forcing_window, revive
+from pytest_nlam_compat.adapters.model_arguments import (
+    config_from_data,
+    forcing_window,
+    revive,
+)
 from pytest_nlam_compat.adapters.probe import (
     UpstreamRegistry,
     upstream_registry,
 )
+from pytest_nlam_compat.adapters.training_step import evaluate_once
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
+from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import (
     HISTORY,
     Migration,
@@ -90,9 +98,9 @@ class ReferenceUnderTest:
         self.reference = reference
         self.adapter = adapter
         self.device = device
-        self.registry = Registry(
-            adapter.current.release, tuple(migrations), tuple(history)
-        )
+        # Of a newer release, the current code is taken to have its layout.
+        release = max(adapter.current.release, reference.release)
+        self.registry = Registry(release, tuple(migrations), tuple(history))
         self._folder = folder
         self._models: dict[tuple[str, torch.dtype], nn.Module] = {}
         # Then one model is held at a time, and tensors are read from the file
@@ -212,7 +220,17 @@ class ReferenceUnderTest:
         return revived
 
     def _config(self) -> Any:
-        return self.adapter.config(self.checkpoint.with_name("config.yaml"))
+        """Read the configuration as a user has it today.
+
+        If the file has other keys today, it is what is written there anew.
+        """
+        file = self.checkpoint.with_name("config.yaml")
+        try:
+            with code_under_test("Reading the configuration"):
+                return self.adapter.config(file)
+        except CompatError:
+            data = yaml.safe_load(file.read_text(encoding="utf-8"))
+            return config_from_data(data)
 
     def native_model(self, dtype: torch.dtype) -> nn.Module:
         """Load the raw file with the current code's own loader.
@@ -434,16 +452,42 @@ class ReferenceUnderTest:
                 loss = self.adapter.training_loss(module, batch)
         return loss.detach().double().reshape(1)
 
+    def evaluate(self, module: nn.Module, dtype: torch.dtype) -> None:
+        """Validate and test one batch with Lightning's Trainer.
+
+        Raises
+        ------
+        CompatError
+            With the cause, if the current code can't.
+        """
+        doing = "Evaluating with the Trainer of the current code"
+        with code_under_test(doing), reproducible(), default_dtype(dtype):
+            batch = apply_to_collection(
+                self.loaded_batch,
+                Tensor,
+                lambda t: t.to(dtype) if t.is_floating_point() else t,
+            )
+            with torch.random.fork_rng(devices=[]):
+                evaluate_once(module, batch)
+
+    @cached_property
+    def loaded_batch(self) -> Any:
+        """A batch of the current code's data module, before it is moved."""
+        return self.adapter.collated(self.data, self.reference.sample_indices)
+
+    @cached_property
+    def data(self) -> Any:
+        """The current code's data module."""
+        return self.adapter.data_module(
+            self.datastore(torch.float32),
+            forcing_window(self.hyper_parameters, self.predictor),
+            self.reference.description["ar_steps"],
+        )
+
     def sample_count(self) -> int:
         """Return how many training samples the current code finds."""
         with code_under_test("Counting samples with the current code"):
-            loader = self.adapter.loader(
-                self.datastore(torch.float32),
-                forcing_window(self.hyper_parameters, self.predictor),
-                self.reference.description["ar_steps"],
-            )
-            dataset: Any = loader.dataset
-            return len(dataset)
+            return len(self.data.train_dataloader().dataset)
 
     def batch(self) -> Mapping[str, Tensor]:
         """Make the batch from the raw series, as training does.

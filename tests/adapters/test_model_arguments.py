@@ -1,5 +1,6 @@
 """Hyper-parameters as objects of the real neural-lam, and of nothing else."""
 
+import dataclasses
 import sys
 from argparse import Namespace
 
@@ -82,6 +83,31 @@ def test_fields_that_came_later_have_their_default():
     # As v0.3.0 pickled it, before there was any clamping.
     found = revived(of_config("TrainingConfig"))
     assert found == config.TrainingConfig()
+
+
+def test_as_unpickled_without_the_constructor():
+    # It refuses the kind, and needs the path.
+    found = revived(of_config("DatastoreSelection", kind="of the past"))
+    assert vars(found) == {"kind": "of the past"}
+
+
+def test_where_the_data_are_may_have_another_name(monkeypatch):
+    from neural_lam import config
+
+    @dataclasses.dataclass
+    class NeuralLAMConfig:
+        datastores: dict[str, config.DatastoreSelection]
+        training: config.TrainingConfig
+
+    NeuralLAMConfig.__module__ = "neural_lam.config"
+    monkeypatch.setattr(config, "NeuralLAMConfig", NeuralLAMConfig)
+    training = of_config("TrainingConfig")
+    one = of_config("NeuralLAMConfig", datastore=datastore(), training=training)
+    assert revived(one).training == config.TrainingConfig()
+    renamed = of_config(
+        "NeuralLAMConfig", datastores=datastore(), training=training
+    )
+    assert "datastores is declared as dict" in error_of(renamed)
 
 
 def test_positional_arguments():
@@ -269,10 +295,9 @@ def test_an_object_made_by_another_object():
             "'zarr'",
         ),
         (
-            of_config("DatastoreSelection", kind="mdp"),
-            "kind",
-            "DatastoreSelection.__init__() missing 1 required positional "
-            "argument: 'config_path'",
+            of_config("DatastoreSelection", kind={}, config_path="a.yaml"),
+            "config_path, kind",
+            "kind is declared as <class 'str'>, and is a dict",
         ),
     ],
 )

@@ -1,6 +1,7 @@
 """Which release the importable neural_lam is detected as, and why."""
 
 import importlib.metadata
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,7 @@ def test_the_installed_release_is_recognised(current):
         path=Path(neural_lam.__file__).parent,
         release=Version(NEWEST),
         evidence=str(marker) if marker else f"its version, {version}",
+        released=True,
     )
 
 
@@ -124,7 +126,9 @@ def test_releases_whose_code_has_the_same_names(
 ):
     alike = dict.fromkeys(["0.7.1", "0.7.2"], ReleaseEvidence())
     until(monkeypatch, "0.7.0", **alike)
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
+    monkeypatch.setattr(
+        probing, "own_metadata", lambda folder: (version, False)
+    )
     current = probe()
     assert (str(current.release), current.evidence) == (release, evidence)
 
@@ -142,20 +146,50 @@ def test_development_installs(monkeypatch, without, version, release, evidence):
                 monkeypatch.delattr(module, marker.name)
             else:
                 monkeypatch.setattr(module, marker.name, object, raising=False)
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
+    monkeypatch.setattr(
+        probing, "own_metadata", lambda folder: (version, False)
+    )
     current = probe()
     assert current.version == version
     assert (str(current.release), current.evidence) == (release, evidence)
 
 
-@pytest.mark.neural_lam
-@pytest.mark.usefixtures("current_adapter")
-def test_a_tree_without_metadata(monkeypatch):
-    def version(name):
-        raise importlib.metadata.PackageNotFoundError(name)
+def install(tmp_path, listed="", origin=None):
+    """Write the metadata of an install, and a package beside it."""
+    metadata = tmp_path / "site" / "neural_lam-0.5.0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Name: neural-lam\nVersion: 0.5.0\n")
+    (metadata / "RECORD").write_text(listed)
+    if origin is not None:
+        (metadata / "direct_url.json").write_text(json.dumps(origin))
+    for place in ("site", "clone", "elsewhere"):
+        package = tmp_path / place / "neural_lam"
+        package.mkdir(parents=True)
+        (package / "__init__.py").touch()
 
-    monkeypatch.setattr(importlib.metadata, "version", version)
-    assert probe().version == "unknown"
+
+@pytest.mark.parametrize(
+    ("editable", "expected"),
+    [
+        (None, {"site": ("0.5.0", True)}),
+        (True, {"clone": ("0.5.0", False)}),
+        # A copy that was installed from a clone says nothing of the clone.
+        (False, {}),
+    ],
+)
+def test_metadata_are_those_of_the_package(
+    tmp_path, monkeypatch, editable, expected
+):
+    if editable is None:
+        install(tmp_path, "neural_lam/__init__.py,,\n")
+    else:
+        url = (tmp_path / "clone").as_uri()
+        origin = {"url": url, "dir_info": {"editable": editable}}
+        install(tmp_path, "__editable__.neural_lam.pth,,\n", origin)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    for place in ("site", "clone", "elsewhere"):
+        found = probing.own_metadata(tmp_path / place / "neural_lam")
+        assert found == expected.get(place, ("unknown", False))
 
 
 @pytest.mark.parametrize(
@@ -259,6 +293,26 @@ def test_a_neural_lam_whose_import_fails(tmp_path, file, content, cause):
     (package / "__init__.py").touch()
     (package / file).write_text(content)
     assert probed(tmp_path) == broken(package, cause.format(package=package))
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        # A tree of 0.2 or 0.3, and one of 0.1, which is no package.
+        (["__init__.py", "interaction_net.py"], "too old to be checked."),
+        (["interaction_net.py"], "too old to be checked."),
+        # A later one whose __init__.py was lost.
+        (["train_model.py"], "no, so that Python goes on searching"),
+    ],
+)
+def test_trees_that_would_be_taken_for_something_else(tmp_path, files, said):
+    package = tmp_path / "neural_lam"
+    package.mkdir()
+    for file in files:
+        (package / file).touch()
+    text = probed(tmp_path)
+    assert said in text
+    assert f": {package}" in text
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,8 @@ def test_a_category_in_the_expected_order(
     assert np.array_equal(array.values, dataset.arrays[category].astype(dtype))
     names = list(dataset.names[category])
     assert list(array[f"{category}_feature"].values) == names
-    assert list(array.grid_index.values) == list(range(54))
+    nodes = list(np.ndindex(dataset.grid_shape))
+    assert list(array.grid_index.values) == nodes
     assert store.get_vars_names(category) == names
     assert store.get_vars_long_names(category) == names
     assert store.get_vars_units(category) == ["1"] * len(names)
@@ -145,11 +146,7 @@ def test_coordinates_of_nodes_in_x_major_order(store):
 def test_stacking_is_that_of_neural_lam(store):
     """Its node order is the one of the arrays: x first, then y."""
     state = store.get_dataarray("state", "train")
-    coordinates = {
-        name: ("grid_index", store.get_xy("state")[:, axis])
-        for axis, name in enumerate(("x", "y"))
-    }
-    grid = store.unstack_grid_coords(state.assign_coords(coordinates))
+    grid = store.unstack_grid_coords(state)
     assert dict(grid.sizes)["x"] == 9
     assert dict(grid.sizes)["y"] == 6
     values = state.values.reshape(-1, 9, 6, 4)

@@ -158,6 +158,13 @@ def test_a_conftest_that_fails(history, grader):
     assert "No module named 'nowhere'" in reason(history, grader, "")
 
 
+def test_a_conftest_of_tests_is_not_run(history, grader):
+    history.write("tests/conftest.py", "import nowhere")
+    found = reason(history, grader, "import missing")
+    assert "No module named 'missing'" in found
+    assert "nowhere" not in found
+
+
 def test_a_script_that_exits(history, grader):
     assert "SystemExit" in reason(history, grader, "raise SystemExit(2)")
 

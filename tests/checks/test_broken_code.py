@@ -249,3 +249,26 @@ def test_hook_that_gives_something_else_is_told_what_to_give(project):
         "  found: 'forecaster'",
         "Correct the hook in the conftest.py that implements it.",
     ]
+
+
+def test_a_clone_whose_neural_lam_is_not_the_imported_one(project):
+    project.write("neural_lam/train_model.py", "")
+    project.write("neural_lam/__init__.py", "")
+
+    result = project.run(*ONE)
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        [
+            "ERROR: Another neural_lam is imported than the one that is here.",
+            f"  here: {project.folder / 'neural_lam'}",
+        ]
+    )
+
+
+def test_the_judged_tree_is_named_without_a_header(project):
+    copy = project.neural_lam()
+
+    result = project.run(*ONE, "-q", "-kloads")
+
+    result.stdout.fnmatch_lines([f"nlam-compat: neural-lam 0.7.0 * at {copy}"])

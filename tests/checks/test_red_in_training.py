@@ -191,3 +191,36 @@ def test_training_step_may_ask_for_its_trainer(project):
     result = edited(project, (MODULE, log, f"{asks}        {log}"))
 
     assert result.ret == 0
+
+
+PLOTTED = "            example_i = self.plotted_examples\n"
+
+
+@pytest.mark.parametrize(
+    ("release", "file"), [("0.5.0", "raw"), ("0.7.0", None)]
+)
+def test_argument_that_older_files_lack_in_evaluations(project, release, file):
+    """As `args.create_gif`, which 0.6 was the first to have (#218)."""
+    read = f"{PLOTTED}            self.hparams.args.create_gif\n"
+    args = [*ONE[:1], f"--nlam-compat-release==={release}", *ONE[2:]]
+
+    result = edited(project, (MODULE, PLOTTED, read), args=args)
+
+    assert failed(result) == ({"test_evaluates"} if file else set())
+    if file:
+        result.stdout.fnmatch_lines(
+            [
+                f"*: Lightning's Trainer can't evaluate the {file} file.",
+                "  cause: AttributeError: *create_gif*",
+                "  raised in: *module.py:*, in plot_examples",
+            ]
+        )
+
+
+def test_argument_that_every_older_file_lacks_in_evaluations(project):
+    read = f"{PLOTTED}            self.hparams.args.create_film\n"
+
+    result = edited(project, (MODULE, PLOTTED, read))
+
+    assert failed(result) == {"test_evaluates"}
+    result.stdout.fnmatch_lines(["*can't evaluate the migrated file."])

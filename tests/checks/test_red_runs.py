@@ -255,7 +255,7 @@ def test_forward_that_raises_shows_cause_and_line(project):
 
     result = red(project, (GRAPH_MODEL, first, raising))
 
-    assert failed(result) == ROLLOUT | {"test_saves"}
+    assert failed(result) == ROLLOUT | {"test_evaluates", "test_saves"}
     result.stdout.fnmatch_lines(
         block(
             "test_native",

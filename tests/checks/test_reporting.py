@@ -174,10 +174,17 @@ def test_two_processes_show_the_same_matrix_as_one(project):
     spread.stdout.fnmatch_lines(["nlam-compat: 3 references of 0.6.0, 0.7.0*"])
 
 
+def older(project, *edits):
+    """Take away what tells it from 0.6.0, with the metadata of a checkout."""
+    project.neural_lam(("*", "build_predictor", "build_from_arguments"), *edits)
+    metadata = "edited/neural_lam-0.6.1.dist-info"
+    project.write(f"{metadata}/METADATA", METADATA)
+    project.write(f"{metadata}/RECORD", "neural_lam/__init__.py,,\n")
+
+
 def test_references_newer_than_the_current_code_are_named(project):
-    # Without what tells it from 0.6.0, and with the metadata of a checkout.
-    project.neural_lam(("*", "build_predictor", "build_from_arguments"))
-    project.write("edited/neural_lam-0.6.1.dist-info/METADATA", METADATA)
+    stored = 'ckpt["hyper_parameters"]["args"]'
+    older(project, ("train_model.py", stored, "ckpt[None]"))
 
     result = project.run(
         "--nlam-compat",
@@ -194,6 +201,38 @@ def test_references_newer_than_the_current_code_are_named(project):
         ]
     )
     assert "0.7.0-graph_lam" not in result.stdout.str()
+
+
+M2G_TYPE = 'm2g_gnn_type=getattr(args, "m2g_gnn_type", "InteractionNet"),'
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        # As main from #507 to #688: another network, silently.
+        ("--m2g_gnn_type", "WRONG/-"),
+        # Before #507 it had no such option, and can't know.
+        ("--other_type", None),
+    ],
+)
+def test_newer_references_are_judged_by_a_loader_that_loads_them(
+    project, option, expected
+):
+    older(
+        project,
+        ("train_model.py", M2G_TYPE, ""),
+        ("train_model.py", '"--m2g_gnn_type"', f'"{option}"'),
+    )
+
+    result = project.run(
+        "--nlam-compat",
+        "--nlam-compat-case=graph_lam-[ep]*",
+        "--nlam-compat-release=>=0.7",
+    )
+
+    assert failed(result) == ({"test_native"} if expected else set())
+    assert cells(result)["0.7.0-graph_lam-ensemble"] == "ok/-"
+    assert cells(result).get("0.7.0-graph_lam-propagation") == expected
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,13 @@ from pytest_nlam_compat.migrations import HISTORY
 
 # What no recorded reference can show; each is shown in a file of its own.
 ELSEWHERE = {
+    "0.2.0-evaluation",
     "0.3.0-arguments",
     "0.4.0-clamping-config",
     "0.4.0-difference-statistics",
     "0.4.0-logger",
     "0.5.0-original-graph",
+    "0.6.0-animation",
     "0.7.0-regenerated-flat-graph",
     "0.7.0-regenerated-hierarchical-graph",
 }

@@ -4,6 +4,7 @@ import torch
 
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.batch_and_loss import judge_batch, judge_loss
+from pytest_nlam_compat.judging.evaluation import judge_evaluation
 from pytest_nlam_compat.judging.grade import grade
 from pytest_nlam_compat.judging.migration_checks import judge_migrations
 from pytest_nlam_compat.judging.optimizer_step import judge_resumed
@@ -14,6 +15,7 @@ CHECKS = {
     "batch": judge_batch,
     "loss": judge_loss,
     "resumes": judge_resumed,
+    "evaluates": lambda subject: judge_evaluation(subject, None),
     "migrations": lambda subject: judge_migrations(subject, lambda: False),
 }
 

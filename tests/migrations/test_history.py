@@ -87,8 +87,12 @@ def test_hyper_parameters_of_v01_name_what_it_did(data):
         "ar_steps_train": 1,
         "data_config": "a.yaml",
         "output_std": False,
+        "val_steps_to_log": [1, 2, 3, 5, 10, 15, 19],
+        "metrics_watch": [],
+        "var_leads_metrics_watch": {},
         "num_past_forcing_steps": 2,
         "num_future_forcing_steps": 0,
+        "create_gif": False,
     }
     assert "config" not in new.hyper_parameters
 

@@ -66,6 +66,7 @@ def test_an_original_graph_needs_no_weights_changed(data):
     run = run_of("0.5.0", data)
     assert to("0.7.0", "0.5.0", run).applied == (
         "0.6.0-first-nodes",
+        "0.6.0-animation",
         "0.7.0-forecaster",
     )
 

@@ -327,6 +327,24 @@ BRANCH = {
 }
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"model": "graph_fm"},
+        {"model": "graph_lam", "vertical_propnets": 0},
+        {"model": "hi_lam", "kl_beta": 1.0},
+        {"model": "of_a_fork"},
+    ],
+)
+def test_one_thing_that_no_release_has_is_enough(args):
+    data = checkpoint("0.2.0")
+    data["hyper_parameters"] = {
+        "args": namespace(dataset="meps_example", **args)
+    }
+    with pytest.raises(CompatError, match="prob_model_lam"):
+        detect_origin(data)
+
+
 @pytest.mark.parametrize("said", [None, "0.1.0", "0.2.0", "0.4.0"])
 @pytest.mark.parametrize(
     ("more", "name"),

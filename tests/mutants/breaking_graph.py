@@ -147,4 +147,19 @@ GRAPHS = (
         True,
         says="mesh_features",
     ),
+    # As main from #184 to #643, which is the defect of 0.6.0.
+    Mutant(
+        "nodes of one level counted",
+        (
+            (
+                LOADING,
+                "sum(sf.shape[0] for sf in mesh_static_features)",
+                "mesh_static_features[0].shape[0]",
+            ),
+            ("*", "CURRENT_GRAPH_SPEC_VERSION", "SPEC_VERSION"),
+        ),
+        "error",
+        cases=("0.5.0-hi_lam", "0.5.0-hi_lam_parallel"),
+        says="IndexError",
+    ),
 )

@@ -96,9 +96,19 @@ ONCE = (
                 "class TrainingConfig:\n    seed: int",
             ),
         ),
-        "building",
-        says="missing 1 required positional argument: 'seed'",
+        # Unpickling calls no constructor, and nothing reads it.
         cases=("0.7.0-graph_lam", "0.2.0-hi_lam", "0.1.0-graph_lam"),
+    ),
+    Mutant(
+        "#656: configuration names several datastores",
+        (
+            (
+                "config.py",
+                "    datastore: DatastoreSelection\n",
+                "    datastores: dict[str, DatastoreSelection]\n",
+            ),
+        ),
+        cases=("0.7.0-graph_lam", "0.5.0-graph_lam", "0.1.0-graph_lam"),
     ),
     Mutant(
         "class of the configuration renamed",

@@ -1,6 +1,6 @@
 """Edits of hyper-parameters, loading, precision and randomness."""
 
-from mutants import DATA, GRAPH, MODULE, TRAIN, Mutant
+from mutants import DATA, FLAT, GRAPH, MODULE, TRAIN, Mutant
 
 STATES = (
     "prev_state,\n                prev_prev_state,\n                forcing,"
@@ -22,6 +22,9 @@ def inputs(states=STATES, static=STATIC):
     return ((GRAPH, old, new),)
 
 
+PREDICTOR = (
+    "predictor = predictor_of(predictor_class, args, config, datastore)\n"
+)
 EMBEDDERS = (
     "        self.g2m_embedder = utils.make_mlp([g2m_dim] + "
     "self.mlp_blueprint_end)\n",
@@ -190,6 +193,27 @@ RUNS = (
         ),
         "randomness",
     ),
+    # As main from #507 to #688: only hierarchical models accept all of them.
+    Mutant(
+        "all arguments passed where models are trained",
+        (
+            ("*", "build_predictor", "predictor_of"),
+            (FLAT, "        **_kwargs: object,\n", ""),
+            (
+                TRAIN,
+                f"    {PREDICTOR}    forecaster = ARForecaster(predictor, "
+                "datastore)\n\n    model",
+                "    predictor = predictor_class(datastore=datastore, "
+                "graph_name=args.graph, g2m_gnn_type=args.g2m_gnn_type, "
+                "mesh_up_gnn_type=args.mesh_up_gnn_type)\n"
+                "    forecaster = ARForecaster(predictor, datastore)\n\n"
+                "    model",
+            ),
+        ),
+        "building",
+        says="unexpected keyword argument 'mesh_up_gnn_type'",
+        cases=("0.7.0-graph_lam", "0.5.0-graph_lam"),
+    ),
     # What a model is trained with.
     Mutant(
         "loss of absolute differences",
@@ -202,6 +226,33 @@ RUNS = (
         ),
         "loss",
         says="same outputs give a different loss",
+    ),
+    Mutant(
+        # Up to 0.2 there was one number of steps. The command line has both.
+        "argument that was never another one",
+        (
+            (
+                TRAIN,
+                "    kwargs = dict(\n",
+                "    args.ar_steps_eval\n    kwargs = dict(\n",
+            ),
+        ),
+        "building",
+        says="no attribute 'ar_steps_eval'",
+        cases=("0.2.0-graph_lam",),
+    ),
+    Mutant(
+        "training step raises",
+        (
+            (
+                MODULE,
+                "        batch_loss = torch.mean(time_step_loss)\n",
+                '        raise RuntimeError("no loss today")\n',
+            ),
+        ),
+        "error",
+        says="RuntimeError: no loss today",
+        line="raise RuntimeError",
     ),
     Mutant(
         "forcing window stacked by time",

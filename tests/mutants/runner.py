@@ -71,6 +71,9 @@ def edited(mutant: Mutant, folder: Path) -> Path:
     shutil.copytree(
         source, copy, ignore=shutil.ignore_patterns("__pycache__", "tests")
     )
+    # An install, as that of a pull request is, that knows its version.
+    (metadata,) = source.parent.glob("neural_lam-*.dist-info")
+    shutil.copytree(metadata, copy.with_name(metadata.name))
     for name, old, new in mutant.edits:
         if not old:
             (copy / name).parent.mkdir(exist_ok=True)

@@ -60,6 +60,7 @@ def test_the_report_describes_the_run(owned, capsys):
     assert [step["id"] for step in found["migrations"]] == [
         "0.5.0-datastore-kind",
         "0.6.0-first-nodes",
+        "0.6.0-animation",
         "0.7.0-forecaster",
     ]
     assert found["needs"] == ["graph"]
