@@ -18,10 +18,13 @@ PROJECT = Path(__file__).parents[1] / "pyproject.toml"
 # The code under test, and what only modules import that drive it.
 WITH_NEURAL_LAM = {
     "cartopy",
+    "lightning_utilities",
     "loguru",
     "neural_lam",
+    "pandas",
     "pytorch_lightning",
     "xarray",
+    "yaml",
 }
 # Nothing imports it unless pytest has loaded it.
 OTHERS_PLUGINS = {"xdist"}

@@ -151,8 +151,8 @@ def _raise_on_research(hyper_parameters: object) -> None:
             "args.model": printable(str(model)),
             "arguments of that branch": ", ".join(sorted(found)) or "none",
         },
-        remedy="Use it with the code that wrote it, such as git checkout "
-        f"prob_model_{kind}.",
+        remedy=f"Use it with that branch (git checkout prob_model_{kind}) or "
+        "fork.",
     )
 
 
