@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from pytest_nlam_compat.adapters.probe import probe, select_adapter
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
 from pytest_nlam_compat.checkpoints.writer import write_checkpoint
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.files.drafts import reserved
 from pytest_nlam_compat.migrations.reading import saved_run_from_checkpoint
 from pytest_nlam_compat.migrations.saved_run import SavedRun, loaded
 from pytest_nlam_compat.migrations.stamps import STAMP
@@ -143,18 +143,14 @@ def pin(request: PinRequest, say: Callable[[str], None]) -> Pinned:
             length = max(2, past) + AR_STEPS + future + request.samples
             dataset = extract.extract(datastore, request.samples, length)
         home = Path(datastore.root_path) / "graph" / str(found["graph"])
-        with tempfile.TemporaryDirectory(
-            prefix=".", dir=request.folder
-        ) as name:
+        with reserved(archive, is_folder=True) as folder:
             case = Case(
                 name=request.name,
                 model=found["model"],
                 graph=args.graph,
                 samples=request.samples,
             )
-            work = Workspace(
-                case, adapter, dataset, hyper_parameters, Path(name)
-            )
+            work = Workspace(case, adapter, dataset, hyper_parameters, folder)
             kept = _copy_graph(
                 request.graph or home, run, checkpoint, work, request.crop
             )

@@ -389,6 +389,12 @@ def test_a_signal_is_clean(command, production, centre, tmp_path, monkeypatch):
         left = [file.name for file in temporary.rglob("*") if file.is_file()]
         # torch_geometric leaves some, whatever happens.
         assert [file for file in left if "_pyg" not in file] == []
+    if command == "pin":
+        monkeypatch.setenv("SIGNAL", "SIGKILL")
+        killed, _ = run("killed", int(events * 0.95))
+        again, kept = run("killed", 0)
+        assert (killed.returncode, again.returncode) == (-9, 0)
+        assert kept == written
 
 
 @pytest.mark.parametrize("listed", [False, True])
