@@ -66,7 +66,8 @@ class RunResults:
         self._expected: dict[str, None] = {}
         self.facts = no_results()
         self.reason = ""
-        self.exit_status = 0
+        # Until pytest has ended, it may still be killed.
+        self.exit_status = int(pytest.ExitCode.INTERRUPTED)
 
     @pytest.hookimpl
     def pytest_collection_finish(self, session: pytest.Session) -> None:

@@ -131,8 +131,7 @@ def _results(
             raise CompatError(
                 f"wrong: {error.what}",
                 facts=error.facts | explain(subject, name).facts(),
-                remedy="Do not use this neural-lam for it. `pytest "
-                "--nlam-compat` says whether the checkpoints of all releases "
-                "are concerned, and searches for a fix.",
+                remedy="Do not use this neural-lam for it: stay with the one "
+                "that it was pinned under, and report this to neural-lam.",
             ) from error
         yield name, "ok"

@@ -86,6 +86,7 @@ def compute(
                 loss = run.adapter.training_loss(
                     module, run.typed(torch.float64)
                 )
+                _refuse_loss(loss)
                 figures = strength.estimate(module, loss)
             description["strength"] = figures.plain()
         recorder.trace_and_resume(run, module, saved, tensors, description)
@@ -137,6 +138,16 @@ def _refuse_outputs(golden32: Mapping[str, Tensor], noise32: float) -> None:
             facts={"difference": f"{noise32:.1e} of the spread"},
             remedy="Its own loader may build another model than the one that "
             "was trained. Compare the forecasts that it gives today.",
+        )
+
+
+def _refuse_loss(loss: Tensor) -> None:
+    if not loss.isfinite():
+        raise CompatError(
+            "The training loss of the checkpoint is not finite.",
+            facts={"loss": float(loss)},
+            remedy="Check that some nodes of the dataset are forecast: on a "
+            "small grid, all of them are boundary.",
         )
 
 

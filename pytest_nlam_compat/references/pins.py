@@ -83,7 +83,8 @@ class PinFolder:
             raise CompatError(
                 "There are no pinned references in this folder.",
                 facts={"folder": folder, "missing": REGISTRY},
-                remedy="Pass a folder that nlam-compat pin wrote.",
+                remedy="Pass what nlam-compat pin wrote: the folder to pytest, "
+                "and one of its archives to verify.",
             )
         self._hashes = registry.read_files(folder / REGISTRY)
         self.ids = [
@@ -178,7 +179,15 @@ def open_file(path: Path) -> PinnedReference:
     Raises
     ------
     CompatError
-        It is none of a folder of pinned references; see `PinFolder`.
+        It is none of a folder of pinned references, or the folder itself; see
+        `PinFolder`.
     """
+    if (path / REGISTRY).is_file():
+        names = [f"{name}{ARCHIVE}" for name in PinFolder(path).ids]
+        raise CompatError(
+            "This is a folder of pinned references, and one of them is needed.",
+            facts={"folder": path, "references in it": join_some(names)},
+            remedy="Pass the archive of one of them.",
+        )
     name = path.name.removesuffix(ARCHIVE).removesuffix(WEIGHTS)
     return PinFolder(path.parent).open(name)

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from errno import EIO
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -283,7 +284,11 @@ def write_graph(graph: dict[str, Any], graph_format: str, folder: Path) -> None:
     """Write a graph directory; its format is that of `graph_format`."""
     folder.mkdir(parents=True, exist_ok=True)
     for stem, tensors in graph.items():
-        torch.save(tensors, folder / f"{stem}.pt")
+        path = folder / f"{stem}.pt"
+        try:
+            torch.save(tensors, path)
+        except RuntimeError as error:  # of a full disk, among others
+            raise OSError(EIO, "torch.save can't write it", path) from error
     if graph_format != "legacy":
         text = f"spec_version: {graph_format}\n"
         (folder / "metainfo.yaml").write_text(text, encoding="utf-8")

@@ -45,6 +45,7 @@ def merge(parts: Mapping[str, Results]) -> Results:
         ),
         ("settings", [each["settings"] for each in results]),
         ("shards", [_total(each) for each in results]),
+        ("selection", [_selection(each) for each in results]),
     ):
         _raise_on_difference(label, names, facts)
     alone = len(results) == 1
@@ -68,6 +69,8 @@ def merge(parts: Mapping[str, Results]) -> Results:
         ),
         "causes": [],
     }
+    if not (incomplete or any(all_checks(merged))):
+        merged["incomplete"] = "Nothing was checked."
     merged["causes"] = _causes(results, merged)
     return merged
 
@@ -88,6 +91,14 @@ def _total(results: Results) -> dict[str, str]:
         return {}
     totals = {shard.partition("/")[2] for shard in results["shards"]}
     return {"of": ", ".join(sorted(totals)) or "not split"}
+
+
+def _selection(results: Results) -> dict[str, str]:
+    """Return what a shard is one of; nothing of a run that was not split."""
+    if not results["shards"]:
+        return {}
+    chosen = [f"{name} {each}" for name, each in results["selected"].items()]
+    return {"selection": "; ".join(chosen) or "all"}
 
 
 def _raise_on_difference(

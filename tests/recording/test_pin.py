@@ -16,6 +16,7 @@ import torch
 from nlam_runs import CHECKOUT, cells, shows_no_traceback
 
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
+from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.references import registry
 
 pytestmark = [pytest.mark.neural_lam, pytest.mark.slow]
@@ -424,3 +425,11 @@ def test_the_copy_names_only_known_classes(production):
     with read_checkpoint(production / f"pinned/{NAME}.ckpt") as checkpoint:
         assert {*checkpoint.data} >= {"state_dict", "hyper_parameters"}
         assert "callbacks" not in checkpoint.data
+
+
+def test_a_loss_that_nothing_equals_is_refused():
+    from pytest_nlam_compat.recording import pinned_run
+
+    with pytest.raises(CompatError, match="not finite.*\n.*loss: nan"):
+        pinned_run._refuse_loss(torch.tensor(float("nan")))
+    pinned_run._refuse_loss(torch.tensor(1.0))

@@ -86,6 +86,11 @@ def test_another_folder_is_no_folder_of_them(tmp_path):
         open_file(tmp_path / "0.7.0-x.zip")
 
 
+def test_the_folder_is_none_of_its_references(pinned):
+    with pytest.raises(CompatError, match=f"in it: {NAME}.zip"):
+        open_file(pinned)
+
+
 def test_a_pickle_that_names_other_classes_is_not_for_the_own_loader(pinned):
     path = pinned / f"{NAME}.ckpt"
 

@@ -51,6 +51,21 @@ def test_missing_shards_are_told_and_nothing_passed():
     assert merge(parts)["incomplete"] == ""
 
 
+def test_nothing_that_was_checked_is_not_whole():
+    assert (
+        merge({"1.json": results(other_checks=[])})["incomplete"]
+        == "Nothing was checked."
+    )
+
+
+def test_shards_of_another_selection_are_refused():
+    one = shard(1, "0.7.0-hi_lam", selected={"cases": "hi_lam*"})
+    two = shard(2, "0.7.0-graph_lam", selected={"releases": ">=0.6"})
+    assert "they differ in the selection" in refused(one, two)
+    two["selected"] = {}
+    assert "selection of 1.json: all" in refused(one, two)
+
+
 def test_stopped_shard_makes_the_whole_incomplete():
     one, two = shard(1, "0.7.0-hi_lam"), shard(2, "0.7.0-graph_lam")
     two["incomplete"] = "The run was interrupted."
