@@ -430,6 +430,6 @@ def test_the_copy_names_only_known_classes(production):
 def test_a_loss_that_nothing_equals_is_refused():
     from pytest_nlam_compat.recording import pinned_run
 
-    with pytest.raises(CompatError, match="not finite.*\n.*loss: nan"):
+    with pytest.raises(CompatError, match="loss: nan"):
         pinned_run._refuse_loss(torch.tensor(float("nan")))
     pinned_run._refuse_loss(torch.tensor(1.0))
