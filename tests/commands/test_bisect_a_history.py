@@ -146,7 +146,7 @@ def test_a_key_ends_it(story):
     assert out.startswith(
         "Checking --bad, <> Document\n"
         "Checking --good, <> Begin\n"
-        "  failed at --bad: 5 of 8 checks\n"
+        "  failed at --bad: 5 of 9 checks\n"
         "  passed at --good: 5 of these\n"
         "  compared at each commit: 0.7.0-graph_lam (outputs, "
     )

@@ -29,7 +29,7 @@ ARGUMENTS = {
     "statistics": ["--datastore", f"{ODD}.yaml", "-o", f"{ODD}.json"],
     "suggest": ["--case", ODD, "--release", ODD],
     "upgrade": [f"{ODD}.ckpt"],
-    "verify": [f"{ODD}.zip"],
+    "verify": [f"{ODD}/x.zip"],
 }
 SLOW = {"statistics", "check"}
 
