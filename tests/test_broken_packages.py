@@ -1,11 +1,13 @@
 """A package that we need and that can't be imported: one clear error."""
 
+import importlib
 import os
 import subprocess
 import sys
 
 import pytest
 
+from pytest_nlam_compat import errors
 from pytest_nlam_compat.errors import clear_import_errors
 
 WHAT = "A package that pytest-nlam-compat needs can't be imported."
@@ -66,6 +68,49 @@ def test_any_other_error_stays_what_it_is():
     with pytest.raises(ValueError, match="no import"):
         with clear_import_errors():
             fails()
+
+
+@pytest.mark.parametrize(
+    ("code", "cause", "line"),
+    [
+        ("\nRename(1)\n", "NameError: name 'Rename' is not defined", 2),
+        (
+            "from pytest_nlam_compat.errors import Nothing\n",
+            "ImportError: cannot import name 'Nothing'",
+            1,
+        ),
+        (
+            "import pytest_nlam_compat.nothing\n",
+            "ModuleNotFoundError: No module named 'pytest_nlam_compat.nothing'",
+            1,
+        ),
+        ("x = 1\n\nx = (\n", "SyntaxError: '(' was never closed", 3),
+    ],
+)
+def test_a_module_of_ours(code, cause, line, tmp_path, monkeypatch):
+    file = tmp_path / "pytest_nlam_compat" / "edited.py"
+    file.parent.mkdir()
+    file.write_text(code)
+    monkeypatch.setattr(errors, "__file__", str(file.with_name("errors.py")))
+    monkeypatch.syspath_prepend(file.parent)
+    with pytest.raises(errors.CompatError) as caught:
+        with clear_import_errors():
+            importlib.import_module("edited")
+    assert "A module of pytest-nlam-compat" in caught.value.what
+    assert caught.value.facts["cause"].startswith(cause)
+    assert caught.value.facts["raised in"] == f"{file}:{line}"
+    assert "pip check" not in caught.value.remedy
+
+
+def test_what_a_module_of_ours_lacks(tmp_path, monkeypatch):
+    file = tmp_path / "pytest_nlam_compat" / "lacking.py"
+    file.parent.mkdir()
+    file.write_text("import nothing_of_this_name\n")
+    monkeypatch.setattr(errors, "__file__", str(file.with_name("errors.py")))
+    monkeypatch.syspath_prepend(file.parent)
+    with pytest.raises(errors.CompatError, match=WHAT):
+        with clear_import_errors():
+            importlib.import_module("lacking")
 
 
 PYTEST = ("pytest", "-p", "pytest_nlam_compat.plugin")

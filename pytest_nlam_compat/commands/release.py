@@ -71,7 +71,8 @@ def run(arguments: argparse.Namespace) -> CommandResult:
     lines += [
         "next: publish them, see HOWTORELEASE.md",
         f"  git switch -c references-{release}",
-        f"  git add {' '.join(found.written)}",
+        # With what the release needed, and you have written.
+        f"  git add {' '.join(found.written)} pytest_nlam_compat tests",
         f'  git commit -m "Add the references of neural-lam {release}"',
         f"  git push -u origin references-{release}",
     ]

@@ -31,7 +31,11 @@ def run(arguments: argparse.Namespace) -> CommandResult:
     recorded = registry.read(registry.data_folder() / registry.FILE_NAME)
     released = tagged(arguments.clone) if arguments.clone else on_index()
     lacking = [str(each) for each in released if each not in recorded]
-    lines = [f"references of all {len(released)} releases of neural-lam"]
+    listed = arguments.clone or "the package index"
+    lines = [
+        f"references of all {len(released)} releases of neural-lam that "
+        f"{listed} lists"
+    ]
     if lacking:
         lines = [
             f"no references of neural-lam {', '.join(lacking)}",

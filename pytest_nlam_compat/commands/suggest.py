@@ -112,7 +112,13 @@ def run(arguments: argparse.Namespace) -> CommandResult:
         writing.add_to(destination.file, texts)
         plain["written_to"] = str(file)
         lines.append(f"Written to {file}.")
-    if destination.advice:
+    in_history = not arguments.write and _is_ours(selection.setup.root)
+    if in_history:
+        lines += [
+            "Add it to migrations/history.py, with these imports:",
+            *writing.history_imports(step.python() for step in found.steps),
+        ]
+    elif destination.advice:
         lines.append(destination.advice)
     if arguments.upstream:
         registry = upstream_registry()
@@ -120,6 +126,8 @@ def run(arguments: argparse.Namespace) -> CommandResult:
         code = loader_code(steps, registry.newest if registry else None)
         plain["upstream"] = code
         lines.append(code.removesuffix("\n"))
+    if in_history:
+        return CommandResult(plain, lines, status)
     again = shlex.join(["nlam-compat", "suggest", *_given(arguments)])
     plain["next"] = [
         f"$EDITOR {file}" if arguments.write else f"{again} --write",
@@ -128,6 +136,11 @@ def run(arguments: argparse.Namespace) -> CommandResult:
     ]
     lines += ["next:", *(f"  {command}" for command in plain["next"])]
     return CommandResult(plain, lines, status)
+
+
+def _is_ours(root: Path) -> bool:
+    """Tell whether a repository is this project, whose history has them."""
+    return root.resolve() == Path(__file__).resolve().parents[2]
 
 
 def _given(arguments: argparse.Namespace) -> list[str]:

@@ -17,6 +17,7 @@ from packaging.version import Version
 from pytest_nlam_compat.checkpoints.stand_ins import InertObject
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.files.refusals import printable
+from pytest_nlam_compat.migrations.operations.segments import fill, match
 from pytest_nlam_compat.migrations.releases import (
     FIRST_WITH_CLAMPING,
     FIRST_WITH_PREFIX,
@@ -114,6 +115,13 @@ decoder.m2g_gnn gnn
 """,
 }
 
+RENAMED: dict[str, dict[str, str]] = {}
+"""What a release calls a part of the table, by the first release that does so.
+
+Old name to new, below `PREFIX` and as in `Rename`, for example
+``"0.8.0": {"encoding_grid_mlp": "grid_mlp"}``.
+"""
+
 # Where an axis is counted by names: how many there are behind the text.
 _COUNTED = {
     "level": "mesh_embedders.",
@@ -124,6 +132,8 @@ _COUNTED = {
     "layer": r"(processor|mesh_up_same_gnns)\.",
     "linear": r"g2m_embedder\.",
 }
+# As wide as every hidden layer.
+_FIRST = "g2m_embedder.0.bias"
 _AXIS = re.compile(r"{(\w+)}")
 _FLOATS = frozenset({"float64", "float32", "float16", "bfloat16"})
 _MOST_SHOWN = 5
@@ -195,13 +205,20 @@ def check_layout(
     """
     release = Version(str(release))
     prefix = PREFIX if release >= FIRST_WITH_PREFIX else ""
-    bare = {name.removeprefix(prefix) for name in weights}
+
+    def named(name: str) -> str:
+        return f"{prefix}{_renamed(name, release)}"
+
+    bare = {
+        _renamed(name.removeprefix(prefix), release, undo=True)
+        for name in weights
+    }
     arguments = _arguments(hyper_parameters)
     model = _model(bare, arguments, release)
-    sizes = _sizes(bare, weights, arguments, prefix)
+    sizes = _sizes(bare, weights.get(named(_FIRST)), arguments)
     # Of a file that claims very many layers, enough to tell that some lack.
     layout = islice(_expected(model, release, sizes, bare), 2 * len(bare) + 999)
-    expected = {f"{prefix}{name}": shape for name, shape in layout}
+    expected = {named(name): shape for name, shape in layout}
     facts = {
         "missing": _listed([n for n in expected if n not in weights]),
         "unexpected": _listed([n for n in weights if n not in expected]),
@@ -224,6 +241,22 @@ def check_layout(
             remedy=_remedy(unexpected).format(release=release),
         )
     return list(expected)
+
+
+def _renamed(name: str, release: Version, *, undo: bool = False) -> str:
+    """Return what a release calls a weight of the table, or undo that."""
+    tables = [
+        [(new, old) if undo else (old, new) for old, new in renames.items()]
+        for since, renames in RENAMED.items()
+        if Version(since) <= release
+    ]
+    for table in reversed(tables) if undo else tables:
+        for before, after in table:
+            found = match(before, name)
+            if found is not None:
+                name = fill(after, found)
+                break
+    return name
 
 
 def _remedy(unexpected: Collection[str]) -> str:
@@ -280,10 +313,7 @@ def _model(
 
 
 def _sizes(
-    bare: Collection[str],
-    weights: Mapping[str, Any],
-    arguments: Mapping[str, Any] | None,
-    prefix: str,
+    bare: Collection[str], first: Any, arguments: Mapping[str, Any] | None
 ) -> dict[str, int]:
     """Collect the numbers that the layout depends on."""
     sizes = {axis: _count(bare, text) for axis, text in _COUNTED.items()}
@@ -291,7 +321,6 @@ def _sizes(
     sizes["edge_set"] = sizes["level"] + 2 * sizes["gap"]
     # Behind the last linear layer there is a norm.
     sizes["linear"] = max(1, sizes["linear"] - 1)
-    first = weights.get(f"{prefix}g2m_embedder.0.bias")
     sizes["hidden"] = (getattr(first, "shape", None) or (0,))[0]
     arguments = arguments or {}
     sizes["output_std"] = arguments.get("output_std") in (True, 1)

@@ -271,6 +271,27 @@ def _list_at_the_end(text: bytes) -> tuple[int | None, int] | None:
     return (None if b"," in between else comma), bracket
 
 
+def history_imports(steps: Iterable[str]) -> list[str]:
+    """Return the lines that import, in our own history, what migrations use.
+
+    It is a part of the package that repositories import from.
+    """
+    from pytest_nlam_compat.migrations import migration, operations
+
+    used = {name for step in steps for name in _names_in(ast.parse(step))}
+    lines = []
+    for module in migration, operations:
+        names = used & set(vars(module))
+        used -= names
+        if names:
+            lines += import_line(module.__name__, names).splitlines()
+    return lines
+
+
+def _names_in(tree: ast.AST) -> set[str]:
+    return {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+
+
 def _with_imports(text: str) -> str:
     """Import what a file uses of `pytest_nlam_compat.migrations`."""
     from pytest_nlam_compat import migrations
@@ -294,8 +315,7 @@ def _with_imports(text: str) -> str:
             place, ours = (node.lineno - 1, end), names
         elif not ours:
             place = (end, end)
-    used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
-    missing = (used & set(migrations.__all__)) - known
+    missing = (_names_in(tree) & set(migrations.__all__)) - known
     if not missing or "*" in known:
         return text
     lines = text.splitlines(keepends=True)

@@ -1,7 +1,8 @@
 """What needs the code of a release: ``python -m`` STEP.
 
 ``inventory`` prints what the importable neural_lam offers, as JSON; ``origins
-ARCHIVE`` which of its files may be of other releases, too.
+ARCHIVE`` which of its files may be of other releases, too, after checking that
+``migrations/layout.py`` knows their weights.
 """
 
 from __future__ import annotations
@@ -28,9 +29,12 @@ def main(step: str, *arguments: str) -> int:
             )
             from pytest_nlam_compat.releasing.new_evidence import (
                 ambiguous_cases,
+                raise_on_unknown_layout,
             )
 
-            cases = ambiguous_cases(ReleaseArchive(Path(*arguments)))
+            archive = ReleaseArchive(Path(*arguments))
+            raise_on_unknown_layout(archive)
+            cases = ambiguous_cases(archive)
             print(json.dumps({"ambiguous": cases}))
     except CompatError as error:
         print(json.dumps(error.plain()))

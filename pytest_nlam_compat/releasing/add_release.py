@@ -153,11 +153,11 @@ def add_release(request: ReleaseRequest, say: Say) -> ReleaseResult:
         names = [f"+{n}" for n in sorted(change.added)]
         names += [f"-{n}" for n in sorted(change.removed)]
         say(f"    {release_evidence.KINDS[kind]}: {join_some(names)}")
+    say("4/5 All references under it, old and new")
+    _read_back(request, environment)
     ambiguous = ask(environment, "origins", str(archive.path))["ambiguous"]
     if ambiguous:
         say(f"    files that need --from: {join_some(ambiguous)}")
-    say("4/5 All references under it, old and new")
-    _read_back(request, environment)
     say("5/5 Registry, routes, docs/matrix.md and changelog")
     _write_pages(request)
     routes = native_routes.read(fixtures / native_routes.FILE_NAME)
@@ -367,9 +367,9 @@ def _read_back(request: ReleaseRequest, environment: Environment) -> None:
         remedy="1. Find the migration:\n"
         f"     cd {request.project} && PYTHONPATH=. {python} -m {_PACKAGE} "
         "suggest\n"
-        f"2. Add it to {_PACKAGE}/migrations/history.py, with "
-        f'since="{release}", and the names of the weights to layout.py beside '
-        "it.\n"
+        f"2. Add it to {request.root / _PACKAGE}/migrations/history.py, with "
+        f'since="{release}". Add new names of weights to RENAMED in layout.py '
+        "beside it.\n"
         "3. Run this again.",
     )
 

@@ -13,6 +13,7 @@ from pytest_nlam_compat.checkpoints.reader import Checkpoint, read_checkpoint
 from pytest_nlam_compat.checkpoints.stand_ins import InertObject
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import detect_origin
+from pytest_nlam_compat.migrations.layout import check_layout
 from pytest_nlam_compat.migrations.operations.hyper_parameters import (
     contains_instance_of,
 )
@@ -114,6 +115,32 @@ def ambiguous_cases(archive: ReleaseArchive) -> list[str]:
         except CompatError:
             found.append(case)
     return found
+
+
+def raise_on_unknown_layout(archive: ReleaseArchive) -> None:
+    """Refuse weights that `upgrade` would refuse to write for the release.
+
+    Raises
+    ------
+    CompatError
+        With what ``migrations/layout.py`` lacks.
+    """
+    checkpoints = _checkpoints(archive, archive.cases)
+    for case, checkpoint in zip(archive.cases, checkpoints, strict=True):
+        data = checkpoint.data
+        try:
+            check_layout(
+                data["state_dict"], data["hyper_parameters"], archive.release
+            )
+        except CompatError as error:
+            raise CompatError(
+                "migrations/layout.py does not have the weights of neural-lam "
+                f"{archive.release}, so that no file could be upgraded to it.",
+                facts={"case": case, "cause": error.what, **error.facts},
+                remedy="Add what has another name to RENAMED in "
+                "pytest_nlam_compat/migrations/layout.py, and what is new or "
+                "gone to its table. Then run this again.",
+            ) from None
 
 
 def _checkpoints(

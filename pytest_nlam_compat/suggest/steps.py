@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packaging.version import Version
+
 from pytest_nlam_compat.diagnosis.name_patterns import Operations
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.optimizer_step import judge_resumed
@@ -173,14 +175,19 @@ def _migration(
     others: Sequence[ReferenceUnderTest],
     taken: set[str],
 ) -> Migration:
-    release = using[0].adapter.current.release
-    since = f"{release.major}.{release.minor + 1}.0"
+    current = using[0].adapter.current
+    since = release = current.release
+    # A tree under development changes what its release has.
+    if not current.released or any(
+        s.reference.release >= release for s in using
+    ):
+        since = Version(f"{release.major}.{release.minor + 1}.0")
     kinds = dict.fromkeys(type(o).__name__ for o in unit)
     name = f"{since}-{'-'.join(_dashed(kind) for kind in kinds)}"
     free = (name, *(f"{name}-{number}" for number in range(2, 1000)))
     return Migration(
         id=next(candidate for candidate in free if candidate not in taken),
-        since=since,
+        since=str(since),
         reason=f"{PLACEHOLDER}: what changed and why, with the pull request.",
         operations=unit,
         when=_predicate(unit, using, others) if others else None,

@@ -30,10 +30,11 @@ def clone(tmp_path):
     return tag
 
 
-def test_all_have_references(clone, capsys):
+def test_all_have_references(clone, capsys, tmp_path):
     assert main(clone(*RELEASES)) == 0
     assert capsys.readouterr().out == (
-        f"references of all {len(RELEASES)} releases of neural-lam\n"
+        f"references of all {len(RELEASES)} releases of neural-lam that "
+        f"{tmp_path} lists\n"
     )
 
 

@@ -10,6 +10,7 @@ from saved_runs import namespace
 
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations import layout
 from pytest_nlam_compat.migrations.layout import check_layout
 
 ARGUMENTS = {
@@ -142,6 +143,41 @@ def test_what_is_missing_and_what_is_unexpected_is_named(weights):
         "these hyper-parameters."
     )
     assert error.facts == {"missing": FIRST, "unexpected": "misspelt"}
+
+
+def test_a_release_with_other_names(weights, monkeypatch):
+    """Of modules that sizes are told by, too; and one name is used again."""
+    monkeypatch.setitem(
+        layout.RENAMED,
+        "0.8.0",
+        {"g2m_embedder": "m2g_embedder", "m2g_embedder": "g2m_embedder"},
+    )
+    monkeypatch.setitem(
+        layout.RENAMED,
+        "0.9.0",
+        {"processor.module_*": "layers.*", "g2m_embedder": "edges.m2g"},
+    )
+    parameters = {"args": namespace(**ARGUMENTS)}
+    swapped, newest = [], []
+    for name in weights:
+        if "g2m_embedder" in name:
+            new = name.replace("g2m_embedder", "m2g_embedder")
+        else:
+            new = name.replace("m2g_embedder", "g2m_embedder")
+        swapped.append(new)
+        new = new.replace("processor.module_", "layers.")
+        newest.append(new.replace("g2m_embedder", "edges.m2g"))
+    for release, names in (
+        ("0.7.0", list(weights)),
+        ("0.8.0", swapped),
+        ("0.9.0", newest),
+    ):
+        new = dict(zip(names, weights.values(), strict=True))
+        assert check_layout(new, parameters, release) == names
+        assert check_layout(new, {}, release) == names
+    error = refusal(weights, "0.9.0")
+    assert "edges.m2g.0.weight" in error.facts["missing"]
+    assert "predictor.g2m_embedder.0.weight" in error.facts["unexpected"]
 
 
 def test_another_shape_is_named(weights):

@@ -15,6 +15,7 @@ from pytest_nlam_compat.migrations.writing import (
     destination,
     folder_for_new,
     from_here,
+    history_imports,
     write_new,
 )
 
@@ -220,6 +221,16 @@ def test_a_folder_in_which_nothing_comes_last(root):
         destination(setup, None)
     wanted = folder / "zzz.py"
     assert destination(setup, wanted) == Destination(wanted)
+
+
+def test_imports_of_our_history():
+    """A part of the package can't import from it: it would be a circle."""
+    steps = ["Migration(when=All((Holds('a'),)))", "Rename('a', New('b'))"]
+    assert history_imports(steps) == [
+        "from pytest_nlam_compat.migrations.migration import "
+        "All, Holds, Migration",
+        "from pytest_nlam_compat.migrations.operations import New, Rename",
+    ]
 
 
 def test_a_module(root, monkeypatch):

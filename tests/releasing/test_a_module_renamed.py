@@ -1,10 +1,14 @@
 """A release that old checkpoints need a migration for, and interruptions."""
 
+import io
+import json
 import os
 import signal
 import subprocess
+import zipfile
 
 import pytest
+import torch
 from simulated import (
     RENAMED,
     clone,
@@ -34,6 +38,8 @@ HISTORY += (
     ),
 )
 """
+NAMES = "RENAMED: dict[str, dict[str, str]] = {", "}\n"
+ENTRY = '"0.8.0": {"encoding_grid_mlp": "grid_mlp"}'
 
 
 @pytest.fixture(scope="module")
@@ -88,29 +94,90 @@ def test_a_migration_is_needed_first(project):
     assert "  fail of 0.7.0: 22, 0.7.0-graph_lam, " in message
     assert "fail of 0.8.0" not in message
     assert "suggest" in message
-    assert "migrations/history.py" in message
+    assert f"{project}/pytest_nlam_compat/migrations/history.py" in message
     assert content(project) == before
     # What it says to run says what to add.
     line = next(each for each in message.splitlines() if "suggest" in each)
     run = f"{line} --case graph_lam"
     found = subprocess.run(run, shell=True, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
-    assert "encoding_grid_mlp" in found.stdout
+    assert 'Rename("forecaster.predictor.encoding_grid_mlp"' in "".join(
+        found.stdout.split()
+    )
+    assert 'id="0.8.0-rename"' in found.stdout
+    assert 'since="0.8.0"' in found.stdout
+    assert found.stdout.splitlines()[-3:] == [
+        "Add it to migrations/history.py, with these imports:",
+        "from pytest_nlam_compat.migrations.migration import Holds, Migration",
+        "from pytest_nlam_compat.migrations.operations import Rename",
+    ]
     assert content(project) == before
+
+
+def test_names_that_the_layout_lacks_are_refused(project):
+    """By the step that the release runs once all references pass."""
+    staged = project / ".release" / "0.8.0" / "project"
+    done = subprocess.run(
+        [
+            staged.parent / "environment" / "bin" / "python",
+            *("-m", "pytest_nlam_compat.releasing", "origins"),
+            staged / "fixtures" / "0.8.0.zip",
+        ],
+        cwd=staged,
+        env=offline(staged),
+        capture_output=True,
+        text=True,
+    )
+    error = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert error["problem"].startswith("migrations/layout.py does not have")
+    assert ".grid_mlp.0.weight" in error["facts"]["unexpected"]
+    assert ".encoding_grid_mlp.0.weight" in error["facts"]["missing"]
 
 
 def test_with_the_migration_it_goes_through(project):
     history = project / "pytest_nlam_compat" / "migrations" / "history.py"
     with history.open("a", encoding="utf-8") as file:
         file.write(STEP)
+    layout = history.with_name("layout.py")
+    text = layout.read_text(encoding="utf-8")
+    assert text.count("".join(NAMES)) == 1
+    text = text.replace("".join(NAMES), ENTRY.join(NAMES))
+    layout.write_text(text, encoding="utf-8")
     environment = project / ".release" / "0.8.0" / "environment"
     built = (environment / "recipe.json").stat().st_mtime_ns
     running = start(project)
     out, err = running.communicate()
     assert running.returncode == 0, err
     assert "fixtures/0.8.0.zip" in out
+    assert "registry.txt pytest_nlam_compat tests\n" in out
     assert "-forecaster.predictor.encoding_grid_mlp.#.bias" in err
     assert "0.8.0.zip sha256:" in (
         project / "fixtures" / "registry.txt"
     ).read_text(encoding="utf-8")
     assert (environment / "recipe.json").stat().st_mtime_ns == built
+
+
+def test_files_can_be_upgraded_to_it(project, tmp_path):
+    archive = zipfile.ZipFile(project / "fixtures" / "0.7.0.zip")
+    (tmp_path / "old.ckpt").write_bytes(
+        archive.read("graph_lam/checkpoint.ckpt")
+    )
+    done = subprocess.run(
+        [
+            *(*command()[:-1], "upgrade", "old.ckpt"),
+            *("--to", "0.8.0", "-o", "new.ckpt"),
+        ],
+        cwd=tmp_path,
+        env=offline(project),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    saved = torch.load(tmp_path / "new.ckpt", weights_only=False)
+    expected = zipfile.ZipFile(project / "fixtures" / "0.8.0.zip")
+    recorded = torch.load(
+        io.BytesIO(expected.read("graph_lam/checkpoint.ckpt")),
+        weights_only=False,
+    )
+    assert [*saved["state_dict"]] == [*recorded["state_dict"]]

@@ -3,11 +3,14 @@
 import pytest
 from packaging.version import Version
 
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations import layout
 from pytest_nlam_compat.references.release_evidence import published
 from pytest_nlam_compat.releasing.new_evidence import (
     ambiguous_cases,
     file_changes,
     propose_marker,
+    raise_on_unknown_layout,
 )
 
 R8 = Version("0.8.0")
@@ -95,3 +98,17 @@ def test_weights_by_what_some_files_have(recorded):
 @pytest.mark.parametrize("release", ["0.2.0", "0.5.0"])
 def test_no_file_needs_to_be_named(recorded, release):
     assert ambiguous_cases(recorded(release)) == []
+
+
+def test_weights_that_the_layout_lacks(recorded, monkeypatch):
+    archive = recorded("0.6.0")
+    raise_on_unknown_layout(archive)
+    monkeypatch.setitem(
+        layout.RENAMED, "0.6.0", {"encoding_grid_mlp": "grid_mlp"}
+    )
+    with pytest.raises(CompatError) as caught:
+        raise_on_unknown_layout(archive)
+    assert "migrations/layout.py" in caught.value.what
+    assert "grid_mlp.0.weight" in caught.value.facts["missing"]
+    assert "encoding_grid_mlp.0.weight" in caught.value.facts["unexpected"]
+    assert "RENAMED" in caught.value.remedy
