@@ -21,7 +21,7 @@ from pytest_nlam_compat.reports.results import (
     Results,
     no_results,
 )
-from pytest_nlam_compat.reports.summary import MIGRATIONS, NEWER
+from pytest_nlam_compat.reports.summary import MIGRATIONS, NEWER, UNREAD
 from pytest_nlam_compat.under_test.git_folder import GitFolder
 
 if TYPE_CHECKING:
@@ -142,6 +142,7 @@ def of_selection(config: pytest.Config, selection: Selection) -> dict[str, str]:
     """Tell by which options references and checks were chosen."""
     pattern = config.getoption("nlam_compat_case")
     newer = ", ".join(map(str, selection.newer))
+    setup, migrations = selection.setup, selection.migrations
     return _known(
         {
             "releases": config.getoption("nlam_compat_release"),
@@ -150,8 +151,10 @@ def of_selection(config: pytest.Config, selection: Selection) -> dict[str, str]:
             "-m": config.getoption("markexpr"),
             NEWER: newer,
             RECORDED_ROUTES: str(selection.native.release),
-            MIGRATIONS: ", ".join(step.id for step in selection.migrations),
-            SOURCE: selection.setup.source,
+            MIGRATIONS: ", ".join(step.id for step in migrations),
+            SOURCE: setup.source,
+            # The hook may read the same folder.
+            UNREAD: "" if migrations else setup.unread_default(),
         }
     )
 

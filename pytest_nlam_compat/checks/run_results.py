@@ -28,6 +28,8 @@ NODE_ID = "nlam-compat"
 
 _NAME = "nlam-compat-run"
 _MARK = "nlam_compat"
+# The check that is for no reference.
+_REGISTRY = "test_registry"
 _NATIVE = ("", "_difference", "_cause", "_gained", "_missing")
 _STOPPED = {
     pytest.ExitCode.INTERRUPTED: "The run was interrupted.",
@@ -207,9 +209,10 @@ class RunResults:
     def _failure(self, nodeid: str) -> causes.Failure:
         phases = self._reports[nodeid]
         report = next(r for r in phases.values() if r.failed)
+        check = check_of(nodeid)
         return causes.Failure(
-            check_of(nodeid),
-            parameter_of(nodeid),
+            check,
+            "" if check == _REGISTRY else parameter_of(nodeid),
             without_temporary(report.longreprtext, self._config),
             _properties(phases),
             tuple(_all(phases, "nlam_suggestion")),

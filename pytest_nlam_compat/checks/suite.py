@@ -266,7 +266,10 @@ def test_saves(nlam_subject: ReferenceUnderTest) -> None:
 def test_registry(nlam_registry: str, request: pytest.FixtureRequest) -> None:
     """The migrations of a registry have ids, reasons and an order."""
     with fail_without_traceback():
-        judge_registry(nlam_registry, selection_of(request.config).migrations)
+        selection = selection_of(request.config)
+        judge_registry(
+            nlam_registry, selection.migrations, selection.setup.source
+        )
 
 
 def test_migrations(

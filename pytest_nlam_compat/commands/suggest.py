@@ -104,37 +104,41 @@ def run(arguments: argparse.Namespace) -> CommandResult:
         )
     plain, lines = found.plain(), [found.report()]
     status = int(not found.complete)
-    if not found.writable:
-        return CommandResult(plain, lines, status)
     file = writing.from_here(destination.file)
-    if arguments.write:
+    wrote = arguments.write and found.writable
+    if wrote:
         texts = [step.python() for step in found.steps]
         writing.add_to(destination.file, texts)
         plain["written_to"] = str(file)
         lines.append(f"Written to {file}.")
-    in_history = not arguments.write and _is_ours(selection.setup.root)
+    in_history = (
+        found.writable
+        and not arguments.write
+        and _is_ours(selection.setup.root)
+    )
     if in_history:
         lines += [
             "Add it to migrations/history.py, with these imports:",
             *writing.history_imports(step.python() for step in found.steps),
         ]
-    elif destination.advice:
+    elif destination.advice and (wrote or destination.unread):
         lines.append(destination.advice)
-    if arguments.upstream:
+    if arguments.upstream and (found.writable or (own and found.complete)):
         registry = upstream_registry()
         steps = [*own, *(step.migration for step in found.steps)]
         code = loader_code(steps, registry.newest if registry else None)
         plain["upstream"] = code
         lines.append(code.removesuffix("\n"))
-    if in_history:
+    if in_history or not found.writable:
         return CommandResult(plain, lines, status)
     again = shlex.join(["nlam-compat", "suggest", *_given(arguments)])
     plain["next"] = [
         f"$EDITOR {file}" if arguments.write else f"{again} --write",
         "pytest --nlam-compat",
-        f"{again} --upstream",
     ]
+    plain["instead"] = f"{again} --upstream"
     lines += ["next:", *(f"  {command}" for command in plain["next"])]
+    lines += [f"or, instead of {file}:", f"  {plain['instead']}"]
     return CommandResult(plain, lines, status)
 
 

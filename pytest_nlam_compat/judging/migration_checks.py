@@ -43,10 +43,11 @@ def registries(own: Sequence[Migration]) -> list[str]:
     return names
 
 
-def judge_registry(name: str, own: Sequence[Migration]) -> None:
+def judge_registry(name: str, own: Sequence[Migration], source: str) -> None:
     """Check ids, reasons and order of the migrations of a registry.
 
-    `name` is one of `registries`, `own` are those of the repository.
+    `name` is one of `registries`, `own` are those of the repository, read from
+    `source` if it is not empty.
 
     Raises
     ------
@@ -59,7 +60,9 @@ def judge_registry(name: str, own: Sequence[Migration]) -> None:
         findings = check_numbers(upstream.migrations, upstream.newest)
     else:
         findings = check_registry(HISTORY if name == "history" else own)
-    _raise_on(findings, f"The migrations of {_OWNERS[name]} are not in order.")
+    at = f" ({source})" if source and name == "repository" else ""
+    what = f"The migrations of {_OWNERS[name]}{at} are not in order."
+    _raise_on(findings, what)
 
 
 def judge_migrations(

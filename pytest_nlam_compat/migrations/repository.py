@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -54,11 +55,25 @@ class RepositorySetup:
         value = Path(path).as_posix()
         if file.suffix == ".toml":
             value = json.dumps(value, ensure_ascii=False)
-        return (
-            f"Tell pytest where they are, in {file.name}:\n"
-            f"     {section}\n"
-            f"     {INI_KEY} = {value}"
-        )
+        text = file.read_text(encoding="utf-8") if file.is_file() else ""
+        # A second section of the same name would be an error.
+        there = re.search(rf"^\s*{re.escape(section)}", text, re.MULTILINE)
+        how = f": in {file.name}, add this line below {section}:"
+        if not there:
+            how = f", in {file.name}:\n     {section}"
+        return f"Tell pytest where they are{how}\n     {INI_KEY} = {value}"
+
+    def unread(self, path: Path | str = DEFAULT_FOLDER) -> str:
+        """Say that migrations are not read, and how to change that."""
+        what = f"{path} holds migrations, but no ini key {INI_KEY} names it."
+        return f"{what}\n{self.advice(path)}"
+
+    def unread_default(self) -> str:
+        """Say so of the default folder; nothing unless it holds migrations."""
+        folder = self.root / DEFAULT_FOLDER
+        if self.source or not any(map(_has_list, step_files(folder))):
+            return ""
+        return self.unread()
 
     def location(self) -> Path | None:
         """Return the file or folder of the source, None if it is empty.
@@ -196,8 +211,8 @@ def checked(found: object, source: str) -> list[Migration]:
     )
 
 
-def _has_list(init: Path) -> bool:
-    return init.exists() and LIST in init.read_text(encoding="utf-8")
+def _has_list(file: Path) -> bool:
+    return file.is_file() and LIST.encode() in file.read_bytes()
 
 
 def _raise_on_list(init: Path) -> None:

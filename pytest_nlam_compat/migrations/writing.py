@@ -152,7 +152,8 @@ def destination(setup: RepositorySetup, wanted: Path | None) -> Destination:
     unread = read_steps(read) if read.exists() else []
     below = read.is_relative_to(setup.root)
     path = read.relative_to(setup.root) if below else read
-    return Destination(file, tuple(unread), setup.advice(path))
+    advice = setup.unread(path) if unread else setup.advice(path)
+    return Destination(file, tuple(unread), advice)
 
 
 def _last_file(folder: Path) -> Path:

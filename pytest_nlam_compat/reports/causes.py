@@ -16,7 +16,10 @@ _WHY = "\n\nWhy:\n"
 
 @dataclass(frozen=True)
 class Failure:
-    """One failed check: its id, its message, the properties of its report."""
+    """One failed check: its id, its message, the properties of its report.
+
+    `reference` is empty for a check of the migrations themselves.
+    """
 
     check: str
     reference: str
@@ -30,7 +33,7 @@ class Failure:
         first = self.message.strip().partition("\n")[0]
         return str(
             self.properties.get("nlam_cause")
-            or first.removeprefix(f"{self.reference}: ")
+            or first.removeprefix(f"{self.reference}: ").removesuffix(".")
         )
 
     @property
@@ -52,16 +55,18 @@ def _cause(key: str, failures: Sequence[Failure]) -> CauseResult:
     # The first one that is explained in full.
     shown = max(failures, key=lambda f: (_WHY in f.message, bool(f.message)))
     properties = [failure.properties for failure in failures]
+    references = dict.fromkeys(f.reference for f in failures if f.reference)
+    kind = properties[0].get("nlam_cause_kind")
     modules = [each.get("nlam_cause_module") for each in properties]
     return CauseResult(
         key=key,
         text=shown.cause,
         explanation="\n".join(_explained(shown.message)),
         source=str(shown.properties.get("nlam_cause_source", "")),
-        migrated=properties[0].get("nlam_cause_kind") not in NOT_MIGRATED,
+        migrated=bool(references) and kind not in NOT_MIGRATED,
         suggestion=list(shown.suggestions),
         checks=list(dict.fromkeys(f.check for f in failures)),
-        references=list(dict.fromkeys(f.reference for f in failures)),
+        references=list(references),
         modules=list(dict.fromkeys(str(each) for each in modules if each)),
         failures=len(failures),
     )
@@ -71,15 +76,21 @@ def render(causes: Iterable[CauseResult]) -> Iterator[str]:
     """Print causes, each with its facts and the fix if there is one."""
     for cause in causes:
         yield ""
-        references = counted(len(cause["references"]), "reference")
-        yield f"FAILED nlam-compat: {cause['text']}, {references}"
+        yield f"FAILED nlam-compat: {headline(cause)}"
         lines = [*where(cause), *cause["explanation"].splitlines()]
         yield from (f"  {line}".rstrip() for line in lines)
 
 
+def headline(cause: CauseResult) -> str:
+    """Return a cause and how many references fail by it."""
+    count = len(cause["references"])
+    return cause["text"] + (f", {counted(count, 'reference')}" if count else "")
+
+
 def where(cause: CauseResult) -> Iterator[str]:
     """Name the references, the checks and the modules of a cause."""
-    yield f"in {join_some(cause['references'], most=3)}"
+    if cause["references"]:
+        yield f"in {join_some(cause['references'], most=3)}"
     yield f"checks: {', '.join(cause['checks'])}"
     if len(cause["modules"]) > 1:
         yield f"modules: {join_some(cause['modules'], most=4)}"

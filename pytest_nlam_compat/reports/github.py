@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pytest_nlam_compat.errors import counted, join_some
+from pytest_nlam_compat.reports.causes import headline, where
 from pytest_nlam_compat.reports.markdown import markdown
 from pytest_nlam_compat.reports.results import CauseResult, Results
 
@@ -26,10 +26,7 @@ def commands(results: Results, workspace: Path) -> list[str]:
     package = results["current"].get("path", "")
     found = []
     for cause in results["causes"]:
-        references = counted(len(cause["references"]), "reference")
-        message = f"{cause['text']}\n{references}: " + join_some(
-            cause["references"], most=3
-        )
+        message = "\n".join([headline(cause), *where(cause)])
         place = _place(cause, package, workspace)
         found.append(_command(message, place))
     if results["incomplete"]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from pytest_nlam_compat.errors import counted
-from pytest_nlam_compat.reports.causes import where
+from pytest_nlam_compat.reports.causes import headline, where
 from pytest_nlam_compat.reports.matrix import reasons
 from pytest_nlam_compat.reports.results import (
     FAILED,
@@ -103,8 +102,7 @@ _TITLES = {
 
 
 def _cause(cause: CauseResult) -> Iterator[str]:
-    references = counted(len(cause["references"]), "reference")
-    yield f"### {_text(cause['text'])} ({references})"
+    yield f"### {_text(headline(cause))}"
     yield _fenced("\n".join([*where(cause), cause["explanation"]]))
 
 

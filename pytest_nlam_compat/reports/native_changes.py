@@ -18,14 +18,14 @@ _REMEDY = (
     "neural-lam's own loader (nlam-compat suggest --upstream prints the code),",
     "or give them up by name and reason in the ini key nlam_compat_given_up.",
 )
-_UNTIL_THEN = "Until then, each file is converted by:"
+_UNTIL_THEN = "Until then, this converts a file, or refuses it and says why:"
 
 
 def render_changes(results: Results) -> Iterator[str]:
     """Print what a green native route may hide, a few lines for each reason."""
     release = results["selected"].get(RECORDED_ROUTES, "")
     source = results["selected"].get(SOURCE, "")
-    missing: dict[str, list[str]] = {}
+    missing: dict[tuple[str, bool], list[str]] = {}
     given_up: dict[str, list[str]] = {}
     needless: dict[str, list[str]] = {}
     gained: list[str] = []
@@ -39,12 +39,18 @@ def render_changes(results: Results) -> Iterator[str]:
                 group = needless if loaded else given_up
                 group.setdefault(reason, []).append(name)
             elif steps := native.get("missing"):
-                missing.setdefault(steps, []).append(name)
+                silent = native["outcome"] == "differs"
+                missing.setdefault((steps, silent), []).append(name)
             elif "gained" in native:
                 gained.append(name)
-    for steps, references in missing.items():
+    for (steps, silent), references in missing.items():
+        count = _checkpoints(references)
         yield ""
-        yield f"NEURAL-LAM ITSELF CAN'T LOAD {_checkpoints(references)}"
+        yield (
+            f"NEURAL-LAM ITSELF LOADS {count}, WITH WRONG OUTPUTS AND NO ERROR"
+            if silent
+            else f"NEURAL-LAM ITSELF CAN'T LOAD {count}"
+        )
         yield f"  neural-lam {release} loads: {join_some(references, most=6)}"
         yield f"  They pass by migrations that only this plugin knows: {steps}"
         yield from (f"  {line}" for line in _REMEDY)

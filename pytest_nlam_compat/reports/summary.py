@@ -13,6 +13,7 @@ from pytest_nlam_compat.reports.results import Results, matrix_of
 # Labels of what was selected.
 NEWER = "left out, newer than the current code"
 MIGRATIONS = "migrations of this repository"
+UNREAD = "migrations that are not read"
 
 _VERBOSE = "-v shows each check"
 _NEXT = "next: `nlam-compat suggest` searches for a migration; " + _VERBOSE
@@ -72,5 +73,7 @@ def summary(
     yield from render_changes(results)
     found = [cause for cause in results["causes"] if cause["key"] in shown]
     yield from causes.render(found)
+    if unread := results["selected"].get(UNREAD):
+        yield from ("", *unread.splitlines())
     if found:
         yield _NEXT if any(each["migrated"] for each in found) else _VERBOSE

@@ -157,7 +157,7 @@ def test_what_a_repository_converts_by_this_plugin_alone_is_told(project):
         "*convert these files in*",
         "*nlam-compat suggest --upstream prints the code*",
         "*nlam_compat_given_up*",
-        "  Until then, each file is converted by:",
+        "  Until then, this converts a file, or refuses it and says why:",
         "    nlam-compat upgrade OLD.ckpt --migrations steps.py",
     )
 

@@ -90,10 +90,16 @@ def test_a_step_that_is_only_begun_is_told(project):
     assert failed(result) == set()
     result.stdout.fnmatch_lines(
         [
-            "The migrations of this repository are not in order.",
+            "The migrations of this repository (steps.py) are not in order.",
             "  step 0.8.0-grid-update: It has no reason yet.",
             "Fix them. Published migrations never change: add another one "
             "instead.",
+            "FAILED nlam-compat: The migrations of this repository (steps.py) "
+            "are not in order",
+            "  checks: test_registry",
+            "    step 0.8.0-grid-update: It has no reason yet.",
+            "  Fix them. *",
+            "-v shows each check",
         ]
     )
 

@@ -1,5 +1,6 @@
 """``nlam-compat migration new``, in repositories of several kinds."""
 
+import json
 import os
 import subprocess
 import sys
@@ -56,36 +57,30 @@ def repository(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "line"),
+    ("file", "section", "value"),
     [
         (
             "pyproject.toml",
-            "[tool.pytest.ini_options]\naddopts = '--no-such-option'\n",
-            "     [tool.pytest.ini_options]\n"
-            '     nlam_compat_migrations = "tests/migrations"\n',
+            "[tool.pytest.ini_options]",
+            '"tests/migrations"',
         ),
-        (
-            "setup.cfg",
-            "[tool:pytest]\n",
-            "     [tool:pytest]\n"
-            "     nlam_compat_migrations = tests/migrations\n",
-        ),
-        (
-            "tox.ini",
-            "[pytest]\n",
-            "     [pytest]\n     nlam_compat_migrations = tests/migrations\n",
-        ),
+        ("setup.cfg", "[tool:pytest]", "tests/migrations"),
+        ("tox.ini", "[pytest]", "tests/migrations"),
     ],
 )
-def test_without_the_key_it_says_how_to_set_it(file, content, line, repository):
-    repository.write(file, content)
+def test_without_the_key_it_says_how_to_set_it(
+    file, section, value, repository
+):
+    option = json.dumps("--no-such-option")
+    repository.write(file, f"{section}  # ours\naddopts = {option}\n")
     result = repository.new("encoding-mlp")
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout == (
         "Wrote tests/migrations/encoding_mlp.py\n"
         "Wrote tests/migrations/test_encoding_mlp.py\n"
         "Next:\n"
-        f"1. Tell pytest where they are, in {file}:\n{line}"
+        f"1. Tell pytest where they are: in {file}, add this line below "
+        f"{section}:\n     nlam_compat_migrations = {value}\n"
         + NEXT.format(2, 3, 4)
     )
 

@@ -76,6 +76,10 @@ SHIFTED = (
     "                prev_prev_state,\n",
     "                2 * prev_prev_state - 1,\n",
 )
+UNREAD = (
+    "tests/migrations holds migrations, but no ini key nlam_compat_migrations "
+    "names it."
+)
 MESSAGE = (
     "gnn_layers.py",
     "        return self.edge_mlp(torch.cat((edge_attr, x_j, x_i), dim=-1))\n"
@@ -132,19 +136,24 @@ def test_a_written_step_turns_the_run_green(project, suggested, edit, text):
     lines = done.stdout.splitlines()
     start = lines.index("Written to tests/migrations/suggested.py.")
     assert lines[start + 1 :] == [
-        "Tell pytest where they are, in pytest.ini:",
-        "     [pytest]",
+        "Tell pytest where they are: in pytest.ini, add this line below "
+        "[pytest]:",
         "     nlam_compat_migrations = tests/migrations",
         "next:",
         "  $EDITOR tests/migrations/suggested.py",
         "  pytest --nlam-compat",
+        "or, instead of tests/migrations/suggested.py:",
         "  nlam-compat suggest --release ==0.7.0 --case graph_lam --upstream",
     ]
-    assert "test_outputs" in failed(project.run(*ONE))
-    ini = lines[start + 2 : start + 4]
-    project.write("pytest.ini", "\n".join(line.strip() for line in ini))
+    red = project.run(*ONE)
+    assert "test_outputs" in failed(red)
+    advice = [UNREAD, *lines[start + 1 : start + 3]]
+    red.stdout.fnmatch_lines([line.replace("[", "[[]") for line in advice])
+    assert suggested().stdout.splitlines()[2:] == ["Nothing fails.", *advice]
+    project.write("pytest.ini", f"[pytest]\n{lines[start + 2].strip()}\n")
     result = project.run(*ONE)
     result.stdout.fnmatch_lines(["*It has no reason yet."])
+    result.stdout.no_fnmatch_line("*holds migrations, but*")
     assert not failed(result)
     written = with_reason(project)
     assert "import *" not in written
@@ -236,6 +245,11 @@ def test_the_steps_there_are_come_first(project, suggested):
         "2 migrations of this repository applied",
         "Nothing fails.",
     ]
+    # Their code for neural-lam's own loader is there all the same.
+    code = suggested("--upstream").stdout
+    assert "# neural_lam/models/module.py" in code
+    assert "forecaster.predictor.grid_encoder" in code
+    assert "next:" not in code
 
 
 def test_steps_of_the_hook_come_first(project, suggested):

@@ -178,6 +178,10 @@ def test_migrations_that_pytest_does_not_read_are_known(root):
     assert step.id == "0.8.0-a"
     found = destination(setup, root / "other.py")
     assert [step.id for step in found.unread] == ["0.8.0-b"]
+    assert found.advice.startswith(
+        "other.py holds migrations, but no ini key nlam_compat_migrations "
+        "names it.\nTell pytest where they are, in pytest.ini:\n"
+    )
     assert found.advice.endswith("nlam_compat_migrations = other.py")
 
 

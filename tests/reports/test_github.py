@@ -39,7 +39,8 @@ def test_line_is_relative_to_the_workspace(clone, tmp_path, source):
     command = annotated(clone, tmp_path, source.format(clone=clone))
     assert command == (
         "::error file=clone/neural_lam/a.py,line=3,title=nlam-compat::"
-        "LayerNorm gives different outputs%0A1 reference: 0.7.0-hi_lam"
+        "LayerNorm gives different outputs, 1 reference%0A"
+        "in 0.7.0-hi_lam%0Achecks: test_outputs"
     )
     assert annotated(clone, clone.parent).startswith(
         "::error file=neural_lam/a.py,line=3,"
@@ -68,7 +69,7 @@ def test_file_outside_of_the_workspace_has_no_line(clone, tmp_path):
 def test_values_can_begin_no_other_command(clone, tmp_path):
     command = annotated(clone, tmp_path, text="100 %\r\n::warning::x")
     assert len(command.splitlines()) == 1
-    assert "::100 %25%0D%0A::warning::x%0A1 reference" in command
+    assert "::100 %25%0D%0A::warning::x, 1 reference%0Ain " in command
     odd = clone / "a,b:c.py"
     odd.touch()
     source = "neural_lam/a,b:c.py:3"

@@ -14,7 +14,7 @@ def test_green_and_red():
     assert "| hi&#95;lam | -/25% |" in green
     told = markdown(red())
     assert told.startswith("## ❌ ")
-    assert "### LayerNorm gives different outputs (1 reference)" in told
+    assert "### LayerNorm gives different outputs, 1 reference" in told
     assert "source: neural_lam/a.py:3" in told
     assert "2e+07 times" in told
 
