@@ -21,13 +21,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout, suppress
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn, TextIO
 
 from pytest_nlam_compat import __version__
-from pytest_nlam_compat.commands import AUDIENCES, CommandResult
+from pytest_nlam_compat.commands import AUDIENCES, CommandResult, path_of
 from pytest_nlam_compat.errors import CompatError, clear_import_errors
-from pytest_nlam_compat.reports.terminal import coloured, show
+from pytest_nlam_compat.reports.terminal import coloured
 
 COMMANDS = (
     "bisect",
@@ -66,6 +67,10 @@ class UsageError(CompatError):
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.register("type", Path, path_of)
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(
             f"{self.prog}: error: {message}",
@@ -84,6 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments can't be parsed, 130 after an interrupt, 141 if the pipe of
         the output is closed, 143 after SIGTERM.
     """
+    if argv is None:
+        _open_closed_streams()
     # What the encoding of a terminal lacks is no reason to fail.
     with suppress(AttributeError):
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -106,10 +113,28 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Flush here, where a closed pipe can be handled.
             sys.stdout.flush()
     except BrokenPipeError:
-        # Python flushes once more when it exits, and that must not fail.
-        for stream in (sys.stdout, sys.stderr):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        _discard(sys.stdout, sys.stderr)
         return PIPE_CLOSED
+    except OSError as error:
+        remedy = "Redirect it to where there is room."
+        return _show_elsewhere(error, remedy)
+
+
+def _open_closed_streams() -> None:
+    """Keep files of users from getting the number of stdout or stderr."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            # A result that can't be shown is an error, unlike an error.
+            flags = os.O_RDONLY if name == "stdout" else os.O_RDWR
+            os.dup2(os.open(os.devnull, flags), number)
+            if name != "stdin":
+                setattr(sys, name, os.fdopen(number, "w", closefd=False))
+
+
+def _discard(*streams: TextIO) -> None:
+    """Discard what is printed: Python flushes once more when it exits."""
+    for stream in streams:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _end_as_interrupted() -> None:
@@ -129,7 +154,7 @@ def _end_as_interrupted() -> None:
 def _tell_interrupt(as_json: bool) -> None:
     if as_json:
         remedy = "Run the command again."
-        _print_json(CompatError("Interrupted.", remedy=remedy).plain())
+        _show(_json(CompatError("Interrupted.", remedy=remedy).plain()))
     else:
         print("Interrupted.", file=sys.stderr)
 
@@ -148,11 +173,6 @@ def _run(given: Sequence[str]) -> int:
             as_json = arguments.json  # also where it was abbreviated
             with redirect_stdout(sys.stderr) if as_json else nullcontext():
                 result: CommandResult = arguments.run(arguments)
-        if as_json:
-            _print_json(result.plain)
-        else:
-            show(result.lines)
-        return result.status
     except CompatError as failure:
         error = failure
     except BrokenPipeError:
@@ -165,23 +185,51 @@ def _run(given: Sequence[str]) -> int:
             "There is not enough memory.",
             remedy="Close other programs, or use a machine with more.",
         )
+    else:
+        lines = coloured("\n".join(result.lines), sys.stdout)
+        return _show(_json(result.plain) if as_json else lines) or result.status
     if as_json:
-        _print_json(error.plain())
+        _show(_json(error.plain()))
     else:
         print(coloured(str(error), sys.stderr), file=sys.stderr)
     return WRONG_USAGE if isinstance(error, UsageError) else FAILED
 
 
-def _print_json(plain: Mapping[str, object]) -> None:
-    print(json.dumps(plain, indent=1))
+def _json(plain: Mapping[str, object]) -> str:
+    return json.dumps(plain, indent=1)
+
+
+def _show(text: str) -> int:
+    """Print to stdout, or else to stderr; return the exit status of that."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return _show_elsewhere(error, text)
+    return 0
+
+
+def _show_elsewhere(error: OSError, text: str) -> int:
+    _discard(sys.stdout)
+    failure = CompatError(
+        "The command has ended, but stdout does not take its output.",
+        facts={"cause": error.strerror or error},
+        remedy=text,
+    )
+    print(failure, file=sys.stderr)
+    return FAILED
 
 
 def _of_the_system(error: OSError) -> CompatError:
+    cause = error.strerror or error
+    if isinstance(error, FileExistsError) and os.path.isfile(error.filename):
+        cause = f"{cause}, and is not a directory"
     return CompatError(
         "The system can't use a file.",
         facts={
-            "file": error.filename or "unknown",
-            "cause": error.strerror or error,
+            **({"file": error.filename} if error.filename else {}),
+            "cause": cause,
         },
         remedy="Check its name, its permissions and the free space, and try "
         "again.",

@@ -118,6 +118,42 @@ def test_a_usage_error_is_reported(command, capsys, argv, message):
     assert err == ""
 
 
+def test_an_empty_path_is_wrong_usage(capsys):
+    """As of a shell variable that is not set: not the current folder."""
+    assert cli.main(["upgrade", ""]) == 2
+    assert "argument OLD: the path is empty" in capsys.readouterr().err
+    assert cli.main(["upgrade", "old.ckpt", "-o", ""]) == 2
+    assert "argument -o: the path is empty" in capsys.readouterr().err
+
+
+def test_a_file_where_a_directory_is_needed(command, tmp_path, capsys):
+    def run(arguments):
+        (tmp_path / "a.txt").touch()
+        (tmp_path / "a.txt").mkdir(exist_ok=True)
+
+    command.run = run
+    assert cli.main(["try"]) == 1
+    assert (
+        "a.txt\n  cause: File exists, and is not a" in capsys.readouterr().err
+    )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the shell is another one")
+@pytest.mark.parametrize("redirection", [">&-", ">/dev/full", "<&- >&-"])
+@pytest.mark.parametrize("option", ["", "--json"])
+def test_a_result_that_stdout_does_not_take(redirection, option, tmp_path):
+    run = f"{sys.executable} -m pytest_nlam_compat migration new x-y"
+    command = f"cd {tmp_path}; {run} {option} {redirection}"
+    done = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "stdout does not take its output.\n  cause: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "x_y.py" in done.stderr
+    assert len(list(tmp_path.rglob("*x_y.py"))) == 2
+
+
 def test_an_error_is_printed(command, capsys):
     def run(arguments):
         raise CompatError("It broke.", facts={"found": 1}, remedy="Fix it.")

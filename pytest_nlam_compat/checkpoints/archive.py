@@ -86,11 +86,19 @@ class Archive:
 
     def read_at(self, start: int, size: int) -> bytes:
         """Read bytes from a place in the file; fewer at its end."""
-        if hasattr(os, "pread"):
-            return os.pread(self.fileno(), size, start)
-        self.fileno()
-        self._stream.seek(start)
-        return self._stream.read(size)
+        descriptor = self.fileno()
+        try:
+            if hasattr(os, "pread"):
+                return os.pread(descriptor, size, start)
+            self._stream.seek(start)
+            return self._stream.read(size)
+        except OSError as error:
+            raise refusals.refusal(
+                self.path,
+                "can't be read",
+                "Check its disk, and whether it is an ordinary file.",
+                cause=error.strerror or error,
+            ) from error
 
     def read(
         self, name: str, start: int = 0, end: int | None = None

@@ -149,6 +149,15 @@ def read_migrations(source: str | None) -> tuple[Migration, ...]:
     return tuple(steps)
 
 
+def path_of(text: str) -> Path:
+    """Parse an argument that is a path: an empty one is none, not ``.``."""
+    if not text:
+        raise argparse.ArgumentTypeError(
+            "the path is empty, as of a shell variable that is not set"
+        )
+    return Path(text)
+
+
 def release_of(text: str) -> Version:
     """Parse the argument of a command."""
     try:

@@ -36,9 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> CommandResult:
     """Compute the statistics and write them."""
-    from pytest_nlam_compat.files.drafts import draft
+    from pytest_nlam_compat.files.drafts import draft, refuse_existing
     from pytest_nlam_compat.upgrade.dataset_facts import facts_from_config
-    from pytest_nlam_compat.upgrade.output import refuse_existing
 
     output: Path = arguments.output
     refuse_existing(output)

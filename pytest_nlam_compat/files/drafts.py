@@ -19,6 +19,9 @@ if sys.platform != "win32":
 
 _BUFFER = 1024 * 1024
 
+#: The latest draft of this process for each target.
+_OWN: dict[Path, tuple[int, int] | None] = {}
+
 
 @contextlib.contextmanager
 def draft(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
@@ -29,7 +32,7 @@ def draft(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
     the first are refused.
     """
     if not overwrite:
-        _refuse_existing(target)
+        refuse_existing(target)
     try:
         with reserved(target) as path:
             with path.open("wb", buffering=_BUFFER) as stream:
@@ -57,22 +60,56 @@ def draft(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
 def reserved(target: Path, *, is_folder: bool = False) -> Iterator[Path]:
     """Make a file or folder beside a target; remove what is left of it.
 
-    As long as it is used it is locked: what a process leaves that is killed is
-    removed by the next one with this target.
+    As long as it is used it is locked, under whatever name: what a process
+    leaves that is killed is removed by the next one with this target.
     """
     remove_abandoned(target)
     # A name may have 255 bytes, and a character up to four.
     name = f".{target.name[:50]}.{os.urandom(4).hex()}.part"
     path = target.with_name(name)
+    missing = [each for each in path.parents if not each.exists()]
     if is_folder:
         path.mkdir(parents=True)
     else:
         path.touch(exist_ok=False)
     lock = _lock(path)
+    _OWN[target] = identity(path)
     try:
         yield path
     finally:
+        if not is_own(target):
+            # Another file may get its number once it is removed.
+            _OWN.pop(target, None)
         _remove(path)
+        with contextlib.suppress(OSError):  # they are in use
+            for each in missing:
+                each.rmdir()
+        if lock is not None:
+            os.close(lock)
+
+
+def is_own(target: Path) -> bool:
+    """Tell whether this process has placed what is at a target."""
+    own = _OWN.get(target)
+    return own is not None and identity(target) == own
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Tell a file from another one that gets its name; None without a file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+@contextlib.contextmanager
+def unreserved(target: Path) -> Iterator[None]:
+    """Wait until nobody has reserved what is at a target, and lock it."""
+    lock = _lock(target, wait=True)
+    try:
+        yield
+    finally:
         if lock is not None:
             os.close(lock)
 
@@ -90,14 +127,16 @@ def remove_abandoned(target: Path) -> None:
             os.close(lock)
 
 
-def _lock(path: Path) -> int | None:
+def _lock(path: Path, *, wait: bool = False) -> int | None:
     """Lock a draft; None if it is locked, or nothing can be locked there."""
     if sys.platform == "win32":
         return None
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(
+                descriptor, fcntl.LOCK_EX | (not wait and fcntl.LOCK_NB)
+            )
             return descriptor
         except OSError:
             os.close(descriptor)
@@ -122,18 +161,19 @@ def _place(path: Path, target: Path) -> None:
         raise _existing(target) from None
     except OSError:
         # Not all file systems have links.
-        _refuse_existing(target)
+        refuse_existing(target)
         path.replace(target)
 
 
-def _refuse_existing(target: Path) -> None:
+def refuse_existing(target: Path) -> None:
+    """Refuse to overwrite a file."""
     # A link to nothing would lead elsewhere.
     if os.path.lexists(target):
         raise _existing(target)
 
 
 def _existing(target: Path) -> CompatError:
-    remedy = "Choose another path, or allow it to be overwritten."
+    remedy = "Choose another path for the output, or move the file."
     return refusal(target, "exists already", remedy)
 
 

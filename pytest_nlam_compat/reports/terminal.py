@@ -7,7 +7,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -18,11 +18,6 @@ _STYLES = (
     (re.compile(r"\brefused\b|\bUNKNOWN\b"), RED),
     (re.compile(r"^\w[\w .]{0,40}:(?=\s|$)", re.MULTILINE), BOLD),
 )
-
-
-def show(lines: Iterable[str]) -> None:
-    """Print lines to stdout, with colours if it is a terminal."""
-    print(coloured("\n".join(lines), sys.stdout))
 
 
 def coloured(text: str, stream: TextIO) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from pytest_nlam_compat.checkpoints.reader import Checkpoint, read_checkpoint
 from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
 from pytest_nlam_compat.checkpoints.writer import write_checkpoint
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.files.drafts import reserved
+from pytest_nlam_compat.files.drafts import is_own, reserved, unreserved
 from pytest_nlam_compat.files.recognition import open_regular
 from pytest_nlam_compat.migrations.reading import METAINFO, graph_format
 from pytest_nlam_compat.migrations.releases import PREFIX
@@ -96,14 +96,26 @@ def _parts(content: Any) -> list[Any]:
     return content if isinstance(content, list) else [content]
 
 
-def write_graph(
-    graph: GraphDirectory, tensors: Mapping[str, Any], target: Path
-) -> None:
+@contextlib.contextmanager
+def new_graph(
+    graph: GraphDirectory,
+    tensors: Mapping[str, Any],
+    target: Path,
+    is_used: Callable[[], bool],
+) -> Iterator[None]:
     """Write a graph directory with new tensors, whole or not at all.
 
     Files that did not change are copied from the original. The target may
-    exist only with the same content.
+    exist only with the same content. If the with block fails, a new directory
+    is removed again unless it `is_used`; until then others wait for it.
     """
+
+    def remove_unused(failure: type[BaseException] | None, *_: object) -> None:
+        if failure is not None and is_own(target) and not is_used():
+            import shutil
+
+            shutil.rmtree(target, ignore_errors=True)
+
     differing = changed(graph, tensors)
     # A path such as "." has no name.
     target = Path(os.path.realpath(target))
@@ -113,28 +125,45 @@ def write_graph(
             facts={"directory": target},
             remedy="Choose another --graph-out.",
         )
-    try:
-        with reserved(target, is_folder=True) as part:
+    with contextlib.ExitStack() as held:
+        try:
+            part = held.enter_context(reserved(target, is_folder=True))
+            held.push(remove_unused)
             for stem in graph.archives.keys() - differing:
                 copy_checkpoint(graph.archives[stem], part / f"{stem}.pt")
             for stem in differing:
                 write_checkpoint(tensors[stem], part / f"{stem}.pt")
             _copy_metainfo(graph.folder / METAINFO, part / METAINFO)
-            if not target.exists():
-                part.rename(target)
-                return
+            _place_folder(part, target)
+        except OSError as error:
+            raise CompatError(
+                "The graph directory can't be written.",
+                facts={"directory": target, "cause": error.strerror or error},
+                remedy="Nothing was changed. Free some space or fix the "
+                "permissions, and try again.",
+            ) from error
+        yield
+
+
+def _place_folder(part: Path, target: Path) -> None:
+    """Give a draft its name, or complete what has it."""
+    try:
+        if not target.exists():
+            part.rename(target)
+            return
+    except OSError:
+        if not target.exists():
+            raise
+    # An upgrade that has not ended may still remove it.
+    with unreserved(target):
+        if target.exists():
             _refuse_other_content(part, target)
             # It may be somebody's current folder, so it stays the same one.
             for file in part.iterdir():
                 if not (target / file.name).exists():
                     file.rename(target / file.name)
-    except OSError as error:
-        raise CompatError(
-            "The graph directory can't be written.",
-            facts={"directory": target, "cause": error.strerror or error},
-            remedy="Nothing was changed. Free some space or fix the "
-            "permissions, and try again.",
-        ) from error
+            return
+    _place_folder(part, target)
 
 
 def _copy_metainfo(source: Path, copy: Path) -> None:
@@ -159,6 +188,12 @@ def _refuse_other_content(part: Path, target: Path) -> None:
     """
     import filecmp
 
+    if not target.is_dir():
+        raise CompatError(
+            "The output directory is a file.",
+            facts={"file": target},
+            remedy="Choose another --graph-out.",
+        )
     names = {file.name for file in part.iterdir()}
     there = {file.name for file in target.iterdir()}
     same, _, _ = filecmp.cmpfiles(part, target, there, shallow=False)

@@ -9,7 +9,13 @@ from pytest_nlam_compat.checkpoints.archive import Archive
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
 from pytest_nlam_compat.checkpoints.writer import write_checkpoint
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.files.drafts import draft, remove_abandoned
+from pytest_nlam_compat.files.drafts import (
+    draft,
+    identity,
+    is_own,
+    refuse_existing,
+    remove_abandoned,
+)
 from pytest_nlam_compat.upgrade.weights import Weights, write_weights
 
 _BLOCK = 1024 * 1024
@@ -26,13 +32,19 @@ class OutputFile:
     Raises
     ------
     CompatError
-        If the new file is the old one.
+        If the new file is the old one, or `in_place` contradicts a `path`.
     """
 
     def __init__(
         self, file: Path, path: Path | None, prefix: str, in_place: bool = False
     ) -> None:
-        if path is not None and (in_place or _same(file, path)):
+        if path is not None and in_place:
+            raise CompatError(
+                "Both -o and --in-place say where the new file goes.",
+                facts={"file": file, "output": path},
+                remedy="Pass one of them.",
+            )
+        if path is not None and _same(file, path):
             raise CompatError(
                 "The output is the checkpoint itself.",
                 facts={"file": file, "output": path},
@@ -46,7 +58,6 @@ class OutputFile:
             self.path = file
         self.in_place = in_place
         remove_abandoned(self._real)
-        self._before = _identity(self._real)
 
     @property
     def _real(self) -> Path:
@@ -55,8 +66,8 @@ class OutputFile:
 
     @property
     def placed(self) -> bool:
-        """Whether the new file has its final name."""
-        return _identity(self._real) != self._before
+        """Whether this process has given the new file its final name."""
+        return is_own(self._real)
 
     def refuse_existing(self) -> None:
         """Refuse to overwrite a file, before any work."""
@@ -97,7 +108,7 @@ class OutputFile:
         except BaseException:
             # After Ctrl-C the new file may have its name already: then the
             # backup is the only copy of the old one.
-            if made and not self.placed:
+            if made and _same(real, backup):
                 backup.unlink()
             raise
         return backup if self.in_place else None
@@ -114,27 +125,8 @@ def copy_checkpoint(archive: Archive, path: Path) -> None:
         archive.refuse_changed()
 
 
-def refuse_existing(output: Path) -> None:
-    """Refuse to overwrite a file."""
-    if os.path.lexists(output):
-        raise CompatError(
-            f"The output {output.name} exists.",
-            facts={"file": output},
-            remedy="Choose another -o, or move the file.",
-        )
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Tell a file from another one that gets its name; None without a file."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
 def _same(file: Path, other: Path) -> bool:
-    return _identity(file) is not None and _identity(file) == _identity(other)
+    return identity(file) is not None and identity(file) == identity(other)
 
 
 def _back_up(file: Path, backup: Path) -> bool:

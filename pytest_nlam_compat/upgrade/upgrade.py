@@ -18,8 +18,8 @@ from pytest_nlam_compat.upgrade.graphs import (
     MACOS,
     GraphDirectory,
     changed,
+    new_graph,
     open_graph,
-    write_graph,
 )
 from pytest_nlam_compat.upgrade.inspection import run_report
 from pytest_nlam_compat.upgrade.next_steps import run_files
@@ -87,15 +87,20 @@ def _upgrade(
         if plan.is_changed or output.is_named:
             output.refuse_existing()
             result.output = output.path
-        with _removed_on_failure(request.graph_out, output):
-            if graph is not None:
-                _place_graph(graph, run, request, result)
-            if result.output is not None and not request.dry_run:
-                result.backup = output.write(
-                    checkpoint,
-                    keep_device=request.keep_device,
-                    is_changed=plan.is_changed,
+        if graph is not None:
+            result.graph_out = out = request.graph_out
+            if out is None:
+                _refuse_lost_changes(graph, run, result)
+            elif not request.dry_run:
+                opened.enter_context(
+                    new_graph(graph, run.graph, out, lambda: output.placed)
                 )
+        if result.output is not None and not request.dry_run:
+            result.backup = output.write(
+                checkpoint,
+                keep_device=request.keep_device,
+                is_changed=plan.is_changed,
+            )
     return result
 
 
@@ -120,34 +125,11 @@ def _find_graph(
     )
 
 
-@contextlib.contextmanager
-def _removed_on_failure(
-    graph_out: Path | None, output: OutputFile
-) -> Iterator[None]:
-    """Remove a new graph directory if its checkpoint can't be written."""
-    existed = graph_out is None or graph_out.exists()
-    try:
-        yield
-    except BaseException:
-        if graph_out is not None and not existed and not output.placed:
-            import shutil
-
-            shutil.rmtree(graph_out, ignore_errors=True)
-        raise
-
-
-def _place_graph(
-    graph: GraphDirectory,
-    run: SavedRun,
-    request: UpgradeRequest,
-    result: UpgradeResult,
+def _refuse_lost_changes(
+    graph: GraphDirectory, run: SavedRun, result: UpgradeResult
 ) -> None:
-    """Write the graph directory, or note that it is unchanged."""
-    if request.graph_out is not None:
-        result.graph_out = request.graph_out
-        if not request.dry_run:
-            write_graph(graph, run.graph, request.graph_out)
-    elif differing := changed(graph, run.graph):
+    """Refuse changes of the graph that can't be written; note that none is."""
+    if differing := changed(graph, run.graph):
         raise CompatError(
             "The graph changes too, and there is no directory to write it to.",
             facts={
@@ -156,8 +138,7 @@ def _place_graph(
             },
             remedy="Pass a new directory with --graph-out.",
         )
-    else:
-        result.notes.append(f"The graph is unchanged: {graph.folder}.")
+    result.notes.append(f"The graph is unchanged: {graph.folder}.")
 
 
 @dataclass(frozen=True)
@@ -203,7 +184,11 @@ def _kind(error: CompatError, file: Path) -> tuple[str, str]:
         for label, fact in error.facts.items()
         if str(file.parent) not in str(fact) and len(str(fact)) <= _LONGEST_FACT
     )
-    what = error.what.replace(file.name, "The file")
+    name = printable(file.name)
+    what = error.what
+    if what.startswith(f"{name} "):
+        what = f"The file{what.removeprefix(name)}"
+    what = what.replace(name, "OLD")  # as in upgraded_OLD
     remedy = " ".join(error.remedy.split())
     return f"{what} ({facts})" if facts else what, remedy
 
@@ -272,8 +257,11 @@ def _output(file: Path) -> Path:
 def _earlier(file: Path, request: UpgradeRequest) -> UpgradeResult | None:
     """Return the result of an earlier upgrade, if the output is one."""
     output = _output(file)
-    with read_checkpoint(output) as checkpoint:
-        record = record_in(checkpoint.data)
+    try:
+        with read_checkpoint(output) as checkpoint:
+            record = record_in(checkpoint.data)
+    except CompatError:
+        return None  # It will be refused as an output that exists.
     if record.get("layout") != request.target:
         return None
     if request.own and not record.get("repository"):

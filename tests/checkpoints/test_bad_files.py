@@ -435,3 +435,16 @@ def test_names_can_not_speak_to_the_terminal(tmp_path: Path) -> None:
     path = tmp_path / "a\x1b[2J.ckpt"
     path.write_bytes(b"")
     assert refused(path).what == "a\\x1b[2J.ckpt is empty."
+
+
+def test_a_disk_that_fails(tmp_path, monkeypatch):
+    file = tmp_path / "model.ckpt"
+    file.write_bytes(b"PK")
+
+    def fail(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "pread", fail)
+    with pytest.raises(CompatError, match=r"^model.ckpt can't be read") as said:
+        read_checkpoint(file)
+    assert said.value.facts["cause"] == "Input/output error"

@@ -6,9 +6,12 @@ import time
 
 import pytest
 
-SHOW = "from pytest_nlam_compat.reports.terminal import show;" + (
-    "show(['file: x', '  nlam-compat check x', 'a  refused (1)'])"
-)
+SHOW = """
+import sys
+from pytest_nlam_compat.reports.terminal import coloured
+text = "file: x\\n  nlam-compat check x\\na  refused (1)"
+print(coloured(text, sys.stdout))
+"""
 WAIT = """
 import time
 from pytest_nlam_compat.reports.terminal import progress

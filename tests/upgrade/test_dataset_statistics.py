@@ -102,9 +102,9 @@ def test_nothing_is_overwritten(tmp_path, capsys):
     output.write_text("precious")
     assert write("--datastore", "config.yaml", "-o", output) == 1
     assert capsys.readouterr().err == (
-        "The output statistics.json exists.\n"
+        "statistics.json exists already.\n"
         f"  file: {output}\n"
-        "Choose another -o, or move the file.\n"
+        "Choose another path for the output, or move the file.\n"
     )
     assert output.read_text() == "precious"
 

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import shutil
 
 import pytest
 
@@ -89,6 +90,20 @@ def test_a_distributed_checkpoint_among_others(runs, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert "d.ckpt       ?      refused (2)" in lines
     assert lines[-1].startswith("(2) d.ckpt: The file is a directory, as ")
+
+
+def test_an_output_that_is_no_checkpoint(runs, capsys):
+    """What is said is about the output, not about the good file."""
+    for each in "ac":
+        (runs / each / "upgraded_best.ckpt").write_text("junk")
+    shutil.copy(runs / "a" / "best.ckpt", runs / "c" / "best.ckpt")
+    shutil.rmtree(runs / "b")
+    assert main(["upgrade", str(runs)]) == 1
+    (said,) = [
+        line for line in capsys.readouterr().out.splitlines() if line[0] == "("
+    ]
+    names = "a/best.ckpt, c/best.ckpt"
+    assert said.startswith(f"(1) {names}: upgraded_OLD exists already. ")
 
 
 def test_a_line_for_each_kind_of_refusal(runs, owned, capsys):

@@ -1,10 +1,16 @@
 import os
 import shutil
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
 
 from pytest_nlam_compat.cli import main
+from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.upgrade import graphs
+from pytest_nlam_compat.upgrade.output import OutputFile
 
 NAME = "0.5.0-graph_lam-square"
 
@@ -327,3 +333,56 @@ def test_a_graph_file_that_hides_something(owned, tmp_path, graph, capsys):
         assert upgrade(owned(NAME), tmp_path, graph, "--graph-out", out) == 1
         assert "m2g_features.pt" in capsys.readouterr().err
         assert not out.exists()
+
+
+def test_a_graph_is_removed_before_another_upgrade_uses_it(
+    owned, tmp_path, graph, monkeypatch
+):
+    """Both write the same one, and the first has no space for its file."""
+    out, new = tmp_path / "graphs" / "1level", tmp_path / "theirs.ckpt"
+    others = []
+
+    def start_other_and_fail(*_, **options):
+        assert any(out.iterdir())
+        command = [
+            *(sys.executable, "-m", "pytest_nlam_compat", "upgrade"),
+            *(owned(NAME).checkpoint, "-o", new),
+            *("--graph", graph, "--graph-out", out),
+        ]
+        others.append(subprocess.Popen(list(map(str, command))))
+        while not list(out.parent.glob(".1level.*.part/metainfo.yaml")):
+            assert others[0].poll() is None
+            time.sleep(0.05)
+        time.sleep(0.3)
+        assert not new.exists()
+        raise CompatError("No space.", remedy="Make some.")
+
+    (graph / "metainfo.yaml").touch()
+    monkeypatch.setattr(OutputFile, "write", start_other_and_fail)
+    assert upgrade(owned(NAME), tmp_path, graph, "--graph-out", out) == 1
+    assert others[0].wait() == 0
+    assert new.exists()
+    assert len(list(out.iterdir())) == len(list(graph.iterdir()))
+
+
+def test_a_graph_that_another_upgrade_has_placed_stays(
+    owned, tmp_path, graph, monkeypatch, capsys
+):
+    out = tmp_path / "graphs" / "1level"
+
+    def placed_meanwhile(*_):
+        out.mkdir()
+        (out / "g2m_features.pt").write_bytes(b"theirs")
+
+    monkeypatch.setattr(graphs, "_copy_metainfo", placed_meanwhile)
+    assert upgrade(owned(NAME), tmp_path, graph, "--graph-out", out) == 1
+    assert "holds another graph" in capsys.readouterr().err
+    assert os.listdir(out.parent) == ["1level"]
+    assert (out / "g2m_features.pt").read_bytes() == b"theirs"
+
+
+def test_a_file_is_no_directory_for_a_graph(owned, tmp_path, graph, capsys):
+    out = tmp_path / "notes.txt"
+    out.touch()
+    assert upgrade(owned(NAME), tmp_path, graph, "--graph-out", out) == 1
+    assert "The output directory is a file" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from pytest_nlam_compat.checkpoints import writer
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.cli import main
 from pytest_nlam_compat.files import drafts
+from pytest_nlam_compat.upgrade import output as outputs
 
 ONLY_RENAMED = "0.6.0-graph_lam"
 
@@ -130,14 +131,44 @@ def test_another_backup_is_not_lost(old, capsys):
     assert (old.read_bytes(), backup.read_text()) == (before, "precious")
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_a_refused_upgrade_leaves_no_graph(
+    owned, tmp_path, monkeypatch, late, capsys
+):
+    """Also if another one has replaced the file in the meantime."""
+    case, file = owned("0.5.0-graph_lam"), tmp_path / "old.ckpt"
+    file.write_bytes(case.checkpoint.read_bytes())
+    backup, back_up = tmp_path / "old.ckpt.bak", outputs._back_up
+
+    def replace_and_back_up(*arguments):
+        backup.write_bytes(file.read_bytes())
+        (tmp_path / "theirs").write_bytes(b"theirs")
+        (tmp_path / "theirs").replace(file)
+        return back_up(*arguments)
+
+    if late:
+        monkeypatch.setattr(outputs, "_back_up", replace_and_back_up)
+    else:
+        backup.write_bytes(b"precious")
+    graph = ("--graph", case.graph, "--graph-out", tmp_path / "new" / "1level")
+    assert upgrade(file, "--in-place", *graph) == 1
+    assert "old.ckpt.bak exists already" in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == [file, backup]
+
+
+def test_an_output_and_in_place(old, tmp_path, capsys):
+    assert upgrade(old, "--in-place", "-o", tmp_path / "new.ckpt") == 1
+    assert "Pass one of them" in capsys.readouterr().err
+
+
 def test_nothing_is_overwritten(old, tmp_path, capsys):
     new = tmp_path / "new.ckpt"
     new.write_text("precious")
     assert upgrade(old, "-o", new) == 1
     assert capsys.readouterr().err == (
-        "The output new.ckpt exists.\n"
+        "new.ckpt exists already.\n"
         f"  file: {new}\n"
-        "Choose another -o, or move the file.\n"
+        "Choose another path for the output, or move the file.\n"
     )
     assert new.read_text() == "precious"
 
@@ -334,7 +365,7 @@ def test_a_link_to_nothing_in_place_of_the_output(old, tmp_path, capsys):
     assert upgrade(folder) == 1
     assert "exists" in capsys.readouterr().out
     assert upgrade(old) == 1
-    assert "The output upgraded_old.ckpt exists." in capsys.readouterr().err
+    assert "upgraded_old.ckpt exists already." in capsys.readouterr().err
     assert upgrade(old, "-o", link) == 1
     assert not (tmp_path / "elsewhere.ckpt").exists()
 
