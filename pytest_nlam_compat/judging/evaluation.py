@@ -5,8 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor, nn
 
+from pytest_nlam_compat.adapters.training_step import evaluate_once
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.numerics.torch_settings import (
+    default_dtype,
+    reproducible,
+)
+from pytest_nlam_compat.under_test.code_under_test import code_under_test
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -60,11 +68,33 @@ def judge_evaluation(
     return {}
 
 
+def evaluate(subject: ReferenceUnderTest, module: nn.Module) -> None:
+    """Validate and test one batch with Lightning's Trainer, in float64.
+
+    Raises
+    ------
+    CompatError
+        With the cause, if the current code can't.
+    """
+    doing, dtype = (
+        "Evaluating with the Trainer of the current code",
+        torch.double,
+    )
+    with code_under_test(doing), reproducible(), default_dtype(dtype):
+        batch = apply_to_collection(
+            subject.loaded_batch,
+            Tensor,
+            lambda t: t.to(dtype) if t.is_floating_point() else t,
+        )
+        with torch.random.fork_rng(devices=[]):
+            evaluate_once(module, batch)
+
+
 def _evaluate(
-    subject: ReferenceUnderTest, file: str, module: torch.nn.Module
+    subject: ReferenceUnderTest, file: str, module: nn.Module
 ) -> None:
     try:
-        subject.evaluate(module, torch.float64)
+        evaluate(subject, module)
     except CompatError as error:
         raise CompatError(
             f"{subject.reference.id}: Lightning's Trainer can't evaluate the "

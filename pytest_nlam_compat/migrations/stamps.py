@@ -118,6 +118,20 @@ def refuse_newer(found: object, newest: int | None) -> None:
         )
 
 
+def upstream_stamp(
+    stamps: Mapping[str, Any], newest: int | None
+) -> dict[str, int]:
+    """Return neural-lam's own stamp of a file (#701): one entry, or none.
+
+    Without it the current code's own loader would begin with its first
+    migration. `newest` and errors are as in `refuse_newer`.
+    """
+    if UPSTREAM_STAMP not in stamps:
+        return {}
+    refuse_newer(stamps[UPSTREAM_STAMP], newest)
+    return {UPSTREAM_STAMP: stamps[UPSTREAM_STAMP]}
+
+
 def _upstream_number(found: object) -> int:
     if isinstance(found, int) and not isinstance(found, bool):
         return found

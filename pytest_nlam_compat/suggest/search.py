@@ -19,6 +19,7 @@ from pytest_nlam_compat.diagnosis.explain import diagnose
 from pytest_nlam_compat.diagnosis.name_patterns import Operations
 from pytest_nlam_compat.diagnosis.parameter_order import reorderings
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.judging.evaluation import evaluate
 from pytest_nlam_compat.judging.grade import Result, grade
 from pytest_nlam_compat.migrations import Migration, SavedRun
 from pytest_nlam_compat.migrations.operations.base import OnHyperParameters
@@ -198,7 +199,7 @@ def _evaluate(trial: Trial) -> None:
         if result.passed and any(
             isinstance(one, OnHyperParameters) for one in trial.operations
         ):
-            trial.subject.evaluate(trial.model, torch.float64)
+            evaluate(trial.subject, trial.model)
         trial.result = result
 
 

@@ -14,7 +14,6 @@ from unittest import mock
 
 import torch
 import yaml
-from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
 from pytest_nlam_compat.adapters.adapter import Adapter, Predictor
@@ -26,10 +25,8 @@ from pytest_nlam_compat.adapters.model_arguments import (
     revive,
 )
 from pytest_nlam_compat.adapters.probe import (
-    UpstreamRegistry,
     upstream_registry,
 )
-from pytest_nlam_compat.adapters.training_step import evaluate_once
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import (
@@ -38,13 +35,12 @@ from pytest_nlam_compat.migrations import (
     Registry,
     SavedRun,
     apply,
-    refuse_newer,
     saved_run_from_checkpoint,
     to_checkpoint_dict,
 )
 from pytest_nlam_compat.migrations.reading import graph_format
 from pytest_nlam_compat.migrations.saved_run import Statistics, loaded
-from pytest_nlam_compat.migrations.stamps import UPSTREAM_STAMP
+from pytest_nlam_compat.migrations.stamps import upstream_stamp
 from pytest_nlam_compat.numerics.noise import ReplayNoise
 from pytest_nlam_compat.numerics.rounding import rounding_effect
 from pytest_nlam_compat.numerics.torch_settings import (
@@ -344,7 +340,9 @@ class ReferenceUnderTest:
             name: loaded(tensor).detach()
             for name, tensor in checkpoint["state_dict"].items()
         }
-        return checkpoint | upstream_stamp(self.float64, upstream_registry())
+        own = upstream_registry()
+        stamp = upstream_stamp(self.float64.stamps, own.newest if own else None)
+        return checkpoint | stamp
 
     def built(self, dtype: torch.dtype) -> nn.Module:
         """Build a new model of the current code, without weights of a run."""
@@ -452,24 +450,6 @@ class ReferenceUnderTest:
                 loss = self.adapter.training_loss(module, batch)
         return loss.detach().double().reshape(1)
 
-    def evaluate(self, module: nn.Module, dtype: torch.dtype) -> None:
-        """Validate and test one batch with Lightning's Trainer.
-
-        Raises
-        ------
-        CompatError
-            With the cause, if the current code can't.
-        """
-        doing = "Evaluating with the Trainer of the current code"
-        with code_under_test(doing), reproducible(), default_dtype(dtype):
-            batch = apply_to_collection(
-                self.loaded_batch,
-                Tensor,
-                lambda t: t.to(dtype) if t.is_floating_point() else t,
-            )
-            with torch.random.fork_rng(devices=[]):
-                evaluate_once(module, batch)
-
     @cached_property
     def loaded_batch(self) -> Any:
         """A batch of the current code's data module, before it is moved."""
@@ -509,23 +489,3 @@ class ReferenceUnderTest:
             )
         names = ("init_states", "target_states", "forcing", "target_times")
         return dict(zip(names, batch, strict=True))
-
-
-def upstream_stamp(
-    run: SavedRun, registry: UpstreamRegistry | None
-) -> dict[str, int]:
-    """Return neural-lam's own stamp of a file (#701): one entry, or none.
-
-    Without it the current code's own loader would begin with its first
-    migration.
-
-    Raises
-    ------
-    CompatError
-        The stamp is newer than the current code's registry, or no number.
-    """
-    if UPSTREAM_STAMP not in run.stamps:
-        return {}
-    stamp = run.stamps[UPSTREAM_STAMP]
-    refuse_newer(stamp, registry.newest if registry else None)
-    return {UPSTREAM_STAMP: stamp}

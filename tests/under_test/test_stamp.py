@@ -3,14 +3,11 @@
 import pytest
 import torch
 
-from pytest_nlam_compat.adapters.probe import (
-    UpstreamRegistry,
-    upstream_registry,
-)
+from pytest_nlam_compat.adapters.probe import upstream_registry
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import saved_run_from_checkpoint
-from pytest_nlam_compat.under_test.reference_under_test import upstream_stamp
+from pytest_nlam_compat.migrations.stamps import upstream_stamp
 
 STAMP = "neural_lam_checkpoint_version"
 
@@ -28,32 +25,26 @@ def run(tmp_path):
     return read
 
 
-@pytest.mark.parametrize("registry", [None, UpstreamRegistry((), 3)])
-def test_a_file_without_a_stamp_has_none(run, registry):
-    assert upstream_stamp(run(epoch=1), registry) == {}
+@pytest.mark.parametrize("newest", [None, 3])
+def test_a_file_without_a_stamp_has_none(run, newest):
+    assert upstream_stamp(run(epoch=1).stamps, newest) == {}
 
 
 @pytest.mark.parametrize("stamp", [1, 3])
 def test_a_stamp_that_the_code_knows_is_handed_on(stamp, run):
-    registry = UpstreamRegistry((), 3)
-    assert upstream_stamp(run(**{STAMP: stamp}), registry) == {STAMP: stamp}
+    assert upstream_stamp(run(**{STAMP: stamp}).stamps, 3) == {STAMP: stamp}
 
 
 @pytest.mark.parametrize(
-    ("registry", "newest"),
-    [
-        (UpstreamRegistry((), 2), 2),
-        (UpstreamRegistry((), 0), 0),
-        (None, "none"),
-    ],
+    ("newest", "shown"), [(2, "2"), (0, "0"), (None, "none")]
 )
-def test_a_newer_stamp_is_refused(registry, newest, run):
+def test_a_newer_stamp_is_refused(newest, shown, run):
     with pytest.raises(CompatError) as caught:
-        upstream_stamp(run(**{STAMP: 3}), registry)
+        upstream_stamp(run(**{STAMP: 3}).stamps, newest)
     assert str(caught.value) == (
         "The checkpoint was written by a newer neural-lam.\n"
         "  neural_lam_checkpoint_version: 3\n"
-        f"  newest that the installed neural-lam knows: {newest}\n"
+        f"  newest that the installed neural-lam knows: {shown}\n"
         "Upgrade neural-lam."
     )
 
