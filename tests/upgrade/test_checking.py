@@ -46,7 +46,7 @@ def command_of(text):
     words = [
         line.split("nlam-compat ", 1)[1]
         for line in text.splitlines()
-        if line.startswith("  nlam-compat ") and "--all" not in line
+        if line.startswith("  nlam-compat ") and "inspect --json" not in line
     ]
     return shlex.split(words[-1])
 
