@@ -138,7 +138,10 @@ def test_a_file_where_a_directory_is_needed(command, tmp_path, capsys):
     )
 
 
-@pytest.mark.skipif(os.name != "posix", reason="the shell is another one")
+@pytest.mark.skipif(
+    not os.path.exists("/dev/full"),
+    reason="only Linux has a device that is always full",
+)
 @pytest.mark.parametrize("redirection", [">&-", ">/dev/full", "<&- >&-"])
 @pytest.mark.parametrize("option", ["", "--json"])
 def test_a_result_that_stdout_does_not_take(redirection, option, tmp_path):

@@ -40,7 +40,7 @@ _NO_READERS |= {"pickle", "pytest_nlam_compat", "pytorch_lightning", "torch"}
 # Up to 0.6 everything is in ``args``, even the name of the model. A module has
 # to use these.
 _USED_BY_MODULE = ("loss", "lr")
-# Passed besides the hyper-parameters.
+# Of what a configuration file holds, by its key.
 _CONFIG_CLASSES = {
     "": "NeuralLAMConfig",
     "datastore": "DatastoreSelection",
@@ -49,6 +49,7 @@ _CONFIG_CLASSES = {
 }
 _UNIONS = (Union, UnionType)
 _ALIKE = ((int, float), (str, Enum))
+# Passed besides the hyper-parameters.
 _NO_HYPER_PARAMETERS = ("forecaster", "config", "datastore", "args")
 
 
@@ -167,11 +168,11 @@ def _raise_on_type(cls: type, values: Mapping[str, Any]) -> None:
         value, kind = values[name], declared[name]
         kinds = get_args(kind) if get_origin(kind) in _UNIONS else (kind,)
         classes = [get_origin(one) or one for one in kinds]
-        alike = [kind for kind in _ALIKE if isinstance(value, kind)]
+        alike = [group for group in _ALIKE if isinstance(value, group)]
         if not any(
             not isinstance(one, type)
             or isinstance(value, one)
-            or any(issubclass(one, kind) for kind in alike)
+            or any(issubclass(one, group) for group in alike)
             for one in classes
         ):
             raise TypeError(

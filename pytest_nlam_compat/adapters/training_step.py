@@ -246,16 +246,17 @@ def _trainer() -> Trainer:
     return trainer
 
 
-def _quiet_trainer(**options: Any) -> Trainer:
+def _quiet_trainer(accelerator: str = "cpu", **options: Any) -> Trainer:
     from pytorch_lightning import Trainer
     from pytorch_lightning.plugins.environments import LightningEnvironment
 
     with _quiet():
         return Trainer(
+            accelerator=accelerator,
             devices=1,
             # Otherwise Lightning reads the variables of a batch system.
             plugins=[LightningEnvironment()],
-            **{"accelerator": "cpu", **options},
+            **options,
         )
 
 

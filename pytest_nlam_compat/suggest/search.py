@@ -195,7 +195,7 @@ def _evaluate(trial: Trial) -> None:
     with suppress(CompatError):
         trial.model = trial.subject.migrated_model(torch.float64)
         result = grade(trial.subject, torch.float64)
-        # No output shows whether a hyper-parameter is what it is taken for.
+        # No output shows whether a hyper-parameter still means the same.
         if result.passed and any(
             isinstance(one, OnHyperParameters) for one in trial.operations
         ):
