@@ -91,42 +91,41 @@ class MalformedError(ValueError):
 def is_well_formed(made: InertObject) -> bool:
     """Tell whether a known class is used as the libraries write it."""
     _, form = KNOWN.get(made.cls, ("", "unknown"))
-    is_bare = made.state in (None, {}) and not made.dict_items
+    if form == "unknown":
+        return True
+    if made.is_call == (form in ("attributes", "items", "text")):
+        return False
+    has_items, state = bool(made.dict_items), made.state
+    is_bare = state in (None, {}) and not has_items
     match form, made.args:
-        case "unknown", _:
-            return True
         case "attributes", ():
-            is_state = _is_text_dict(made.state or {})
-            return not made.is_call and is_state and not made.dict_items
+            is_state = type(state) in (NoneType, dict) and not has_items
+            return is_state and set(map(type, state or ())) <= {str}
         case "items", ():
-            return not made.is_call and made.state in (None, {})
+            return state in (None, {})
         case "text", (str(),):
-            return not made.is_call and is_bare
+            return is_bare
         case "path", parts:
-            return made.is_call and is_bare and set(map(type, parts)) <= {str}
+            return is_bare and set(map(type, parts)) <= {str}
         case "sizes", (tuple(sizes),):
-            return made.is_call and is_bare and _are_counts(*sizes)
+            return is_bare and _are_counts(*sizes)
         case "device", ("cpu" | "cuda" | "mps" | "xpu", *index):
             is_index = len(index) < 2 and _are_counts(*index)
-            is_small = all(each < 128 for each in index if is_index)
-            return made.is_call and is_bare and is_index and is_small
+            return is_bare and is_index and all(each < 128 for each in index)
         case "counts", () | (dict(),):
             counts = [each for part in made.args for each in part.values()]
-            return made.is_call and is_bare and set(map(type, counts)) <= {int}
+            return is_bare and set(map(type, counts)) <= {int}
         case "defaults", () | (GlobalRef(module="builtins"),):
-            is_known = all(part in KNOWN for part in made.args)
-            return made.is_call and made.state is None and is_known
+            return state is None and all(part in KNOWN for part in made.args)
         case "numpy-type", (str(name), False, True):
             orders = [(3, o, None, None, None, -1, -1, 0) for o in "<>|"]
-            is_state = made.state in orders and not made.dict_items
-            return (
-                made.is_call and is_state and bool(_NUMPY_TYPE.fullmatch(name))
-            )
+            is_state = state in orders and not has_items
+            return is_state and bool(_NUMPY_TYPE.fullmatch(name))
         case "numpy-scalar", (InertObject() as dtype, bytes(content)):
             # The type was made before, and so has been checked before.
             is_type = dtype.cls == GlobalRef("numpy", "dtype")
             is_size = is_type and f"{len(content)}" == dtype.args[0][1:]
-            return made.is_call and is_bare and is_size
+            return is_bare and is_size
     return False
 
 
@@ -243,7 +242,3 @@ def odd_numbers(keys: list[Any], before: int = 0) -> int:
 
 def _are_counts(*values: Any) -> bool:
     return all(type(each) is int and 0 <= each <= LARGEST for each in values)
-
-
-def _is_text_dict(state: Any) -> bool:
-    return type(state) is dict and set(map(type, state)) <= {str}

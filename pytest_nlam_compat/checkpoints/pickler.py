@@ -43,8 +43,7 @@ def portable(named: GlobalRef) -> GlobalRef:
     if named.module not in ("pathlib", "pathlib._local"):
         return named
     name = f"Pure{named.name}" if named.name == _FOREIGN_PATH else named.name
-    there = GlobalRef("pathlib", name)
-    return named if there == named else there
+    return GlobalRef("pathlib", name)
 
 
 class CheckpointPickler(pickle._Pickler):

@@ -54,9 +54,6 @@ _INSTANCE = 400
 # Not memory, but time: of a thousand such keys, one dict takes half a second.
 _ODD = 64 * 1024
 
-# Up to so much is charged together.
-_BATCH = 64 * 1024
-
 _CHANGEABLE = (list, dict, OrderedDict, InertObject)
 
 #: The opcodes that torch.save writes -> about what each takes in memory.
@@ -147,21 +144,16 @@ class CheckpointUnpickler(pickle._Unpickler):
         return tree
 
     def _run(self) -> Any:
-        spent = 0
         while True:
             self._last = self.read(1)
             if self._last == pickle.STOP:
-                self._charge(spent)
                 return self.stack.pop()
             if not self._last:
                 raise EOFError
             if self._last not in _HANDLERS:
                 raise self._refuse(f"uses the opcode {_name(self._last)}")
             handler, cost = _HANDLERS[self._last]
-            spent += cost
-            if spent > _BATCH:
-                self._charge(spent)
-                spent = 0
+            self._charge(cost)
             handler(self)
 
     def _left(self) -> int:

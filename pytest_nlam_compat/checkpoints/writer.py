@@ -20,8 +20,6 @@ from pytest_nlam_compat.files.drafts import draft
 if TYPE_CHECKING:
     import torch
 
-#: From this size on, the kernel copies a record.
-_LARGE_RECORD = 256 * 1024
 _BLOCK = 1024 * 1024
 _PIECE = 64 * 1024 * 1024
 
@@ -146,7 +144,7 @@ class ZipWriter:
 
     def _copy_by_kernel(self, archive: Archive, start: int, size: int) -> int:
         """Have the kernel copy; return how many bytes it did, 0 if it can't."""
-        if size < _LARGE_RECORD or not hasattr(os, "copy_file_range"):
+        if not hasattr(os, "copy_file_range"):
             return 0
         source = archive.fileno()
         self._stream.flush()

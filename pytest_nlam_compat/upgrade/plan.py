@@ -185,7 +185,7 @@ def _prepared(
             f"Tensors from {', '.join(sorted(devices))} were marked as on the "
             "CPU, so that they load on any machine."
         )
-    paths = [n.path for n in checkpoint.globals if portable(n) is not n]
+    paths = [n.path for n in checkpoint.globals if portable(n) != n]
     if paths:
         notes.append(
             f"Paths that can't be loaded on every system ({', '.join(paths)}) "
