@@ -70,7 +70,8 @@ def tests(session: nox.Session) -> None:
     """Run the test suite."""
     python = environment(session)
     # A process for each core; the tests of one file share what is costly.
-    spread = ("-n", "auto", "--dist", "loadfile")
+    # tests/conftest.py says in which order.
+    spread = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
     session.run(
         python, "-m", "pytest", *spread, *session.posargs, external=True
     )

@@ -1,12 +1,11 @@
 """A forecasting centre: its dataset, and a model that it trains.
 
-``python centre.py FOLDER MODEL GRAPH LEVELS`` trains with the importable
-neural-lam; none of its sizes is that of a reference of ours.
+It trains with the importable neural-lam; none of its sizes is that of a
+reference of ours.
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import mdp_dataset
@@ -94,6 +93,8 @@ def train(
     return path
 
 
-if __name__ == "__main__":
-    folder, model, graph, levels = sys.argv[1:5]
+def main(args: list[str]) -> int:
+    """Train as the arguments say."""
+    folder, model, graph, levels = args
     train(Path(folder), model, graph, int(levels))
+    return 0

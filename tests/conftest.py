@@ -9,6 +9,12 @@ from nlam_runs import Project
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the files whose tests are slow: processes end together."""
+    slow = {each.path for each in items if each.get_closest_marker("slow")}
+    items.sort(key=lambda each: each.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def recorded():
     """Return the archive of a release, opened once: ``recorded("0.7.0")``."""

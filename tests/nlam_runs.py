@@ -1,4 +1,4 @@
-"""Runs of pytest in processes of their own, quick enough to have many.
+"""Runs of pytest, and of commands, in processes quick enough to have many.
 
 Each is forked off a server that has imported what neural-lam builds upon, but
 neither neural-lam nor this package: importing torch and the rest takes longer
@@ -13,9 +13,11 @@ import multiprocessing
 import os
 import re
 import shutil
+import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -156,6 +158,34 @@ def run(
     environment: Mapping[str, str] | None = None,
 ) -> pytest.RunResult:
     """Run pytest in a folder, with other places first on the path."""
+    args = [*args, f"--basetemp={folder / 'temporary'}", *_ALWAYS]
+    started = time.perf_counter()
+    done = forked(_pytest, args, folder, path, environment)
+    took = time.perf_counter() - started
+    out, err = done.stdout.splitlines(), done.stderr.splitlines()
+    # For whoever looks into a failed test.
+    print(*out, *err, sep="\n")
+    return pytest.RunResult(done.returncode, out, err, took)
+
+
+def command(
+    args: Sequence[object],
+    folder: Path,
+    path: Sequence[Path] = (),
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run ``nlam-compat`` in a folder, with other places first on the path."""
+    return forked(_nlam_compat, args, folder, path, environment)
+
+
+def forked(
+    main: Callable[[list[str]], int],
+    args: Sequence[object],
+    folder: Path,
+    path: Sequence[Path] = (),
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a function that returns an exit status, in a folder."""
     first = list(map(str, path))
     variables = {
         name: value
@@ -164,25 +194,23 @@ def run(
     }
     variables |= {"COLUMNS": "80", "PYTHONPATH": os.pathsep.join(first)}
     variables |= environment or {}
-    args = [*args, f"--basetemp={folder / 'temporary'}", *_ALWAYS]
-    outputs = folder / "stdout.txt", folder / "stderr.txt"
-    started = time.perf_counter()
-    process = _context().Process(
-        target=_run,
-        args=(args, folder, first, variables, outputs, _bytecode().name),
-    )
-    process.start()
-    process.join(_LONGEST_RUN_S)
-    if process.exitcode is None:
-        process.kill()
-        process.join()
-    took = time.perf_counter() - started
-    out, err = (
-        output.read_text(encoding="utf-8").splitlines() for output in outputs
-    )
-    # For whoever looks into a failed test.
-    print(*out, *err, sep="\n")
-    return pytest.RunResult(process.exitcode, out, err, took)
+    args = list(map(str, args))
+    with TemporaryDirectory() as written:
+        outputs = Path(written, "stdout.txt"), Path(written, "stderr.txt")
+        process = _context().Process(
+            target=_run,
+            args=(
+                *(main, args, folder, first, variables, outputs),
+                _bytecode().name,
+            ),
+        )
+        process.start()
+        process.join(_LONGEST_RUN_S)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+        out, err = (output.read_text(encoding="utf-8") for output in outputs)
+    return subprocess.CompletedProcess(args, process.exitcode, out, err)
 
 
 def _context() -> multiprocessing.context.BaseContext:
@@ -200,6 +228,7 @@ def _bytecode() -> TemporaryDirectory[str]:
 
 
 def _run(
+    main: Callable[[list[str]], int],
     args: list[str],
     folder: Path,
     path: list[str],
@@ -214,7 +243,19 @@ def _run(
     os.environ.update(environment)
     os.chdir(folder)
     sys.path[:0] = path
-    sys.exit(int(pytest.main(args)))
+    sys.exit(main(args))
+
+
+def _pytest(args: list[str]) -> int:
+    return int(pytest.main(args))
+
+
+def _nlam_compat(args: list[str]) -> int:
+    # The first import of it in this process: whichever is first on the path.
+    from pytest_nlam_compat.cli import main
+
+    warnings.simplefilter("ignore")
+    return main(args)
 
 
 def failed(result: pytest.RunResult) -> set[str]:

@@ -159,13 +159,13 @@ def test_github_shows_the_line_of_the_clone_and_the_summary(broken):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dist", ["load", "loadfile"])
-def test_four_processes_give_the_same_results_as_one(broken, dist):
+@pytest.mark.parametrize("spread", ["-n4", "-n2 --dist=loadfile"])
+def test_several_processes_give_the_same_results_as_one(broken, spread):
     result = broken.run(
-        *BOTH, "--nlam-compat-report=four.json", "-n4", f"--dist={dist}"
+        *BOTH, "--nlam-compat-report=spread.json", *spread.split()
     )
     assert result.ret == 1
-    alone, spread = results(broken), results(broken, "four.json")
+    alone, spread = results(broken), results(broken, "spread.json")
     assert without_times(spread) == without_times(alone)
 
 

@@ -12,12 +12,13 @@ from importlib import import_module
 from pathlib import Path
 
 import argcomplete
+import interrupting
 import made_results
 import mdp_dataset
 import pytest
 import reference_page
 from bisections import BAD, GOOD, Bisected
-from nlam_runs import CHECKOUT, FIXTURES
+from nlam_runs import CHECKOUT, FIXTURES, forked
 from owned_runs import facts_of
 
 from pytest_nlam_compat import cli
@@ -43,6 +44,8 @@ RUNS = {
 }
 # They take minutes; tests/releasing interrupts a release.
 LONG = {"pin", "release", "verify"}
+# In a process that imports torch and the rest itself, and is interrupted then.
+WHOLE = {"check"}
 # What would take minutes, made smaller.
 SMALLER = {
     "bisect": "from bisections import RecordedGrader\n"
@@ -180,25 +183,24 @@ def run(folder, command, url, at=0):
     temporary = folder.with_name(f"{folder.name}-temporary")
     arguments = [each.replace("{url}", url) for each in RUNS[command]]
     counted = folder.with_name(f"{folder.name}-events")
-    done = subprocess.run(
-        [
-            *(sys.executable, Path(__file__).with_name("interrupting.py")),
-            *(counted, str(at), SMALLER.get(command, "")),
-            *with_json(command, arguments),
-        ],
-        cwd=folder,
-        env={
-            **{k: v for k, v in os.environ.items() if k[:6] != "PYTEST"},
-            "PYTHONPATH": os.pathsep.join(
-                [str(CHECKOUT / "tests"), os.environ.get("PYTHONPATH", "")]
-            ),
-            "NLAM_COMPAT_CACHE": str(folder / "cache"),
-            "TMPDIR": str(temporary),
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    words = [counted, at, SMALLER.get(command, "")]
+    words += with_json(command, arguments)
+    variables = {
+        "NLAM_COMPAT_CACHE": str(folder / "cache"),
+        "TMPDIR": str(temporary),
+    }
+    if command in WHOLE:
+        done = subprocess.run(
+            [sys.executable, interrupting.__file__, *map(str, words)],
+            cwd=folder,
+            env=os.environ | variables,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+    else:
+        path = [CHECKOUT / "tests"]
+        done = forked(interrupting.interrupted, words, folder, path, variables)
     print(done.stderr)
     assert "Traceback" not in done.stderr
     left = [str(file) for file in temporary.rglob("*") if file.is_file()]

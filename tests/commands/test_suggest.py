@@ -1,13 +1,10 @@
 """``nlam-compat suggest``, beside what a run of pytest does."""
 
 import argparse
-import os
 import re
-import subprocess
-import sys
 
 import pytest
-from nlam_runs import ONE, failed
+from nlam_runs import ONE, command, failed
 
 from pytest_nlam_compat.commands import suggest
 
@@ -95,14 +92,11 @@ def suggested(project):
 
     def run(*arguments, one=True):
         which = ["--release===0.7.0", "--case=graph_lam"] if one else []
-        command = [sys.executable, "-W", "ignore", "-m", "pytest_nlam_compat"]
-        path = os.pathsep.join(map(str, project.path))
-        return subprocess.run(
-            [*command, "suggest", *which, *arguments],
-            capture_output=True,
-            text=True,
-            cwd=project.folder,
-            env=os.environ | {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
+        return command(
+            ["suggest", *which, *arguments],
+            project.folder,
+            project.path,
+            {"CUDA_VISIBLE_DEVICES": ""},
         )
 
     return run

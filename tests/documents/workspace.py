@@ -17,9 +17,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import mdp_dataset
+import nlam_runs
 from blocks import Block, edits, words_of
 from histories import History
-from nlam_runs import FIXTURES, ONE, SHIPPED, Project, run
+from nlam_runs import FIXTURES, ONE, SHIPPED, Project
 
 from pytest_nlam_compat.references.reference import Reference
 from pytest_nlam_compat.references.release_archive import ReleaseArchive
@@ -111,11 +112,15 @@ class Workspace:
 
     def run(self, command: str) -> tuple[int, list[str]]:
         """Run a command in a shell; return its status, and what it printed."""
-        words = words_of(command)
-        if words[0] == "pytest" and not _SHELL & set(command):
+        program, *words = words_of(command)
+        if not _SHELL & set(command) and program in ("pytest", "nlam-compat"):
             # As a user does, but quick.
-            done = run(words[1:], self.folder, self._path, self._variables)
-            return int(done.ret), [*done.outlines, *done.errlines]
+            where = self.folder, self._path, self._variables
+            if program == "pytest":
+                done = nlam_runs.run(words, *where)
+                return int(done.ret), [*done.outlines, *done.errlines]
+            told = nlam_runs.command(words, *where)
+            return told.returncode, (told.stderr + told.stdout).splitlines()
         shell = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command],
             cwd=self.folder,
@@ -132,7 +137,8 @@ class Workspace:
             name = f"test_line_{block.line}.py"
             self.clone.write(name, block.content)
             arguments = [name, *ONE[1:]]
-            done = run(arguments, self.folder, self._path, self._variables)
+            where = self.folder, self._path, self._variables
+            done = nlam_runs.run(arguments, *where)
             assert int(done.ret) == 0, str(block)
         else:
             script = self.clone.write(f"line_{block.line}.py", block.content)

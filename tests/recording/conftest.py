@@ -3,13 +3,12 @@
 import io
 import os
 import shutil
-import subprocess
-import sys
 from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
+import nlam_runs
 import pytest
 from nlam_runs import CHECKOUT
 
@@ -27,20 +26,8 @@ def centre(tmp_path_factory):
     Returns its folder, and what runs a command of ours with that release.
     """
 
-    def environment(first):
-        path = [first, CHECKOUT, TESTS]
-        known = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-        joined = os.pathsep.join(str(each) for each in path if each)
-        return {**known, "PYTHONPATH": joined, "COLUMNS": "100"}
-
-    def run(first, folder, *command):
-        return subprocess.run(
-            [sys.executable, "-W", "ignore", *map(str, command)],
-            cwd=folder,
-            env=environment(first),
-            capture_output=True,
-            text=True,
-        )
+    def path(first):
+        return [Path(each) for each in (first, CHECKOUT, TESTS) if each]
 
     @cache
     def trained(first, model, graph, levels):
@@ -48,14 +35,16 @@ def centre(tmp_path_factory):
 
         folder = tmp_path_factory.mktemp("centre")
         module.write_dataset(folder)
-        script = TESTS / "centre.py"
-        done = run(first, folder, script, folder, model, graph, levels)
+        words = [folder, model, graph, levels]
+        done = nlam_runs.forked(module.main, words, folder, path(first))
         assert done.returncode == 0, done.stderr[-3000:]
         return folder
 
     def compat(first, folder, *words):
         if first:
-            return run(first, folder, "-m", "pytest_nlam_compat", *words)
+            return nlam_runs.command(
+                words, folder, path(first), {"COLUMNS": "100"}
+            )
         # Here, where neural-lam has been imported.
         out, err, before = io.StringIO(), io.StringIO(), Path.cwd()
         os.chdir(folder)
@@ -68,7 +57,7 @@ def centre(tmp_path_factory):
             returncode=status, stdout=out.getvalue(), stderr=err.getvalue()
         )
 
-    return SimpleNamespace(trained=trained, compat=compat, run=run)
+    return SimpleNamespace(trained=trained, compat=compat)
 
 
 @pytest.fixture(scope="session")

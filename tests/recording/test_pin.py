@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nlam_runs import CHECKOUT, cells, shows_no_traceback
+from interrupting import interrupted
+from nlam_runs import cells, forked, shows_no_traceback
 
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.errors import CompatError
@@ -364,7 +365,6 @@ def test_inputs_are_those_of_the_dataset(production):
 
 @pytest.mark.parametrize("command", ["pin", "verify"])
 def test_a_signal_is_clean(command, production, centre, tmp_path, monkeypatch):
-    script = CHECKOUT / "tests/commands/interrupting.py"
     counted, temporary = tmp_path / "events", tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
@@ -374,7 +374,7 @@ def test_a_signal_is_clean(command, production, centre, tmp_path, monkeypatch):
         into = tmp_path / name
         if command == "pin":
             words[:] = [*PIN, "--into", into]
-        done = centre.run("", production, script, counted, at, "", *words)
+        done = forked(interrupted, [counted, at, "", *words], production)
         assert "Traceback" not in done.stderr
         return done, {file.name for file in into.glob("*")}
 
