@@ -187,11 +187,12 @@ def save_and_load(subject: ReferenceUnderTest, folder: Path) -> None:
     """Train for a step, save, load, and roll out what was saved and loaded."""
     import torch
 
-    from pytest_nlam_compat.under_test.new_checkpoint import save_new
+    from pytest_nlam_compat.judging.saved_again import save_new
 
-    new = save_new(subject, folder)
-    loaded = subject.load_natively(new.path, torch.float32, "migrated")
-    for module in (loaded, new.module):
+    path = folder / "new.ckpt"
+    saved, _ = save_new(subject, path)
+    loaded = subject.load_natively(path, torch.float32, "migrated")
+    for module in (loaded, saved):
         module.to(torch.float64)
         subject.outputs(module, torch.float64)
         subject.loss(torch.float64, module)

@@ -46,14 +46,10 @@ def nlam_subject(
     that the current code makes from it. All tests share them: don't change
     them.
     """
-    from pytest_nlam_compat.checks.failures import fail_without_traceback
     from pytest_nlam_compat.checks.selection import selection_of
 
-    selection = selection_of(request.config)
-    with fail_without_traceback():
-        return selection.subject(
-            nlam_reference, tmp_path_factory.mktemp(nlam_reference.id)
-        )
+    folder = tmp_path_factory.mktemp(nlam_reference.id)
+    return selection_of(request.config).subject(nlam_reference, folder)
 
 
 @pytest.fixture
@@ -85,12 +81,10 @@ def nlam_model(nlam_subject: ReferenceUnderTest) -> nn.Module:
     """
     import torch
 
-    from pytest_nlam_compat.checks.failures import fail_without_traceback
     from pytest_nlam_compat.numerics.noise import NoiseInForward
 
-    with fail_without_traceback():
-        model = nlam_subject.new_migrated_model(torch.float64)
-        model = model.to(nlam_subject.device)
+    model = nlam_subject.new_migrated_model(torch.float64)
+    model = model.to(nlam_subject.device)
     if noise := nlam_subject.reference.noise("rollout"):
         NoiseInForward(model, noise)
     return model
@@ -107,18 +101,15 @@ def nlam_check(nlam_subject: ReferenceUnderTest) -> Callable[..., None]:
     """
 
     def check(**outputs: Tensor) -> None:
-        __tracebackhide__ = True
-        from pytest_nlam_compat.checks.failures import fail_without_traceback
         from pytest_nlam_compat.judging.grade import (
             grade_outputs,
             recorded_rounding,
         )
 
-        with fail_without_traceback():
-            grade_outputs(
-                nlam_subject.reference,
-                outputs,
-                lambda: recorded_rounding(nlam_subject),
-            ).raise_on_failure()
+        grade_outputs(
+            nlam_subject.reference,
+            outputs,
+            lambda: recorded_rounding(nlam_subject),
+        ).raise_on_failure()
 
     return check

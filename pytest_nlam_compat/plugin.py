@@ -124,7 +124,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if _switched_on(config):
         from pytest_nlam_compat.checks.distribution import begin
 
-        begin(config, _add_suite)
+        begin(config)
 
 
 def _switched_on(config: pytest.Config) -> bool:
@@ -132,14 +132,6 @@ def _switched_on(config: pytest.Config) -> bool:
         config.getoption("nlam_compat")
         or config.getoption("nlam_compat_report")
     )
-
-
-def _add_suite(config: pytest.Config) -> None:
-    from pytest_nlam_compat.errors import clear_import_errors
-
-    with clear_import_errors():
-        from pytest_nlam_compat.checks.collection import add_suite
-    add_suite(config)
 
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
@@ -155,12 +147,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run checks once for each reference, or for each registry."""
     if {"nlam_reference", "nlam_registry"} & set(metafunc.fixturenames):
-        from pytest_nlam_compat.checks.abort import abort_collection
-        from pytest_nlam_compat.errors import CompatError, clear_import_errors
+        from pytest_nlam_compat.checks.collection import parametrize
 
-        try:
-            with clear_import_errors():
-                from pytest_nlam_compat.checks.collection import parametrize
-        except CompatError as error:
-            abort_collection(metafunc.config, error)
         parametrize(metafunc)

@@ -88,17 +88,16 @@ def grade_checkout(
         yield grades
         return
     # It imports neural_lam, which works once the code was probed.
-    from pytest_nlam_compat.judging.all_checks import checks_of
+    from pytest_nlam_compat.judging.all_checks import CHECKS
 
     explainer = FailureExplainer(NewerReferences(selection))
     for reference in selection.references:
-        judges = checks_of(
-            selection.native.recorded(reference.id),
-            newest=reference in selection.newest,
-        )
-        if reference not in selection.migrated:
-            judges = {"native": judges["native"]}
-        names = {check: f"{check}[{reference.id}]" for check in judges}
+        recorded = selection.native.recorded(reference.id)
+        names = {
+            name: f"{name}[{reference.id}]"
+            for name, check in CHECKS.items()
+            if reference in selection.references_of(check)
+        }
         with tempfile.TemporaryDirectory() as folder:
             subject = selection.subject(reference, Path(folder))
             failed = []
@@ -106,7 +105,7 @@ def grade_checkout(
                 if checks is not None and name not in checks:
                     continue
                 try:
-                    judges[check](subject)
+                    CHECKS[check].judge(subject, recorded)
                     grades.passed.append(name)
                 # A working tree can raise anything, or call sys.exit.
                 except (Exception, SystemExit):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,7 @@ def is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
-def begin(
-    config: pytest.Config, add_suite: Callable[[pytest.Config], None]
-) -> None:
+def begin(config: pytest.Config) -> None:
     """Add the checks here or, if there are some, in the workers.
 
     Raises
@@ -43,11 +41,14 @@ def begin(
         With the message of the CompatError, if nothing can be selected.
     """
     if is_worker(config):
-        _add_in_worker(config, add_suite)
+        _add_in_worker(config)
         return
     with reported(config):
         try:
-            if not _hands_out(config):
+            hands_out = config.getoption("dist", "no") != "no"
+            if not hands_out or config.getoption("collectonly"):
+                from pytest_nlam_compat.checks.collection import add_suite
+
                 add_suite(config)
                 return
             # pytest-xdist clears --basetemp before it starts workers.
@@ -57,14 +58,9 @@ def begin(
     config.pluginmanager.register(_FromWorkers(config), "nlam-compat-workers")
 
 
-def _hands_out(config: pytest.Config) -> bool:
-    spread = config.getoption("dist", "no") != "no"
-    return spread and not config.getoption("collectonly")
+def _add_in_worker(config: pytest.Config) -> None:
+    from pytest_nlam_compat.checks.collection import add_suite
 
-
-def _add_in_worker(
-    config: pytest.Config, add_suite: Callable[[pytest.Config], None]
-) -> None:
     told: dict[str, Any]
     try:
         add_suite(config)

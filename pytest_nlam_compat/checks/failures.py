@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_nlam_compat.checks.run_results import MESSAGE, record_shares
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.reports.causes import NOT_MIGRATED
 
@@ -24,22 +25,9 @@ if TYPE_CHECKING:
 
 # Their messages name the cause, unless the outputs are wrong as well.
 _SELF_EXPLAINING = {"evaluates", "native", "resumes", "saves"}
-_EXPLAINED = {"batch", "loads", "loss", "outputs", "outputs_float32"}
-_EXPLAINED |= _SELF_EXPLAINING
 
 # Of the 30 s that the diagnosis of a reference may take.
 _SEARCH_SECONDS = 15.0
-
-
-@contextmanager
-def fail_without_traceback() -> Iterator[None]:
-    """Turn a CompatError into a failed test that shows its message alone."""
-    __tracebackhide__ = True
-    try:
-        yield
-    except CompatError as error:
-        # Not chained: pytest would print the message once more as a cause.
-        raise pytest.fail.Exception(str(error), pytrace=False) from None
 
 
 class FailureExplainer:
@@ -56,23 +44,34 @@ class FailureExplainer:
         self._shown: dict[str, tuple[str, str]] = {}
 
     @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_setup(self) -> Generator[None, object, object]:
+        """Show the message of a fixture that fails, without a traceback."""
+        try:
+            return (yield)
+        except CompatError as error:
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
+
+    @pytest.hookimpl(wrapper=True)
     def pytest_pyfunc_call(
         self, pyfuncitem: pytest.Function
     ) -> Generator[None, object, object]:
-        """Run a check; if it fails, add the cause to its message."""
+        """Run a check; if it fails, show its message and the cause alone."""
         try:
             return (yield)
-        except pytest.fail.Exception as failure:
-            text = self._explained(pyfuncitem, failure.msg or "")
-            if text is None:
-                raise
+        except CompatError as error:
+            text = pyfuncitem.stash[MESSAGE] = str(error)
+            record_shares(pyfuncitem, error.shares)
+            text = self._explained(pyfuncitem, text) or text
+            # Not chained: pytest would print the message once more.
             raise pytest.fail.Exception(text, pytrace=False) from None
 
     def _explained(self, item: pytest.Function, text: str) -> str | None:
         """Return the message with its cause, None if it has none."""
+        from pytest_nlam_compat.judging.all_checks import CHECKS
+
         subject: Any = item.funcargs.get("nlam_subject")
         check = (item.originalname or item.name).removeprefix("test_")
-        if subject is None or check not in _EXPLAINED:
+        if subject is None or check not in CHECKS:
             return None
         if subject.reference.release > subject.adapter.current.release:
             # No migration leads back to the current code.

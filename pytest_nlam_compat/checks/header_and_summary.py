@@ -44,7 +44,7 @@ class HeaderAndSummary:
         }
         if quiet:
             for name, found in kept.items():
-                stats[name] = [r for r in found if not _is_ours(r)]
+                stats[name] = [r for r in found if not _is_of_check(r)]
         try:
             yield
         finally:
@@ -53,7 +53,7 @@ class HeaderAndSummary:
             report.nodeid
             for found in kept.values()
             for report in found
-            if _is_ours(report)
+            if _is_of_check(report)
         }
         writer = terminalreporter._tw
 
@@ -80,6 +80,6 @@ class HeaderAndSummary:
                 terminalreporter.line(line)
 
 
-def _is_ours(report: object) -> bool:
+def _is_of_check(report: object) -> bool:
     """Tell whether a report is of the ready-made checks."""
     return "nlam_compat" in getattr(report, "keywords", {})

@@ -49,16 +49,6 @@ class NativeExpectations:
                 return f"{pattern}: {reason}"
         return ""
 
-    @property
-    def notices(self) -> list[str]:
-        """Name entries that give up nothing any more."""
-        return [
-            f"{INI_KEY}: nothing to give up by {pattern}, which neural-lam "
-            f"{self.release} does not load either; remove the entry"
-            for pattern in self.given_up
-            if not any(fnmatchcase(one, pattern) for one in self.loads)
-        ]
-
 
 def native_expectations(
     routes: Mapping[Version, frozenset[str]],
@@ -67,14 +57,8 @@ def native_expectations(
 ) -> NativeExpectations:
     """Read what has to load, and what a repository gives up.
 
-    Parameters
-    ----------
-    routes : mapping of Version to frozenset of str
-        What each release loads with its own loader.
-    current : Version
-        Release of the current code.
-    entries : iterable of str
-        Lines of the ini key, each ``reference: reason``.
+    `routes` is what each release loads with its own loader, `entries` are lines
+    of the ini key, each ``reference: reason``.
 
     Raises
     ------

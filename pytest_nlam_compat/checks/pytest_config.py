@@ -14,13 +14,7 @@ T = TypeVar("T")
 
 
 def read_setup() -> RepositorySetup:
-    """Read the configuration file alone, without conftest files.
-
-    Raises
-    ------
-    CompatError
-        If pytest can't be configured here.
-    """
+    """Read the configuration file alone, without conftest files."""
     return with_config(["-o", "addopts=", "--noconftest"], setup_of)
 
 
@@ -36,11 +30,7 @@ def with_config(
 ) -> T:
     """Configure pytest, and return what `read` makes of its configuration.
 
-    Parameters
-    ----------
-    options : sequence of str
-        Of pytest; they come after those of the configuration file.
-    read : callable
+    The options come after those of the configuration file.
 
     Raises
     ------

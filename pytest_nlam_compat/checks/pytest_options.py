@@ -126,17 +126,12 @@ def refuse_missing_fixtures(
     import pytest_datadir.plugin
     import pytest_regressions.plugin
 
-    plugins = config.pluginmanager
-    missing = []
-    if "record_property" in wanted and not plugins.has_plugin("junitxml"):
-        missing.append("junitxml")
-    if "file_regression" in wanted:
-        missing += [
-            module.__name__
-            for module in (pytest_datadir.plugin, pytest_regressions.plugin)
-            if not plugins.is_registered(module)
-        ]
-    if missing:
+    missing = [
+        module.__name__
+        for module in (pytest_datadir.plugin, pytest_regressions.plugin)
+        if not config.pluginmanager.is_registered(module)
+    ]
+    if missing and "file_regression" in wanted:
         options = " ".join(f"-p {name}" for name in missing)
         raise CompatError(
             "The checks need plugins of pytest that are off.",

@@ -15,13 +15,18 @@ import torch
 from pytest_nlam_compat import __version__
 from pytest_nlam_compat.references.registry import sha256_of
 from pytest_nlam_compat.references.release_archive import ReleaseArchive
-from pytest_nlam_compat.reports.native_changes import RECORDED_ROUTES, SOURCE
 from pytest_nlam_compat.reports.results import (
     ReferenceResult,
     Results,
     no_results,
 )
-from pytest_nlam_compat.reports.summary import MIGRATIONS, NEWER, UNREAD
+from pytest_nlam_compat.reports.summary import (
+    MIGRATIONS,
+    NEWER,
+    RECORDED_ROUTES,
+    SOURCE,
+    UNREAD,
+)
 from pytest_nlam_compat.under_test.git_folder import GitFolder
 
 if TYPE_CHECKING:
@@ -44,7 +49,11 @@ def facts_of(config: pytest.Config, selection: Selection) -> Results:
     return {
         **no_results(),
         "shards": [str(selection.shard)] if selection.shard else [],
-        "plugin": of_plugin(selection),
+        "plugin": {
+            "version": __version__,
+            "registry": f"sha256:{sha256_of(selection.store.registry_file)}",
+            "references": selection.store.description,
+        },
         "current": of_current_code(selection.adapter.current),
         "settings": of_settings(selection.device),
         "selected": of_selection(config, selection),
@@ -62,16 +71,6 @@ def facts_of(config: pytest.Config, selection: Selection) -> Results:
                 (void | run).items(), key=lambda one: one[0]
             )
         ],
-    }
-
-
-def of_plugin(selection: Selection) -> dict[str, str]:
-    """Name the version of this package, and its references."""
-    store = selection.store
-    return {
-        "version": __version__,
-        "registry": f"sha256:{sha256_of(store.registry_file)}",
-        "references": store.description,
     }
 
 

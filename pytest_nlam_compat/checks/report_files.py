@@ -21,7 +21,6 @@ from pytest_nlam_compat.reports.report_formats import (
 )
 from pytest_nlam_compat.reports.results import Results
 
-OPTION = "--nlam-compat-report"
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
 
 

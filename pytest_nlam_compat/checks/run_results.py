@@ -1,42 +1,111 @@
-"""The results of a run, gathered from the reports of its checks."""
+"""What checks record in their reports, and the results gathered from these.
+
+Properties reach JUnit; a message and a map are an attribute of the report.
+pytest-xdist and pytest-reportlog write both.
+"""
 
 from __future__ import annotations
 
-import math
+import re
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_nlam_compat.checks.recorded_results import (
-    ATTRIBUTE,
-    without_temporary,
-)
 from pytest_nlam_compat.reports import causes
 from pytest_nlam_compat.reports.results import (
     NOT_RUN,
     CauseResult,
     Check,
     Results,
+    finite,
     no_results,
 )
+
+if TYPE_CHECKING:
+    from pytest_nlam_compat.judging.grade import Result
 
 NODE_ID = "nlam-compat"
 """Of the ready-made checks; the id of each begins with it."""
 
+MESSAGE = pytest.StashKey[str]()
+"""Of a check that failed: its message, without the cause."""
+
+_MAP = pytest.StashKey[Any]()
+
 _NAME = "nlam-compat-run"
+# Of our checks, and the name of the attribute of their reports.
 _MARK = "nlam_compat"
 # The check that is for no reference.
 _REGISTRY = "test_registry"
-_NATIVE = ("", "_difference", "_cause", "_gained", "_missing")
+# What is said of the native route: by property, its label in the results.
+_NATIVE = {
+    "nlam_native": "outcome",
+    "nlam_native_difference": "difference",
+    "nlam_native_cause": "cause",
+    "nlam_native_gained": "gained",
+    "nlam_native_missing": "missing",
+    "nlam_given_up": "given up",
+}
 _STOPPED = {
     pytest.ExitCode.INTERRUPTED: "The run was interrupted.",
     pytest.ExitCode.INTERNAL_ERROR: "pytest itself failed.",
     pytest.ExitCode.USAGE_ERROR: "The run could not begin.",
     pytest.ExitCode.NO_TESTS_COLLECTED: "No check was selected.",
 }
+
+
+def record_shares(item: pytest.Item, shares: Mapping[str, float]) -> None:
+    """Record the share of each tolerance, and the largest."""
+    item.user_properties += [
+        (f"nlam_share[{name}]", share) for name, share in shares.items()
+    ]
+    if shares:
+        item.user_properties.append(("nlam_share", max(shares.values())))
+
+
+def record_map(item: pytest.Item, result: Result) -> None:
+    """Keep the map of a rollout for the report, if a report is wanted."""
+    if item.config.getoption("nlam_compat_report"):
+        from pytest_nlam_compat.judging.error_maps import error_map
+
+        item.stash[_MAP] = error_map(result)
+
+
+class AttachResults:
+    """Attaches to each report what has no place in a property."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Attach message and map; shorten what pytest prints of a failure.
+
+        Its summary in CI, and JUnit, repeat the whole message otherwise.
+        """
+        report = yield
+        failure = call.excinfo and call.excinfo.value
+        crash = getattr(report.longrepr, "reprcrash", None)
+        if (
+            isinstance(failure, pytest.fail.Exception)
+            and not failure.pytrace
+            and crash is not None
+        ):
+            crash.message = crash.message.partition("\n")[0]
+        shown = set(item.config.option.reportchars)
+        if _MARK in report.keywords and not shown & {"A", "P"}:
+            # What neural-lam and Lightning log about each model.
+            report.sections.clear()
+        if report.when == "call":
+            attached = {
+                "message": item.stash.get(MESSAGE, ""),
+                "map": item.stash.get(_MAP, None),
+            }
+            setattr(report, _MARK, attached)
+        return report
 
 
 def run_of(config: pytest.Config) -> RunResults:
@@ -161,27 +230,16 @@ class RunResults:
             reasons.append(f"{len(not_run)} of {of} checks were not run.")
         if reasons and self.reason:
             reasons.append(self.reason)
-        return without_temporary("\n".join(reasons), self._config)
+        return _without_temporary("\n".join(reasons), self._config)
 
     def _check(self, nodeid: str) -> Check:
         phases = self._reports.get(nodeid, {})
         last = phases.get("call") or next(iter(phases.values()), None)
         properties = _properties(phases)
-        left_out = _all(phases, "nlam_left_out")
-        attached = getattr(last, ATTRIBUTE, None) or {}
+        attached = getattr(last, _MARK, None) or {}
         message = ""
-        failed = [report for report in phases.values() if report.failed]
-        if failed:
+        if failed := _failed(phases):
             message = attached.get("message") or failed[0].longreprtext
-        native = {
-            (name.removeprefix("_") or "outcome"): str(
-                properties[f"nlam_native{name}"]
-            )
-            for name in _NATIVE
-            if f"nlam_native{name}" in properties
-        }
-        if "nlam_given_up" in properties:
-            native["given up"] = str(properties["nlam_given_up"])
         difference = properties.get(
             "nlam_difference", properties.get("nlam_native_difference")
         )
@@ -191,42 +249,40 @@ class RunResults:
             outcome=_outcome(phases),
             seconds=round(sum(r.duration for r in phases.values()), 3),
             shares={
-                name[len("nlam_share[") : -1]: _finite(share)
+                name[len("nlam_share[") : -1]: finite(share)
                 for name, share in properties.items()
                 if name.startswith("nlam_share[")
             },
-            difference=None if difference is None else _finite(difference),
+            difference=None if difference is None else finite(difference),
             native={
-                label: without_temporary(text, self._config)
-                for label, text in native.items()
+                label: _without_temporary(str(properties[name]), self._config)
+                for name, label in _NATIVE.items()
+                if name in properties
             },
-            left_out=left_out,
-            message=without_temporary(message, self._config),
+            left_out=_all(phases, "nlam_left_out"),
+            message=_without_temporary(message, self._config),
             cause=self._failure(nodeid).key if failed else "",
             map=attached.get("map"),
         )
 
     def _failure(self, nodeid: str) -> causes.Failure:
         phases = self._reports[nodeid]
-        report = next(r for r in phases.values() if r.failed)
+        report = _failed(phases)[0]
         check = check_of(nodeid)
         return causes.Failure(
             check,
             "" if check == _REGISTRY else parameter_of(nodeid),
-            without_temporary(report.longreprtext, self._config),
+            _without_temporary(report.longreprtext, self._config),
             _properties(phases),
             tuple(_all(phases, "nlam_suggestion")),
         )
 
     def _causes(self) -> list[CauseResult]:
-        order = [i for i in self._expected if i in self._reports]
-        order += [i for i in self._reports if i not in self._expected]
-        failed = [
+        return causes.group(
             self._failure(nodeid)
-            for nodeid in order
-            if any(r.failed for r in self._reports[nodeid].values())
-        ]
-        return causes.group(failed)
+            for nodeid in self._expected | self._reports
+            if _failed(self._reports.get(nodeid, {}))
+        )
 
 
 def check_of(nodeid: str) -> str:
@@ -237,6 +293,10 @@ def check_of(nodeid: str) -> str:
 def parameter_of(nodeid: str) -> str:
     """Return the reference or the registry that an id names."""
     return nodeid.rpartition("[")[2].removesuffix("]")
+
+
+def _failed(phases: dict[str, pytest.TestReport]) -> list[pytest.TestReport]:
+    return [report for report in phases.values() if report.failed]
 
 
 def _properties(phases: dict[str, pytest.TestReport]) -> dict[str, Any]:
@@ -258,16 +318,29 @@ def _all(phases: dict[str, pytest.TestReport], name: str) -> list[str]:
 
 
 def _outcome(phases: dict[str, pytest.TestReport]) -> str:
-    failed = [when for when, report in phases.items() if report.failed]
-    if not phases:
-        return NOT_RUN
-    if failed:
-        return "error" if {"setup", "teardown"} >= {*failed} else "failed"
+    if failed := {report.when for report in _failed(phases)}:
+        return "failed" if "call" in failed else "error"
     if any(report.skipped for report in phases.values()):
         return "skipped"
     # A setup alone says nothing of the check.
     return "passed" if "call" in phases else NOT_RUN
 
 
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+def _without_temporary(text: str, config: pytest.Config) -> str:
+    """Return a text without names of folders that are gone after the run.
+
+    They differ from run to run, and from process to process.
+    """
+    lines = [
+        line
+        for line in text.splitlines()
+        if not line.startswith("  outputs kept in: ")
+    ]
+    text = "\n".join(lines)
+    # Not getbasetemp(): where nothing was made yet, it clears --basetemp.
+    factory = getattr(config, "_tmp_path_factory", None)
+    if base := getattr(factory, "_basetemp", None):
+        pattern = rf"{re.escape(str(base))}(?:/popen-gw\d+)?"
+        text = re.sub(pattern, "(temporary)", text)
+    root = re.escape(tempfile.gettempdir())
+    return re.sub(rf"{root}/(?:nlam-compat-|tmp)\w{{8}}", "(temporary)", text)

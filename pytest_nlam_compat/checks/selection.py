@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from pytest_nlam_compat.adapters.adapter import Adapter
+from pytest_nlam_compat.adapters.binding import ApiChangedError
 from pytest_nlam_compat.adapters.probe import (
     CurrentCode,
     probe,
@@ -24,8 +25,7 @@ from pytest_nlam_compat.adapters.probe import (
     select_adapter,
 )
 from pytest_nlam_compat.checks.distribution import is_worker
-from pytest_nlam_compat.checks.driving_once import drive_once
-from pytest_nlam_compat.checks.failures import FailureExplainer
+from pytest_nlam_compat.checks.failures import FailureExplainer, silence
 from pytest_nlam_compat.checks.header_and_summary import HeaderAndSummary
 from pytest_nlam_compat.checks.native_expectations import (
     INI_KEY,
@@ -41,9 +41,8 @@ from pytest_nlam_compat.checks.pytest_options import (
     locate_store,
     pinned_folders,
 )
-from pytest_nlam_compat.checks.recorded_results import AttachResults
 from pytest_nlam_compat.checks.report_facts import facts_of
-from pytest_nlam_compat.checks.run_results import run_of
+from pytest_nlam_compat.checks.run_results import AttachResults, run_of
 from pytest_nlam_compat.checks.shards import Shard, ShardSelector, shard_of
 from pytest_nlam_compat.errors import CompatError, clear_import_errors
 from pytest_nlam_compat.migrations import Migration, Registry
@@ -62,9 +61,21 @@ from pytest_nlam_compat.references.store import Store
 from pytest_nlam_compat.under_test.code_under_test import code_under_test
 
 if TYPE_CHECKING:
+    from pytest_nlam_compat.judging.all_checks import ReferenceCheck
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,
     )
+
+
+# In the precision in which the checks need each first.
+_USES: tuple[Callable[[ReferenceUnderTest], object], ...] = (
+    lambda subject: subject.outputs(
+        subject.migrated_model(torch.float32), torch.float32
+    ),
+    lambda subject: subject.native_model(torch.float64),
+    lambda subject: subject.batch(),
+    lambda subject: subject.loss(torch.float64),
+)
 
 
 @dataclass(frozen=True)
@@ -73,8 +84,6 @@ class Selection:
 
     Attributes
     ----------
-    adapter : Adapter
-    device : torch.device
     store : Store
         Where the archives are.
     references : tuple of Reference
@@ -134,15 +143,17 @@ class Selection:
 
     @property
     def migrated(self) -> tuple[Reference, ...]:
-        """Those of releases up to the current code: all checks are for them."""
+        """Those of releases up to that of the current code."""
         current = self.adapter.current.release
         return tuple(r for r in self.references if r.release <= current)
 
-    @property
-    def newest(self) -> tuple[Reference, ...]:
-        """Those of the newest of these releases."""
-        newest = max((r.release for r in self.migrated), default=None)
-        return tuple(r for r in self.migrated if r.release == newest)
+    def references_of(self, check: ReferenceCheck) -> tuple[Reference, ...]:
+        """Return those that a check is for."""
+        found = self.references if check.of == "all" else self.migrated
+        if check.of == "newest":
+            newest = max((r.release for r in found), default=None)
+            found = tuple(r for r in found if r.release == newest)
+        return tuple(r for r in found if r.has(check.needs))
 
     @cached_property
     def layout_changed(self) -> bool:
@@ -203,11 +214,6 @@ def load_selection(options: Sequence[str]) -> Selection:
     """Select references as ``pytest --nlam-compat`` would do here.
 
     The options, those of pytest, come after those of its configuration file.
-
-    Raises
-    ------
-    CompatError
-        As for `selection_of`, or if pytest can't be configured here.
     """
     selection = with_config(options, selection_of)
     # Their files are gone with that configuration.
@@ -231,7 +237,14 @@ def _select(config: pytest.Config) -> Selection:
     known = [r for r in store.releases if r <= current.release]
     archives = [store.open(release) for release in wanted.filter(known)]
     recorded = [Reference(a, case) for a in archives for case in a.cases]
-    pinned, folders = _pinned(config, wanted, current.release)
+    folders = [PinFolder(folder) for folder in pinned_folders(config)]
+    pinned = [
+        folder.open(name)
+        for folder in folders
+        for name in folder.ids
+        if (release := folder.release_of(name)) <= current.release
+        and wanted.contains(release)
+    ]
     # What a release has pinned, its own loader has loaded.
     loaded = {r.id for r in pinned if r.release == native.release}
     native = replace(native, loads=native.loads | loaded)
@@ -265,12 +278,16 @@ def _select(config: pytest.Config) -> Selection:
             },
             remedy="Correct the options; without them, all are selected.",
         )
-    ours = {reference.id for reference in recorded}
-    if clash := sorted(ours & {reference.id for reference in pinned}):
+    names = Counter(reference.id for reference in [*recorded, *pinned])
+    if twice := [name for name, count in names.items() if count > 1]:
         raise CompatError(
-            "A pinned reference has the name of one of ours.",
-            facts={"name": ", ".join(clash)},
-            remedy="Pin it again under another --name.",
+            "Two references have the same name.",
+            facts={
+                "name": ", ".join(twice),
+                "pinned in": ", ".join(str(one.folder) for one in folders),
+            },
+            remedy="Leave a folder out, or pin one of the two again under "
+            "another --name.",
         )
     migrations = _repository_migrations(config, current.release)
     shard = config.getoption("nlam_compat_shard")
@@ -284,9 +301,8 @@ def _select(config: pytest.Config) -> Selection:
         newer=tuple(newer[:-1] if ahead else newer),
         notices=(
             *store.notices,
-            *native.notices,
             *width_notices(migrations),
-            *(f"pinned references from {folder}" for folder in folders),
+            *(f"pinned references from {one.folder}" for one in folders),
             *(
                 f"{len(ahead)} references of {one.release}, newer than the "
                 "current code: its own loader loads them, and alone is judged"
@@ -307,8 +323,46 @@ def _select(config: pytest.Config) -> Selection:
         torch.set_num_threads(1)
     folder = tempfile.TemporaryDirectory()
     config.add_cleanup(folder.cleanup)
-    drive_once(selection, Path(folder.name), index, count)
+    _drive_once(selection, Path(folder.name), index, count)
     return selection
+
+
+def _drive_once(
+    selection: Selection, folder: Path, index: int, count: int
+) -> None:
+    """Use the current code once in each way that the checks do.
+
+    An API that can't be driven is one error, not one for each reference. What
+    else fails is left to the checks. Of several processes, the one with an
+    index tries its part of the models.
+    """
+    # Of models that `args` describe, and of each class that they can't.
+    kinds: dict[str | None, Reference] = {}
+    for reference in sorted(
+        set(selection.checked) & set(selection.migrated),
+        key=lambda r: (r.release, r.id),
+        reverse=True,
+    ):
+        # It may be large.
+        if isinstance(reference, PinnedReference):
+            continue
+        stored = reference.description["predictor"] or {}
+        kinds.setdefault(stored.get("name"), reference)
+    for reference in list(kinds.values())[index % count :: count]:
+        place = folder / reference.id
+        place.mkdir()
+        subject = selection.subject(reference, place)
+        with silence():
+            for use in _USES:
+                try:
+                    use(subject)
+                except ApiChangedError:
+                    raise
+                # Whatever a working tree raises: the check that does the same
+                # raises it again, and shows its cause.
+                except Exception:
+                    continue
+        selection.driven[reference.id] = subject
 
 
 def _adapter(config: pytest.Config, current: CurrentCode) -> Adapter:
@@ -354,47 +408,10 @@ def _sort(
     return tuple(references), void
 
 
-def _pinned(
-    config: pytest.Config, wanted: SpecifierSet, current: Version
-) -> tuple[list[PinnedReference], list[str]]:
-    """Open the pinned references of all folders, and name these.
-
-    Raises
-    ------
-    CompatError
-        A folder has none, one is not what was pinned, or two have one name.
-    """
-    folders = pinned_folders(config)
-    found: dict[str, PinnedReference] = {}
-    for folder in folders:
-        opened = PinFolder(folder)
-        for name in opened.ids:
-            release = opened.release_of(name)
-            if release > current or not wanted.contains(release):
-                continue
-            if name in found:
-                raise CompatError(
-                    f"Two folders have a pinned reference {name}.",
-                    facts={
-                        "folders": f"{found[name].weights.parent}, {folder}"
-                    },
-                    remedy="Leave one folder out, or pin one of the two again "
-                    "under another name.",
-                )
-            found[name] = opened.open(name)
-    return [*found.values()], [str(folder) for folder in folders]
-
-
 def _repository_migrations(
     config: pytest.Config, release: Version
 ) -> tuple[Migration, ...]:
-    """Collect the migrations of the ini key, then those of the hook.
-
-    Raises
-    ------
-    CompatError
-        They can't be read, are no migrations, or two have one id.
-    """
+    """Collect the migrations of the ini key, then those of the hook."""
     setup = setup_of(config)
     steps = read_steps(setup.source, setup.root) if setup.source else []
     hook = "The hook pytest_nlam_compat_migrations"

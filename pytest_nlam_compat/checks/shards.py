@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
-from packaging.version import Version
 
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.references.reference import Reference
@@ -17,15 +16,7 @@ OPTION = "--nlam-compat-shard"
 
 @dataclass(frozen=True)
 class Shard:
-    """One part of the references.
-
-    Attributes
-    ----------
-    index, count : int
-        Which of how many parts, from 1 on.
-    references : frozenset of str
-        Ids of those in this part.
-    """
+    """One part of the references, and their ids; the first is 1 of `count`."""
 
     index: int
     count: int
@@ -36,17 +27,11 @@ class Shard:
 
 
 def shard_of(text: str, references: Sequence[Reference]) -> Shard:
-    """Return one of several parts that take about the same time.
+    """Return one of several parts, which are the same on every machine.
 
-    The parts are the same on every machine: each reference, the longest
-    first, goes to the part that has the least to do so far.
-
-    Parameters
-    ----------
-    text : str
-        Of the option, such as ``1/4``.
-    references : sequence of Reference
-        All that are selected.
+    References are dealt out in turn, by release and case: those of one release
+    take about the same time, so the parts do as well. `text` is that of the
+    option, such as ``1/4``.
 
     Raises
     ------
@@ -70,26 +55,9 @@ def shard_of(text: str, references: Sequence[Reference]) -> Shard:
             facts={"shards": count, "references selected": len(references)},
             remedy="Ask for fewer shards, or select more references.",
         )
-    newest = max(reference.release for reference in references)
-    parts: list[set[str]] = [set() for _ in range(count)]
-    loads = [0] * count
-    costs = {one.id: cost(one, newest) for one in references}
-    for name in sorted(costs, key=lambda name: (-costs[name], name)):
-        part = loads.index(min(loads))
-        parts[part].add(name)
-        loads[part] += costs[name]
-    return Shard(index, count, frozenset(parts[index - 1]))
-
-
-def cost(reference: Reference, newest: Version) -> int:
-    """Estimate what the checks of a reference cost, in any unit.
-
-    Building, loading and running a model takes time by its layers, which have
-    parameter tensors each, and a part that all models have. Those of the newest
-    release are saved as well: measured over all of them, three quarters more.
-    """
-    tensors = len(reference.description.get("resume", ())) + 100
-    return tensors * 7 // 4 if reference.release == newest else tensors
+    found = sorted(references, key=lambda r: (r.release, r.case))
+    part = found[index - 1 :: count]
+    return Shard(index, count, frozenset(each.id for each in part))
 
 
 class ShardSelector:

@@ -10,27 +10,18 @@ import pytest
 import torch
 from safetensors.torch import save, save_file
 
-from pytest_nlam_compat.checks.failures import fail_without_traceback
-from pytest_nlam_compat.checks.recorded_results import (
-    Record,
-    record_map,
-    record_shares,
-    recorded_failure,
-)
+from pytest_nlam_compat.checks.run_results import record_map, record_shares
 from pytest_nlam_compat.checks.selection import selection_of
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.judging.batch_and_loss import judge_batch, judge_loss
-from pytest_nlam_compat.judging.evaluation import judge_evaluation
-from pytest_nlam_compat.judging.grade import grade
+from pytest_nlam_compat.judging.all_checks import CHECKS
+from pytest_nlam_compat.judging.grade import Findings, grade
 from pytest_nlam_compat.judging.migration_checks import (
     judge_migrations,
     judge_registry,
 )
 from pytest_nlam_compat.judging.native_route import judge_native, try_native
-from pytest_nlam_compat.judging.optimizer_step import judge_resumed
-from pytest_nlam_compat.judging.saved_again import judge_saving
 from pytest_nlam_compat.migrations.saved_run import loaded
-from pytest_nlam_compat.numerics.tolerances import BATCH, FLOAT64
+from pytest_nlam_compat.numerics.tolerances import FLOAT64
 from pytest_nlam_compat.references.pins import PinnedReference
 from pytest_nlam_compat.references.reference import Reference
 
@@ -61,8 +52,6 @@ pytestmark = [
     pytest.mark.nlam_compat,
     # From 0.7 on neural-lam says of each older graph that it is one.
     pytest.mark.filterwarnings("ignore:Graph metainfo file is missing"),
-    # pytest says so of its strictest format and writes the numbers anyway.
-    pytest.mark.filterwarnings("ignore:record_property is incompatible"),
 ]
 
 
@@ -70,32 +59,28 @@ def test_opens(
     nlam_reference: Reference, nlam_subject: ReferenceUnderTest
 ) -> None:
     """The raw file is read without running its pickle, bit for bit."""
-    with fail_without_traceback():
-        found = nlam_subject.raw.state_dict
-        recorded = nlam_reference.state_dict
-        wrong = sorted(
-            name
-            for name in found.keys() | recorded.keys()
-            if name not in found
-            or name not in recorded
-            or not torch.equal(loaded(found[name]), recorded[name])
+    found = nlam_subject.raw.state_dict
+    recorded = nlam_reference.state_dict
+    wrong = sorted(
+        name
+        for name in found.keys() | recorded.keys()
+        if name not in found
+        or name not in recorded
+        or not torch.equal(loaded(found[name]), recorded[name])
+    )
+    if wrong:
+        raise CompatError(
+            f"{nlam_reference.id}: the checkpoint does not hold the weights "
+            "that were recorded with it.",
+            facts={"differ": ", ".join(wrong)},
+            remedy="The reader of checkpoints is broken; please report it at "
+            "https://github.com/mllam/pytest-nlam-compat/issues.",
         )
-        if wrong:
-            raise CompatError(
-                f"{nlam_reference.id}: the checkpoint does not hold the "
-                "weights that were recorded with it.",
-                facts={"differ": ", ".join(wrong)},
-                remedy="The reader of checkpoints is broken; please report "
-                "it at https://github.com/mllam/pytest-nlam-compat/issues.",
-            )
 
 
-@pytest.mark.nlam_compat(of="all")
+@pytest.mark.nlam_compat(check="native")
 def test_native(
-    nlam_reference: Reference,
-    nlam_subject: ReferenceUnderTest,
-    request: pytest.FixtureRequest,
-    record_property: Record,
+    nlam_subject: ReferenceUnderTest, request: pytest.FixtureRequest
 ) -> None:
     """The raw file through the current code's own loader alone.
 
@@ -103,77 +88,72 @@ def test_native(
     newest release is right, unless the repository gives a reference up, or
     what its loader lacks are migrations registered with this plugin.
     """
-    with fail_without_traceback():
-        native = selection_of(request.config).native
-        result = try_native(nlam_subject)
-        record_property("nlam_native", result.outcome)
+    native = selection_of(request.config).native
+    properties = request.node.user_properties
+    result = try_native(nlam_subject)
+    properties.append(("nlam_native", result.outcome))
+    if result.graded is not None:
         record_map(request.node, result.graded)
-        if result.difference is not None:
-            record_property("nlam_native_difference", result.difference)
-        if result.outcome == "fails":
-            record_property("nlam_native_cause", str(result.problem))
-        reference = nlam_reference.id
-        if reason := native.reason(reference):
-            record_property("nlam_given_up", reason)
-        elif (
-            result.problem is None
-            and reference not in native.loads
-            and not isinstance(nlam_reference, PinnedReference)
-        ):
-            record_property("nlam_native_gained", str(native.release))
-        missing = judge_native(nlam_subject, result, native.recorded(reference))
-        if missing:
-            record_property("nlam_native_missing", ", ".join(missing))
+        difference = result.graded.worst.relative
+        properties.append(("nlam_native_difference", difference))
+    if result.outcome == "fails":
+        properties.append(("nlam_native_cause", str(result.problem)))
+    reference = nlam_subject.reference
+    if reason := native.reason(reference.id):
+        properties.append(("nlam_given_up", reason))
+    elif (
+        result.problem is None
+        and reference.id not in native.loads
+        and not isinstance(reference, PinnedReference)
+    ):
+        properties.append(("nlam_native_gained", str(native.release)))
+    recorded = native.recorded(reference.id)
+    if missing := judge_native(nlam_subject, result, recorded):
+        properties.append(("nlam_native_missing", ", ".join(missing)))
 
 
 def test_loads(
-    nlam_reference: Reference, nlam_subject: ReferenceUnderTest
+    nlam_subject: ReferenceUnderTest, request: pytest.FixtureRequest
 ) -> None:
     """The migrated checkpoint loads strictly into the current model."""
-    with fail_without_traceback():
-        nlam_subject.migrated_model(torch.float64)
+    _run("loads", nlam_subject, request)
 
 
 def test_outputs(
     nlam_subject: ReferenceUnderTest,
     file_regression: FileRegressionFixture,
     tmp_path: Path,
-    record_property: Record,
     request: pytest.FixtureRequest,
 ) -> None:
     """A float64 rollout of the migrated run equals the golden."""
-    with fail_without_traceback():
-        result = grade(nlam_subject, torch.float64)
-        record_map(request.node, result)
-        _keep_and_raise(result, file_regression, tmp_path, record_property)
+    result = grade(nlam_subject, torch.float64)
+    _keep_and_raise(result, file_regression, tmp_path, request.node)
 
 
 def test_outputs_float32(
     nlam_subject: ReferenceUnderTest,
     file_regression: FileRegressionFixture,
     tmp_path: Path,
-    record_property: Record,
     request: pytest.FixtureRequest,
 ) -> None:
     """A float32 rollout equals it too, within the error of the golden.
 
     It sees what float64 can't: a layer in half precision, an autocast.
     """
-    with fail_without_traceback():
-        result = grade(nlam_subject, torch.float32)
-        record_map(request.node, result)
-        _keep_and_raise(result, file_regression, tmp_path, record_property)
+    result = grade(nlam_subject, torch.float32)
+    _keep_and_raise(result, file_regression, tmp_path, request.node)
 
 
 def _keep_and_raise(
     result: Result,
     file_regression: FileRegressionFixture,
     tmp_path: Path,
-    record_property: Record,
+    item: pytest.Item,
 ) -> None:
     """Keep golden and obtained outputs side by side; raise on failure."""
-    record_shares(record_property, {result.tolerance.name: result.share})
-    record_property("nlam_difference", result.worst.relative)
+    record_map(item, result)
+    record_shares(item, {result.tolerance.name: result.share})
+    item.user_properties.append(("nlam_difference", result.worst.relative))
     double = result.tolerance is FLOAT64
     golden = result.reference.group("golden64" if double else "golden32")
     kept = tmp_path / "golden.safetensors"
@@ -203,79 +183,76 @@ def _serialized(outputs: Mapping[str, torch.Tensor]) -> bytes:
 
 
 def test_batch(
-    nlam_subject: ReferenceUnderTest, record_property: Record
+    nlam_subject: ReferenceUnderTest, request: pytest.FixtureRequest
 ) -> None:
     """Dataset and transfer hooks make the same batch of the raw series."""
-    with fail_without_traceback(), recorded_failure(record_property):
-        share = judge_batch(nlam_subject)
-        record_shares(record_property, {BATCH.name: share})
+    _run("batch", nlam_subject, request)
 
 
-@pytest.mark.nlam_compat(needs="loss")
+@pytest.mark.nlam_compat(check="loss")
 def test_loss(
-    nlam_subject: ReferenceUnderTest, record_property: Record
+    nlam_subject: ReferenceUnderTest, request: pytest.FixtureRequest
 ) -> None:
     """The training loss on the recorded batch is the recorded one."""
-    with fail_without_traceback(), recorded_failure(record_property):
-        record_shares(record_property, judge_loss(nlam_subject))
+    _run("loss", nlam_subject, request)
 
 
-@pytest.mark.nlam_compat(needs="resume")
+@pytest.mark.nlam_compat(check="resumes")
 def test_resumes(
-    nlam_subject: ReferenceUnderTest, record_property: Record
+    nlam_subject: ReferenceUnderTest, request: pytest.FixtureRequest
 ) -> None:
     """Training goes on as it did: each moment is its parameter's own.
 
     One AdamW step of the migrated optimizer on the recorded batch.
     """
-    with fail_without_traceback(), recorded_failure(record_property):
-        result = judge_resumed(nlam_subject)
-        record_shares(record_property, result.shares)
-        for name, why in result.left_out.items():
-            record_property("nlam_left_out", f"{name}: {why}")
+    _run("resumes", nlam_subject, request)
 
 
 def test_evaluates(
-    nlam_subject: ReferenceUnderTest,
-    request: pytest.FixtureRequest,
-    record_property: Record,
+    nlam_subject: ReferenceUnderTest, request: pytest.FixtureRequest
 ) -> None:
     """Lightning's Trainer validates and tests with the current code.
 
     With the migrated file, and the raw one where it has to be loaded.
     """
-    with fail_without_traceback():
-        native = selection_of(request.config).native
-        left_out = judge_evaluation(
-            nlam_subject, native.recorded(nlam_subject.reference.id)
-        )
-        for name, why in left_out.items():
-            record_property("nlam_left_out", f"{name}: {why}")
+    _run("evaluates", nlam_subject, request)
 
 
-@pytest.mark.nlam_compat(of="newest", needs="resume")
-def test_saves(nlam_subject: ReferenceUnderTest) -> None:
+@pytest.mark.nlam_compat(check="saves")
+def test_saves(
+    nlam_subject: ReferenceUnderTest, request: pytest.FixtureRequest
+) -> None:
     """What the current code saves, its own loader loads again.
 
     For the references of the newest release alone: the file is a new one.
     """
-    with fail_without_traceback():
-        judge_saving(nlam_subject)
+    _run("saves", nlam_subject, request)
+
+
+def _run(
+    name: str, subject: ReferenceUnderTest, request: pytest.FixtureRequest
+) -> None:
+    """Run a check, and record what it finds."""
+    native = selection_of(request.config).native
+    recorded = native.recorded(subject.reference.id)
+    found = CHECKS[name].judge(subject, recorded) or Findings()
+    record_shares(request.node, found.shares)
+    request.node.user_properties += [
+        ("nlam_left_out", f"{what}: {why}")
+        for what, why in found.left_out.items()
+    ]
 
 
 def test_registry(nlam_registry: str, request: pytest.FixtureRequest) -> None:
     """The migrations of a registry have ids, reasons and an order."""
-    with fail_without_traceback():
-        selection = selection_of(request.config)
-        judge_registry(
-            nlam_registry, selection.migrations, selection.setup.source
-        )
+    selection = selection_of(request.config)
+    source = selection.setup.source
+    judge_registry(nlam_registry, selection.migrations, source)
 
 
 def test_migrations(
     nlam_subject: ReferenceUnderTest, request: pytest.FixtureRequest
 ) -> None:
     """Each migration fits, and the last one reaches the current layout."""
-    with fail_without_traceback():
-        selection = selection_of(request.config)
-        judge_migrations(nlam_subject, lambda: selection.layout_changed)
+    selection = selection_of(request.config)
+    judge_migrations(nlam_subject, lambda: selection.layout_changed)

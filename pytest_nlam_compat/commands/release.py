@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from pytest_nlam_compat.commands import CommandResult, add_options, release_of
@@ -23,13 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SPEC",
         help="what pip installs: a requirement, a wheel or a URL (default: "
         "neural-lam==RELEASE; pip's own settings name another index)",
-    )
-    parser.add_argument(
-        "--marker",
-        metavar="MODULE:NAME",
-        default="",
-        help="a name by which its code is detected, or !MODULE:NAME of one "
-        "that it lacks (default: proposed)",
     )
     parser.add_argument(
         "--root",
@@ -52,9 +46,7 @@ def run(arguments: argparse.Namespace) -> CommandResult:
     spec = arguments.neural_lam or f"neural-lam=={release}"
     if Path(spec).is_file():
         spec = str(Path(spec).resolve())
-    request = ReleaseRequest(
-        release, arguments.root.resolve(), spec, arguments.marker
-    )
+    request = ReleaseRequest(release, arguments.root.resolve(), spec)
     found = add_release(
         request, lambda line: print(line, file=sys.stderr, flush=True)
     )
@@ -76,4 +68,4 @@ def run(arguments: argparse.Namespace) -> CommandResult:
         f'  git commit -m "Add the references of neural-lam {release}"',
         f"  git push -u origin references-{release}",
     ]
-    return CommandResult(found.plain(), lines)
+    return CommandResult(asdict(found), lines)

@@ -25,7 +25,6 @@ HELP = (
 )
 # In an order in which each model is made once.
 _CHECKS = ("outputs", "outputs_float32", "batch", "loss", "resumes")
-_PARTS = {"loss": "loss", "resumes": "resume"}
 _NATIVE = {
     "equal": "ok, without an upgrade of the file",
     "differs": "WRONG numbers and no error",
@@ -115,18 +114,17 @@ def _results(
     large model is not rolled out once more for them.
     """
     from pytest_nlam_compat.diagnosis.explain import explain
-    from pytest_nlam_compat.judging.all_checks import checks_of
+    from pytest_nlam_compat.judging.all_checks import CHECKS
 
-    checks = checks_of(None, newest=False)
     for name in _CHECKS:
-        part = _PARTS.get(name, "")
+        part = CHECKS[name].needs
         if not subject.reference.has(part):
             why = subject.reference.description["left_out"][part]
             yield name, f"not pinned. {why}"
             continue
         try:
             if name != "outputs" or not native:
-                checks[name](subject)
+                CHECKS[name].judge(subject, None)
         except CompatError as error:
             raise CompatError(
                 f"wrong: {error.what}",

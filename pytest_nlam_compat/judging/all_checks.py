@@ -1,15 +1,16 @@
-"""The checks of the suite as functions, for those who run them elsewhere."""
+"""The list of checks that say whether a reference passes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from pytest_nlam_compat.judging.batch_and_loss import judge_batch, judge_loss
 from pytest_nlam_compat.judging.evaluation import judge_evaluation
-from pytest_nlam_compat.judging.grade import grade
+from pytest_nlam_compat.judging.grade import Findings, grade
 from pytest_nlam_compat.judging.native_route import judge_native, try_native
 from pytest_nlam_compat.judging.optimizer_step import judge_resumed
 from pytest_nlam_compat.judging.saved_again import judge_saving
@@ -21,34 +22,60 @@ if TYPE_CHECKING:
         ReferenceUnderTest,
     )
 
-    Check = Callable[[ReferenceUnderTest], object]
 
+@dataclass(frozen=True)
+class ReferenceCheck:
+    """A check, and the references that it is for.
 
-def checks_of(recorded: Version | None, *, newest: bool) -> dict[str, Check]:
-    """Return, by name, the checks that can tell two versions of code apart.
-
-    Each raises if the reference fails. `recorded` is as for `judge_native`;
-    only references of the newest release are saved again.
+    Attributes
+    ----------
+    judge : callable
+        Receives a reference under test and, as `judge_native`, the release
+        whose own loader loads it; raises if the reference fails.
+    of : str
+        ``migrated``: references up to the release of the current code;
+        ``newest``: the newest of these; ``all``: those of newer ones, too.
+    needs : str
+        A part that the reference has to have, see `Reference.has`.
     """
 
-    def native(subject: ReferenceUnderTest) -> None:
-        if recorded is not None:
-            judge_native(subject, try_native(subject), recorded)
+    judge: Callable[[ReferenceUnderTest, Version | None], Findings | None]
+    of: str = "migrated"
+    needs: str = ""
 
-    def outputs(dtype: torch.dtype) -> Check:
-        return lambda subject: grade(subject, dtype).raise_on_failure()
 
-    def evaluates(subject: ReferenceUnderTest) -> None:
-        judge_evaluation(subject, recorded)
+def _loads(subject: ReferenceUnderTest, _: Version | None) -> None:
+    subject.migrated_model(torch.float64)
 
-    checks: dict[str, Check] = {
-        "loads": lambda subject: subject.migrated_model(torch.float64),
-        "outputs": outputs(torch.float64),
-        "outputs_float32": outputs(torch.float32),
-        "native": native,
-        "batch": judge_batch,
-        "loss": judge_loss,
-        "resumes": judge_resumed,
-        "evaluates": evaluates,
-    }
-    return checks | ({"saves": judge_saving} if newest else {})
+
+def _outputs(subject: ReferenceUnderTest, _: Version | None) -> None:
+    grade(subject, torch.float64).raise_on_failure()
+
+
+def _outputs_float32(subject: ReferenceUnderTest, _: Version | None) -> None:
+    grade(subject, torch.float32).raise_on_failure()
+
+
+def _native(subject: ReferenceUnderTest, recorded: Version | None) -> None:
+    if recorded is not None:
+        judge_native(subject, try_native(subject), recorded)
+
+
+CHECKS = {
+    "loads": ReferenceCheck(_loads),
+    "outputs": ReferenceCheck(_outputs),
+    "outputs_float32": ReferenceCheck(_outputs_float32),
+    "native": ReferenceCheck(_native, of="all"),
+    "batch": ReferenceCheck(lambda subject, _: judge_batch(subject)),
+    "loss": ReferenceCheck(
+        lambda subject, _: judge_loss(subject), needs="loss"
+    ),
+    "resumes": ReferenceCheck(
+        lambda subject, _: judge_resumed(subject), needs="resume"
+    ),
+    "evaluates": ReferenceCheck(judge_evaluation),
+    "saves": ReferenceCheck(
+        lambda subject, _: judge_saving(subject), of="newest", needs="resume"
+    ),
+}
+"""By name: those that can tell two versions of the current code apart."""

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 import torch
 from packaging.version import Version
 
-from pytest_nlam_compat.adapters.model_arguments import forcing_window
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.judging.grade import difference_facts, dtype_name
+from pytest_nlam_compat.judging.grade import (
+    Findings,
+    difference_facts,
+    dtype_name,
+)
 from pytest_nlam_compat.numerics.comparison import compare, worst
 from pytest_nlam_compat.numerics.tolerances import (
     BATCH,
@@ -36,28 +39,21 @@ if TYPE_CHECKING:
 _FIRST_WITH_LAST_SAMPLE = Version("0.7.0")
 
 
-def judge_batch(subject: ReferenceUnderTest) -> float:
+def judge_batch(subject: ReferenceUnderTest) -> Findings:
     """Compare the batch that the current code makes with the recorded one.
 
-    Returns the largest share of the tolerance that is used.
-
-    Raises
-    ------
-    CompatError
-        The code can't make one, or it differs: where most. Or the series has
-        another number of samples.
+    It has to find as many samples in the series, too.
     """
     share = compare_batch(subject.reference, subject.batch())
-    check_samples(
-        subject.reference,
-        forcing_window(subject.hyper_parameters, subject.predictor),
-        subject.sample_count(),
-    )
-    return share
+    check_samples(subject.reference, subject.window, subject.sample_count())
+    return Findings({BATCH.name: share})
 
 
 def compare_batch(reference: Reference, batch: Mapping[str, Tensor]) -> float:
-    """Compare a batch with the recorded one; see `judge_batch`."""
+    """Return the largest share of the tolerance that a batch uses.
+
+    Raises if it differs from the recorded one, see `judge_batch`.
+    """
     differences = []
     for name, expected in reference.group("batch").items():
         found = batch[name]
@@ -164,21 +160,16 @@ def forcing_columns(reference: Reference) -> list[str]:
     ]
 
 
-def judge_loss(subject: ReferenceUnderTest) -> dict[str, float]:
+def judge_loss(subject: ReferenceUnderTest) -> Findings:
     """Compare the training loss on the recorded batch with the recorded one.
 
     In float64, and in float32 for what float64 can't show: an autocast in the
-    training step. Returns the share of each tolerance that is used, by name.
-
-    Raises
-    ------
-    CompatError
-        The code can't compute it, or it differs.
+    training step.
     """
     reference = subject.reference
-    return compare_loss(reference, subject.loss(torch.float64)) | compare_loss(
-        reference, subject.loss(torch.float32), LOSS_FLOAT32
-    )
+    shares = compare_loss(reference, subject.loss(torch.float64))
+    loss = subject.loss(torch.float32)
+    return Findings(shares | compare_loss(reference, loss, LOSS_FLOAT32))
 
 
 def compare_loss(

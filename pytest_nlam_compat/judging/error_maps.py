@@ -9,7 +9,7 @@ from torch import Tensor
 from pytest_nlam_compat.judging.grade import Result
 from pytest_nlam_compat.numerics.comparison import spread
 from pytest_nlam_compat.numerics.tolerances import FLOAT64
-from pytest_nlam_compat.reports.results import ErrorMap
+from pytest_nlam_compat.reports.results import ErrorMap, finite
 
 # Of a picture: more digits would double the size of a results file.
 _GOLDEN_DIGITS, _ERROR_DIGITS = 6, 4
@@ -42,7 +42,7 @@ def error_map(result: Result) -> ErrorMap | None:
             item=item,
             step=step,
             node=node,
-            obtained=_finite(worst.obtained),
+            obtained=finite(worst.obtained),
             expected=worst.expected,
             grid=[nx, ny],
             golden=[
@@ -61,10 +61,6 @@ def _known(values: Tensor) -> list[float | None]:
         _rounded(value, _ERROR_DIGITS) if math.isfinite(value) else None
         for value in values.tolist()
     ]
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _rounded(value: float, digits: int) -> float:

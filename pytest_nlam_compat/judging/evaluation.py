@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pytest_nlam_compat.adapters.training_step import evaluate_once
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.judging.grade import Findings
 from pytest_nlam_compat.numerics.torch_settings import (
     default_dtype,
     reproducible,
@@ -26,25 +27,11 @@ if TYPE_CHECKING:
 
 def judge_evaluation(
     subject: ReferenceUnderTest, recorded: Version | None
-) -> dict[str, str]:
+) -> Findings:
     """Validate and test one batch, with the migrated and the raw file.
 
-    Parameters
-    ----------
-    subject : ReferenceUnderTest
-    recorded : Version or None
-        As for `judge_native`.
-
-    Returns
-    -------
-    dict of str to str
-        What was left out, and why.
-
-    Raises
-    ------
-    CompatError
-        The current code can't evaluate the migrated file; or the raw one,
-        if it has to load that and is no release, which stays as it is.
+    The raw one may fail if it need not be loaded, `recorded` is as for
+    `judge_native`; and under a release, which stays as it is.
     """
     double = torch.float64
     migrated = subject.migrated_model(double)
@@ -55,31 +42,22 @@ def judge_evaluation(
     try:
         raw = subject.native_model(double)
     except CompatError as error:
-        return {"raw file": f"it is not loaded, {_cause(error)}"}
+        return _left_out("it is not loaded", error)
     # Nothing else of it can make a difference, but to outputs.
     if _arguments(raw) == arguments:
-        return {}
+        return Findings()
     try:
         _evaluate(subject, "raw", raw)
     except CompatError as error:
         if recorded is not None and not subject.adapter.current.released:
             raise
-        return {"raw file": f"it can't be evaluated, {_cause(error)}"}
-    return {}
+        return _left_out("it can't be evaluated", error)
+    return Findings()
 
 
 def evaluate(subject: ReferenceUnderTest, module: nn.Module) -> None:
-    """Validate and test one batch with Lightning's Trainer, in float64.
-
-    Raises
-    ------
-    CompatError
-        With the cause, if the current code can't.
-    """
-    doing, dtype = (
-        "Evaluating with the Trainer of the current code",
-        torch.double,
-    )
+    """Validate and test one batch with Lightning's Trainer, in float64."""
+    doing, dtype = "Evaluating with the current code's Trainer", torch.float64
     with code_under_test(doing), reproducible(), default_dtype(dtype):
         batch = apply_to_collection(
             subject.loaded_batch,
@@ -110,5 +88,6 @@ def _arguments(module: Any) -> dict[str, str]:
     return {n: repr(v) for n, v in module.hparams.items() if n != "config"}
 
 
-def _cause(error: CompatError) -> str:
-    return str(error.facts.get("cause", error.what))
+def _left_out(why: str, error: CompatError) -> Findings:
+    cause = error.facts.get("cause", error.what)
+    return Findings(left_out={"raw file": f"{why}, {cause}"})

@@ -34,6 +34,22 @@ _RETURN_THE_SAME = (
 
 
 @dataclass(frozen=True)
+class Findings:
+    """What a check that passes has found.
+
+    Attributes
+    ----------
+    shares : mapping of str to float
+        The share of each tolerance that is used, by its name.
+    left_out : mapping of str to str
+        What was not compared, and why.
+    """
+
+    shares: Mapping[str, float] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Result:
     """Outputs compared with the golden of a reference.
 
@@ -91,13 +107,8 @@ def grade(
 ) -> Result:
     """Roll out a model and compare its outputs with the golden.
 
-    Parameters
-    ----------
-    subject : ReferenceUnderTest
-    dtype : torch.dtype
-        ``torch.float64`` or ``torch.float32``: of the model and its inputs.
-    model : torch.nn.Module, optional
-        A model of `subject` in that precision; the migrated one by default.
+    `dtype`, float64 or float32, is that of the model and its inputs. By default
+    it is the migrated model.
 
     Raises
     ------

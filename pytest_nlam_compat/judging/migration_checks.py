@@ -48,11 +48,6 @@ def judge_registry(name: str, own: Sequence[Migration], source: str) -> None:
 
     `name` is one of `registries`, `own` are those of the repository, read from
     `source` if it is not empty.
-
-    Raises
-    ------
-    CompatError
-        With all findings.
     """
     if name == UPSTREAM:
         upstream = upstream_registry()
@@ -70,17 +65,8 @@ def judge_migrations(
 ) -> None:
     """Check that each migration fits a saved run, up to the current layout.
 
-    Parameters
-    ----------
-    subject : ReferenceUnderTest
-    layout_changed : callable
-        Whether the current code has left the layout of its release. If so,
-        its own loader may do the rest, and the strict load is the judge.
-
-    Raises
-    ------
-    CompatError
-        With all findings.
+    `layout_changed` tells whether the current code has left the layout of its
+    release. If so, its own loader may do the rest: the strict load judges that.
     """
     registry = subject.registry
     run, release = subject.float64, subject.reference.release

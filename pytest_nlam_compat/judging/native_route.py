@@ -33,8 +33,6 @@ class NativeResult:
     ----------
     outcome : str
         ``equal``, ``differs`` (other outputs and no error) or ``fails``.
-    difference : float or None
-        Largest of the outputs, over the spread of their variable.
     problem : CompatError or None
         What is wrong.
     graded : Result or None
@@ -42,7 +40,6 @@ class NativeResult:
     """
 
     outcome: Literal["equal", "differs", "fails"]
-    difference: float | None = None
     problem: CompatError | None = None
     graded: Result | None = None
 
@@ -52,11 +49,7 @@ def try_native(
 ) -> NativeResult:
     """Load a file with the current code's own loader, and compare outputs.
 
-    Parameters
-    ----------
-    subject : ReferenceUnderTest
-    path : pathlib.Path, optional
-        Its migrated run, written as a file; by default, its raw file.
+    `path` is its migrated run, written as a file; by default, its raw file.
     """
     try:
         if path is None:
@@ -66,9 +59,8 @@ def try_native(
         result = grade(subject, _FLOAT64, model)
     except CompatError as error:
         return NativeResult("fails", problem=error)
-    difference = result.worst.relative
     if result.passed:
-        return NativeResult("equal", difference, graded=result)
+        return NativeResult("equal", graded=result)
     problem = CompatError(
         f"{subject.reference.id}: the current code's own loader loads it, but "
         "the outputs differ.",
@@ -76,7 +68,7 @@ def try_native(
         remedy="Fix neural-lam's own loader (on_load_checkpoint), or undo the "
         "change.",
     )
-    return NativeResult("differs", difference, problem, result)
+    return NativeResult("differs", problem, result)
 
 
 def judge_native(
@@ -84,19 +76,10 @@ def judge_native(
 ) -> tuple[str, ...]:
     """Raise if the own loader has lost a file for no reason.
 
-    Parameters
-    ----------
-    result : NativeResult
-        Of `try_native`.
-    recorded : Version or None
-        The release that loads the file with its own loader; None if none
-        does, so that nothing can be lost.
-
-    Returns
-    -------
-    tuple of str
-        Ids of the repository's migrations, without which its own loader can't
-        load the file; empty if it can, or never could.
+    `result` is that of `try_native`; `recorded` the release that loads the file
+    with its own loader, None if none does: then nothing can be lost. Returns
+    the ids of the repository's migrations without which the own loader can't
+    load the file; none if it can, or never could.
 
     Raises
     ------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.batch_and_loss import compare_loss
+from pytest_nlam_compat.judging.grade import Findings
 from pytest_nlam_compat.migrations.provenance import (
     COMPUTED,
     Provenance,
@@ -35,19 +35,7 @@ if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.resumed_training import ResumedStep
 
 
-@dataclass(frozen=True)
-class ResumedResult:
-    """How one more training step compares with the recorded one.
-
-    `shares` are those of each tolerance, by name; `left_out` says of
-    parameters which numbers were not compared, and why.
-    """
-
-    shares: dict[str, float]
-    left_out: dict[str, str]
-
-
-def judge_resumed(subject: ReferenceUnderTest) -> ResumedResult:
+def judge_resumed(subject: ReferenceUnderTest) -> Findings:
     """Take one more training step and compare it with the recorded one.
 
     Compared are its loss and what it adds to each parameter, except for
@@ -100,7 +88,7 @@ def judge_resumed(subject: ReferenceUnderTest) -> ResumedResult:
             "another order.",
             shares=shares,
         )
-    return ResumedResult(shares, left_out)
+    return Findings(shares, left_out)
 
 
 def _compare_rates(subject: ReferenceUnderTest, rate: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,8 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
 
-from pytest_nlam_compat.adapters.training_step import configured_optimizer
+from pytest_nlam_compat.adapters.training_step import (
+    configured_optimizer,
+    train_and_save,
+)
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.errors import CompatError, join_some
 from pytest_nlam_compat.judging.grade import difference_facts
@@ -21,10 +26,8 @@ from pytest_nlam_compat.migrations import (
 )
 from pytest_nlam_compat.numerics.comparison import compare
 from pytest_nlam_compat.numerics.tolerances import FLOAT64, allowed
-from pytest_nlam_compat.under_test.new_checkpoint import (
-    NewCheckpoint,
-    save_new,
-)
+from pytest_nlam_compat.numerics.torch_settings import reproducible
+from pytest_nlam_compat.under_test.code_under_test import code_under_test
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
@@ -47,18 +50,58 @@ def judge_saving(subject: ReferenceUnderTest) -> None:
         or our own reader can't read the file.
     """
     with tempfile.TemporaryDirectory() as folder:
-        new = save_new(subject, Path(folder))
+        path = Path(folder) / "new.ckpt"
+        module, optimizer = save_new(subject, path)
         try:
-            loaded = subject.load_natively(new.path, torch.float32, "migrated")
+            loaded = subject.load_natively(path, torch.float32, "migrated")
         except CompatError as error:
             # Names of tensors, which torch quotes, differ between models.
             cause = str(error.facts.get("cause", error.what)).partition('"')[0]
             how = f"can't be loaded again: {cause.rstrip(' :')}"
             raise _lost(how, error.facts) from error
-        _check_weights(loaded.state_dict(), new.module.state_dict())
-        _check_optimizer(_read(new.path), new)
-        _check_settings(loaded, new.module)
-        _check_outputs(subject, loaded, new.module)
+        _check_weights(loaded.state_dict(), module.state_dict())
+        _check_optimizer(_read(path), optimizer)
+        _check_settings(loaded, module)
+        _check_outputs(subject, loaded, module)
+
+
+def save_new(
+    subject: ReferenceUnderTest, path: Path
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Train the migrated model for one step, and save it as Lightning does.
+
+    With the current code's own data module, so that its hooks are called.
+    Returns the model, on the CPU, in float32, and the state of its optimizer.
+    """
+    module = subject.new_migrated_model(torch.float32)
+    with (
+        code_under_test("Training and saving with the current code"),
+        reproducible(),
+        # What a model draws here is of no account: both sides have its result.
+        torch.random.fork_rng(devices=[]),
+    ):
+        torch.manual_seed(0)
+        trainer = train_and_save(module, _data(subject), 1, path)
+        return module, trainer.optimizers[0].state_dict()
+
+
+def _data(subject: ReferenceUnderTest) -> Any:
+    """Return the data module, with one batch and no worker processes."""
+    # Shallow, so that its own loader stays for others.
+    data = copy.copy(subject.data)
+    own_loader = data.train_dataloader
+    samples = subject.reference.description["samples"]
+
+    def train_dataloader() -> DataLoader[Any]:
+        loader = own_loader()
+        return DataLoader(
+            Subset(loader.dataset, range(samples)),
+            batch_size=samples,
+            collate_fn=loader.collate_fn,
+        )
+
+    data.train_dataloader = train_dataloader
+    return data
 
 
 def _lost(how: str, facts: Mapping[str, object]) -> CompatError:
@@ -82,9 +125,9 @@ def _read(path: Path) -> SavedRun:
         ) from error
 
 
-def _check_optimizer(run: SavedRun, new: NewCheckpoint) -> None:
+def _check_optimizer(run: SavedRun, optimizer: dict[str, Any]) -> None:
     states = to_checkpoint_dict(run)["optimizer_states"]
-    expected = _flat(new.optimizer["state"])
+    expected = _flat(optimizer["state"])
     found = _flat(states[0]["state"]) if states else {}
     wrong = _differing(found, expected)
     if wrong:

@@ -10,10 +10,9 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 from packaging.version import Version
 
@@ -35,6 +34,12 @@ from pytest_nlam_compat.releasing.new_evidence import (
     propose_marker,
 )
 from pytest_nlam_compat.releasing.pages import matrix_page, with_change
+from pytest_nlam_compat.reports.results import (
+    FAILED,
+    all_checks,
+    has_failed,
+    no_results,
+)
 
 STAGING = ".release"
 _PACKAGE = "pytest_nlam_compat"
@@ -47,24 +52,11 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class ReleaseRequest:
-    """What to add.
-
-    Attributes
-    ----------
-    release : Version
-    root : Path
-        Top of a clone of this project.
-    requirement : str
-        What pip installs: a requirement, file or URL.
-    marker : str
-        MODULE:NAME that the code of the release has first, or ``!MODULE:NAME``
-        that it lacks; empty to have one proposed.
-    """
+    """What to add: to the clone at `root`; pip installs `requirement`."""
 
     release: Version
     root: Path
     requirement: str
-    marker: str = ""
 
     @property
     def staging(self) -> Path:
@@ -100,10 +92,6 @@ class ReleaseResult:
     lost: list[str]
     written: list[str]
 
-    def plain(self) -> dict[str, Any]:
-        """Return it as plain data, for JSON."""
-        return asdict(self)
-
 
 def add_release(request: ReleaseRequest, say: Say) -> ReleaseResult:
     """Do all that a new release needs, and write it, or nothing.
@@ -115,13 +103,6 @@ def add_release(request: ReleaseRequest, say: Say) -> ReleaseResult:
         references fail under the release.
     """
     published = _published(request)
-    whole = request.staging / "passed.json"
-    if whole.is_file():
-        # Killed while it wrote: the files of that run are complete.
-        say(f"Going on with {whole.parent}, which has passed before")
-        passed = json.loads(whole.read_text(encoding="utf-8"))
-        publish(request, passed["before"], whole)
-        return ReleaseResult(**passed["result"])
     _raise_on_known(request, published)
     before = max(published)
     say(f"1/5 Environment with {request.requirement}")
@@ -171,10 +152,7 @@ def add_release(request: ReleaseRequest, say: Say) -> ReleaseResult:
     )
     archive.close()
     old.close()
-    passed = {"result": result.plain(), "before": originals}
-    with draft(whole, overwrite=True) as stream:
-        stream.write(json.dumps(passed).encode())
-    publish(request, originals, whole)
+    publish(request, originals)
     return result
 
 
@@ -218,13 +196,11 @@ def _raise_on_known(
         )
 
 
-def _stage(request: ReleaseRequest) -> dict[str, str | None]:
+def _stage(request: ReleaseRequest) -> dict[Path, str | None]:
     """Copy the project anew, and return the hashes of what will be replaced."""
     shutil.rmtree(request.project, ignore_errors=True)
     ignored = shutil.ignore_patterns("__pycache__")
-    originals = {
-        str(file): _sha256(request.root / file) for file in request.files
-    }
+    originals = {file: _sha256(request.root / file) for file in request.files}
     for name in (_PACKAGE, _FIXTURES):
         shutil.copytree(
             request.root / name, request.project / name, ignore=ignored
@@ -239,12 +215,9 @@ def _sha256(file: Path) -> str | None:
 
 
 def ask(environment: Environment, *arguments: str) -> dict[str, Any]:
-    """Ask the code of a release; see `releasing.__main__`.
+    """Ask the code of a release, and raise what it raises there.
 
-    Raises
-    ------
-    CompatError
-        What it raises there, or it ends in another way.
+    See `releasing.__main__`.
     """
     done = environment.run(
         "-m", f"{_PACKAGE}.releasing", *arguments, quiet=True
@@ -290,22 +263,7 @@ def _marker(
         [(module, name) for module, name in each["names"]]
         for each in (old, now)
     )
-    if not request.marker:
-        return propose_marker(request.release, old_names, new_names)
-    module, _, name = request.marker.removeprefix("!").partition(":")
-    present = not request.marker.startswith("!")
-    chosen = (module, name)
-    if (chosen in new_names) is not present or (chosen in old_names) is present:
-        raise CompatError(
-            f"{request.marker} tells no {request.release} from {before}.",
-            facts={
-                f"in {request.release}": chosen in new_names,
-                f"in {before}": chosen in old_names,
-            },
-            remedy="Pass MODULE:NAME of what only the new release has, "
-            "!MODULE:NAME of what it lacks, or leave --marker out.",
-        )
-    return Marker(str(request.release), module, name, present)
+    return propose_marker(request.release, old_names, new_names)
 
 
 def _record(request: ReleaseRequest, environment: Environment) -> None:
@@ -321,38 +279,30 @@ def _record(request: ReleaseRequest, environment: Environment) -> None:
 
 
 def _read_back(request: ReleaseRequest, environment: Environment) -> None:
-    """Check all references under the release.
-
-    Raises
-    ------
-    CompatError
-        One fails.
-    """
-    results = request.staging / "results.xml"
-    results.unlink(missing_ok=True)
+    """Raise unless all references pass under the release."""
+    report = request.staging / "results.json"
+    report.unlink(missing_ok=True)
     done = environment.run(
         *("-m", "pytest", "--nlam-compat", "-q", "-pno:cacheprovider"),
-        f"--junitxml={results}",
+        f"--nlam-compat-report={report}",
     )
     if done.returncode == 0:
         return
-    failed: dict[str, list[str]] = {}
-    if results.is_file():
-        for case in ElementTree.parse(results).iter("testcase"):
-            if case.find("failure") is not None or case.find("error"):
-                check, _, name = case.get("name", "").partition("[")
-                failed.setdefault(name.rstrip("]"), []).append(check)
-    release = request.release
+    results = no_results()
+    if report.is_file():
+        results = json.loads(report.read_text(encoding="utf-8"))
+    release = str(request.release)
     by_release: dict[str, list[str]] = {}
-    for name in sorted(failed):
-        by_release.setdefault(name.partition("-")[0], []).append(name)
-    checks = sorted({check for each in failed.values() for check in each})
+    for each in results["references"]:
+        if has_failed(each["checks"]):
+            by_release.setdefault(each["release"], []).append(each["id"])
+    checks = {c["name"] for c in all_checks(results) if c["outcome"] in FAILED}
     facts = {
         f"fail of {one}": f"{len(names)}, {join_some(names, 3)}"
         for one, names in by_release.items()
     }
-    facts["checks"] = join_some(checks) or "none ran"
-    if not failed or any(name.startswith(f"{release}-") for name in failed):
+    facts["checks"] = join_some(sorted(checks)) or "none ran"
+    if not by_release or release in by_release:
         raise CompatError(
             f"The new references fail under neural-lam {release} itself. "
             "Nothing was changed.",
@@ -388,16 +338,11 @@ def _write_pages(request: ReleaseRequest) -> None:
 
 
 def publish(
-    request: ReleaseRequest, originals: Mapping[str, str | None], whole: Path
+    request: ReleaseRequest, originals: Mapping[Path, str | None]
 ) -> None:
-    """Replace the files of the project; if one can't be, none is.
-
-    `whole` is removed at the end: until then, a run that was killed goes on.
-    """
+    """Replace the files of the project; if one can't be, none is."""
     for file in request.files:
-        staged = _sha256(request.project / file)
-        if _sha256(request.root / file) not in (staged, originals[str(file)]):
-            whole.unlink()
+        if _sha256(request.root / file) != originals[file]:
             raise CompatError(
                 f"{file} has changed meanwhile. Nothing was changed.",
                 remedy="Run this again.",
@@ -416,6 +361,4 @@ def publish(
                 target.unlink(missing_ok=True)
             else:
                 target.write_bytes(content)
-        whole.unlink()
         raise
-    whole.unlink()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
@@ -13,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.references.registry import sha256_of
 
 _NOT_INHERITED = ("NLAM_COMPAT_", "PYTEST_")
 
@@ -50,32 +48,13 @@ class Environment:
 
 
 def build(folder: Path, requirement: str, constraints: Path | None) -> Path:
-    """Build an environment, or use one that is there, and return its Python.
+    """Build an environment anew, and return its Python.
 
     What the running environment has and the release accepts is not installed
     again: torch is large.
-
-    Raises
-    ------
-    CompatError
-        venv or pip fails.
     """
     scripts = "Scripts" if os.name == "nt" else "bin"
     python = folder / scripts / "python"
-    recipe = json.dumps(
-        {
-            "requirement": requirement,
-            "file": sha256_of(Path(requirement))
-            if Path(requirement).is_file()
-            else None,
-            "constraints": constraints and constraints.read_text("utf-8"),
-            "below": _packages_here(),
-        }
-    )
-    # Written last, so that an interrupted build does not look complete.
-    whole = folder / "recipe.json"
-    if whole.is_file() and whole.read_text("utf-8") == recipe:
-        return python
     shutil.rmtree(folder, ignore_errors=True)
     _insist("venv", sys.executable, "-m", "venv", str(folder))
     paths = {"base": str(folder), "platbase": str(folder)}
@@ -86,7 +65,6 @@ def build(folder: Path, requirement: str, constraints: Path | None) -> Path:
     if constraints:
         pip += ["--constraint", str(constraints)]
     _insist("pip", *pip, requirement)
-    whole.write_text(recipe, encoding="utf-8")
     return python
 
 

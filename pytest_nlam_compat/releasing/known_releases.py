@@ -14,13 +14,7 @@ from pytest_nlam_compat.errors import CompatError
 
 
 def on_index() -> list[Version]:
-    """Return the releases that pip finds, by its own settings.
-
-    Raises
-    ------
-    CompatError
-        There is no pip, or it names no releases.
-    """
+    """Return the releases that pip finds, by its own settings."""
     remedy = (
         "Check the network and pip's settings, or name a clone of neural-lam "
         "with --clone."
@@ -42,13 +36,7 @@ def on_index() -> list[Version]:
 
 
 def tagged(clone: Path) -> list[Version]:
-    """Return the releases that a clone has tags of, as in ``v0.7.0``.
-
-    Raises
-    ------
-    CompatError
-        It is no clone, or has no such tags.
-    """
+    """Return the releases that a clone has tags of, as in ``v0.7.0``."""
     answer = _answer(
         *("git", "-C", str(clone), "tag", "--list"),
         remedy="Name a clone of neural-lam with --clone.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from pytest_nlam_compat.references.release_evidence import (
 Name = tuple[str, str]
 """A module, and a name in it as `has` of the probe reads it."""
 
+_Names = Mapping[str, frozenset[str]]
+
 
 def propose_marker(
     release: Version, before: Sequence[Name], now: Sequence[Name]
@@ -37,13 +39,7 @@ def propose_marker(
 
     The first new one is best: it stays in what comes next. A class or function
     comes before its parameters, and arguments of the command line come last.
-
-    Parameters
-    ----------
-    release : Version
-        The newer one.
-    before, now : sequence of (str, str)
-        What the code of either has, see `adapters.inventory`.
+    `release` is the newer one; for both, see `adapters.inventory`.
     """
     modules = {module for module, _ in before} & {module for module, _ in now}
     added = [name for name in now if name not in set(before)]
@@ -77,11 +73,7 @@ def file_changes(
     )
     changes = {}
     for kind in KINDS:
-        only = _some_of if kind == WEIGHTS else _only_of
-        change = FileChange(
-            only(_of(kind, new), _of(kind, old)),
-            only(_of(kind, old), _of(kind, new)),
-        )
+        change = FileChange(_only(kind, new, old), _only(kind, old, new))
         if change.added or change.removed:
             changes[kind] = change
     return changes
@@ -118,13 +110,7 @@ def ambiguous_cases(archive: ReleaseArchive) -> list[str]:
 
 
 def raise_on_unknown_layout(archive: ReleaseArchive) -> None:
-    """Refuse weights that `upgrade` would refuse to write for the release.
-
-    Raises
-    ------
-    CompatError
-        With what ``migrations/layout.py`` lacks.
-    """
+    """Refuse weights that `upgrade` would refuse to write for the release."""
     checkpoints = _checkpoints(archive, archive.cases)
     for case, checkpoint in zip(archive.cases, checkpoints, strict=True):
         data = checkpoint.data
@@ -154,7 +140,7 @@ def _checkpoints(
                 yield checkpoint
 
 
-def _names_of(checkpoint: Checkpoint) -> dict[str, frozenset[str]]:
+def _names_of(checkpoint: Checkpoint) -> _Names:
     """Return the names of each kind in a file; `args` only if it has some."""
     table: dict[str, Any] = dict(checkpoint.data["hyper_parameters"])
     classes = {each.path for each in checkpoint.globals}
@@ -171,25 +157,13 @@ def _names_of(checkpoint: Checkpoint) -> dict[str, frozenset[str]]:
     return names
 
 
-def _of(
-    kind: str, files: Collection[Mapping[str, frozenset[str]]]
-) -> list[frozenset[str]]:
-    return [names[kind] for names in files if kind in names]
-
-
-def _only_of(
-    these: Sequence[frozenset[str]], others: Sequence[frozenset[str]]
+def _only(
+    kind: str, these: Sequence[_Names], others: Sequence[_Names]
 ) -> frozenset[str]:
-    if not these or not others:
+    """Return the names of a kind that these files have, and no other."""
+    have = [names[kind] for names in these if kind in names]
+    lack = [names[kind] for names in others if kind in names]
+    if not have or not lack:
         return frozenset()
-    return these[0].intersection(*these) - _union(others)
-
-
-def _some_of(
-    these: Iterable[frozenset[str]], others: Iterable[frozenset[str]]
-) -> frozenset[str]:
-    return _union(these) - _union(others)
-
-
-def _union(sets: Iterable[frozenset[str]]) -> frozenset[str]:
-    return frozenset[str]().union(*sets)
+    each = frozenset.union if kind == WEIGHTS else frozenset.intersection
+    return each(*have).difference(*lack)

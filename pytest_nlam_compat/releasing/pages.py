@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from packaging.version import Version
@@ -45,17 +45,15 @@ def matrix_page(fixtures: Path) -> str:
         for release in registry.read(fixtures / registry.FILE_NAME)
     }
     routes = native_routes.read(fixtures / native_routes.FILE_NAME)
+    newest = max(routes)
     parts = [
         _INTRODUCTION,
         _NATIVE,
         _table(_native_rows(archives, routes)),
-        "## Why cases are void\n",
-        "".join(f"- {line}\n" for line in _reasons(archives)),
-    ]
-    newest = max(routes)
-    parts[3:3] = [
         _CASES.format(newest=newest),
         _table(_case_rows(archives, routes[newest])),
+        "## Why cases are void\n",
+        "".join(f"- {line}\n" for line in _reasons(archives)),
     ]
     for archive in archives.values():
         archive.close()
@@ -113,27 +111,8 @@ def _reasons(archives: Mapping[Version, ReleaseArchive]) -> list[str]:
 def with_change(changelog: str, line: str) -> str:
     """Return a changelog with one line more under what is not released yet.
 
-    The format is that of Keep a Changelog.
+    The format is that of Keep a Changelog, where additions come first.
     """
-    lines = changelog.splitlines()
-    start = lines.index("## [Unreleased]") + 1
-    end = _next(lines, start, "## ")
-    if "### Added" not in lines[start:end]:
-        lines[start:start] = ["", "### Added"]
-        end = _next(lines, start, "## ")
-    heading = lines.index("### Added", start)
-    last = _next(lines, heading + 1, "#")
-    while not lines[last - 1]:
-        last -= 1
-    if last == heading + 1:
-        line = f"\n{line}"
-    lines.insert(last, line)
-    return "\n".join(lines) + "\n"
-
-
-def _next(lines: Sequence[str], start: int, beginning: str) -> int:
-    """Return where the next line with a beginning is, or the end."""
-    for at in range(start, len(lines)):
-        if lines[at].startswith(beginning):
-            return at
-    return len(lines)
+    before, heading, after = changelog.partition("## [Unreleased]\n")
+    added = "\n### Added\n\n"
+    return f"{before}{heading}{added}{line}\n{after.removeprefix(added)}"

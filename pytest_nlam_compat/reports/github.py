@@ -67,7 +67,7 @@ def _property(text: str) -> str:
 
 
 def append_summary(results: Results, path: Path) -> None:
-    """Append the Markdown report to a summary, as much as GitHub takes.
+    """Append the Markdown report to a summary, or its verdict if it is long.
 
     Raises
     ------
@@ -75,8 +75,9 @@ def append_summary(results: Results, path: Path) -> None:
         The file can't be written.
     """
     used = path.stat().st_size if path.exists() else 0
-    text = markdown(results, most=SUMMARY_BYTES - used - 1)
-    if not text:
-        return
+    text = markdown(results)
+    if used + len(text.encode()) >= SUMMARY_BYTES:
+        verdict = text.partition("\n")[0]
+        text = f"{verdict}\n\nToo long for this page: read the other reports.\n"
     with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write(f"\n{text}" if used else text)

@@ -27,24 +27,9 @@ _LEGEND = (
 )
 
 
-def markdown(results: Results, most: int | None = None) -> str:
-    """Return the report as Markdown, of at most so many bytes.
-
-    Whole sections are left out at the end, and the last line says so.
-    """
-    blocks = [f"{block}\n" for block in _blocks(results)]
-    if most is None or len("\n".join(blocks).encode()) <= most:
-        return "\n".join(blocks)
-    note = "\nThe rest is left out: it is too long. Read the other reports.\n"
-    kept: list[str] = []
-    used = len(note.encode())
-    for block in blocks:
-        used += len(block.encode()) + 1
-        if used > most:
-            break
-        kept.append(block)
-    text = "\n".join(kept) + note
-    return text if len(text.encode()) <= most else ""
+def markdown(results: Results) -> str:
+    """Return the report as Markdown; its first line says the verdict."""
+    return "\n".join(f"{block}\n" for block in _blocks(results))
 
 
 def _blocks(results: Results) -> Iterator[str]:

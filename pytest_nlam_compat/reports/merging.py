@@ -19,7 +19,6 @@ from pytest_nlam_compat.reports.results import (
 )
 
 _MISSING = "Shards are missing: "
-_SAME_CODE = ("release", "version", "content")
 
 
 def merge(parts: Mapping[str, Results]) -> Results:
@@ -34,20 +33,10 @@ def merge(parts: Mapping[str, Results]) -> Results:
         The parts are of different code, plugins, references or settings, or
         they contradict each other.
     """
-    names, results = list(parts), list(parts.values())
+    results = list(parts.values())
     # A run that could not begin does not know what it would have checked.
     first = next((each for each in results if each["current"]), results[0])
-    for label, facts in (
-        ("current code", [_some(r["current"], *_SAME_CODE) for r in results]),
-        (
-            "plugin and references",
-            [_some(r["plugin"], "version", "registry") for r in results],
-        ),
-        ("settings", [each["settings"] for each in results]),
-        ("shards", [_total(each) for each in results]),
-        ("selection", [_selection(each) for each in results]),
-    ):
-        _raise_on_difference(label, names, facts)
+    _raise_on_difference(parts)
     alone = len(results) == 1
     told = [_told("" if alone else name, r) for name, r in parts.items()]
     incomplete = [text for text in told if text]
@@ -82,32 +71,11 @@ def _told(name: str, results: Results) -> str:
     return f"{name}: {text}" if name and text else text
 
 
-def _some(facts: Mapping[str, str], *labels: str) -> dict[str, str]:
-    return {label: facts[label] for label in labels if label in facts}
-
-
-def _total(results: Results) -> dict[str, str]:
-    if not results["current"]:
-        return {}
-    totals = {shard.partition("/")[2] for shard in results["shards"]}
-    return {"of": ", ".join(sorted(totals)) or "not split"}
-
-
-def _selection(results: Results) -> dict[str, str]:
-    """Return what a shard is one of; nothing of a run that was not split."""
-    if not results["shards"]:
-        return {}
-    chosen = [f"{name} {each}" for name, each in results["selected"].items()]
-    return {"selection": "; ".join(chosen) or "all"}
-
-
-def _raise_on_difference(
-    what: str, names: Sequence[str], facts: Sequence[Mapping[str, str]]
-) -> None:
-    known: dict[str, tuple[str, str]] = {}
-    for name, each in zip(names, facts, strict=True):
-        for label, there in each.items():
-            first, here = known.setdefault(label, (name, there))
+def _raise_on_difference(parts: Mapping[str, Results]) -> None:
+    known: dict[tuple[str, str], tuple[str, str]] = {}
+    for name, results in parts.items():
+        for (what, label), there in _common(results).items():
+            first, here = known.setdefault((what, label), (name, there))
             if here != there:
                 raise CompatError(
                     f"The results can't be merged: they differ in the {what}.",
@@ -118,6 +86,33 @@ def _raise_on_difference(
                     remedy="Merge results of one run that was split into "
                     "shards, with one version of everything.",
                 )
+
+
+def _common(results: Results) -> dict[tuple[str, str], str]:
+    """Return what all parts of one run have in common, as far as it is known.
+
+    By what it is a fact of, and its label.
+    """
+    current, shards = results["current"], results["shards"]
+    common = {
+        ("settings", name): each for name, each in results["settings"].items()
+    }
+    for what, facts, labels in (
+        ("current code", current, ("release", "version", "content")),
+        ("plugin and references", results["plugin"], ("version", "registry")),
+    ):
+        common |= {
+            (what, name): facts[name] for name in labels if name in facts
+        }
+    if current:
+        totals = {shard.partition("/")[2] for shard in shards}
+        common["shards", "of"] = ", ".join(sorted(totals)) or "not split"
+    if shards:
+        chosen = [
+            f"{name} {fact}" for name, fact in results["selected"].items()
+        ]
+        common["selection", "selection"] = "; ".join(chosen) or "all"
+    return common
 
 
 def _references(parts: Mapping[str, Results]) -> list[ReferenceResult]:
@@ -135,13 +130,7 @@ def _references(parts: Mapping[str, Results]) -> list[ReferenceResult]:
 
 
 def _checks(parts: Mapping[str, Sequence[Check]]) -> list[Check]:
-    """Merge checks by id; one that was run counts before one that was not.
-
-    Raises
-    ------
-    CompatError
-        A check has two results.
-    """
+    """Merge checks by id; one that was run counts before one that was not."""
     found: dict[str, tuple[str, Check]] = {}
     for name, checks in parts.items():
         for check in checks:

@@ -49,12 +49,6 @@ def check_targets(paths: list[Path]) -> None:
                 facts={**facts, "folder": path.parent},
                 remedy="Fix the permissions of the folder, or choose another.",
             )
-    if len({path.resolve() for path in paths}) < len(paths):
-        raise CompatError(
-            "Two reports have the same path.",
-            facts={"reports": ", ".join(map(str, paths))},
-            remedy="Name each once.",
-        )
     if any(path.suffix.lower() == ".html" for path in paths):
         require_extra("jinja2", "matplotlib")
 

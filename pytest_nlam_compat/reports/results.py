@@ -6,6 +6,7 @@ docs/reports.md explains it. A results file is such a dictionary as JSON.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypedDict
 
@@ -131,6 +132,11 @@ def no_results() -> Results:
     )
 
 
+def finite(value: float) -> float | None:
+    """Return a number as JSON can hold it: None if it is not finite."""
+    return float(value) if math.isfinite(value) else None
+
+
 def has_failed(checks: Iterable[Check]) -> bool:
     """Tell whether one of them failed."""
     return any(check["outcome"] in FAILED for check in checks)
@@ -204,24 +210,23 @@ def passed(results: Results) -> bool:
     )
 
 
-def maps_of(reference: ReferenceResult) -> Iterator[tuple[Check, ErrorMap]]:
-    """Yield the maps worth drawing: of failures, or else the largest share.
+def checks_with_maps(reference: ReferenceResult) -> list[Check]:
+    """Return the checks whose map is worth drawing.
 
-    And that of a native route whose outputs differ without an error.
+    Failures, or else the largest share; and a native route whose outputs differ
+    without an error.
     """
-    found = [(c, c["map"]) for c in reference["checks"] if c["map"]]
+    found = [check for check in reference["checks"] if check["map"]]
     chosen = [
-        each
-        for each in found
-        if each[0]["outcome"] in FAILED
-        or each[0]["native"].get("outcome") == "differs"
+        check
+        for check in found
+        if check["outcome"] in FAILED
+        or check["native"].get("outcome") == "differs"
     ]
-    rest = [each for each in found if each not in chosen and each[0]["shares"]]
-    if not any(check["outcome"] in FAILED for check, _ in chosen) and rest:
-        chosen.append(max(rest, key=lambda each: _largest(each[0])))
-    for check, error_map in chosen:
-        assert error_map is not None
-        yield check, error_map
+    if not has_failed(chosen):
+        rest = [c for c in found if c["shares"] and c not in chosen]
+        chosen += sorted(rest, key=_largest, reverse=True)[:1]
+    return chosen
 
 
 def _largest(check: Check) -> float:

@@ -23,15 +23,12 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 def code_under_test(doing: str) -> Iterator[None]:
     """Turn whatever the current code raises into one clear error.
 
-    Parameters
-    ----------
-    doing : str
-        What the code does, the beginning of a sentence: "... failed."
+    It names the cause and the line of the code under test. `doing` is the
+    beginning of its sentence: "... failed."
 
     Raises
     ------
     CompatError
-        With the cause and the line of the code under test that raised it.
     """
     try:
         yield

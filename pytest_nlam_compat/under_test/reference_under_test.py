@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import weakref
+from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -24,9 +25,7 @@ from pytest_nlam_compat.adapters.model_arguments import (
     forcing_window,
     revive,
 )
-from pytest_nlam_compat.adapters.probe import (
-    upstream_registry,
-)
+from pytest_nlam_compat.adapters.probe import upstream_registry
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import (
@@ -67,6 +66,9 @@ _NUMPY = {torch.float32: "f4", torch.float64: "f8"}
 
 class ReferenceUnderTest:
     """One reference, and the models that the current code makes from it.
+
+    What the current code raises, and a migration that refuses, is a
+    CompatError with its cause.
 
     Parameters
     ----------
@@ -130,11 +132,6 @@ class ReferenceUnderTest:
         They come after the present ones, if they concern the recorded run. What
         was read and migrated so far is shared: trying a migration costs no more
         than applying it.
-
-        Raises
-        ------
-        CompatError
-            An operation refuses the run.
         """
         further = ReferenceUnderTest(
             self.reference,
@@ -229,13 +226,7 @@ class ReferenceUnderTest:
             return config_from_data(data)
 
     def native_model(self, dtype: torch.dtype) -> nn.Module:
-        """Load the raw file with the current code's own loader.
-
-        Raises
-        ------
-        CompatError
-            With the cause, if the current code can't.
-        """
+        """Return the model that the current code's own loader makes of it."""
         return self._held(
             ("native", dtype),
             lambda: self.load_natively(self.checkpoint, dtype, "native"),
@@ -258,11 +249,6 @@ class ReferenceUnderTest:
 
         It is the raw file, or one that was written here; `route` says whose
         graph it comes with, as for `datastore`.
-
-        Raises
-        ------
-        CompatError
-            With the cause, if the current code can't.
         """
         datastore = self.datastore(dtype, route)
         with code_under_test("Loading it with the current code's loader"):
@@ -279,13 +265,7 @@ class ReferenceUnderTest:
         return module.to(self.device, dtype)
 
     def write_migrated(self, path: Path) -> None:
-        """Write the migrated run as a file for the current code's own loader.
-
-        Raises
-        ------
-        CompatError
-            A migration refuses.
-        """
+        """Write the migrated run as a file for neural-lam's own loader."""
         import pytorch_lightning
 
         checkpoint = self.migrated_checkpoint() | {
@@ -296,13 +276,7 @@ class ReferenceUnderTest:
         torch.save(checkpoint, path)
 
     def migrated_model(self, dtype: torch.dtype) -> nn.Module:
-        """Return the current model with the migrated run, on the device.
-
-        Raises
-        ------
-        CompatError
-            A migration refuses, or the run does not fit the model.
-        """
+        """Return the current model with the migrated run, on the device."""
         return self._held(
             ("migrated", dtype),
             lambda: self.new_migrated_model(dtype).to(self.device),
@@ -314,11 +288,6 @@ class ReferenceUnderTest:
         Whoever changes a model takes a new one, on the CPU. A deep copy is
         none: a function that the model keeps, as neural-lam's clamping does,
         goes on referring to the tensors of the model it was made in.
-
-        Raises
-        ------
-        CompatError
-            A migration refuses, or the run does not fit the model.
         """
         checkpoint = self.migrated_checkpoint()
         # Copies: a loader may change a tensor in place.
@@ -400,21 +369,10 @@ class ReferenceUnderTest:
         dtype: torch.dtype,
         batch: Sequence[Tensor] | None = None,
     ) -> Mapping[str, Tensor]:
-        """Roll out on a batch, with the recorded noise.
+        """Roll out a model of precision `dtype`, with the recorded noise.
 
-        Parameters
-        ----------
-        module : torch.nn.Module
-            From `native_model` or `migrated_model`.
-        dtype : torch.dtype
-            Of the module.
-        batch : sequence of Tensor, optional
-            The recorded one by default.
-
-        Returns
-        -------
-        mapping of str to Tensor
-            By name, as in the golden.
+        On a batch, by default the recorded one. Returns its outputs by name, as
+        in the golden.
         """
         init, target, forcing, _ = batch or self.recorded_batch(dtype)
         noise = ReplayNoise(self.reference.noise("rollout"))
@@ -460,9 +418,14 @@ class ReferenceUnderTest:
         """The current code's data module."""
         return self.adapter.data_module(
             self.datastore(torch.float32),
-            forcing_window(self.hyper_parameters, self.predictor),
+            self.window,
             self.reference.description["ar_steps"],
         )
+
+    @cached_property
+    def window(self) -> Namespace:
+        """The numbers of past and future forcing steps."""
+        return forcing_window(self.hyper_parameters, self.predictor)
 
     def sample_count(self) -> int:
         """Return how many training samples the current code finds."""
@@ -472,18 +435,15 @@ class ReferenceUnderTest:
     def batch(self) -> Mapping[str, Tensor]:
         """Make the batch from the raw series, as training does.
 
-        Returns
-        -------
-        mapping of str to Tensor
-            ``init_states``, ``target_states``, ``forcing`` and
-            ``target_times``, in float32.
+        ``init_states``, ``target_states``, ``forcing`` and ``target_times``, in
+        float32.
         """
         module = self.migrated_model(torch.float32)
         with code_under_test("Making a batch with the current code"):
             batch = self.adapter.batch(
                 module,
                 self.datastore(torch.float32),
-                forcing_window(self.hyper_parameters, self.predictor),
+                self.window,
                 self.reference.sample_indices,
                 self.reference.description["ar_steps"],
             )

@@ -37,7 +37,7 @@ def record_trace(
     tensors: list[CallTensors] | None = None,
     package: str = "",
 ) -> Trace:
-    """Run a forward pass and record each call of a submodule.
+    """Run a forward pass and record calls of submodules, as they end.
 
     Parameters
     ----------
@@ -49,11 +49,6 @@ def record_trace(
         The tensors of each call are appended here, in the order of the calls.
     package : str, optional
         Whose lines make the calls; needed with `tensors`.
-
-    Returns
-    -------
-    Trace
-        Calls in the order in which they ended.
     """
     recorder = _Recorder()
     with ExitStack() as hooks:
@@ -65,17 +60,9 @@ def record_trace(
 
 
 def fingerprint(tensor: Tensor) -> Tensor:
-    """Return the row of a trace for a tensor.
+    """Return the row of a trace for a tensor of any shape, not empty.
 
-    Parameters
-    ----------
-    tensor : Tensor
-        Of any shape, not empty.
-
-    Returns
-    -------
-    Tensor
-        (SAMPLES + MOMENTS,) float64, on the CPU.
+    (SAMPLES + MOMENTS,) float64, on the CPU.
     """
     flat = tensor.detach().to("cpu", torch.float64).reshape(-1)
     position = torch.linspace(0, len(flat) - 1, SAMPLES).round().long()

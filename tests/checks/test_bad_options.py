@@ -1,5 +1,7 @@
 """Options that can't be met: one clear error each, and status 4."""
 
+import shutil
+
 import pytest
 from nlam_runs import ONE, error_lines
 
@@ -93,6 +95,19 @@ def test_void_case_alone_is_an_error_that_says_why_it_is_void(project):
     assert lines[-2].startswith(
         "  0.6.0-hi_lam is void: neural-lam 0.6 can't run hierarchical models"
     )
+
+
+def test_two_references_of_one_name_are_refused(project, pinned_like):
+    pinned = pinned_like("0.7.0-graph_lam")
+    again = shutil.copytree(pinned, project.folder / "again")
+    options = [f"--nlam-compat-references={each}" for each in (pinned, again)]
+
+    assert refused(project.run("--nlam-compat", *options)) == [
+        "ERROR: Two references have the same name.",
+        "  name: 0.7.0-production",
+        f"  pinned in: {pinned}, {again}",
+        "Leave a folder out, or pin one of the two again under another --name.",
+    ]
 
 
 @pytest.mark.parametrize("flag", ["--regen-all", "--force-regen"])
@@ -224,7 +239,6 @@ def test_no_folder_of_references_is_cleared(project, below, workers):
 @pytest.mark.parametrize(
     ("off", "missing"),
     [
-        ("no:junitxml", "junitxml"),
         ("no:regressions", "pytest_regressions.plugin"),
         ("no:pytest-datadir", "pytest_datadir.plugin"),
     ],

@@ -229,7 +229,7 @@ def test_interrupted_run_says_so(project, flags):
         (["--nlam-compat-release=seven"], "is not a version specifier"),
         (["--nlam-compat-case=nothing"], "No reference is selected."),
         (["--nlam-compat-shard=5/4"], "--nlam-compat-shard is not a shard"),
-        ([*ONE, "-p", "no:junitxml"], "plugins of pytest that are off"),
+        ([*ONE, "-p", "no:regressions"], "plugins of pytest that are off"),
     ],
 )
 def test_run_that_can_not_begin_is_reported(project, options, reason):

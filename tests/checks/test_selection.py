@@ -1,8 +1,11 @@
 """What is collected, by paths, ids, marks, names and our own options."""
 
+from types import SimpleNamespace
+
 import pytest
 from listed_releases import RECORDED, RELEASES
 from nlam_runs import ONE, Project, cells
+from packaging.version import Version
 
 # More than the outcome of one check is told by the red and green runs.
 COLLECT = ("--collect-only", "-q")
@@ -138,3 +141,32 @@ def test_hierarchical_cases_are_checked_where_the_release_had_them(every):
 
     found = {each.partition("-")[0] for each in hierarchical}
     assert found == {*RELEASES} - {"0.6.0"}
+
+
+def made(release, left_out=()):
+    return SimpleNamespace(
+        release=Version(release), has=lambda part: part not in left_out
+    )
+
+
+def test_references_that_a_check_is_for():
+    from pytest_nlam_compat.checks.selection import Selection
+    from pytest_nlam_compat.judging.all_checks import CHECKS
+
+    references = [
+        old := made("0.6.0"),
+        current := made("0.7.0"),
+        large := made("0.7.0", left_out=("loss", "resume")),
+        newer := made("0.8.0"),
+    ]
+    adapter = SimpleNamespace(current=SimpleNamespace(release=current.release))
+    selection = Selection(adapter, None, None, tuple(references))
+
+    found = {
+        name: selection.references_of(check) for name, check in CHECKS.items()
+    }
+
+    assert found["native"] == (old, current, large, newer)
+    assert found["outputs"] == (old, current, large)
+    assert found["loss"] == found["resumes"] == (old, current)
+    assert found["saves"] == (current,)

@@ -169,17 +169,17 @@ def failures(subject) -> dict[str, str]:
     from runner import FIXTURES
 
     from pytest_nlam_compat.errors import CompatError
-    from pytest_nlam_compat.judging.all_checks import checks_of
+    from pytest_nlam_compat.judging.all_checks import CHECKS
     from pytest_nlam_compat.references import native_routes
 
     loads = native_routes.read(FIXTURES / native_routes.FILE_NAME)[NEWEST]
     recorded = NEWEST if subject.reference.id in loads else None
-    newest = subject.reference.release == NEWEST
-    checks = checks_of(recorded, newest=newest)
     failed = {}
-    for name, run in checks.items():
+    for name, check in CHECKS.items():
+        if check.of == "newest" and subject.reference.release != NEWEST:
+            continue
         try:
-            run(subject)
+            check.judge(subject, recorded)
         except CompatError as error:
             failed[f"{subject.reference.id} {name}"] = str(error)
     return failed

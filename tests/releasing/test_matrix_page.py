@@ -44,7 +44,7 @@ NEW = "- References of neural-lam 0.8.0."
         ),
         (
             "## [Unreleased]\n\n### Added\n\n- a\n  b\n\n### Fixed\n\n- c\n",
-            "## [Unreleased]\n\n### Added\n\n- a\n  b\n{}\n\n"
+            "## [Unreleased]\n\n### Added\n\n{}\n- a\n  b\n\n"
             "### Fixed\n\n- c\n",
         ),
         (
@@ -54,7 +54,7 @@ NEW = "- References of neural-lam 0.8.0."
         ),
         (
             "## [Unreleased]\n\n### Added\n\n- a\n",
-            "## [Unreleased]\n\n### Added\n\n- a\n{}\n",
+            "## [Unreleased]\n\n### Added\n\n{}\n- a\n",
         ),
         ("## [Unreleased]\n", "## [Unreleased]\n\n### Added\n\n{}\n"),
     ],

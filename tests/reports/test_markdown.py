@@ -46,21 +46,6 @@ def test_fence_is_longer_than_any_within():
     assert fences == ["`````text", "`````"]
 
 
-def test_long_report_is_cut_between_sections_and_says_so():
-    references = [
-        reference(f"0.7.0-case{number}", failed(reference=f"case{number}"))
-        for number in range(2000)
-    ]
-    found = red(references=references)
-    whole, cut = markdown(found), markdown(found, most=100_000)
-    assert len(whole.encode()) > 100_000 >= len(cut.encode())
-    assert whole.startswith(cut.rpartition("\nThe rest is left out")[0])
-    assert cut.count("```") % 2 == 0
-    assert "LayerNorm gives different outputs" in cut
-    assert cut.endswith("Read the other reports.\n")
-    assert markdown(found, most=10) == ""
-
-
 def test_incomplete_run_is_not_green():
     text = markdown(results(incomplete="24 of 30 checks were not run."))
     assert text.startswith("## ❌ neural-lam checkpoints: Incomplete")

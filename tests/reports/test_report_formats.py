@@ -70,8 +70,6 @@ def test_impossible_reports_are_refused_at_the_start(tmp_path):
     assert f"folder: {tmp_path / 'gone'}" in text
     (tmp_path / "b.md").mkdir()
     assert "The report b.md is a folder." in refused(tmp_path / "b.md")
-    twice = tmp_path / "a.json"
-    assert "the same path" in refused(twice, tmp_path / "." / "a.json")
 
 
 def test_html_needs_the_extra_and_others_do_not(tmp_path):

@@ -5,7 +5,7 @@ from made_results import check, failed, native, red, reference, results
 
 from pytest_nlam_compat.reports.results import (
     cell_of,
-    maps_of,
+    checks_with_maps,
     passed,
     verdict,
 )
@@ -70,8 +70,8 @@ def test_maps_are_those_of_failures_or_else_of_the_largest_share():
     bad = failed()
 
     def names(*checks):
-        found = maps_of(reference("0.7.0-hi_lam", *checks))
-        return [each["name"] for each, _ in found]
+        found = checks_with_maps(reference("0.7.0-hi_lam", *checks))
+        return [each["name"] for each in found]
 
     assert names(small, large) == ["test_outputs_float32"]
     assert names(bad, large) == ["test_outputs"]

@@ -2,7 +2,7 @@
 
 from made_results import native, reference, results
 
-from pytest_nlam_compat.reports.native_changes import render_changes
+from pytest_nlam_compat.reports.summary import native_changes
 
 
 def migrated_only(name, outcome):
@@ -18,7 +18,7 @@ def test_a_wrong_load_is_told_apart_from_a_load_that_fails():
         migrated_only("0.7.0-a", "differs"),
         migrated_only("0.7.0-b", "differs"),
     )
-    lines = [line for line in render_changes(found) if "ITSELF" in line]
+    lines = [line for line in native_changes(found) if "ITSELF" in line]
     assert lines == [
         "NEURAL-LAM ITSELF CAN'T LOAD 1 checkpoint",
         "NEURAL-LAM ITSELF LOADS 2 checkpoints, WITH WRONG OUTPUTS AND NO "
