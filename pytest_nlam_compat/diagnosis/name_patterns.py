@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import (
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 
 from pytest_nlam_compat.migrations import Operation, Rename
 from pytest_nlam_compat.migrations.operations.segments import match
 
 Operations = tuple[Operation, ...]
 Described = tuple[str, str, Operations]
+
+
+def enclosing_pairs(one: str, other: str) -> Iterator[tuple[str, str]]:
+    """Yield two names, then what encloses both as long as their ends agree."""
+    while one and other:
+        yield one, other
+        one, _, end = one.rpartition(".")
+        other, _, its_end = other.rpartition(".")
+        if end != its_end:
+            return
 
 
 def generalise(names: Iterable[str], everything: Collection[str]) -> list[str]:
@@ -114,13 +130,10 @@ def _renamed_modules(
     old: str, new: str, pairs: Mapping[str, str], given: Collection[str]
 ) -> tuple[str, str]:
     """Return the outermost modules that were renamed as a whole."""
-    was, now = old.split("."), new.split(".")
     best = old, new
-    while len(was) > 1 and len(now) > 1 and was[-1] == now[-1]:
-        was, now = was[:-1], now[:-1]
-        if was == now:
+    for start, target in enclosing_pairs(old, new):
+        if start == target:
             break
-        start, target = ".".join(was), ".".join(now)
         inside = [n for n in given if n.startswith(f"{start}.")]
         if all(pairs.get(n) == target + n.removeprefix(start) for n in inside):
             best = start, target

@@ -41,8 +41,6 @@ HAPPENED = (
     "stacked",
     "transposed",
     "factorised",
-    "parametrised",
-    "bias dropped",
     "columns added",
     "columns removed",
     "added",
