@@ -82,7 +82,6 @@ def renames(
         key: count for key, count in groups.items() if key[::-1] not in groups
     }
     for old, new, count in _merged(plain, given):
-        kind = "moved" if _is_moved(old, new) else "renamed"
         text = f"{old} -> {new} ({count} tensors)"
         whole = any(match(old, n) and not _is_full(old, n) for n in given)
         operations: Operations = (Rename(old, new, alone=not whole),)
@@ -92,7 +91,7 @@ def renames(
             operations = tuple(
                 Rename(name, pairs[name], alone=True) for name in inside
             )
-        found.append((kind, text, operations))
+        found.append(("renamed", text, operations))
     return found
 
 
@@ -116,14 +115,6 @@ def _segment(texts: list[str]) -> str:
     if start in texts:
         start = start[:-1]
     return f"{start}*"
-
-
-def _is_moved(old: str, new: str) -> bool:
-    was, now = old.split("."), new.split(".")
-    return len(now) > len(was) and was in (
-        now[: len(was)],
-        [*now[: len(was) - 1], now[-1]],
-    )
 
 
 def _renamed_modules(

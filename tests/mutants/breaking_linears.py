@@ -45,7 +45,7 @@ LINEARS = (
         ),
         "loading",
         fixable=True,
-        says="moved m2g_embedder.2 -> m2g_embedder.2.0",
+        says="renamed m2g_embedder.2 -> m2g_embedder.2.0",
         cases=BOTH,
     ),
     Mutant(

@@ -34,7 +34,6 @@ FEW = (
 NOT_OF_MUTANTS = {"none", "unknown"}
 HAPPENED = (
     "renamed",
-    "moved",
     "exchanged",
     "split",
     "fused",
