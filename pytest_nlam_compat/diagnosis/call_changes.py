@@ -262,8 +262,7 @@ class _CallExplainer:
         told = described(change, layer, run, [] if stem else labels)
         has = {
             "reordered": "has its columns in another order",
-            "scaled": "has columns in other units",
-            "shifted": "has columns in other units",
+            "units": "has columns in other units",
             "added": "has more columns",
         }[change.kind]
         what = f"the input of {_role(self.pair.module)}"

@@ -50,7 +50,7 @@ def by_blocks(
         if change.kind == "reordered":
             for order in (change.order, *change.others):
                 yield from _permuted(order, blocks, run, name)
-        elif change.kind in ("scaled", "shifted"):
+        elif change.kind == "units":
             yield from _folded(change, layer, blocks, run)
 
 
@@ -75,7 +75,7 @@ def layouts(run: SavedRun, name: str) -> Iterator[tuple[str, ...]]:
     known = (_IN_LAYERS[inner],) if inner else (GRID, EDGE, MESH, *_OTHERS)
     for blocks in known:
         try:
-            _columns(blocks, run, name)
+            _block_columns(blocks, run, name)
         except CompatError:
             continue
         yield blocks
@@ -93,14 +93,14 @@ def in_place(
     for blocks in layouts(run, name):
         if first == weight.shape[1]:
             return op.AddInputBlock(name, count=count)
-        found = _columns(blocks, run, name)
+        found = _block_columns(blocks, run, name)
         for block, there in found.items():
             if there.numel() and there.flatten()[0] == first:
                 return op.AddInputBlock(name, block, count, blocks)
     return None
 
 
-def _columns(
+def _block_columns(
     blocks: tuple[str, ...], run: SavedRun, name: str
 ) -> Mapping[str, Tensor]:
     """Count the columns of blocks that make up a weight, or refuse."""
@@ -112,19 +112,21 @@ def _columns(
 def _permuted(
     order: Sequence[int], blocks: tuple[str, ...], run: SavedRun, name: str
 ) -> Iterator[Operations]:
-    columns = _columns(blocks, run, name)
+    columns = _block_columns(blocks, run, name)
     entries = {
         tuple(arranged(entry, columns)): entry
         # The plainest last: they replace others that come to the same.
         for block in blocks[::-1]
         for entry in [*_arrangements(block, columns[block])][::-1]
     }
-    # A dataset may have no static features: at the end they change nothing.
+    # A dataset may have no forcing or no static features: they stay in place.
     empty = [block for block in blocks if not columns[block].numel()]
     found = _sequences(tuple(order), entries, len(blocks) - len(empty))
     for new in islice(found, _MOST):
         old = list(blocks)
-        kept = [*new, *empty]
+        kept = list(new)
+        for block in empty:
+            kept.insert(blocks.index(block), block)
         # What stays at the end of the grid's input need not be known.
         while blocks == GRID and old and old[-1] == kept[-1]:
             del old[-1], kept[-1]
@@ -172,10 +174,10 @@ def _folded(
 ) -> Iterator[Operations]:
     """Fold the units of blocks that changed as a whole."""
     folds: list[op.Operation] = []
-    if len({*change.scale}) == 1 and not any(change.shift):
+    if change.factor is not None:
         # Told in one word.
         return
-    columns = _columns(blocks, run, f"{layer}.weight")
+    columns = _block_columns(blocks, run, f"{layer}.weight")
     for block, there in columns.items():
         places = there.flatten().tolist()
         units = {(change.scale[i], change.shift[i]) for i in places}

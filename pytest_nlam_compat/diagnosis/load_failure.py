@@ -39,7 +39,7 @@ def explain_load_failure(
     """
     run = subject.migrated
     given = {n: tuple(t.shape) for n, t in run.state_dict.items()}
-    line = _lines(subject.build_lines, given, wanted)
+    line = _changed_lines(subject.build_lines, given, wanted)
     limits = _limits(given, wanted)
     if limits is not None:
         return replace(limits, line=line)
@@ -97,7 +97,7 @@ def _brief(text: str) -> str:
     return text
 
 
-def _lines(lines: BuildLines, given: Shapes, wanted: Shapes) -> str:
+def _changed_lines(lines: BuildLines, given: Shapes, wanted: Shapes) -> str:
     """Name the lines that name what is new, or held what is gone."""
     known = {
         ".".join(parts[:depth])

@@ -47,9 +47,9 @@ class ParameterChange:
     Attributes
     ----------
     kind : str
-        ``renamed``, ``moved``, ``exchanged``, ``split``, ``fused``,
-        ``stacked``, ``transposed``, ``columns added``, ``columns removed``,
-        ``added``, ``dropped``; of linear layers ``factorised``, ``merged``.
+        ``renamed``, ``exchanged``, ``split``, ``fused``, ``stacked``,
+        ``transposed``, ``columns added``, ``columns removed``, ``added``,
+        ``dropped``; of linear layers ``factorised``, ``merged``.
     choices : tuple of tuple of Operation
         Ways to migrate a run, the likeliest first; empty where there is none.
     names : frozenset of str
@@ -92,7 +92,7 @@ def match_parameters(
         changes.append(change)
         settle(names, names)
     # What fits as it is was not cut, however well its parts would add up.
-    pairs = _assign(lost, new, list(given), list(wanted), whole=True)
+    pairs = _pair_names(lost, new, list(given), list(wanted), whole=True)
     for change, old, now in list(
         _cuts(
             {n: s for n, s in lost.items() if n not in pairs},
@@ -101,7 +101,7 @@ def match_parameters(
     ):
         changes.append(change)
         settle(old, now)
-    pairs = _assign(lost, new, list(given), list(wanted))
+    pairs = _pair_names(lost, new, list(given), list(wanted))
     rename(pairs)
     for before, after in pairs.items():
         changes += _shapes(after, lost[before], new[after])
@@ -220,7 +220,7 @@ def _added(
     return ParameterChange("added", f"{name} {shape}", choices, about)
 
 
-def _assign(
+def _pair_names(
     lost: Shapes,
     new: Shapes,
     given: Sequence[str],

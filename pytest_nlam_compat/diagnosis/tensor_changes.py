@@ -45,7 +45,7 @@ class ColumnChange:
     Attributes
     ----------
     kind : str
-        ``scaled`` includes changes of sign; ``shifted`` has an offset, too.
+        ``units`` are factors, which include changes of sign, and offsets.
     order : tuple of int
         Recorded column that each column is now; -1 for a new one.
     scale, shift : tuple of float
@@ -56,12 +56,18 @@ class ColumnChange:
         Other orders that are confirmed as well.
     """
 
-    kind: Literal["same", "reordered", "scaled", "shifted", "added", "other"]
+    kind: Literal["same", "reordered", "units", "added", "other"]
     order: tuple[int, ...] = ()
     scale: tuple[float, ...] = ()
     shift: tuple[float, ...] = ()
     confirmed: bool = False
     others: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def factor(self) -> float | None:
+        """The one factor of all columns, if that is all that has changed."""
+        alone = len({*self.scale}) == 1 and not any(self.shift)
+        return self.scale[0] if alone else None
 
     def described(self, labels: Sequence[str] = ()) -> str:
         """Say what has changed, by the labels of columns or their numbers."""
@@ -79,12 +85,12 @@ class ColumnChange:
         if self.kind == "added":
             new = [i for i, old in enumerate(self.order) if old < 0]
             return f"new columns {join_some(map(str, new))}"
+        if self.factor is not None:
+            return f"all {unit_text(self.factor, 0.0)}"
         changed: dict[str, list[int]] = {}
         for column, unit in enumerate(zip(self.scale, self.shift, strict=True)):
             if unit != (1.0, 0.0):
                 changed.setdefault(unit_text(*unit), []).append(column)
-        if [len(columns) for columns in changed.values()] == [len(self.scale)]:
-            return f"all {next(iter(changed))}"
         return "; ".join(
             f"columns {named(c)} {text}" for text, c in changed.items()
         )
@@ -229,7 +235,7 @@ def _orders_of_twins(
 
 def _hidden_signs(found: ColumnChange, now: Tensor) -> Iterator[ColumnChange]:
     """Yield changes of sign of columns whose mean of zero hides them."""
-    if found.kind not in ("same", "scaled"):
+    if found.kind not in ("same", "units") or any(found.shift):
         return
     size = now[1].sqrt()
     hidden = ((now[0].abs() <= _SAME * size) & (size > 0)).nonzero().flatten()
@@ -241,13 +247,13 @@ def _hidden_signs(found: ColumnChange, now: Tensor) -> Iterator[ColumnChange]:
             flipped[column] *= sign
         if flipped != scale:
             none = (0.0,) * len(flipped)
-            yield ColumnChange("scaled", found.order, tuple(flipped), none)
+            yield ColumnChange("units", found.order, tuple(flipped), none)
 
 
 def _compare(then: Tensor, now: Tensor) -> ColumnChange:
     """Compare the moments of columns, (2, C) each; they prove nothing."""
     same = _equal(then, now)
-    order = _assign(same)
+    order = _match_columns(same)
     width, recorded = same.shape
     if width != recorded:
         # With fewer columns, the weights would not have been loaded.
@@ -269,7 +275,7 @@ def _equal(then: Tensor, now: Tensor) -> Tensor:
     return mean & square
 
 
-def _assign(same: Tensor) -> list[int]:
+def _match_columns(same: Tensor) -> list[int]:
     """Assign a recorded column to each column; its own place first."""
     width, recorded = same.shape
     kept = {i for i in range(min(width, recorded)) if same[i, i]}
@@ -293,9 +299,8 @@ def _units(then: Tensor, now: Tensor, same: Tensor) -> ColumnChange:
             if unit is None:
                 return ColumnChange("other")
             scale[column], shift[column] = unit
-    kind: Literal["shifted", "scaled"] = "shifted" if any(shift) else "scaled"
-    units = (likely_numbers(scale), likely_numbers(shift))
-    return ColumnChange(kind, tuple(range(width)), *units)
+    numbers = likely_numbers(scale), likely_numbers(shift)
+    return ColumnChange("units", tuple(range(width)), *numbers)
 
 
 def _unit(

@@ -124,9 +124,9 @@ def _for_columns(change: ColumnChange, layer: str) -> Iterator[Operations]:
         spare = iter(range(max(change.order) + 1, len(change.order)))
         order = tuple(o if o >= 0 else next(spare) for o in change.order)
         yield (op.PermuteInputColumns(name, order),)
-    elif change.kind == "scaled" and len({*change.scale}) == 1:
-        yield (op.Scale(name, 1 / change.scale[0]),)
-    elif change.kind in ("scaled", "shifted"):
+    elif change.factor is not None:
+        yield (op.Scale(name, 1 / change.factor),)
+    elif change.kind == "units":
         # The dataset's own statistics first: numbers fit one dataset only.
         yield (op.FoldStaticFeatures(layer, "standardised", "raw"),)
         yield (_fold(change, layer),)

@@ -156,7 +156,7 @@ def _changes(uses: Iterable[Use]) -> list[Use]:
     joined: list[Use] = []
     for unit, subjects in uses:
         for number, (other, using) in enumerate(joined):
-            if using == subjects and _outermost(other) & _outermost(unit):
+            if using == subjects and _top_modules(other) & _top_modules(unit):
                 joined[number] = ((*other, *unit), subjects)
                 break
         else:
@@ -164,7 +164,7 @@ def _changes(uses: Iterable[Use]) -> list[Use]:
     return joined
 
 
-def _outermost(unit: Operations) -> set[str]:
+def _top_modules(unit: Operations) -> set[str]:
     names = {name for o in unit for name in names_in(o)}
     return {name.removeprefix(PREFIX).split(".")[0] for name in names} - {"**"}
 

@@ -126,7 +126,7 @@ class Suggestions:
         if self.unproved:
             lines.append(
                 "NOT verified together: with all of these steps, "
-                f"{', '.join(self.unproved)} still fails. Set `when` so that "
+                f"{join_some(self.unproved)} still fails. Set `when` so that "
                 "each step applies only to the runs that need it."
             )
         for step in self.steps:

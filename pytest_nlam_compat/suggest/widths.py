@@ -100,14 +100,14 @@ def _joined(group: list[Use]) -> list[Use]:
     together: list[ReferenceUnderTest] = []
     for unit, subjects in group:
         for subject in subjects:
-            width = _columns(subject.migrated, weight)
+            width = _width(subject.migrated, weight)
             if width is None or cases.setdefault(width, unit) is not unit:
                 return group
             together.append(subject)
     return [((ByWidth(weight, cases),), together)]
 
 
-def _columns(run: SavedRun, pattern: str) -> int | None:
+def _width(run: SavedRun, pattern: str) -> int | None:
     """Count the columns of weights; None if no matrices of one width."""
     shapes = [run.state_dict[name].shape for name in full_matches(pattern, run)]
     widths = {shape[1] for shape in shapes if len(shape) == 2}

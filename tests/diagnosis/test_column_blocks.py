@@ -84,6 +84,13 @@ def test_a_dataset_without_static_features():
     assert in_place(AddInputColumns(W, (3,)), saved) is None
 
 
+def test_a_dataset_without_forcing():
+    layer = W.removesuffix(".weight")
+    change = reordered(2, 3, 0, 1, 4, 5, 6)
+    [operation] = next(by_blocks(change, layer, run(7)))
+    assert (operation.old, operation.new) == (STATES, STATES[::-1])
+
+
 def test_a_graph_layer_stands_for_all_of_its_class_first():
     layer = "p.processor.module_0.edge_mlp.0"
     saved = run(6, name=f"{layer}.weight", hidden_dim=2)
@@ -99,13 +106,13 @@ def test_a_graph_layer_stands_for_all_of_its_class_first():
 def test_units_of_a_whole_block():
     order = tuple(range(8))
     scale, shift = (1.0,) * 5 + (2.0,) * 3, (0.0,) * 5 + (1.0,) * 3
-    change = ColumnChange("shifted", order, scale, shift)
+    change = ColumnChange("units", order, scale, shift)
     layer = W.removesuffix(".weight")
     assert [*by_blocks(change, layer, run(8))] == [
         (FoldInputBlock(layer, "static", 0.5, -0.5),)
     ]
     scale = (1.0,) * 6 + (2.0,) * 2
-    part = ColumnChange("scaled", order, scale, (0.0,) * 8)
+    part = ColumnChange("units", order, scale, (0.0,) * 8)
     assert [*by_blocks(part, layer, run(8))] == []
 
 
@@ -157,7 +164,7 @@ def test_one_more_feature_of_an_edge():
         (reordered(0, 2, 1, 3, 4, 5, 6, 7), "columns c, b instead of b, c"),
         (
             ColumnChange(
-                "shifted",
+                "units",
                 tuple(range(8)),
                 (1.0,) * 5 + (2.0,) * 3,
                 (0.0,) * 5 + (1.0,) * 3,
@@ -165,7 +172,7 @@ def test_one_more_feature_of_an_edge():
             "static times 2 plus 1",
         ),
         (
-            ColumnChange("scaled", tuple(range(8)), (2.0,) * 8, (0.0,) * 8),
+            ColumnChange("units", tuple(range(8)), (2.0,) * 8, (0.0,) * 8),
             "all times 2",
         ),
     ],
@@ -184,7 +191,7 @@ def test_without_blocks_and_names_columns_are_counted():
 def test_the_direction_of_edges_reversed():
     layer = "p.g2m_embedder.0"
     saved = run(3, name=f"{layer}.weight")
-    change = ColumnChange("scaled", (0, 1, 2), (1.0, -1.0, -1.0), (0.0,) * 3)
+    change = ColumnChange("units", (0, 1, 2), (1.0, -1.0, -1.0), (0.0,) * 3)
     edge = ("length", "x_offset", "y_offset")
     assert next(by_blocks(change, layer, saved)) == tuple(
         FoldInputBlock(layer, block, -1.0, blocks=edge) for block in edge[1:]

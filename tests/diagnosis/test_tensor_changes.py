@@ -38,7 +38,7 @@ def test_signs_and_factors():
     then = recorded()
     factors = torch.tensor([1, -1, 1, 0.5, 1, -1.0]).double()
     change = explained(then, then * factors)
-    assert change.kind == "scaled"
+    assert change.kind == "units"
     assert change.scale == tuple(factors.tolist())
     assert change.confirmed
     assert change.described() == (
@@ -50,7 +50,7 @@ def test_a_sign_that_moments_do_not_show():
     half = recorded(3)
     then = torch.cat((half, -half))
     change = explained(then, then * torch.tensor([1.0, -1.0, 1.0]).double())
-    assert change.kind == "scaled"
+    assert change.kind == "units"
     assert change.scale == (1.0, -1.0, 1.0)
     assert change.confirmed
 
@@ -68,7 +68,7 @@ def test_blocks_with_equal_moments():
 def test_an_offset():
     then = recorded()
     change = explained(then, then * 2 + 1)
-    assert change.kind == "shifted"
+    assert change.kind == "units"
     assert change.scale == pytest.approx([2.0] * 6)
     assert change.shift == pytest.approx([1.0] * 6)
     assert change.confirmed
@@ -150,5 +150,5 @@ def test_an_offset_that_is_no_short_number_is_confirmed_exactly():
     # Nine digits of it are off by 5e-11, more than a trace allows.
     now = then * 0.56142407405 + 1 / 3
     change = explained(then, now)
-    assert change.kind == "shifted"
+    assert change.kind == "units"
     assert change.confirmed
