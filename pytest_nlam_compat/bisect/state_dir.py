@@ -78,7 +78,7 @@ class StateDir:
         lock = filelock.FileLock(f"{self.folder}.lock", timeout=0)
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
+            held = lock.acquire()
         except filelock.Timeout:
             raise CompatError(
                 "Another nlam-compat bisect of this clone is running.",
@@ -91,10 +91,8 @@ class StateDir:
                 facts={"folder": self.folder.parent, "cause": error},
                 remedy=f"Set {CACHE_VARIABLE} to a writable folder.",
             ) from None
-        try:
+        with held:
             yield
-        finally:
-            lock.release()
 
     def read(self) -> BisectState | None:
         """Return the state of an interrupted bisect, None without one."""

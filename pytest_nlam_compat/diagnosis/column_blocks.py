@@ -7,12 +7,12 @@ widths are counted in each run.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import permutations, product
+from itertools import islice, permutations, product
 from typing import TYPE_CHECKING
 
 from pytest_nlam_compat.diagnosis.name_patterns import Operations
-from pytest_nlam_compat.diagnosis.tensor_changes import ColumnChange
-from pytest_nlam_compat.errors import CompatError, join_some
+from pytest_nlam_compat.diagnosis.tensor_changes import ColumnChange, unit_text
+from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import SavedRun
 from pytest_nlam_compat.migrations import operations as op
 from pytest_nlam_compat.migrations.operations.blocks import (
@@ -37,8 +37,6 @@ _IN_LAYERS = {
 _OTHERS = (("first", "second"), ("first", "second", "third"))
 # Blocks with as many columns can't be told apart: the plainest are tried.
 _MOST = 4
-# Columns that a line of a message names.
-_SHOWN = 6
 
 
 def by_blocks(
@@ -52,7 +50,7 @@ def by_blocks(
         if change.kind == "reordered":
             for order in (change.order, *change.others):
                 yield from _permuted(order, blocks, run, name)
-        elif change.kind in ("scaled", "shifted"):
+        elif change.kind == "units":
             yield from _folded(change, layer, blocks, run)
 
 
@@ -60,28 +58,15 @@ def described(
     change: ColumnChange, layer: str, run: SavedRun, labels: Sequence[str]
 ) -> str:
     """Tell a change of columns by blocks, else by labels or numbers."""
-    for operations in by_blocks(change, layer, run):
-        texts = []
-        for each in operations:
-            if isinstance(each, op.PermuteInputBlocks):
-                was, now = ", ".join(each.old), ", ".join(each.new)
-                texts.append(f"{now} instead of {was}")
-            elif isinstance(each, op.FoldInputBlock):
-                units = f"times {1 / each.scale:.6g}"
-                if each.shift:
-                    units += f" plus {-each.shift / each.scale:.6g}"
-                texts.append(f"{each.block} {units}")
-        if texts:
-            return "; ".join(texts)
-    factors = {_short(factor) for factor in change.scale}
-    if change.kind == "scaled" and len(factors) == 1:
-        return f"all times {factors.pop():.6g}"
-    if change.kind == "reordered" and labels and not change.others:
-        moved = [i for i, old in enumerate(change.order) if i != old]
-        was = join_some([labels[i] for i in moved], _SHOWN)
-        now = join_some([labels[change.order[i]] for i in moved], _SHOWN)
-        return f"{now} instead of {was}"
-    return str(change)
+    texts = []
+    for each in next(by_blocks(change, layer, run), ()):
+        if isinstance(each, op.PermuteInputBlocks):
+            was, now = ", ".join(each.old), ", ".join(each.new)
+            texts.append(f"{now} instead of {was}")
+        elif isinstance(each, op.FoldInputBlock):
+            unit = unit_text(1 / each.scale, -each.shift / each.scale)
+            texts.append(f"{each.block} {unit}")
+    return "; ".join(texts) or change.described(labels)
 
 
 def layouts(run: SavedRun, name: str) -> Iterator[tuple[str, ...]]:
@@ -90,7 +75,7 @@ def layouts(run: SavedRun, name: str) -> Iterator[tuple[str, ...]]:
     known = (_IN_LAYERS[inner],) if inner else (GRID, EDGE, MESH, *_OTHERS)
     for blocks in known:
         try:
-            _columns(blocks, run, name)
+            _block_columns(blocks, run, name)
         except CompatError:
             continue
         yield blocks
@@ -108,14 +93,14 @@ def in_place(
     for blocks in layouts(run, name):
         if first == weight.shape[1]:
             return op.AddInputBlock(name, count=count)
-        found = _columns(blocks, run, name)
+        found = _block_columns(blocks, run, name)
         for block, there in found.items():
-            if there.flatten()[0] == first:
+            if there.numel() and there.flatten()[0] == first:
                 return op.AddInputBlock(name, block, count, blocks)
     return None
 
 
-def _columns(
+def _block_columns(
     blocks: tuple[str, ...], run: SavedRun, name: str
 ) -> Mapping[str, Tensor]:
     """Count the columns of blocks that make up a weight, or refuse."""
@@ -127,17 +112,21 @@ def _columns(
 def _permuted(
     order: Sequence[int], blocks: tuple[str, ...], run: SavedRun, name: str
 ) -> Iterator[Operations]:
-    columns = _columns(blocks, run, name)
+    columns = _block_columns(blocks, run, name)
     entries = {
         tuple(arranged(entry, columns)): entry
         # The plainest last: they replace others that come to the same.
         for block in blocks[::-1]
         for entry in [*_arrangements(block, columns[block])][::-1]
     }
-    found = _sequences(tuple(order), entries, len(blocks))
-    for _, new in zip(range(_MOST), found, strict=False):
+    # A dataset may have no forcing or no static features: they stay in place.
+    empty = [block for block in blocks if not columns[block].numel()]
+    found = _sequences(tuple(order), entries, len(blocks) - len(empty))
+    for new in islice(found, _MOST):
         old = list(blocks)
         kept = list(new)
+        for block in empty:
+            kept.insert(blocks.index(block), block)
         # What stays at the end of the grid's input need not be known.
         while blocks == GRID and old and old[-1] == kept[-1]:
             del old[-1], kept[-1]
@@ -177,12 +166,6 @@ def _places(run: SavedRun, name: str) -> Iterator[tuple[str, str | None]]:
         everywhere = f"**.{inner}.**.{'.'.join(segments[-2:])}"
         yield everywhere, layer_class(run, name)
         yield everywhere, None
-        at = segments.index(inner)
-        many = [
-            "*" if s.isdigit() else "module_*" if s.startswith("module_") else s
-            for s in segments[:at]
-        ]
-        yield ".".join([*many, *segments[at:]]), None
     yield name, None
 
 
@@ -191,48 +174,18 @@ def _folded(
 ) -> Iterator[Operations]:
     """Fold the units of blocks that changed as a whole."""
     folds: list[op.Operation] = []
-    if len({_short(factor) for factor in change.scale}) == 1 and not any(
-        change.shift
-    ):
+    if change.factor is not None:
         # Told in one word.
         return
-    columns = _columns(blocks, run, f"{layer}.weight")
+    columns = _block_columns(blocks, run, f"{layer}.weight")
     for block, there in columns.items():
         places = there.flatten().tolist()
-        if not places:
-            continue
-        scales = [change.scale[i] for i in places]
-        shifts = [change.shift[i] for i in places]
-        if len({*map(_short, scales)}) > 1 or len({*map(_short, shifts)}) > 1:
+        units = {(change.scale[i], change.shift[i]) for i in places}
+        if len(units) > 1:
             return
-        factor, shift = likely_number(scales), likely_number(shifts)
-        if (factor, shift) != (1.0, 0.0):
+        if units and units != {(1.0, 0.0)}:
+            [(factor, shift)] = units
             old = 1 / factor, -shift / factor
             folds.append(op.FoldInputBlock(layer, block, *old, blocks=blocks))
     if folds:
         yield tuple(folds)
-
-
-def by_factor(scale: Sequence[float]) -> Iterator[tuple[float, list[int]]]:
-    """Yield each factor that columns have, and those columns."""
-    groups: dict[float, list[int]] = {}
-    for column, factor in enumerate(scale):
-        if factor != 1:
-            groups.setdefault(_short(factor), []).append(column)
-    for columns in groups.values():
-        yield likely_number([scale[column] for column in columns]), columns
-
-
-def likely_number(found: Sequence[float]) -> float:
-    """Return the number that code has, for what moments of columns say.
-
-    A short one that is within their rounding, else their mean.
-    """
-    mean = sum(found) / len(found)
-    short = float(f"{mean:.6g}")
-    return short if short == _short(mean) else mean
-
-
-def _short(number: float) -> float:
-    """Remove the rounding of moments from a number that code may have."""
-    return float(f"{number:.9g}")

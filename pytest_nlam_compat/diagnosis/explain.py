@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
+from packaging.version import Version
 from torch import nn
 
 from pytest_nlam_compat.diagnosis.call_changes import explain_call
@@ -24,7 +25,6 @@ from pytest_nlam_compat.diagnosis.model_state import (
 )
 from pytest_nlam_compat.diagnosis.name_patterns import Operations
 from pytest_nlam_compat.diagnosis.output_changes import explain_outputs
-from pytest_nlam_compat.diagnosis.own_loader import explain_loader
 from pytest_nlam_compat.diagnosis.parameter_order import reorderings
 from pytest_nlam_compat.diagnosis.tensor_changes import lower_precision
 from pytest_nlam_compat.diagnosis.trace_diff import (
@@ -35,6 +35,7 @@ from pytest_nlam_compat.diagnosis.trace_diff import (
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.batch_and_loss import judge_batch
 from pytest_nlam_compat.judging.grade import Result, dtype_name, grade
+from pytest_nlam_compat.judging.native_route import loads_migrated, try_native
 from pytest_nlam_compat.judging.saved_again import judge_saving
 from pytest_nlam_compat.under_test.source_lines import source_of
 
@@ -92,7 +93,7 @@ def _explain(
         except CompatError as error:
             return _raises(subject, error, "error in float32")
     if check == "native":
-        return explain_loader(subject)
+        return _loader(subject)
     if check == "saves":
         return _saving(subject)
     if check == "resumes":
@@ -194,6 +195,36 @@ def _passes_in_float32(subject: ReferenceUnderTest) -> bool:
         return grade(subject, torch.float32).passed
     except CompatError:
         return False
+
+
+def _loader(subject: ReferenceUnderTest) -> Diagnosis:
+    """Say what the current code's own loader has lost.
+
+    The outputs of the migrated route are right. If the loader loads the
+    migrated run as a file, it is the conversion of older files that is lost.
+    """
+    result = try_native(subject)
+    if result.problem is None:
+        return Diagnosis("none", "the own loader gives the right outputs")
+    facts = result.problem.facts
+    source = str(facts.get("raised in", ""))
+    silent = result.outcome == "differs"
+    known = subject.registry.known
+    older = [Version(step.since) for step in subject.steps if step in known]
+    if older and loads_migrated(subject):
+        cause = (
+            "neural-lam's own loader no longer converts checkpoints before "
+            f"{max(older)}"
+        )
+        if silent:
+            cause += ": it loads them with other outputs and without an error"
+    elif silent:
+        cause = "neural-lam's own loader gives other outputs, without an error"
+    else:
+        # Names of tensors, which torch quotes, differ between models.
+        kind = str(facts.get("cause", result.problem.what)).partition('"')[0]
+        cause = f"neural-lam's own loader fails: {kind.rstrip(' :')}"
+    return Diagnosis("loader", cause, source=source)
 
 
 def _batch(subject: ReferenceUnderTest) -> Diagnosis:

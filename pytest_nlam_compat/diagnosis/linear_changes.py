@@ -1,4 +1,4 @@
-"""What became of whole linear layers: factorised, merged, parametrised.
+"""Which linear layers have become two in a row, or one of two.
 
 Told from names and shapes: tensor by tensor, such a change looks like weights
 that are renamed, dropped and added.
@@ -12,32 +12,11 @@ from itertools import pairwise
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 
-# What torch makes of a weight, by the tensors that stand for it then.
-_PARAMETRISATIONS = {
-    frozenset({"weight_g", "weight_v"}): "weight norm",
-    frozenset(
-        {
-            "parametrizations.weight.original0",
-            "parametrizations.weight.original1",
-        }
-    ): "weight norm",
-    frozenset({"weight_orig", "weight_u", "weight_v"}): "spectral norm",
-    frozenset(
-        {
-            "parametrizations.weight.original",
-            "parametrizations.weight.0._u",
-            "parametrizations.weight.0._v",
-        }
-    ): "spectral norm",
-    frozenset({"weight_orig", "weight_mask"}): "pruning",
-    frozenset({"parametrizations.weight.original"}): "a parametrization",
-}
-
-Found = tuple[str, str, frozenset[str]]
-"""A kind of change, its text, and the tensors that it explains."""
+LayerChange = tuple[str, str, tuple[str, str, str]]
+"""A kind of change, its text, and a layer with the two in a row."""
 
 
-def linear_changes(given: Shapes, wanted: Shapes) -> Iterator[Found]:
+def linear_changes(given: Shapes, wanted: Shapes) -> Iterator[LayerChange]:
     """Find linear layers that have become others.
 
     Parameters
@@ -45,31 +24,12 @@ def linear_changes(given: Shapes, wanted: Shapes) -> Iterator[Found]:
     given, wanted : mapping of str to tuple of int
         Shapes of all tensors of the run and of the model, in their order.
     """
-    yield from _parametrised(given, wanted)
-    for layer, pair in _composed(given, wanted):
-        text = f"{layer} into {pair[0]} and {pair[1]}"
-        yield "factorised", text, _tensors((layer, *pair), given, wanted)
-    for layer, pair in _composed(wanted, given):
-        text = f"{pair[0]} and {pair[1]} into {layer}"
-        yield "merged", text, _tensors((layer, *pair), given, wanted)
-    yield from _biases(given, wanted)
-
-
-def _parametrised(given: Shapes, wanted: Shapes) -> Iterator[Found]:
-    for name in given:
-        module, _, leaf = name.rpartition(".")
-        if leaf != "weight" or name in wanted:
-            continue
-        new = {
-            each.removeprefix(f"{module}.")
-            for each in wanted
-            if each.startswith(f"{module}.") and each not in given
-        }
-        for parts, what in _PARAMETRISATIONS.items():
-            if parts <= new:
-                names = {name, *(f"{module}.{part}" for part in parts)}
-                yield "parametrised", f"{module} by {what}", frozenset(names)
-                break
+    for layer, (one, two) in _composed(given, wanted):
+        text = f"{layer} into {one} and {two}"
+        yield "factorised", text, (layer, one, two)
+    for layer, (one, two) in _composed(wanted, given):
+        text = f"{one} and {two} into {layer}"
+        yield "merged", text, (layer, one, two)
 
 
 def _composed(
@@ -135,27 +95,3 @@ def _is_next(one: str, other: str) -> bool:
         # Of three there is something between the two.
         return int(second) == int(first) + 1
     return True
-
-
-def _tensors(
-    layers: tuple[str, ...], given: Shapes, wanted: Shapes
-) -> frozenset[str]:
-    return frozenset(
-        name
-        for layer in layers
-        for leaf in ("weight", "bias")
-        for name in [f"{layer}.{leaf}"]
-        if given.get(name) != wanted.get(name)
-    )
-
-
-def _biases(given: Shapes, wanted: Shapes) -> Iterator[Found]:
-    """Find biases that layers have got or lost, and nothing else."""
-    both = _linears(given).keys() & _linears(wanted).keys()
-    for layer in (name for name in given if name.endswith(".weight")):
-        module = layer.removesuffix(".weight")
-        bias = f"{module}.bias"
-        if module not in both or (bias in given) == (bias in wanted):
-            continue
-        kind = "bias dropped" if bias in given else "bias added"
-        yield kind, module, frozenset({bias})

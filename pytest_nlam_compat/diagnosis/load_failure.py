@@ -39,9 +39,10 @@ def explain_load_failure(
     """
     run = subject.migrated
     given = {n: tuple(t.shape) for n, t in run.state_dict.items()}
+    line = _changed_lines(subject.build_lines, given, wanted)
     limits = _limits(given, wanted)
     if limits is not None:
-        return replace(limits, line=_lines(subject.build_lines, given, wanted))
+        return replace(limits, line=line)
     renamed = {o: n for o, n in names_through(run, known).items() if o != n}
     changes = match_parameters(given, wanted, renamed)
     if not changes:
@@ -49,7 +50,7 @@ def explain_load_failure(
     return Diagnosis(
         "loading",
         headline(changes),
-        line=_lines(subject.build_lines, given, wanted),
+        line=line,
         details=facts_by_kind(changes),
     )
 
@@ -96,7 +97,7 @@ def _brief(text: str) -> str:
     return text
 
 
-def _lines(lines: BuildLines, given: Shapes, wanted: Shapes) -> str:
+def _changed_lines(lines: BuildLines, given: Shapes, wanted: Shapes) -> str:
     """Name the lines that name what is new, or held what is gone."""
     known = {
         ".".join(parts[:depth])

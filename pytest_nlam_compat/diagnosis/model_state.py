@@ -10,6 +10,7 @@ from torch import nn
 
 from pytest_nlam_compat.adapters.training_step import learning_rate
 from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis
+from pytest_nlam_compat.errors import join_some
 from pytest_nlam_compat.judging.grade import Result
 from pytest_nlam_compat.judging.optimizer_step import saved_rate
 from pytest_nlam_compat.under_test.source_lines import source_of
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,
     )
-
-# Names that a line of a message shows.
-_SHOWN = 4
 
 
 def find_randomness(
@@ -90,30 +88,20 @@ def _stored(subject: ReferenceUnderTest) -> dict[str, Any]:
 def find_changed_weights(
     subject: ReferenceUnderTest, model: nn.Module, prefix: str = ""
 ) -> Diagnosis | None:
-    """Find weights below a prefix that loading changed."""
+    """Find weights below a prefix that loading changed, bit for bit."""
+    given = subject.migrated.state_dict
     names = [
         name
-        for name in differing_weights(subject, model)
+        for name, tensor in model.state_dict().items()
         if name.startswith(prefix)
+        and name in given
+        # Cast as the model was: a run may keep float32 buffers that were added.
+        and not torch.equal(tensor, given[name].to(tensor))
     ]
     if not names:
         return None
-    more = ", ..." if len(names) > _SHOWN else ""
     return Diagnosis(
         "weights",
         "loading changes weights",
-        details={"changed by loading": ", ".join(names[:_SHOWN]) + more},
+        details={"changed by loading": join_some(names)},
     )
-
-
-def differing_weights(
-    subject: ReferenceUnderTest, model: nn.Module
-) -> list[str]:
-    """List the tensors that loading changed, compared bit for bit."""
-    given = subject.migrated.state_dict
-    return [
-        name
-        for name, tensor in model.state_dict().items()
-        # Cast as the model was: a run may keep float32 buffers that were added.
-        if name in given and not torch.equal(tensor, given[name].to(tensor))
-    ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from pytest_nlam_compat.diagnosis.name_patterns import enclosing_pairs
 from pytest_nlam_compat.migrations import Operation, SavedRun
 from pytest_nlam_compat.migrations.releases import PREFIX
 
@@ -26,7 +27,9 @@ class ModuleNames:
     def __init__(self, parameters: Mapping[str, str]) -> None:
         votes: dict[str, Counter[str]] = {}
         for old, new in parameters.items():
-            for was, now in _ancestors(old, new):
+            # Up to the first renamed module.
+            outer, its_outer = old.rpartition(".")[0], new.rpartition(".")[0]
+            for was, now in enclosing_pairs(outer, its_outer):
                 votes.setdefault(was, Counter())[now] += 1
         self._known = {
             was: counter.most_common(1)[0][0] for was, counter in votes.items()
@@ -45,16 +48,6 @@ class ModuleNames:
         return old
 
 
-def _ancestors(old: str, new: str) -> Iterable[tuple[str, str]]:
-    """Pair the modules around a parameter, up to the first renamed one."""
-    was, now = old.split(".")[:-1], new.split(".")[:-1]
-    while was and now:
-        yield ".".join(was), ".".join(now)
-        if was[-1] != now[-1]:
-            return
-        was, now = was[:-1], now[:-1]
-
-
 def current_module_names(
     subject: ReferenceUnderTest, model: nn.Module
 ) -> ModuleNames:
@@ -67,7 +60,9 @@ def current_module_names(
         # The current code's own loader may rename, too.
         on_load({"state_dict": loaded, "optimizer_states": []})
     moved = renamed_tensors(subject.migrated.state_dict, loaded)
-    was, now = _recorded_prefix(names), predictor_prefix(subject, model)
+    # In a release, and now.
+    was = PREFIX if all(n.startswith(PREFIX) for n in names) else ""
+    now = predictor_prefix(subject, model)
     return ModuleNames(
         {
             old.removeprefix(was): moved[new].removeprefix(now)
@@ -110,8 +105,3 @@ def predictor_prefix(subject: ReferenceUnderTest, model: nn.Module) -> str:
         if candidate is predictor:
             return f"{name}." if name else ""
     return ""
-
-
-def _recorded_prefix(names: Mapping[str, str]) -> str:
-    """Return the prefix of the step predictor's parameters in a release."""
-    return PREFIX if all(n.startswith(PREFIX) for n in names) else ""

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import (
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 
 from pytest_nlam_compat.migrations import Operation, Rename
 from pytest_nlam_compat.migrations.operations.segments import match
 
 Operations = tuple[Operation, ...]
 Described = tuple[str, str, Operations]
+
+
+def enclosing_pairs(one: str, other: str) -> Iterator[tuple[str, str]]:
+    """Yield two names, then what encloses both as long as their ends agree."""
+    while one and other:
+        yield one, other
+        one, _, end = one.rpartition(".")
+        other, _, its_end = other.rpartition(".")
+        if end != its_end:
+            return
 
 
 def generalise(names: Iterable[str], everything: Collection[str]) -> list[str]:
@@ -66,7 +82,6 @@ def renames(
         key: count for key, count in groups.items() if key[::-1] not in groups
     }
     for old, new, count in _merged(plain, given):
-        kind = "moved" if _is_moved(old, new) else "renamed"
         text = f"{old} -> {new} ({count} tensors)"
         whole = any(match(old, n) and not _is_full(old, n) for n in given)
         operations: Operations = (Rename(old, new, alone=not whole),)
@@ -76,7 +91,7 @@ def renames(
             operations = tuple(
                 Rename(name, pairs[name], alone=True) for name in inside
             )
-        found.append((kind, text, operations))
+        found.append(("renamed", text, operations))
     return found
 
 
@@ -102,25 +117,14 @@ def _segment(texts: list[str]) -> str:
     return f"{start}*"
 
 
-def _is_moved(old: str, new: str) -> bool:
-    was, now = old.split("."), new.split(".")
-    return len(now) > len(was) and was in (
-        now[: len(was)],
-        [*now[: len(was) - 1], now[-1]],
-    )
-
-
 def _renamed_modules(
     old: str, new: str, pairs: Mapping[str, str], given: Collection[str]
 ) -> tuple[str, str]:
     """Return the outermost modules that were renamed as a whole."""
-    was, now = old.split("."), new.split(".")
     best = old, new
-    while len(was) > 1 and len(now) > 1 and was[-1] == now[-1]:
-        was, now = was[:-1], now[:-1]
-        if was == now:
+    for start, target in enclosing_pairs(old, new):
+        if start == target:
             break
-        start, target = ".".join(was), ".".join(now)
         inside = [n for n in given if n.startswith(f"{start}.")]
         if all(pairs.get(n) == target + n.removeprefix(start) for n in inside):
             best = start, target

@@ -98,7 +98,7 @@ def _first_step(
             source=source_of(type(predictor), "get_clamped_new_state"),
             details=details,
         )
-    lines = _lines(
+    lines = _linear_fits(
         (now - previous)[:, ~boundary], (then - previous)[:, ~boundary]
     )
     if lines:
@@ -109,7 +109,7 @@ def _first_step(
     return Diagnosis("output", text, source=source, details=details)
 
 
-def _lines(now: Tensor, then: Tensor) -> str:
+def _linear_fits(now: Tensor, then: Tensor) -> str:
     """Say how each variable is scaled, if a line through all nodes fits."""
     texts = []
     for variable in range(now.shape[-1]):

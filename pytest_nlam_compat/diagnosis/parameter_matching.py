@@ -15,12 +15,16 @@ from difflib import SequenceMatcher
 from itertools import combinations
 
 from pytest_nlam_compat.diagnosis.linear_changes import (
-    Found,
+    LayerChange,
     Shape,
     Shapes,
     linear_changes,
 )
-from pytest_nlam_compat.diagnosis.name_patterns import exchange, renames
+from pytest_nlam_compat.diagnosis.name_patterns import (
+    enclosing_pairs,
+    exchange,
+    renames,
+)
 from pytest_nlam_compat.migrations import operations as op
 from pytest_nlam_compat.migrations.operations.segments import match
 
@@ -43,10 +47,9 @@ class ParameterChange:
     Attributes
     ----------
     kind : str
-        ``renamed``, ``moved``, ``exchanged``, ``split``, ``fused``,
-        ``stacked``, ``transposed``, ``columns added``, ``columns removed``,
-        ``added``, ``dropped``; of linear layers ``factorised``, ``merged``,
-        ``parametrised``, ``bias added``, ``bias dropped``.
+        ``renamed``, ``exchanged``, ``split``, ``fused``, ``stacked``,
+        ``transposed``, ``columns added``, ``columns removed``, ``added``,
+        ``dropped``; of linear layers ``factorised``, ``merged``.
     choices : tuple of tuple of Operation
         Ways to migrate a run, the likeliest first; empty where there is none.
     names : frozenset of str
@@ -57,10 +60,6 @@ class ParameterChange:
     text: str
     choices: tuple[tuple[op.Operation, ...], ...] = ()
     names: frozenset[str] = frozenset()
-
-    def chosen(self, choice: int) -> tuple[op.Operation, ...]:
-        """Return the operations of a choice, or of the last before it."""
-        return self.choices[min(choice, len(self.choices) - 1)]
 
 
 def match_parameters(
@@ -86,13 +85,14 @@ def match_parameters(
             names = frozenset(old | {pairs[name] for name in old})
             changes.append(ParameterChange(kind, text, (operations,), names))
 
-    rename(known or {})
-    settle(known or {}, (known or {}).values())
+    known = known or {}
+    rename(known)
+    settle(known, known.values())
     for change, names in list(_exchanges(lost, new, given, wanted)):
         changes.append(change)
         settle(names, names)
     # What fits as it is was not cut, however well its parts would add up.
-    pairs = _assign(lost, new, list(given), list(wanted), whole=True)
+    pairs = _pair_names(lost, new, list(given), list(wanted), whole=True)
     for change, old, now in list(
         _cuts(
             {n: s for n, s in lost.items() if n not in pairs},
@@ -101,7 +101,7 @@ def match_parameters(
     ):
         changes.append(change)
         settle(old, now)
-    pairs = _assign(lost, new, list(given), list(wanted))
+    pairs = _pair_names(lost, new, list(given), list(wanted))
     rename(pairs)
     for before, after in pairs.items():
         changes += _shapes(after, lost[before], new[after])
@@ -111,10 +111,17 @@ def match_parameters(
         if name not in pairs
     ]
     here = {*given, *pairs.values()}
+    found = list(linear_changes(given, wanted))
+    # By a layer, the other of two in a row, and whether it comes after that.
+    beside: dict[str, tuple[str, bool]] = {}
+    for *_, (_, one, two) in found:
+        beside |= {one: (two, False), two: (one, True)}
     changes += [
-        _added(name, wanted, here) for name in new if name not in pairs.values()
+        _added(name, wanted, here, beside)
+        for name in new
+        if name not in pairs.values()
     ]
-    return _of_layers(changes, list(linear_changes(given, wanted)))
+    return _of_layers(changes, found)
 
 
 def _matched(operation: op.Operation, names: Iterable[str]) -> list[str]:
@@ -125,18 +132,18 @@ def _matched(operation: op.Operation, names: Iterable[str]) -> list[str]:
 
 
 def _of_layers(
-    changes: list[ParameterChange], found: Sequence[Found]
+    changes: list[ParameterChange], found: Sequence[LayerChange]
 ) -> list[ParameterChange]:
     """Say of linear layers what became of them, instead of their tensors."""
-    explained = frozenset(name for *_, names in found for name in names)
+    texts = {}
+    for kind, text, layers in found:
+        for layer in layers:
+            texts[f"{layer}.weight"] = texts[f"{layer}.bias"] = kind, text
     told = []
     for change in changes:
-        if change.names and change.names <= explained:
-            kind, text = next(f[:2] for f in found if f[2] & change.names)
+        if change.names and change.names <= texts.keys():
+            kind, text = texts[min(change.names)]
             change = replace(change, kind=kind, text=text)
-            if kind == "parametrised":
-                # What stands for the weight is computed from it.
-                change = replace(change, choices=())
         told.append(change)
     return told
 
@@ -162,7 +169,7 @@ def _exchanges(
             continue
         if lost[one] != new[other] or lost[other] != new[one]:
             continue
-        modules = _outermost_modules(one, other)
+        *_, modules = enclosing_pairs(one, other)
         swapped = _swapped(*modules, given, wanted)
         if not swapped:
             continue
@@ -170,14 +177,6 @@ def _exchanges(
         choices = (exchange(*modules), exchange(one, other))
         text = f"{modules[0]} and {modules[1]}"
         yield ParameterChange("exchanged", text, choices), swapped
-
-
-def _outermost_modules(one: str, other: str) -> tuple[str, str]:
-    """Return the outermost modules in which two tensors have one place."""
-    first, second = one.split("."), other.split(".")
-    while len(first) > 1 and len(second) > 1 and first[-1] == second[-1]:
-        first, second = first[:-1], second[:-1]
-    return ".".join(first), ".".join(second)
 
 
 def _swapped(one: str, other: str, given: Shapes, wanted: Shapes) -> set[str]:
@@ -192,49 +191,36 @@ def _swapped(one: str, other: str, given: Shapes, wanted: Shapes) -> set[str]:
     return set(pairs) if fits else set()
 
 
-def _added(name: str, wanted: Shapes, here: set[str]) -> ParameterChange:
+def _added(
+    name: str,
+    wanted: Shapes,
+    here: set[str],
+    beside: Mapping[str, tuple[str, bool]],
+) -> ParameterChange:
     order, shape = list(wanted), wanted[name]
     after = order[order.index(name) + 1 :]
     before = next((n for n in after if n in here), None)
     earlier = [n for n in order[: order.index(name)] if n in here]
     # The hidden dimension is another in each run: as large as a neighbour.
-    beside = [*after, *earlier[::-1]]
-    like = next((n for n in beside if n in here and wanted[n] == shape), None)
+    nearest = [*after, *earlier[::-1]]
+    like = next((n for n in nearest if n in here and wanted[n] == shape), None)
     size = shape if like is None or math.prod(shape) < 2 else like
     # A bias of zeros does nothing, and a gain of ones.
     fills = (0.0, 1.0) if _leaf(name) == "bias" else (1.0, 0.0)
     choices: tuple[tuple[op.Operation, ...], ...] = tuple(
         (op.Add(name, size, fill=fill, before=before),) for fill in fills
     )
-    identity = _identity(name, wanted, here)
-    if identity is not None:
+    layer = name.removesuffix(".weight")
+    other, is_after = beside.get(layer, ("", False))
+    if f"{other}.weight" in here and len(shape) == 2 and shape[0] == shape[1]:
+        # The product of the two is the old layer, which the other one is.
+        identity = op.AddIdentity(layer, other, after=is_after)
         choices = ((identity,), *choices)
     about = frozenset({name})
     return ParameterChange("added", f"{name} {shape}", choices, about)
 
 
-def _identity(
-    name: str, wanted: Shapes, here: Collection[str]
-) -> op.AddIdentity | None:
-    """Make a new square weight one of two whose product is the old one."""
-    shape, layer = wanted[name], name.removesuffix(".weight")
-    if len(shape) != 2 or shape[0] != shape[1] or layer == name:
-        return None
-    order = [n for n in wanted if len(wanted[n]) == 2 and n.endswith(".weight")]
-    place = order.index(name)
-    parent = layer.rpartition(".")[0]
-    for other, after in (
-        *((n, False) for n in order[place + 1 : place + 2]),
-        *((n, True) for n in order[max(place - 1, 0) : place]),
-    ):
-        beside = other.removesuffix(".weight")
-        fits = wanted[other][0 if after else 1] == shape[0]
-        if other in here and fits and beside.rpartition(".")[0] == parent:
-            return op.AddIdentity(layer, beside, after=after)
-    return None
-
-
-def _assign(
+def _pair_names(
     lost: Shapes,
     new: Shapes,
     given: Sequence[str],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
 from pytest_nlam_compat.diagnosis.name_patterns import generalise, one_pattern
@@ -60,40 +61,24 @@ def _children(names: Sequence[str]) -> dict[str, list[str]]:
 def _fewest_moves(
     names: Sequence[str], wanted: Sequence[str]
 ) -> list[tuple[str, str]]:
-    """Say which to move before which, as few as possible.
+    """Say which to move before which; few are moved.
 
     The last one stays, so that each of the others has one to be moved before.
     """
-    place = {name: index for index, name in enumerate(wanted)}
-    last = wanted[-1]
-    before_last = names[: names.index(last)]
+    last = len(wanted) - 1
+    before_last = names[: names.index(wanted[last])]
+    in_order = SequenceMatcher(None, before_last, wanted, autojunk=False)
     stay = {
-        *_longest_rising([place[name] for name in before_last]),
-        place[last],
+        place
+        for block in in_order.get_matching_blocks()
+        for place in range(block.b, block.b + block.size)
     }
     # From the end: what one is moved before has its place already.
     return [
-        (wanted[index], wanted[index + 1])
-        for index in range(len(wanted) - 2, -1, -1)
-        if index not in stay
+        (wanted[place], wanted[place + 1])
+        for place in range(last - 1, -1, -1)
+        if place not in stay
     ]
-
-
-def _longest_rising(numbers: Sequence[int]) -> list[int]:
-    """Return a longest rising subsequence.
-
-    Of several it is the one of the largest numbers: what comes earlier now is
-    what is moved.
-    """
-
-    def longest(found: Iterable[list[int]]) -> list[int]:
-        return max(found, key=lambda one: (len(one), one), default=[])
-
-    starting_with: dict[int, list[int]] = {}
-    for number in reversed(numbers):
-        later = (f for first, f in starting_with.items() if first > number)
-        starting_with[number] = [number, *longest(later)]
-    return longest(starting_with.values())
 
 
 def _with_patterns(

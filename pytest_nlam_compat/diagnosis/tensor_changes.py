@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations, product
 from typing import Literal
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pytest_nlam_compat.diagnosis.trace_diff import agrees, row_difference
+from pytest_nlam_compat.errors import join_some
 from pytest_nlam_compat.judging.batch_and_loss import forcing_columns
 from pytest_nlam_compat.judging.grade import dtype_name
 from pytest_nlam_compat.references.reference import Reference
@@ -20,8 +21,6 @@ from pytest_nlam_compat.under_test.tracing import column_moments, fingerprint
 # Moments of equal columns agree to rounding; others that agree by chance to
 # this, over as many entries as a mesh has nodes, were never met.
 _SAME = 1e-10
-# Rounding of a factor of two moments; no number is so short by chance.
-_SHORT = 1e-13
 # Of the mean square: as much as rounding to bfloat16 can change it.
 _ROUNDED = 2e-2
 # Columns whose sign is tried; each doubles the number of tries.
@@ -35,8 +34,6 @@ _BLOCKS = (2, 3)
 _LOWER = (torch.bfloat16, torch.float16, torch.float32)
 # Entries that fit by chance, such as zeros, are not counted below this many.
 _FEWEST = 8
-# Columns that a line of a message names.
-_SHOWN = 24
 # Rounding that went through a few layers, in units of the last place.
 _ULPS = 256
 
@@ -48,67 +45,61 @@ class ColumnChange:
     Attributes
     ----------
     kind : str
-        ``scaled`` includes changes of sign; ``shifted`` has an offset, too.
+        ``units`` are factors, which include changes of sign, and offsets.
     order : tuple of int
         Recorded column that each column is now; -1 for a new one.
     scale, shift : tuple of float
-        Column now = scale * recorded column + shift, after reordering.
+        Column now = scale * recorded column + shift, each in its place.
     confirmed : bool
         Whether undoing the change gives the recorded input again.
     others : tuple of tuple of int
         Other orders that are confirmed as well.
     """
 
-    kind: Literal[
-        "same", "reordered", "scaled", "shifted", "added", "removed", "other"
-    ]
+    kind: Literal["same", "reordered", "units", "added", "other"]
     order: tuple[int, ...] = ()
     scale: tuple[float, ...] = ()
     shift: tuple[float, ...] = ()
     confirmed: bool = False
     others: tuple[tuple[int, ...], ...] = ()
 
-    def __str__(self) -> str:
+    @property
+    def factor(self) -> float | None:
+        """The one factor of all columns, if that is all that has changed."""
+        alone = len({*self.scale}) == 1 and not any(self.shift)
+        return self.scale[0] if alone else None
+
+    def described(self, labels: Sequence[str] = ()) -> str:
+        """Say what has changed, by the labels of columns or their numbers."""
+
+        def named(columns: Iterable[int]) -> str:
+            return join_some(labels[c] if labels else str(c) for c in columns)
+
+        if self.others:
+            count = 1 + len(self.others)
+            return f"columns in another order, one of {count} that fit"
         if self.kind == "reordered":
-            if self.others:
-                return (
-                    "the recorded columns in another order, one of "
-                    f"{1 + len(self.others)} that fit"
-                )
-            return f"the recorded columns in the order {_short(self.order)}"
-        if self.kind in ("scaled", "shifted"):
-            return "; ".join(self._units())
+            moved = [new for new, old in enumerate(self.order) if new != old]
+            now = named(self.order[new] for new in moved)
+            return f"columns {now} instead of {named(moved)}"
         if self.kind == "added":
             new = [i for i, old in enumerate(self.order) if old < 0]
-            return f"columns added: {_short(new)}"
-        return f"recorded columns that are left: {_short(self.order)}"
-
-    def _units(self) -> list[str]:
+            return f"new columns {join_some(map(str, new))}"
+        if self.factor is not None:
+            return f"all {unit_text(self.factor, 0.0)}"
         changed: dict[str, list[int]] = {}
-        for column in self.changed_columns():
-            factor, offset = self.scale[column], self.shift[column]
-            text = "changed sign" if factor == -1 else f"times {factor:.6g}"
-            if offset:
-                text += f" plus {offset:.6g}"
-            changed.setdefault(text, []).append(column)
-        return [f"columns {_short(c)} {text}" for text, c in changed.items()]
-
-    def changed_columns(self) -> list[int]:
-        """List the recorded columns whose place or unit has changed."""
-        changed = {
-            old
-            for order in (self.order, *self.others)
-            for new, old in enumerate(order)
-            if new != old
-            or (self.scale and self.scale[new] != 1)
-            or (self.shift and self.shift[new] != 0)
-        }
-        return sorted(old for old in changed if old >= 0)
+        for column, unit in enumerate(zip(self.scale, self.shift, strict=True)):
+            if unit != (1.0, 0.0):
+                changed.setdefault(unit_text(*unit), []).append(column)
+        return "; ".join(
+            f"columns {named(c)} {text}" for text, c in changed.items()
+        )
 
 
-def _short(columns: Sequence[int]) -> str:
-    shown = ", ".join(map(str, columns[:_SHOWN]))
-    return shown + (", ..." if len(columns) > _SHOWN else "")
+def unit_text(factor: float, offset: float) -> str:
+    """Say how a column is scaled and shifted."""
+    text = "changed sign" if factor == -1 else f"times {factor:.6g}"
+    return f"{text} plus {offset:.6g}" if offset else text
 
 
 def explain_columns(then: Tensor, row: Tensor, tensor: Tensor) -> ColumnChange:
@@ -244,7 +235,7 @@ def _orders_of_twins(
 
 def _hidden_signs(found: ColumnChange, now: Tensor) -> Iterator[ColumnChange]:
     """Yield changes of sign of columns whose mean of zero hides them."""
-    if found.kind not in ("same", "scaled"):
+    if found.kind not in ("same", "units") or any(found.shift):
         return
     size = now[1].sqrt()
     hidden = ((now[0].abs() <= _SAME * size) & (size > 0)).nonzero().flatten()
@@ -256,21 +247,19 @@ def _hidden_signs(found: ColumnChange, now: Tensor) -> Iterator[ColumnChange]:
             flipped[column] *= sign
         if flipped != scale:
             none = (0.0,) * len(flipped)
-            yield ColumnChange("scaled", found.order, tuple(flipped), none)
+            yield ColumnChange("units", found.order, tuple(flipped), none)
 
 
 def _compare(then: Tensor, now: Tensor) -> ColumnChange:
     """Compare the moments of columns, (2, C) each; they prove nothing."""
     same = _equal(then, now)
-    order = _assign(same)
-    width = now.shape[1]
-    if width != then.shape[1]:
-        known = [old for old in order if old >= 0]
-        if len(known) < min(width, then.shape[1]):
+    order = _match_columns(same)
+    width, recorded = same.shape
+    if width != recorded:
+        # With fewer columns, the weights would not have been loaded.
+        if not set(range(recorded)) <= set(order):
             return ColumnChange("other")
-        if width > then.shape[1]:
-            return ColumnChange("added", tuple(order))
-        return ColumnChange("removed", tuple(order))
+        return ColumnChange("added", tuple(order))
     if order == list(range(width)):
         return ColumnChange("same", tuple(order))
     if all(old >= 0 for old in order):
@@ -286,7 +275,7 @@ def _equal(then: Tensor, now: Tensor) -> Tensor:
     return mean & square
 
 
-def _assign(same: Tensor) -> list[int]:
+def _match_columns(same: Tensor) -> list[int]:
     """Assign a recorded column to each column; its own place first."""
     width, recorded = same.shape
     kept = {i for i in range(min(width, recorded)) if same[i, i]}
@@ -310,8 +299,8 @@ def _units(then: Tensor, now: Tensor, same: Tensor) -> ColumnChange:
             if unit is None:
                 return ColumnChange("other")
             scale[column], shift[column] = unit
-    kind: Literal["shifted", "scaled"] = "shifted" if any(shift) else "scaled"
-    return ColumnChange(kind, tuple(range(width)), tuple(scale), tuple(shift))
+    numbers = likely_numbers(scale), likely_numbers(shift)
+    return ColumnChange("units", tuple(range(width)), *numbers)
 
 
 def _unit(
@@ -326,15 +315,24 @@ def _unit(
         size = math.sqrt(square_now / square)
         for factor in (size, -size):
             if abs(mean_now - factor * mean) <= _SAME * math.sqrt(square_now):
-                return _exact(factor), 0.0
+                return factor, 0.0
     variance, variance_now = square - mean**2, square_now - mean_now**2
     if variance <= _SAME * square or variance_now <= _SAME * square_now:
         return None
-    factor = _exact(math.sqrt(variance_now / variance))
+    factor = math.sqrt(variance_now / variance)
     return factor, mean_now - factor * mean
 
 
-def _exact(factor: float) -> float:
-    """Remove the rounding of a factor that is a short number."""
-    short = float(f"{factor:.9g}")
-    return short if abs(factor - short) <= _SHORT * abs(factor) else factor
+def likely_numbers(found: Sequence[float]) -> tuple[float, ...]:
+    """Return the numbers that code has, for what moments of columns say.
+
+    Those that are equal but for the rounding of moments are one: a short number
+    that is within it, else their mean.
+    """
+    rounded = [float(f"{number:.9g}") for number in found]
+    numbers = {}
+    for each in rounded:
+        alike = [n for n, r in zip(found, rounded, strict=True) if r == each]
+        short = float(f"{each:.6g}")
+        numbers[each] = short if short == each else sum(alike) / len(alike)
+    return tuple(numbers[each] for each in rounded)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import math
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import fields, is_dataclass, replace
-from difflib import SequenceMatcher
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pytest_nlam_compat.adapters.model_arguments import (
     ACCEPTED,
@@ -20,14 +18,12 @@ from pytest_nlam_compat.adapters.model_arguments import (
 )
 from pytest_nlam_compat.adapters.probe import command_line_arguments
 from pytest_nlam_compat.checkpoints.stand_ins import GlobalRef
-from pytest_nlam_compat.diagnosis.column_blocks import by_blocks, by_factor
+from pytest_nlam_compat.diagnosis.column_blocks import by_blocks
 from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis
-from pytest_nlam_compat.diagnosis.model_state import differing_weights
 from pytest_nlam_compat.diagnosis.module_names import predictor_prefix
 from pytest_nlam_compat.diagnosis.name_patterns import (
     Operations,
     exchange,
-    generalise,
 )
 from pytest_nlam_compat.diagnosis.parameter_matching import (
     ParameterChange,
@@ -41,7 +37,6 @@ from pytest_nlam_compat.migrations.operations.hyper_parameters import (
     attributes,
     hyper_parameter,
 )
-from pytest_nlam_compat.migrations.operations.tensors import OnTensors
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
@@ -69,12 +64,8 @@ def candidates_for_outputs(
     if found.other:
         yield exchange(f"{prefix}{found.module}", f"{prefix}{found.other}")
     if found.columns is not None and found.layer:
-        name = f"{found.layer}.weight"
         yield from by_blocks(found.columns, found.layer, subject.migrated)
-        for operations in _for_columns(found.columns, found.layer):
-            if all(isinstance(o, OnTensors) for o in operations):
-                yield from _everywhere(operations, name, subject.migrated)
-            yield operations
+        yield from _for_columns(found.columns, found.layer)
     edges = found.edges
     if edges is not None and edges.file:
         if edges.row is None:
@@ -87,8 +78,6 @@ def candidates_for_outputs(
         if weight is not None and weight.dim() == 2:
             yield (op.Transpose(name),)
     yield from _for_defaults(subject, found.cause)
-    if found.kind == "weights":
-        yield from _for_changed_weights(subject, model)
     if found.kind == "hyper-parameter":
         yield from _for_arguments(subject)
     if found.kind == "output":
@@ -116,8 +105,11 @@ def candidates_for_loading(
 
 
 def _chosen(changes: list[ParameterChange], choice: int) -> Operations:
+    """Join the operations of a choice of each change, or of the last it has."""
     return tuple(
-        operation for change in changes for operation in change.chosen(choice)
+        operation
+        for change in changes
+        for operation in change.choices[min(choice, len(change.choices) - 1)]
     )
 
 
@@ -132,17 +124,9 @@ def _for_columns(change: ColumnChange, layer: str) -> Iterator[Operations]:
         spare = iter(range(max(change.order) + 1, len(change.order)))
         order = tuple(o if o >= 0 else next(spare) for o in change.order)
         yield (op.PermuteInputColumns(name, order),)
-    elif change.kind == "scaled":
-        width = len(change.scale)
-        yield tuple(
-            op.Scale(
-                name,
-                1 / factor,
-                columns=None if len(columns) == width else tuple(columns),
-            )
-            for factor, columns in by_factor(change.scale)
-        )
-    elif change.kind == "shifted":
+    elif change.factor is not None:
+        yield (op.Scale(name, 1 / change.factor),)
+    elif change.kind == "units":
         # The dataset's own statistics first: numbers fit one dataset only.
         yield (op.FoldStaticFeatures(layer, "standardised", "raw"),)
         yield (_fold(change, layer),)
@@ -150,7 +134,8 @@ def _for_columns(change: ColumnChange, layer: str) -> Iterator[Operations]:
 
 def _fold(change: ColumnChange, layer: str) -> op.FoldInputs:
     """Fold the columns that changed, and no others."""
-    changed = change.changed_columns()
+    units = zip(change.scale, change.shift, strict=True)
+    changed = [i for i, unit in enumerate(units) if unit != (1.0, 0.0)]
     block = slice(changed[0], changed[-1] + 1)
     scale, shift = change.scale[block], change.shift[block]
     return op.FoldInputs(
@@ -159,51 +144,6 @@ def _fold(change: ColumnChange, layer: str) -> op.FoldInputs:
         tuple(-b / a for a, b in zip(scale, shift, strict=True)),
         start=block.start,
     )
-
-
-def _everywhere(
-    operations: Operations, name: str, run: SavedRun
-) -> Iterator[Operations]:
-    """Do the same to all weights of this place and shape in the model."""
-    end = name.split(".")[-3:]
-    shape = run.state_dict[name].shape if name in run.state_dict else None
-    alike = [
-        other
-        for other, tensor in run.state_dict.items()
-        if other.split(".")[-3:] == end and tensor.shape == shape
-    ]
-    if len(alike) < 2:
-        return
-    patterns = generalise(alike, run.state_dict)
-    yield tuple(
-        replace(operation, names=pattern)
-        for operation in operations
-        if isinstance(operation, OnTensors)
-        for pattern in patterns
-    )
-
-
-def _for_changed_weights(
-    subject: ReferenceUnderTest, model: nn.Module
-) -> Iterator[Operations]:
-    """Undo beforehand what loading does to weights."""
-    names = differing_weights(subject, model)
-    loaded, given = model.state_dict(), subject.migrated.state_dict
-    found = [_undo(name, loaded[name].cpu(), given[name]) for name in names]
-    operations = tuple(o for o in found if o is not None)
-    if len(operations) == len(names):
-        yield operations
-
-
-def _undo(name: str, loaded: Tensor, given: Tensor) -> op.Operation | None:
-    if loaded.dim() == 2 and torch.equal(loaded, given.T):
-        return op.Transpose(name)
-    ratio = (loaded / given)[given != 0]
-    if ratio.numel() and bool((ratio == ratio[0]).all()):
-        factor = float(ratio[0])
-        if factor and math.isfinite(factor):
-            return op.Scale(name, 1 / factor)
-    return None
 
 
 def _for_exchanged_outputs(run: SavedRun, prefix: str) -> Iterator[Operations]:
@@ -259,11 +199,8 @@ def _for_arguments(subject: ReferenceUnderTest) -> Iterator[Operations]:
     read = set(_READ_FROM_ARGS.findall(source.read_text(encoding="utf-8")))
     known = set(vars(args))
     for new in sorted(read - known):
-        words = set(new.split("_"))
-        shared = {old: words & set(old.split("_")) for old in known - read}
-        for old in sorted(shared, key=lambda name: -len(shared[name])):
-            if len(shared[old]) > 1:
-                yield (op.RenameHyperParameter(f"args.{old}", new),)
+        for old in _similar(new, known - read):
+            yield (op.RenameHyperParameter(f"args.{old}", new),)
 
 
 def _for_defaults(
@@ -345,9 +282,4 @@ def _path_of_object(
 
 def _similar(name: str, names: Iterable[str]) -> list[str]:
     """Return the names most like one, the likeliest first."""
-    rated = [
-        (SequenceMatcher(None, name, other, autojunk=False).ratio(), other)
-        for other in names
-    ]
-    likely = [o for ratio, o in sorted(rated, reverse=True) if ratio > _SIMILAR]
-    return likely[:_MOST_NAMES]
+    return get_close_matches(name, list(names), _MOST_NAMES, _SIMILAR)

@@ -149,7 +149,7 @@ def search(
             found.closest = trial
         if found.verified:
             continue
-        for candidate in _candidates(trial):
+        for candidate in _extensions(trial):
             longer = (*operations, *candidate)
             if repr(longer) not in seen:
                 seen.add(repr(longer))
@@ -203,7 +203,7 @@ def _evaluate(trial: Trial) -> None:
         trial.result = result
 
 
-def _candidates(trial: Trial) -> Iterator[Operations]:
+def _extensions(trial: Trial) -> Iterator[Operations]:
     """Yield what may bring a failed trial further."""
     subject, model, diagnosis = trial.subject, trial.model, trial.diagnosis
     if model is not None:

@@ -75,6 +75,11 @@ class SuggestedStep:
     width_specific: bool = False
     largest: float = 0.0
 
+    def concerns(self, subject: ReferenceUnderTest) -> bool:
+        """Tell whether it applies to a reference."""
+        when = self.migration.when
+        return when is None or when(subject.float64)
+
     def python(self) -> str:
         """Return the Python that builds the migration."""
         step = self.migration
@@ -137,16 +142,11 @@ def independent_units(operations: Operations) -> list[Operations]:
             continue
         names = set(names_in(operation))
         joined = [group for group in groups if group[0] & names]
-        if not joined:
-            groups.append((names, [operation]))
-            continue
-        first = joined[0]
-        for group in joined[1:]:
-            first[0].update(group[0])
-            first[1].extend(group[1])
-            groups.remove(group)
-        first[0].update(names)
-        first[1].append(operation)
+        together = [o for _, members in joined for o in members]
+        groups = [group for group in groups if group not in joined]
+        groups.append(
+            (names.union(*(n for n, _ in joined)), [*together, operation])
+        )
     parts = [tuple(group) for _, group in groups]
     return [*parts, orders] if orders else parts
 
@@ -156,7 +156,7 @@ def _changes(uses: Iterable[Use]) -> list[Use]:
     joined: list[Use] = []
     for unit, subjects in uses:
         for number, (other, using) in enumerate(joined):
-            if using == subjects and _outermost(other) & _outermost(unit):
+            if using == subjects and _top_modules(other) & _top_modules(unit):
                 joined[number] = ((*other, *unit), subjects)
                 break
         else:
@@ -164,7 +164,7 @@ def _changes(uses: Iterable[Use]) -> list[Use]:
     return joined
 
 
-def _outermost(unit: Operations) -> set[str]:
+def _top_modules(unit: Operations) -> set[str]:
     names = {name for o in unit for name in names_in(o)}
     return {name.removeprefix(PREFIX).split(".")[0] for name in names} - {"**"}
 
@@ -207,7 +207,11 @@ def _predicate(
         for name in sorted(names_in(o))
     ]
     modules = [Holds(name) for name in (*named, *_modules(using[0]))]
-    lacking = list(_without_arguments(unit))
+    lacking = [
+        Not(HasHyperParameter(o.path))
+        for o in unit
+        if isinstance(o, SetHyperParameter)
+    ]
     arguments = [*lacking, *_on_arguments([*using, *others])]
     both = (
         All((module, argument))
@@ -222,13 +226,6 @@ def _predicate(
         ):
             return predicate
     return None
-
-
-def _without_arguments(unit: Operations) -> Iterable[Predicate]:
-    """Yield whether an argument is missing, for each that a step sets."""
-    for operation in unit:
-        if isinstance(operation, SetHyperParameter):
-            yield Not(HasHyperParameter(operation.path))
 
 
 def _on_arguments(
@@ -275,12 +272,7 @@ def prove(
     failed: list[str] = []
     training: dict[str, str] = {}
     for number, subject in enumerate(subjects):
-        concerned = [
-            step
-            for step in steps
-            if step.migration.when is None
-            or step.migration.when(subject.float64)
-        ]
+        concerned = [step for step in steps if step.concerns(subject)]
         operations = tuple(o for s in concerned for o in s.migration.operations)
         trial = trials.get(subject.reference.id)
         if trial is None or repr(trial.operations) != repr(operations):

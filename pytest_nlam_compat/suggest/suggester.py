@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     FindNewer = Callable[[ReferenceUnderTest], ReferenceUnderTest | None]
     FindOthers = Callable[[ReferenceUnderTest], Iterable[ReferenceUnderTest]]
-    Fix = tuple[Operations, ReferenceUnderTest | None]
+    Fix = tuple[Operations, ReferenceUnderTest]
 
 # What differs in the code alone: weights can't make up for it.
 _NOT_IN_WEIGHTS = (
@@ -81,8 +81,8 @@ class Suggester:
         self._progress = progress or (lambda text: None)
         self._folders = itertools.count()
         self._trials: dict[str, Trial] = {}
-        # By their text, with where they were found: to do nothing, nowhere.
-        self._known: dict[str, Fix] = {"()": ((), None)}
+        # By their text, with where they were found.
+        self._known: dict[str, Fix] = {}
 
     def suggest(
         self,
@@ -110,7 +110,6 @@ class Suggester:
             repr(unit): subject
             for operations, subject in self._known.values()
             for unit in independent_units(operations)
-            if subject is not None
         }
         fixes = {name: t.operations for name, t in self._trials.items()}
         found.steps = make_steps(
@@ -145,7 +144,8 @@ class Suggester:
 
     def _by_known_fix(self, subject: ReferenceUnderTest) -> Trial | None:
         """Try what has fixed other references, nothing first."""
-        found = (self._tried(subject, fix) for fix, _ in self._known.values())
+        fixes = [(), *(operations for operations, _ in self._known.values())]
+        found = (self._tried(subject, operations) for operations in fixes)
         return next((trial for trial in found if trial is not None), None)
 
     def _learn(self, operations: Operations, where: ReferenceUnderTest) -> None:
@@ -174,7 +174,7 @@ class Suggester:
 
     def _prefer_general(self, subjects: Sequence[ReferenceUnderTest]) -> None:
         """Replace fixes of a few references by one that fixes more."""
-        for better, other in itertools.permutations(list(self._known)[1:], 2):
+        for better, other in itertools.permutations(self._known, 2):
             using = self._using(subjects, other)
             if not self._using(subjects, better):
                 continue
@@ -197,8 +197,7 @@ class Suggester:
         self, concerned: Sequence[ReferenceUnderTest], found: Suggestions
     ) -> Iterator[ReferenceUnderTest]:
         """Fix references that were not selected, where widths need proof."""
-        for operations, where in list(self._known.values())[1:]:
-            assert where is not None
+        for operations, where in self._known.values():
             run = where.migrated
             if any(is_width_specific(o, run) for o in operations):
                 continue

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_nlam_compat.diagnosis.diagnosis import Diagnosis
 from pytest_nlam_compat.diagnosis.name_patterns import Operations
+from pytest_nlam_compat.errors import join_some
 from pytest_nlam_compat.suggest.search import SearchResult
 from pytest_nlam_compat.suggest.steps import SuggestedStep
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
         ReferenceUnderTest,
     )
 
-# References that a line of the report names.
-_SHOWN = 6
 # Operations that a run shows.
 _OPERATIONS = 5
 
@@ -53,12 +52,11 @@ class Suggestions:
 
     def operations(self, subject: ReferenceUnderTest) -> Operations:
         """Return the operations of the steps that concern a reference."""
-        migrations = [step.migration for step in self.steps]
         return tuple(
             operation
-            for migration in migrations
-            if migration.when is None or migration.when(subject.float64)
-            for operation in migration.operations
+            for step in self.steps
+            if step.concerns(subject)
+            for operation in step.migration.operations
         )
 
     @property
@@ -128,7 +126,7 @@ class Suggestions:
         if self.unproved:
             lines.append(
                 "NOT verified together: with all of these steps, "
-                f"{', '.join(self.unproved)} still fails. Set `when` so that "
+                f"{join_some(self.unproved)} still fails. Set `when` so that "
                 "each step applies only to the runs that need it."
             )
         for step in self.steps:
@@ -142,7 +140,9 @@ class Suggestions:
         for name, result in self.undecided.items():
             text = "\n".join(_report_of_search(result))
             alike.setdefault(text, []).append(name)
-        lines += [f"{_few(names)}: {text}" for text, names in alike.items()]
+        lines += [
+            f"{join_some(names)}: {text}" for text, names in alike.items()
+        ]
         return "\n".join(lines) or "Nothing fails."
 
     def brief(self) -> str:
@@ -151,7 +151,7 @@ class Suggestions:
         For a run, which has other things to say; there are verified steps.
         """
         proved = dict.fromkeys(n for step in self.steps for n in step.proved)
-        lines = [f"How to fix it, verified on {_few(list(proved))}:"]
+        lines = [f"How to fix it, verified on {join_some(proved)}:"]
         operations = [o for s in self.steps for o in s.migration.operations]
         lines += [f"  {operation!r}" for operation in operations[:_OPERATIONS]]
         more = len(operations) - _OPERATIONS
@@ -163,13 +163,14 @@ class Suggestions:
 def _report_of_step(step: SuggestedStep) -> Iterator[str]:
     if step.proved:
         yield (
-            f"Verified on {_few(step.proved)}: largest difference "
+            f"Verified on {join_some(step.proved)}: largest difference "
             f"{step.largest:.1e} of the spread."
         )
     else:
         yield "NOT verified:"
     if step.held_out:
-        yield f"Of other widths than where it was found: {_few(step.held_out)}."
+        names = join_some(step.held_out)
+        yield f"Of other widths than where it was found: {names}."
     elif step.found_on and step.proved:
         yield "No reference of another width proves it."
     yield step.python()
@@ -179,11 +180,6 @@ def _report_of_step(step: SuggestedStep) -> Iterator[str]:
             "other widths: write the rule behind them, or write it with "
             "--width-specific."
         )
-
-
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 def _report_of_search(result: SearchResult) -> Iterator[str]:

@@ -18,9 +18,7 @@ from pytest_nlam_compat.migrations import (
     FoldInputs,
     Operation,
     PermuteInputColumns,
-    RepeatInputColumn,
     SavedRun,
-    Scale,
     Split,
 )
 from pytest_nlam_compat.migrations.operations.blocks import EDGE, MESH
@@ -34,13 +32,7 @@ if TYPE_CHECKING:
 Use = tuple[Operations, list["ReferenceUnderTest"]]
 """Operations, and the references that need them."""
 
-_COUNT_COLUMNS = (
-    AddInputColumns,
-    FoldInputs,
-    PermuteInputColumns,
-    RepeatInputColumn,
-    Scale,
-)
+_COUNT_COLUMNS = (AddInputColumns, FoldInputs, PermuteInputColumns)
 
 
 def names_in(operation: Operation) -> Iterable[str]:
@@ -62,11 +54,7 @@ def is_width_specific(operation: Operation, run: SavedRun) -> bool:
         return True
     if isinstance(operation, Split):
         return isinstance(operation.into, Mapping)
-    if not isinstance(operation, _COUNT_COLUMNS) or (
-        isinstance(operation, Scale) and operation.columns is None
-    ):
-        return False
-    return any(
+    return isinstance(operation, _COUNT_COLUMNS) and any(
         next(layouts(run, name), EDGE) not in (EDGE, MESH)
         for name in _weights(operation, run)
     )
@@ -112,14 +100,14 @@ def _joined(group: list[Use]) -> list[Use]:
     together: list[ReferenceUnderTest] = []
     for unit, subjects in group:
         for subject in subjects:
-            width = _columns(subject.migrated, weight)
+            width = _width(subject.migrated, weight)
             if width is None or cases.setdefault(width, unit) is not unit:
                 return group
             together.append(subject)
     return [((ByWidth(weight, cases),), together)]
 
 
-def _columns(run: SavedRun, pattern: str) -> int | None:
+def _width(run: SavedRun, pattern: str) -> int | None:
     """Count the columns of weights; None if no matrices of one width."""
     shapes = [run.state_dict[name].shape for name in full_matches(pattern, run)]
     widths = {shape[1] for shape in shapes if len(shape) == 2}

@@ -60,7 +60,7 @@ def test_moved_under_a_parent():
     others = mlp("p.grid_embedder", 9)
     before = others | mlp("p.output_map")
     [change] = match_parameters(before, others | mlp("p.head.output_map"))
-    assert change.kind == "moved"
+    assert change.kind == "renamed"
     assert change.choices[0] == (Rename("p.output_map", "p.head.output_map"),)
 
 

@@ -45,7 +45,7 @@ LINEARS = (
         ),
         "loading",
         fixable=True,
-        says="moved m2g_embedder.2 -> m2g_embedder.2.0",
+        says="renamed m2g_embedder.2 -> m2g_embedder.2.0",
         cases=BOTH,
     ),
     Mutant(
@@ -55,21 +55,21 @@ LINEARS = (
             "bias=False)"
         ),
         "loading",
-        says="bias dropped g2m_embedder.0",
+        says="dropped g2m_embedder.0.bias",
         cases=BOTH,
     ),
     Mutant(
         "weight norm",
         beside(f"{PARAMETRIZED}.weight_norm(self.grid_embedder[0])"),
         "loading",
-        says="parametrised grid_embedder.0 by weight norm",
+        says="grid_embedder.0.parametrizations.weight.original0",
         cases=BOTH,
     ),
     Mutant(
         "spectral norm",
         beside(f"{PARAMETRIZED}.spectral_norm(self.output_map[2])"),
         "loading",
-        says="parametrised output_map.2 by spectral norm",
+        says="output_map.2.parametrizations.weight.original",
         cases=BOTH,
     ),
     Mutant(

@@ -81,7 +81,7 @@ NAMES = (
         ),
         "loading",
         fixable=True,
-        says="moved",
+        says="renamed output_map -> head.output_map",
     ),
     Mutant(
         "layers of the hierarchy renamed",

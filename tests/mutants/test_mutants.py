@@ -34,15 +34,12 @@ FEW = (
 NOT_OF_MUTANTS = {"none", "unknown"}
 HAPPENED = (
     "renamed",
-    "moved",
     "exchanged",
     "split",
     "fused",
     "stacked",
     "transposed",
     "factorised",
-    "parametrised",
-    "bias dropped",
     "columns added",
     "columns removed",
     "added",
