@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib
-import logging
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -17,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from pytest_nlam_compat.adapters.silence import silenced
 from pytest_nlam_compat.errors import CompatError
 
 if TYPE_CHECKING:
@@ -148,12 +147,9 @@ def train_and_save(module: nn.Module, data: Any, steps: int, path: Path) -> Any:
         num_sanity_val_steps=0,
         deterministic=True,
         logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         default_root_dir=str(path.parent),
     )
-    with _quiet():
+    with silenced():
         trainer.fit(module, data)
         trainer.save_checkpoint(path)
     assert trainer.global_step == steps
@@ -181,7 +177,7 @@ def evaluate_once(module: nn.Module, batch: Any) -> None:
     one: Any = [0]
     loader: DataLoader[Any] = DataLoader(one, collate_fn=lambda _: batch)
     with (
-        _quiet(),
+        silenced(),
         mock.patch.dict(vars(vis), undrawn),
         mock.patch.object(Figure, "savefig"),
         mock.patch("torch.save"),
@@ -232,9 +228,6 @@ def _evaluating(device: str) -> Trainer:
     return _quiet_trainer(
         accelerator=device,
         logger=Nowhere(),
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
     )
 
 
@@ -250,25 +243,14 @@ def _quiet_trainer(accelerator: str = "cpu", **options: Any) -> Trainer:
     from pytorch_lightning import Trainer
     from pytorch_lightning.plugins.environments import LightningEnvironment
 
-    with _quiet():
+    with silenced():
         return Trainer(
             accelerator=accelerator,
             devices=1,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
             # Otherwise Lightning reads the variables of a batch system.
             plugins=[LightningEnvironment()],
             **options,
         )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence Lightning, about unused GPUs and workers for example."""
-    logger = logging.getLogger("pytorch_lightning")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
