@@ -136,14 +136,7 @@ def read(path: Path) -> dict[Version, ReleaseEvidence]:
             Version(release): _evidence(release, **entry)
             for release, entry in table.items()
         }
-    # Whatever a damaged table makes of these: its cause is all that counts.
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-    ) as cause:
+    except (OSError, *_DAMAGE) as cause:
         raise CompatError(
             f"What releases can be told by can't be read: {path}.",
             facts={"cause": cause},

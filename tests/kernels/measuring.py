@@ -17,7 +17,6 @@ def subjects(device, names=()):
 
     from pytest_nlam_compat.adapters.probe import probe, select_adapter
     from pytest_nlam_compat.references.reference import Reference
-    from pytest_nlam_compat.references.release_archive import ReleaseArchive
     from pytest_nlam_compat.references.store import Store
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,
@@ -26,7 +25,7 @@ def subjects(device, names=()):
     logger.remove()
     adapter, store = select_adapter(probe()), Store.locate()
     for release in store.releases:
-        archive = ReleaseArchive(store.archive(release))
+        archive = store.open(release)
         for case in archive.cases:
             reference = Reference(archive, case)
             if names and reference.id not in names:
