@@ -125,20 +125,9 @@ def transfer_hook(
 def train_and_save(module: nn.Module, data: Any, steps: int, path: Path) -> Any:
     """Train in place with Lightning's Trainer, and save as it saves.
 
-    Parameters
-    ----------
-    module : LightningModule
-    data : DataLoader or LightningDataModule
-        One batch of it is used for each step.
-    steps : int
-        Of the optimizer.
-    path : pathlib.Path
-        Of the checkpoint.
-
-    Returns
-    -------
-    Trainer
-        As it was when it saved.
+    For each of the optimizer's steps, one batch of `data` is used: a
+    DataLoader or LightningDataModule. Returns the Trainer as it was when it
+    saved.
     """
     trainer = _quiet_trainer(
         max_epochs=steps,
@@ -163,11 +152,7 @@ def evaluate_once(module: nn.Module, batch: Any) -> None:
     The steps that a run logs may be more than those of the rollout, which is
     as long as the reference's.
 
-    Parameters
-    ----------
-    module : LightningModule
-    batch : object
-        As it leaves the data loader, in the precision of the module.
+    The batch is as it leaves the data loader, in the precision of the module.
     """
     from matplotlib.figure import Figure
 

@@ -119,12 +119,8 @@ def refuse_unlike(dataset: Dataset, found: Any, expected: Any) -> None:
     from neural-lam 0.7 on, and a dataset may be so afterwards. The times of
     forecasts differ, which follow each other in the copy.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        The copy.
-    found, expected : sequence of Tensor
-        The parts of a batch of the copy, and of the dataset.
+    `found` and `expected` are the parts of a batch of the copy `dataset`, and
+    of the user's.
     """
     largest = max(
         float(

@@ -86,10 +86,12 @@ def download(url: str, path: Path, sha256: str, *, progress: bool) -> None:
             f" instead of the server. {_OTHER_SERVER}"
         )
     except requests.HTTPError as error:
+        answer = error.response
+        assert answer is not None  # only the types allow for that
         what = f"The server did not send the archive {path.name}."
         facts = {
             "expected": "200 OK",
-            "found": f"{error.response.status_code} {error.response.reason}",
+            "found": f"{answer.status_code} {answer.reason}",
         }
         remedy = f"{_OTHER_SERVER} {_FETCH_BEFORE}"
     # An OSError too, so ahead of those of the disk. A ValueError is an answer
@@ -199,6 +201,7 @@ def _may_succeed(error: Exception) -> bool:
     import requests
 
     if isinstance(error, requests.HTTPError):
+        assert error.response is not None
         status = error.response.status_code
         return status >= 500 or status == requests.codes.too_many_requests
     # No answer at all, and each attempt costs the whole timeout.

@@ -43,7 +43,7 @@ def propose_marker(
     release : Version
         The newer one.
     before, now : sequence of (str, str)
-        What the code of either has, see `adapters.inventory`.
+        What the code of either has, see `probe.inventory`.
     """
     modules = {module for module, _ in before} & {module for module, _ in now}
     added = [name for name in now if name not in set(before)]
