@@ -38,7 +38,7 @@ CORES = 2
 MAX_RATIO = 1.2
 MAX_SECONDS = 90.0
 MAX_MODULES = 5
-HEAVY = frozenset({"neural_lam", "numpy", "requests", "safetensors", "torch"})
+HEAVY = frozenset({"neural_lam", "numpy", "pooch", "safetensors", "torch"})
 
 # What else is installed has costs of its own.
 _ONLY_OURS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
@@ -143,6 +143,7 @@ def bare_loop() -> int:
     from pytest_nlam_compat.adapters.probe import probe, select_adapter
     from pytest_nlam_compat.errors import CompatError
     from pytest_nlam_compat.references.reference import Reference
+    from pytest_nlam_compat.references.release_archive import ReleaseArchive
     from pytest_nlam_compat.references.store import Store
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,
@@ -156,7 +157,7 @@ def bare_loop() -> int:
     for release in store.releases:
         if release > adapter.current.release:
             continue
-        archive = store.open(release)
+        archive = ReleaseArchive(store.archive(release))
         for case in archive.cases:
             reference = Reference(archive, case)
             if adapter.cannot_run(reference.description["model"]):

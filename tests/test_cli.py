@@ -64,7 +64,7 @@ def test_help_names_the_commands_and_imports_nothing_heavy():
         "    main(['--help'])\n"
         "except SystemExit as end:\n"
         "    assert end.code == 0\n"
-        "heavy = {'torch', 'numpy', 'requests', 'filelock',\n"
+        "heavy = {'torch', 'numpy', 'pooch', 'requests', 'filelock',\n"
         "         'pytest', 'safetensors', 'neural_lam'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -8,7 +8,7 @@ import sys
 import pytest
 from nlam_runs import Project
 
-HEAVY = {"torch", "numpy", "requests", "neural_lam", "safetensors"}
+HEAVY = {"torch", "numpy", "pooch", "neural_lam", "safetensors"}
 COUNT = """
 import json, sys
 import pytest

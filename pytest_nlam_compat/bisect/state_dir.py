@@ -20,7 +20,7 @@ from typing import Any
 from pytest_nlam_compat import __version__
 from pytest_nlam_compat.bisect.git import Clone, Git
 from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.references.store import CACHE_VARIABLE, cache_folder
+from pytest_nlam_compat.references.store import CACHE_VARIABLE
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,12 @@ class StateDir:
     @classmethod
     def of(cls, clone: Clone) -> StateDir:
         """Return the one of a clone; nothing is made yet."""
+        import pooch
+
+        cache = os.environ.get(CACHE_VARIABLE)
+        root = Path(cache or pooch.os_cache("pytest-nlam-compat")).absolute()
         digest = hashlib.sha256(os.fsencode(clone.repository)).hexdigest()
-        return cls(cache_folder() / "bisect" / digest[:16])
+        return cls(root / "bisect" / digest[:16])
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -283,6 +283,7 @@ def _select(config: pytest.Config) -> Selection:
         void=void,
         newer=tuple(newer[:-1] if ahead else newer),
         notices=(
+            *store.notices,
             *native.notices,
             *width_notices(migrations),
             *(f"pinned references from {folder}" for folder in folders),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,8 @@ def run(arguments: argparse.Namespace) -> CommandResult:
                 "how": archive.how,
             }
         )
+        if archive.notice:
+            print(archive.notice, file=sys.stderr)
     count = "1 archive" if len(releases) == 1 else f"{len(releases)} archives"
     return CommandResult(
         {"archives": fetched, "source": store.description},

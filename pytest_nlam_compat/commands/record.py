@@ -37,6 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the folder with registry.txt (default: fixtures)",
     )
     parser.add_argument(
+        "--add",
+        action="store_true",
+        help="add the cases that the archive lacks; only before it is "
+        "published for the first time",
+    )
+    parser.add_argument(
         "--native-routes",
         action="store_true",
         help="record no references, only which ones the release's own loader "
@@ -56,10 +62,14 @@ def run(arguments: argparse.Namespace) -> CommandResult:
         )
     lines = []
     if not arguments.native_routes:
-        from pytest_nlam_compat.recording.release import record_release
+        from pytest_nlam_compat.recording.release import (
+            add_missing_cases,
+            record_release,
+        )
 
         print(f"Recording neural-lam {release}", flush=True)
-        archive = record_release(release, arguments.fixtures, _progress)
+        write = add_missing_cases if arguments.add else record_release
+        archive = write(release, arguments.fixtures, _progress)
         lines.append(f"{archive}: {archive.stat().st_size / 1000:,.0f} kB")
     try:
         loads = _record_native_routes(release, arguments.fixtures)

@@ -5,26 +5,31 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import io
+import logging
 import platform
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from loguru import logger
 from packaging.version import Version
 
 import pytest_nlam_compat
 from pytest_nlam_compat.adapters.adapter import Adapter
 from pytest_nlam_compat.adapters.probe import probe, select_adapter
-from pytest_nlam_compat.adapters.silence import silenced
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.numerics.torch_settings import reproducible
 from pytest_nlam_compat.recording.cases import Case, cases_of
 from pytest_nlam_compat.recording.recorder import record
 from pytest_nlam_compat.references import registry
-from pytest_nlam_compat.references.release_archive import write_archive
+from pytest_nlam_compat.references.release_archive import (
+    ReleaseArchive,
+    write_archive,
+)
 
 Progress = Callable[[str], None]
 """Receives a line for each case."""
@@ -72,15 +77,71 @@ def record_release(
         "void": void,
         "provenance": provenance(f"record {release}"),
     }
-    write_archive(archive, index, recorded)
     try:
-        hashes = {archive.name: registry.sha256_of(archive)}
-        registry.append(fixtures / "registry.txt", hashes)
-    except BaseException:
+        write_archive(archive, index, recorded)
+        digest = registry.sha256_of(archive)
+        registry.add(fixtures / "registry.txt", release, digest)
+    except KeyboardInterrupt:
         # One that is not listed would stop every run.
-        archive.unlink()
+        archive.unlink(missing_ok=True)
         raise
     return archive
+
+
+def add_missing_cases(
+    release: Version, fixtures: Path, progress: Progress
+) -> Path:
+    """Record the cases that the archive of the installed release lacks.
+
+    The files of the others keep their bytes. Only for an archive that has not
+    been published: its hash changes.
+
+    Raises
+    ------
+    CompatError
+        If the archive is not the listed one or has all cases, if another
+        release is installed, or if a case is too weak.
+    """
+    path = fixtures / registry.archive_name(release)
+    before = ReleaseArchive(path)
+    listed = registry.read(fixtures / "registry.txt").get(release)
+    if registry.sha256_of(path) != listed:
+        raise CompatError(
+            f"{path} is not the archive that is listed in registry.txt.",
+            facts={"listed": f"sha256 {listed}"},
+            remedy="Restore both from git.",
+        )
+    known = {*before.cases, *before.void}
+    missing = [case for case in cases_of(release) if case.name not in known]
+    if not missing:
+        raise CompatError(
+            f"{path} has all cases.",
+            facts={"cases": ", ".join(sorted(known))},
+            remedy="Add a case to recording/cases.py first.",
+        )
+    recorded, void = _record_cases(release, missing, progress)
+    index = before.index | {
+        "void": before.void | void,
+        "added": [
+            *before.index.get("added", []),
+            {
+                "cases": sorted(recorded),
+                **provenance(f"record {release} --add"),
+            },
+        ],
+    }
+    kept = {
+        case: {name: before.read(case, name) for name in before.names(case)}
+        for case in before.cases
+    }
+    before.close()
+    part = path.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    write_archive(part, index, kept | recorded)
+    digest = registry.sha256_of(part)
+    part.replace(path)
+    registry.replace(fixtures / "registry.txt", listed, digest)
+    return path
 
 
 def _record_cases(
@@ -137,5 +198,16 @@ def provenance(command: str) -> dict[str, Any]:
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
     """Silence neural-lam and Lightning, so that only our progress shows."""
-    with contextlib.redirect_stdout(io.StringIO()), silenced():
-        yield
+    logger.disable("neural_lam")
+    for name in ("lightning_fabric", "pytorch_lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            warnings.catch_warnings(),
+        ):
+            # About workers, logging and checkpoints, all disabled on purpose.
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.enable("neural_lam")

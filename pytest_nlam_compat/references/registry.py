@@ -1,7 +1,7 @@
 """The list of reference archives: which releases there are, and their hashes.
 
-Each name is a release of neural-lam, each hash a sha256, and nothing is listed
-twice.
+The file has the format of a pooch registry with stricter rules: each name is a
+release of neural-lam, each hash a sha256, and nothing is listed twice.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from pytest_nlam_compat.errors import CompatError
 
@@ -109,6 +109,26 @@ def _read(path: Path, parse: Callable[[str], Name]) -> dict[Name, str]:
     return hashes
 
 
+def add(path: Path, release: Version, sha256: str) -> None:
+    """Append the line of a new archive to an existing registry.
+
+    Raises
+    ------
+    CompatError
+        If the registry can't be read or written, or the release is listed.
+    """
+    name = archive_name(release)
+    listed = read(path).get(release)
+    if listed is not None:
+        raise CompatError(
+            f"{name} can't be added to {path}: it is listed already.",
+            facts={"listed": f"sha256 {listed}", "new": f"sha256 {sha256}"},
+            remedy="A reference never changes. If this one was never published,"
+            " delete its archive and its line and record it again.",
+        )
+    append(path, {name: sha256})
+
+
 def append(path: Path, hashes: Mapping[str, str]) -> None:
     """Append lines to a registry, by name of the file."""
     text = read_list(path, _LISTED)
@@ -124,6 +144,12 @@ def append(path: Path, hashes: Mapping[str, str]) -> None:
             facts={"cause": error.strerror},
             remedy="Make the file writable.",
         ) from None
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    """Write the new sha256 of an archive that was not published yet."""
+    text = read_list(path, _LISTED).replace(old, new)
+    path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def parse_specifier(text: str, option: str) -> SpecifierSet:
@@ -178,9 +204,15 @@ def _file_name(name: str) -> str:
 
 
 def _release(name: str) -> Version:
-    release = Version(name.removesuffix(_SUFFIX))
+    if not name.endswith(_SUFFIX):
+        raise ValueError(f"the name {name} does not end in {_SUFFIX}")
+    text = name.removesuffix(_SUFFIX)
+    try:
+        release = Version(text)
+    except InvalidVersion:
+        raise ValueError(f"{text} is not a version (PEP 440)") from None
     if release.local is not None or release.is_devrelease:
-        raise ValueError(f"{name} is not a release but a development version")
+        raise ValueError(f"{text} is not a release but a development version")
     # One spelling only: the name of the file is made from the version again.
     if archive_name(release) != name:
         raise ValueError(f"{name} must be written as {archive_name(release)}")

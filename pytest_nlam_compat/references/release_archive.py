@@ -86,9 +86,6 @@ def write_archive(
             remedy="Delete it and its line in registry.txt by hand if it "
             "was never published.",
         ) from None
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
 
 
 def to_json(value: Any) -> bytes:

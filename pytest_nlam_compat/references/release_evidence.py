@@ -136,7 +136,14 @@ def read(path: Path) -> dict[Version, ReleaseEvidence]:
             Version(release): _evidence(release, **entry)
             for release, entry in table.items()
         }
-    except (OSError, *_DAMAGE) as cause:
+    # Whatever a damaged table makes of these: its cause is all that counts.
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+    ) as cause:
         raise CompatError(
             f"What releases can be told by can't be read: {path}.",
             facts={"cause": cause},

@@ -41,7 +41,7 @@ LARGEST_BYTES = 1 << 26
 
 @dataclass(frozen=True)
 class Obtained:
-    """An archive whose hash was checked.
+    """An archive whose hash was checked, with a warning or an empty one.
 
     `content` is what was hashed: the file may be another one by now.
     """
@@ -49,6 +49,7 @@ class Obtained:
     path: Path
     content: bytes = field(repr=False)
     how: Literal["in place", "already there", "downloaded"]
+    notice: str = ""
 
 
 class Store(ABC):
@@ -110,6 +111,11 @@ class Store(ABC):
         )
 
     @property
+    def notices(self) -> list[str]:
+        """Warnings about the archives that were obtained."""
+        return [each.notice for each in self._obtained.values() if each.notice]
+
+    @property
     def registry_file(self) -> Path:
         """The file that lists the archives and their hashes."""
         return self._listed
@@ -121,6 +127,10 @@ class Store(ABC):
     @abstractmethod
     def description(self) -> str:
         """Where the archives are, for a report's header."""
+
+    def archive(self, release: Version) -> Path:
+        """Return the archive of a release; see `obtain`."""
+        return self.obtain(release).path
 
     def open(self, release: Version) -> ReleaseArchive:
         """Open the archive of a release; see `obtain`."""
@@ -220,10 +230,17 @@ class _CachedStore(Store):
         cache: Path | None,
         offline: bool,
     ) -> None:
+        import pooch
+
         super().__init__(listed)
         self._url = _checked_url(url)
         self._offline = offline
-        self.folder = cache_folder(cache)
+        # pooch prefers its variable to the path, so it must not see it then.
+        self.folder: Path = pooch.create(
+            path=cache or pooch.os_cache("pytest-nlam-compat"),
+            base_url=self._url,
+            env=CACHE_VARIABLE if cache is None else None,
+        ).abspath
 
     @property
     def description(self) -> str:
@@ -263,16 +280,13 @@ class _CachedStore(Store):
                 facts=_hash_facts(path, sha256, there),
                 remedy="Use a cache that nobody else writes to.",
             )
-        return Obtained(path, content, "downloaded")
-
-
-def cache_folder(chosen: Path | None = None) -> Path:
-    """Return the folder for downloads: chosen, of the environment, or usual."""
-    from platformdirs import user_cache_path
-
-    folder = chosen or os.environ.get(CACHE_VARIABLE)
-    folder = folder or user_cache_path("pytest-nlam-compat")
-    return Path(folder).expanduser().absolute()
+        notice = ""
+        if found is not None:
+            notice = (
+                f"The archive {name} in the cache was not the published one"
+                f" (sha256 {found}); it was downloaded again."
+            )
+        return Obtained(path, content, "downloaded", notice)
 
 
 def without_secrets(text: str) -> str:
@@ -334,6 +348,9 @@ def _download_lock(path: Path) -> Iterator[None]:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = filelock.FileLock(f"{path}.lock", timeout=LOCK_WAIT_S)
             stack.enter_context(lock)
+            # Of downloads that were killed.
+            for left in path.parent.glob("tmp*"):
+                left.unlink()
         yield
 
 

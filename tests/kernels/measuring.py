@@ -17,6 +17,7 @@ def subjects(device, names=()):
 
     from pytest_nlam_compat.adapters.probe import probe, select_adapter
     from pytest_nlam_compat.references.reference import Reference
+    from pytest_nlam_compat.references.release_archive import ReleaseArchive
     from pytest_nlam_compat.references.store import Store
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,
@@ -25,7 +26,7 @@ def subjects(device, names=()):
     logger.remove()
     adapter, store = select_adapter(probe()), Store.locate()
     for release in store.releases:
-        archive = store.open(release)
+        archive = ReleaseArchive(store.archive(release))
         for case in archive.cases:
             reference = Reference(archive, case)
             if names and reference.id not in names:

@@ -13,7 +13,10 @@ from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.recording.cases import CASES, Case
 from pytest_nlam_compat.references import registry
 from pytest_nlam_compat.references.reference import Reference
-from pytest_nlam_compat.references.release_archive import ReleaseArchive
+from pytest_nlam_compat.references.release_archive import (
+    ReleaseArchive,
+    write_archive,
+)
 
 pytestmark = [
     pytest.mark.neural_lam,
@@ -157,15 +160,80 @@ def test_an_archive_that_is_listed_and_not_there(record, fixtures):
     assert not (fixtures / "0.7.0.zip").exists()
 
 
-@pytest.mark.usefixtures("state")
-def test_an_archive_that_can_not_be_listed_is_not_kept(record, monkeypatch):
-    """It would stop every run: only listed archives may be there."""
+@pytest.fixture
+def archive(fixtures):
+    """Write an archive with one case, as if it had been recorded."""
+    path = fixtures / "0.7.0.zip"
+    index = {"release": "0.7.0", "void": {}, "provenance": {"date": "then"}}
+    write_archive(path, index, {"graph_lam-std": {"b": b"1", "a/c": b"2"}})
+    digest = registry.sha256_of(path)
+    registry.add(fixtures / "registry.txt", R7, digest)
+    return path
 
-    def append(path, hashes):
-        raise CompatError("Read-only.", remedy="Make it writable.")
 
-    monkeypatch.setattr(registry, "append", append)
-    assert error_of(record).startswith("Read-only.")
+@pytest.fixture
+def add(fixtures, monkeypatch):
+    from pytest_nlam_compat.recording import release
+
+    def adding(*cases):
+        monkeypatch.setattr(release, "cases_of", lambda _: cases)
+        lines = []
+        path = release.add_missing_cases(R7, fixtures, lines.append)
+        return path, lines
+
+    return adding
+
+
+STD = Case("graph_lam-std")
+
+
+def test_missing_cases_are_added_and_the_others_stay(add, archive, fixtures):
+    before = archive.read_bytes()
+    path, lines = add(STD, CASES[0], VOID)
+    assert path == archive
+    assert [line.partition(":")[0] for line in lines] == ["graph_lam", "hi_lam"]
+    found = ReleaseArchive(path)
+    assert found.cases == ["graph_lam", "graph_lam-std"]
+    assert found.names("graph_lam-std") == ["a/c", "b"]
+    assert found.read("graph_lam-std", "a/c") == b"2"
+    assert found.read("graph_lam-std", "b") == b"1"
+    assert found.void == {"hi_lam": "it can't run (#1)"}
+    assert found.index["provenance"] == {"date": "then"}
+    (added,) = found.index["added"]
+    assert added["cases"] == ["graph_lam"]
+    assert added["command"] == "nlam-compat record 0.7.0 --add"
+    assert added["versions"]["torch"] == version("torch")
+    listed = registry.read(fixtures / "registry.txt")
+    assert listed == {R7: registry.sha256_of(path)}
+    assert {file.name for file in fixtures.iterdir()} == {
+        "0.7.0.zip",
+        "registry.txt",
+    }
+    assert path.read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda path: None, "has all cases"),
+        (lambda path: path.write_bytes(b"PK"), "can't be read"),
+        (lambda path: path.unlink(), "can't be read"),
+    ],
+)
+def test_nothing_is_added(add, archive, fixtures, change, what):
+    change(archive)
+    before = {path: path.read_bytes() for path in fixtures.iterdir()}
+    with pytest.raises(CompatError, match=what):
+        add(STD)
+    assert {path: path.read_bytes() for path in fixtures.iterdir()} == before
+
+
+def test_nothing_is_added_to_another_archive(add, archive, fixtures):
+    line = f"0.7.0.zip sha256:{'a' * 64}\n"
+    (fixtures / "registry.txt").write_text(line)
+    with pytest.raises(CompatError, match="not the archive that is listed"):
+        add(CASES[0])
+    assert ReleaseArchive(archive).cases == ["graph_lam-std"]
 
 
 @pytest.mark.usefixtures("state")
@@ -177,3 +245,18 @@ def test_a_weak_case_leaves_no_archive(record, monkeypatch):
 
     monkeypatch.setattr(release, "record", weak)
     assert error_of(record) == "Too weak.\nMake it stronger."
+
+
+def test_neural_lam_may_log_again_afterwards():
+    from loguru import logger
+
+    from pytest_nlam_compat.recording.release import quietly
+
+    heard = []
+    handle = logger.add(heard.append, format="{message}")
+    module = {"__name__": "neural_lam.utils", "logger": logger}
+    with quietly():
+        exec("logger.info('hushed')", module)
+    exec("logger.info('spoken')", module)
+    logger.remove(handle)
+    assert heard == ["spoken\n"]

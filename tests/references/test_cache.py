@@ -58,11 +58,12 @@ def test_an_archive_is_downloaded_once(locate, server, path, cache):
     first = locate()
     assert server.requests == []
     assert first.obtain(R6).how == "downloaded"
-    assert first.obtain(R6).path == path
+    assert first.archive(R6) == path
     assert path.read_bytes() == ARCHIVE
     assert locate().obtain(R6).how == "already there"
     assert locate(offline=True).obtain(R6).how == "already there"
     assert server.requests == ["/fixtures/0.6.0.zip"]
+    assert first.notices == []
     assert first.description == f"cache {cache}, filled from {server.url}"
 
 
@@ -71,7 +72,7 @@ def test_an_archive_is_downloaded_once(locate, server, path, cache):
 )
 def test_the_umask_decides_who_may_read(locate, path, umask, mask, mode):
     umask(mask)
-    locate().obtain(R6)
+    locate().archive(R6)
     assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
@@ -82,7 +83,7 @@ def test_the_cache_of_the_environment(
     monkeypatch.setenv("NLAM_COMPAT_CACHE", str(tmp_path / "shared"))
     expected = tmp_path / "shared" if variable else cache
     argument = None if variable else cache
-    archive = Store.locate(url=server.url, cache=argument).obtain(R6).path
+    archive = Store.locate(url=server.url, cache=argument).archive(R6)
     assert archive == expected / SHA[:16] / "0.6.0.zip"
 
 
@@ -99,7 +100,7 @@ def test_the_server_of_the_environment(locate, server, cache, monkeypatch):
 def test_a_url_may_end_in_a_slash(installed, server, cache, end):
     installed.publish("0.6.0.zip", ARCHIVE)
     server.files["0.6.0.zip"] = ARCHIVE
-    Store.locate(url=server.url.rstrip("/") + end, cache=cache).obtain(R6)
+    Store.locate(url=server.url.rstrip("/") + end, cache=cache).archive(R6)
     assert server.requests == ["/fixtures/0.6.0.zip"]
 
 
@@ -161,11 +162,15 @@ def test_a_password_is_kept_out_of_reports(installed, cache):
     )
 
 
-def test_a_damaged_archive_is_replaced(locate, server, path):
+def test_a_damaged_archive_is_replaced_with_a_notice(locate, server, path):
     path.parent.mkdir(parents=True)
     path.write_bytes(b"damaged")
     archives = locate()
-    assert archives.obtain(R6).path.read_bytes() == ARCHIVE
+    assert archives.archive(R6).read_bytes() == ARCHIVE
+    assert archives.notices == [
+        "The archive 0.6.0.zip in the cache was not the published one"
+        f" (sha256 {DAMAGED_SHA}); it was downloaded again."
+    ]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +191,7 @@ def test_offline_nothing_is_downloaded(
         path.parent.mkdir(parents=True)
         path.write_bytes(content)
     with pytest.raises(CompatError) as error:
-        locate(offline=True).obtain(R6)
+        locate(offline=True).archive(R6)
     assert f"The archive 0.6.0.zip {what}" in error.value.what
     assert error.value.facts == {
         "file": path,

@@ -38,6 +38,16 @@ def test_upper_case_and_crlf_are_read(listed):
     assert registry.read(listed) == {Version("0.6.0"): A}
 
 
+def test_pooch_reads_the_same(listed):
+    import pooch
+
+    listed.write_text(f"# Archives.\n0.5.0.zip {B}\n")
+    registry.add(listed, Version("0.6.0"), A)
+    pup = pooch.create(path=listed.parent, base_url="http://localhost/")
+    pup.load_registry(listed)
+    assert pup.registry == {"0.5.0.zip": B, "0.6.0.zip": f"sha256:{A}"}
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
@@ -46,21 +56,20 @@ def test_upper_case_and_crlf_are_read(listed):
             f"0.6.0.zip {A} http://localhost/",
             "it has 3 words instead of a name and a hash",
         ),
-        (f"0.6.0.tar {A}", "Invalid version: '0.6.0.tar'"),
-        (f"0.6.0 {A}", "0.6.0 must be written as 0.6.0.zip"),
-        (f"new.zip {A}", "Invalid version: 'new'"),
-        (f".zip {A}", "Invalid version: ''"),
+        (f"0.6.0.tar {A}", "the name 0.6.0.tar does not end in .zip"),
+        (f"new.zip {A}", "new is not a version (PEP 440)"),
+        (f".zip {A}", " is not a version (PEP 440)"),
         (f"v0.6.0.zip {A}", "v0.6.0.zip must be written as 0.6.0.zip"),
         (f"0.6.0-rc1.zip {A}", "0.6.0-rc1.zip must be written as 0.6.0rc1.zip"),
         (
             f"0.6.0+g1a2b.zip {A}",
-            "0.6.0+g1a2b.zip is not a release but a development version",
+            "0.6.0+g1a2b is not a release but a development version",
         ),
         (
             f"0.6.0.dev3.zip {A}",
-            "0.6.0.dev3.zip is not a release but a development version",
+            "0.6.0.dev3 is not a release but a development version",
         ),
-        (f"../0.6.0.zip {A}", "Invalid version: '../0.6.0'"),
+        (f"../0.6.0.zip {A}", "../0.6.0 is not a version (PEP 440)"),
         (
             f"0.6.0.zip md5:{A}",
             f"md5:{A} is not a sha256 of 64 hex digits",
@@ -108,12 +117,28 @@ def test_an_unreadable_file_is_named(tmp_path, content, found):
 @pytest.mark.parametrize("before", ["", "# Archives.\n", "# Archives."])
 def test_an_archive_is_added_on_a_line_of_its_own(listed, before):
     listed.write_text(before)
-    registry.append(listed, {"0.6.0.zip": A})
-    registry.append(listed, {"0.5.0.zip": B})
+    registry.add(listed, Version("0.6.0"), A)
+    registry.add(listed, Version("0.5.0"), B)
     start = "# Archives.\n" if before else ""
     assert listed.read_text() == (
         f"{start}0.6.0.zip sha256:{A}\n0.5.0.zip sha256:{B}\n"
     )
+
+
+def test_a_release_is_never_added_twice(listed):
+    registry.add(listed, Version("0.6.0"), A)
+    before = listed.read_text()
+    with pytest.raises(CompatError) as error:
+        registry.add(listed, Version("0.6.0"), B)
+    assert error.value.what == (
+        f"0.6.0.zip can't be added to {listed}: it is listed already."
+    )
+    assert error.value.facts == {
+        "listed": f"sha256 {A}",
+        "new": f"sha256 {B}",
+    }
+    assert "delete its archive and its line" in error.value.remedy
+    assert listed.read_text() == before
 
 
 def test_the_hash_of_a_file(tmp_path):

@@ -139,10 +139,3 @@ def test_nothing_is_overwritten(path):
         "published."
     )
     assert path.read_bytes() == b"published"
-
-
-def test_what_can_not_be_written_whole_is_not_kept(path):
-    broken = {**CASES, "c": {"case.json": None}}
-    with pytest.raises(TypeError):
-        write_archive(path, HEAD, broken)
-    assert not path.exists()

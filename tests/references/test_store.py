@@ -4,7 +4,7 @@ import hashlib
 import subprocess
 import sys
 
-import platformdirs
+import pooch
 import pytest
 from packaging.version import Version
 
@@ -46,11 +46,12 @@ def checkout(folder, monkeypatch):
 def test_a_checkout_uses_its_archives_in_place(checkout):
     archives = Store.locate()
     assert archives.releases == [R5, R6]
-    assert archives.obtain(R6).path == checkout / "0.6.0.zip"
+    assert archives.archive(R6) == checkout / "0.6.0.zip"
     assert archives.obtain(R6).how == "in place"
     assert archives.description == (
         f"fixtures/ of the checkout {checkout.parent}"
     )
+    assert archives.notices == []
 
 
 def test_this_package_is_in_a_checkout():
@@ -67,16 +68,16 @@ def test_a_checkout_can_be_told_to_download(checkout, tmp_path):
 
 def test_an_archive_in_place_is_hashed_once(checkout):
     archives = Store.locate()
-    first = archives.obtain(R6).path
+    first = archives.archive(R6)
     first.write_bytes(b"changed")
-    assert archives.obtain(R6).path == first
+    assert archives.archive(R6) == first
 
 
 def test_a_changed_archive_in_place_is_refused_and_left_alone(checkout):
     path = checkout / "0.6.0.zip"
     path.write_bytes(b"changed")
     with pytest.raises(CompatError) as error:
-        Store.locate().obtain(R6)
+        Store.locate().archive(R6)
     assert str(error.value) == (
         "The archive 0.6.0.zip is not the one in the registry.\n"
         f"  file: {path}\n"
@@ -91,7 +92,7 @@ def test_an_archive_that_vanishes_is_reported(checkout):
     archives = Store.locate()
     (checkout / "0.6.0.zip").unlink()
     with pytest.raises(CompatError, match="  found: no file\n"):
-        archives.obtain(R6)
+        archives.archive(R6)
 
 
 def test_a_listed_archive_must_be_there(checkout):
@@ -122,14 +123,14 @@ def test_a_folder_in_place_of_an_archive_is_reported(checkout):
     path.unlink()
     path.mkdir()
     with pytest.raises(CompatError) as error:
-        Store.locate().obtain(R6)
+        Store.locate().archive(R6)
     assert error.value.what == "The archive 0.6.0.zip can't be read."
     assert error.value.facts == {"file": path, "cause": "Is a directory"}
 
 
 def test_a_release_without_an_archive_is_refused(checkout):
     with pytest.raises(CompatError) as error:
-        Store.locate().obtain(Version("0.7.0"))
+        Store.locate().archive(Version("0.7.0"))
     assert str(error.value) == (
         "There is no reference archive of neural-lam 0.7.0.\n"
         "  releases: 0.5.0, 0.6.0\n"
@@ -139,7 +140,7 @@ def test_a_release_without_an_archive_is_refused(checkout):
 
 
 def test_another_spelling_of_a_release_finds_its_archive(checkout):
-    path = Store.locate().obtain(Version("0.6")).path
+    path = Store.locate().archive(Version("0.6"))
     assert path == checkout / "0.6.0.zip"
 
 
@@ -161,7 +162,7 @@ def test_the_fixtures_of_another_package_are_not_ours(installed):
 
 
 def test_an_installed_package_downloads_into_the_users_cache(installed):
-    cache = platformdirs.user_cache_path("pytest-nlam-compat")
+    cache = pooch.os_cache("pytest-nlam-compat")
     assert Store.locate().description == (
         f"cache {cache}, filled from {DEFAULT_URL}"
     )
@@ -171,7 +172,7 @@ def test_an_installed_package_downloads_into_the_users_cache(installed):
 def test_importing_the_store_imports_nothing_that_downloads():
     code = (
         "import sys, pytest_nlam_compat.references.store\n"
-        "heavy = {'requests', 'filelock', 'numpy', 'torch'}\n"
+        "heavy = {'pooch', 'requests', 'filelock', 'numpy', 'torch'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     result = subprocess.run(

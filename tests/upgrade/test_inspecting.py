@@ -214,7 +214,7 @@ def test_what_it_imports(owned):
     code = (
         "import sys; from pytest_nlam_compat.cli import main;"
         "status = main(sys.argv[1:]);"
-        "heavy = {'torch', 'numpy', 'neural_lam', 'pytest', 'requests'};"
+        "heavy = {'torch', 'numpy', 'neural_lam', 'pytest', 'pooch'};"
         "print(heavy & set(sys.modules)); sys.exit(status)"
     )
     done = subprocess.run(
