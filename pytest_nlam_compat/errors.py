@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 
 class CompatError(Exception):
@@ -87,37 +86,21 @@ def clear_import_errors() -> Iterator[None]:
         # torch can be imported beside a numpy that it was not built for.
         if not importing and "Numpy is not available" not in str(cause):
             raise
-        what = "A package that pytest-nlam-compat needs can't be imported."
-        remedy = (
-            "Install that package again, in a version that fits the others: "
-            "`pip install -U pytest-nlam-compat`, then `pip check`."
-        )
         file, line = frames[-1].filename, frames[-1].lineno
         if isinstance(cause, SyntaxError) and cause.filename:
             file, line = cause.filename, cause.lineno
-        if importing and _is_ours(file, cause):
-            what = "A module of pytest-nlam-compat can't be imported."
-            remedy = "Fix that file, or install pytest-nlam-compat again."
         raise CompatError(
-            what,
+            "pytest-nlam-compat, or a package that it needs, can't be "
+            "imported.",
             facts={
                 "cause": f"{type(cause).__name__}: {cause}",
                 "raised in": f"{file}:{line}",
                 "python": sys.executable,
             },
-            remedy=remedy,
+            remedy="If you have edited that file, fix it. Otherwise install "
+            "its package again, in a version that fits the others: "
+            "`pip install -U pytest-nlam-compat`, then `pip check`.",
         ) from cause
-
-
-def _is_ours(file: str, cause: Exception) -> bool:
-    """Tell whether a file of this package fails by itself.
-
-    Python has removed the frames of an import: what lacks a module is where
-    the error was raised.
-    """
-    ours = Path(__file__).parent
-    lacking = (isinstance(cause, ImportError) and cause.name) or ours.name
-    return ours in Path(file).parents and lacking.startswith(ours.name)
 
 
 def counted(number: int, what: str) -> str:

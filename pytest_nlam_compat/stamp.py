@@ -16,6 +16,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from pytest_nlam_compat.adapters.probe import own_metadata
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations.stamps import STAMP
 from pytest_nlam_compat.upgrade.dataset_facts import facts_of
@@ -114,18 +115,16 @@ def _installed_neural_lam() -> dict[str, Any]:
     What is unknown is None; the version of a development install is unreliable.
     """
     spec = find_spec("neural_lam")
-    origin = spec.origin if spec else None
-    commit, dirty = _git_state(Path(origin).parent) if origin else (None, None)
-    if commit is None:
-        commit = _installed_commit()
-    return {"version": _version("neural-lam"), "commit": commit, "dirty": dirty}
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
+    if spec is None or spec.origin is None:
+        return {"version": None, "commit": None, "dirty": None}
+    folder = Path(spec.origin).parent
+    version, _ = own_metadata(folder)
+    commit, dirty = _git_state(folder)
+    if version == "unknown":
+        # A tree that hides an install has neither its version nor its commit.
+        return {"version": None, "commit": commit, "dirty": dirty}
+    commit = commit or _installed_commit()
+    return {"version": version, "commit": commit, "dirty": dirty}
 
 
 def _git_state(folder: Path) -> tuple[str | None, bool | None]:

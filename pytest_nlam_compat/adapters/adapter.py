@@ -20,7 +20,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from pytest_nlam_compat.adapters.batches import Batch, like, parts_of
-from pytest_nlam_compat.adapters.binding import ApiChangedError, call
+from pytest_nlam_compat.adapters.binding import (
+    ApiChangedError,
+    match,
+    signature,
+)
 from pytest_nlam_compat.adapters.probe import CurrentCode
 from pytest_nlam_compat.adapters.roles import find, is_class
 from pytest_nlam_compat.adapters.training_step import (
@@ -49,12 +53,8 @@ _DATA_MODULE = (
 )
 
 
-class _ArgumentsParsed(BaseException):
-    """Leaves ``train_model.main`` once its arguments are complete.
-
-    Not an Exception: `main` is wrapped in a ``logger.catch`` that would
-    swallow one.
-    """
+class LeaveMain(BaseException):
+    """Ends ``train_model.main``, whose ``logger.catch`` takes exceptions."""
 
 
 class Adapter(ABC):
@@ -254,16 +254,15 @@ class Adapter(ABC):
             parsed.append(parse(parser, *args, **kwargs))
             return parsed[-1]
 
-        def stop(*args: Any, **kwargs: Any) -> None:
-            raise _ArgumentsParsed
-
         with (
             mock.patch.object(ArgumentParser, "parse_args", remember),
-            mock.patch.object(train_model, "load_config_and_datastore", stop),
+            mock.patch.object(
+                train_model, "load_config_and_datastore", side_effect=LeaveMain
+            ),
         ):
             try:
                 train_model.main(list(argv))
-            except _ArgumentsParsed:
+            except LeaveMain:
                 return parsed[0]
         raise CompatError(
             "neural_lam.train_model.main went on without loading its "
@@ -377,14 +376,6 @@ class Adapter(ABC):
             return batch
         return self.put_together(self._template, batch)
 
-    def loader(
-        self, datastore: Any, args: Namespace, ar_steps: int
-    ) -> DataLoader[Any]:
-        """Load training data as ``train_model`` does."""
-        data = self.data_module(datastore, args, ar_steps)
-        loader: DataLoader[Any] = data.train_dataloader()
-        return loader
-
     def data_module(
         self, datastore: Any, args: Namespace, ar_steps: int
     ) -> Any:
@@ -394,26 +385,24 @@ class Adapter(ABC):
         cls = find(
             "WeatherDataModule", partial(is_class, base=LightningDataModule)
         )
-        if cls is None:
+        values = {
+            **vars(args),
+            "ar_steps_train": ar_steps,
+            "ar_steps_eval": ar_steps,
+            # Up to 0.6 there has to be one. It is not started here.
+            "num_workers": 1,
+        }
+        found = match(cls, {"datastore": datastore}, values) if cls else None
+        if found is None or found[1]:
             raise ApiChangedError(
-                "neural_lam has no LightningDataModule",
+                "neural_lam has no LightningDataModule that can be made of "
+                "what is known",
                 expected=_DATA_MODULE,
-                found="none",
+                found=signature(cls) if cls else "none",
                 adapter="def data_module(self, datastore, args, ar_steps):\n"
                 "    return ...  # the data module, set up to fit",
             )
-        data = call(
-            cls,
-            {"datastore": datastore},
-            {
-                **vars(args),
-                "ar_steps_train": ar_steps,
-                "ar_steps_eval": ar_steps,
-                # Up to 0.6 there has to be one. It is not started here.
-                "num_workers": 1,
-            },
-            expected=_DATA_MODULE,
-        )
+        data = cls(**found[0])
         data.setup("fit")
         return data
 

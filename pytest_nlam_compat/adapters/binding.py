@@ -70,7 +70,6 @@ def call(
     more: Mapping[str, Any] | None = None,
     *,
     expected: str,
-    adapter: str = "",
 ) -> Any:
     """Call a function or class of the current code; see `bind`.
 
@@ -82,17 +81,13 @@ def call(
         It can't be called with what is known. What its own code raises is
         passed on.
     """
-    args, kwargs = bind(
-        function, objects, values, expected=expected, adapter=adapter
-    )
+    bound = bind(function, objects, values, expected=expected)
     try:
-        return function(*args, **{**(more or {}), **kwargs})
+        return function(**{**(more or {}), **bound})
     except TypeError as error:
         # Raised by the call itself: no code of the function was reached.
         if error.__traceback__ is None or error.__traceback__.tb_next is None:
-            raise _refusal(
-                function, str(error), "...", expected, adapter
-            ) from error
+            raise _refusal(function, str(error), "...", expected) from error
         raise
 
 
@@ -101,15 +96,13 @@ def bind(
     objects: Mapping[str, Any],
     values: Mapping[str, Any] | None = None,
     *,
-    expected: str = "",
-    adapter: str = "",
-) -> tuple[list[Any], dict[str, Any]]:
-    """Find the arguments of a call among what is known.
+    expected: str,
+) -> dict[str, Any]:
+    """Find the arguments of a call among what is known, by name.
 
-    An argument is bound by its name. One that is required may also have
-    another name, if its annotation or a word in its name tells which object
-    it is, and that object is not bound already: an optional
-    ``datastore_boundary`` is not the datastore.
+    One that is required may also have another name, if its annotation or a
+    word in its name tells which object it is, and that object is not bound
+    already: an optional ``datastore_boundary`` is not the datastore.
 
     Parameters
     ----------
@@ -120,14 +113,6 @@ def bind(
         What is bound by its exact name only.
     expected : str
         The signature that was last known, for the error.
-    adapter : str
-        The method of the shortest adapter; by default one that adds the
-        unknown arguments.
-
-    Returns
-    -------
-    args, kwargs
-        Positional-only arguments, and all others.
 
     Raises
     ------
@@ -138,14 +123,8 @@ def bind(
     if unknown:
         entries = ", ".join(f'"{name}": ...' for name in unknown)
         why = f"{', '.join(unknown)} not known"
-        raise _refusal(function, why, entries, expected, adapter)
-    args = [
-        bound.pop(parameter.name)
-        for parameter in parameters_of(function)
-        if parameter.kind is Parameter.POSITIONAL_ONLY
-        and parameter.name in bound
-    ]
-    return args, bound
+        raise _refusal(function, why, entries, expected)
+    return bound
 
 
 def match(
@@ -206,23 +185,16 @@ def signature(function: Callable[..., Any]) -> str:
 
 
 def _refusal(
-    function: Callable[..., Any],
-    why: str,
-    entries: str,
-    expected: str,
-    adapter: str,
+    function: Callable[..., Any], why: str, entries: str, expected: str
 ) -> ApiChangedError:
     name = getattr(function, "__qualname__", repr(function))
-    add = (
-        "def known(self, hyper_parameters, datastore):\n"
-        "    values = super().known(hyper_parameters, datastore)\n"
-        f"    return values | {{{entries}}}"
-    )
     return ApiChangedError(
         f"{getattr(function, '__module__', '?')}.{name} can't be called, {why}",
         expected=expected,
         found=signature(function),
-        adapter=adapter or add,
+        adapter="def known(self, hyper_parameters, datastore):\n"
+        "    values = super().known(hyper_parameters, datastore)\n"
+        f"    return values | {{{entries}}}",
     )
 
 

@@ -22,7 +22,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
 from pytest_nlam_compat.adapters import roles
-from pytest_nlam_compat.adapters.adapter import Adapter, Predictor
+from pytest_nlam_compat.adapters.adapter import Adapter, LeaveMain, Predictor
 from pytest_nlam_compat.adapters.armodel import load_with_lightning
 from pytest_nlam_compat.adapters.batches import fields_of
 from pytest_nlam_compat.adapters.binding import (
@@ -140,10 +140,11 @@ class ForecasterAdapter(Adapter):
         if builder is not None:
             step = call(builder, objects, values, expected=_BUILDER)
         elif cls is not None:
-            called = _called_by_main(model, objects, values)
-            if called is not None:
-                return cls(*called[0], **called[1])  # type: ignore[no-any-return]
-            step = call(cls, objects, values, expected=_BUILDER)
+            called = _called_by_main(model, objects)
+            if called is None:
+                step = call(cls, objects, values, expected=_BUILDER)
+            else:
+                step = cls(*called.args, **called.kwargs)
         else:
             raise _no_role(f"a class for the model {model}", "MODELS")
         return step
@@ -161,8 +162,7 @@ class ForecasterAdapter(Adapter):
         )
         if cls is None or issubclass(cls, LightningModule):
             raise _no_role("a forecaster of a step predictor", _FORECASTER)
-        _, arguments = bind(cls, objects, values)
-        used.update(arguments)
+        used.update(match(cls, objects, values)[0])
         forecaster: nn.Module = call(cls, objects, values, expected=_FORECASTER)
         return forecaster
 
@@ -245,7 +245,7 @@ class ForecasterAdapter(Adapter):
             if bound is not None:
                 is_call = method.__name__ == "forward"
                 roll_out = forecaster if is_call else method
-                return _prediction(roll_out(*bound[0], **bound[1]))
+                return _prediction(roll_out(**bound))
         raise ApiChangedError(
             "the forecaster can't be rolled out",
             expected=_ROLLOUT,
@@ -296,13 +296,7 @@ def _builds_predictors(value: Any) -> bool:
     )
 
 
-class _CalledError(BaseException):
-    """Leaves ``train_model.main``, whose ``logger.catch`` takes exceptions."""
-
-
-def _called_by_main(
-    model: str, objects: Mapping[str, Any], values: Mapping[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+def _called_by_main(model: str, objects: Mapping[str, Any]) -> Any:
     """Return the arguments that ``main`` calls the class of a model with.
 
     Without a function that builds predictors (#208 to #688) they stand there
@@ -311,7 +305,6 @@ def _called_by_main(
     """
     from neural_lam import train_model
 
-    called: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
     parse = ArgumentParser.parse_args
 
     def parsed(parser: ArgumentParser, *_: Any) -> Namespace:
@@ -322,23 +315,19 @@ def _called_by_main(
                 setattr(chosen, name, value)
         return chosen
 
-    def record(*args: Any, **kwargs: Any) -> None:
-        called.append((args, kwargs))
-        raise _CalledError
-
     def loaded(*_: Any, **__: Any) -> tuple[Any, Any]:
         return objects["config"], objects["datastore"]
 
-    known = roles.registry(model)
+    cls = mock.Mock(side_effect=LeaveMain)
     with (
-        suppress(_CalledError),
+        suppress(LeaveMain),
         mock.patch.object(ArgumentParser, "parse_args", parsed),
         mock.patch.object(train_model, "load_config_and_datastore", loaded),
         mock.patch("lightning_fabric.utilities.seed.seed_everything"),
-        mock.patch.dict(known, {model: record}),
+        mock.patch.dict(roles.registry(model), {model: cls}),
     ):
         train_model.main([])
-    return called[0] if called else None
+    return cls.call_args
 
 
 def _described(
@@ -352,7 +341,7 @@ def _described(
     if cls is None:
         raise _no_role(f"the class {predictor.name}", expected)
     values = {**values, **predictor.arguments}
-    args, bound = bind(cls, objects, values, expected=expected)
+    bound = bind(cls, objects, values, expected=expected)
     lost = predictor.arguments.keys() - bound.keys()
     if lost:
         raise ApiChangedError(
@@ -361,7 +350,7 @@ def _described(
             found=signature(cls),
             adapter=_BUILD,
         )
-    step: nn.Module = cls(*args, **bound)
+    step: nn.Module = cls(**bound)
     return step
 
 
@@ -434,20 +423,19 @@ def _rollouts(forecaster: nn.Module) -> Iterator[Callable[..., Any]]:
 
 def _rollout_arguments(
     method: Callable[..., Any], objects: Mapping[str, Any]
-) -> tuple[list[Any], dict[str, Any]] | None:
+) -> dict[str, Any] | None:
     """Return the arguments of a rollout by name, or else in their order."""
-    try:
-        args, kwargs = bind(method, objects)
-    except ApiChangedError:
+    bound, unknown = match(method, objects)
+    if unknown:
         required = [
-            p
-            for p in inspect.signature(method).parameters.values()
+            name
+            for name, p in inspect.signature(method).parameters.items()
             if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD
         ]
-        is_same = len(required) == len(objects)
-        return (list(objects.values()), {}) if is_same else None
-    is_all = len(args) + len(kwargs) == len(objects)
-    return (args, kwargs) if is_all else None
+        if len(required) != len(objects):
+            return None
+        return dict(zip(required, objects.values(), strict=True))
+    return bound if len(bound) == len(objects) else None
 
 
 def _prediction(found: Any) -> tuple[Tensor, Tensor | None]:

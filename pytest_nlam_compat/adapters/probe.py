@@ -14,7 +14,7 @@ import json
 import pkgutil
 import re
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
@@ -85,10 +85,10 @@ def has(module: str, name: str) -> bool:
         if not hasattr(found, part):
             return False
         found = getattr(found, part)
-    return not parameter or parameter in parameters(found)
+    return not parameter or parameter in _parameters(found)
 
 
-def parameters(called: Any) -> Collection[str]:
+def _parameters(called: Any) -> Collection[str]:
     """Return the names of the parameters of a function or class, if any."""
     try:
         return inspect.signature(called).parameters
@@ -100,6 +100,47 @@ def command_line_arguments(module: ModuleType) -> set[str]:
     """Return what looks like an argument of a command line in the source."""
     source = inspect.getsource(module)
     return set(re.findall(r"""["'](--[a-z][\w-]*)["']""", source))
+
+
+def inventory() -> list[tuple[str, str]]:
+    """List modules of neural_lam with the names in each, as `has` reads them.
+
+    Public classes, functions and constants where they are defined, methods,
+    parameters, and arguments of the command line. Names of the modules that
+    people train with and of the models come first: these are what stays.
+    """
+    package = importlib.import_module("neural_lam")
+    first = tuple(first_modules())
+    modules = []
+    for found in pkgutil.walk_packages(package.__path__, "neural_lam."):
+        # A script, or what needs a package that is not installed.
+        with suppress(Exception, SystemExit):
+            modules.append(importlib.import_module(found.name))
+    modules.sort(key=lambda module: not module.__name__.startswith(first))
+    return [(m.__name__, name) for m in modules for name in _names_in(m)]
+
+
+def _names_in(module: ModuleType) -> Iterator[str]:
+    own = {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and (_defined_in(module, value) if callable(value) else name.isupper())
+    }
+    called = {name: value for name, value in own.items() if callable(value)}
+    yield from own
+    for name, value in called.items():
+        yield from (f"{name}({parameter})" for parameter in _parameters(value))
+    for name, value in called.items():
+        methods = vars(value) if inspect.isclass(value) else ()
+        yield from (f"{name}.{one}" for one in methods if one[0] != "_")
+    with suppress(OSError):
+        yield from sorted(command_line_arguments(module))
+
+
+def _defined_in(module: ModuleType, value: object) -> bool:
+    is_one = inspect.isclass(value) or inspect.isfunction(value)
+    return is_one and getattr(value, "__module__", "") == module.__name__
 
 
 def first_modules() -> list[str]:

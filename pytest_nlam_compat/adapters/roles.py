@@ -96,16 +96,8 @@ def wrapper(
 
     One that can be called with what is known, if any.
 
-    Parameters
-    ----------
-    known_as : str
-        Its name in neural-lam 0.7.
-    role : str
-        Of the object in `objects` that it has to take.
-    base : type
-        That it is derived from.
-    objects, values
-        As for `bind`.
+    It is derived from `base`, had the name `known_as` in neural-lam 0.7, and
+    takes the object that `objects` has under `role`; see `bind`.
     """
 
     def wraps(value: Any) -> bool:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib
-import logging
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -17,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from pytest_nlam_compat.adapters.silence import silenced
 from pytest_nlam_compat.errors import CompatError
 
 if TYPE_CHECKING:
@@ -126,20 +125,9 @@ def transfer_hook(
 def train_and_save(module: nn.Module, data: Any, steps: int, path: Path) -> Any:
     """Train in place with Lightning's Trainer, and save as it saves.
 
-    Parameters
-    ----------
-    module : LightningModule
-    data : DataLoader or LightningDataModule
-        One batch of it is used for each step.
-    steps : int
-        Of the optimizer.
-    path : pathlib.Path
-        Of the checkpoint.
-
-    Returns
-    -------
-    Trainer
-        As it was when it saved.
+    For each of the optimizer's steps, one batch of `data` is used: a
+    DataLoader or LightningDataModule. Returns the Trainer as it was when it
+    saved.
     """
     trainer = _quiet_trainer(
         max_epochs=steps,
@@ -148,12 +136,9 @@ def train_and_save(module: nn.Module, data: Any, steps: int, path: Path) -> Any:
         num_sanity_val_steps=0,
         deterministic=True,
         logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         default_root_dir=str(path.parent),
     )
-    with _quiet():
+    with silenced():
         trainer.fit(module, data)
         trainer.save_checkpoint(path)
     assert trainer.global_step == steps
@@ -167,11 +152,7 @@ def evaluate_once(module: nn.Module, batch: Any) -> None:
     The steps that a run logs may be more than those of the rollout, which is
     as long as the reference's.
 
-    Parameters
-    ----------
-    module : LightningModule
-    batch : object
-        As it leaves the data loader, in the precision of the module.
+    The batch is as it leaves the data loader, in the precision of the module.
     """
     from matplotlib.figure import Figure
 
@@ -181,7 +162,7 @@ def evaluate_once(module: nn.Module, batch: Any) -> None:
     one: Any = [0]
     loader: DataLoader[Any] = DataLoader(one, collate_fn=lambda _: batch)
     with (
-        _quiet(),
+        silenced(),
         mock.patch.dict(vars(vis), undrawn),
         mock.patch.object(Figure, "savefig"),
         mock.patch("torch.save"),
@@ -232,9 +213,6 @@ def _evaluating(device: str) -> Trainer:
     return _quiet_trainer(
         accelerator=device,
         logger=Nowhere(),
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
     )
 
 
@@ -250,25 +228,14 @@ def _quiet_trainer(accelerator: str = "cpu", **options: Any) -> Trainer:
     from pytorch_lightning import Trainer
     from pytorch_lightning.plugins.environments import LightningEnvironment
 
-    with _quiet():
+    with silenced():
         return Trainer(
             accelerator=accelerator,
             devices=1,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
             # Otherwise Lightning reads the variables of a batch system.
             plugins=[LightningEnvironment()],
             **options,
         )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence Lightning, about unused GPUs and workers for example."""
-    logger = logging.getLogger("pytorch_lightning")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import shlex
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_nlam_compat.adapters.silence import silenced
 from pytest_nlam_compat.commands import CommandResult, add_options
 from pytest_nlam_compat.errors import CompatError
 
@@ -68,7 +67,7 @@ def run(arguments: argparse.Namespace) -> CommandResult:
     the working directory. The exit status is 0 if every reference passes or is
     fixed by a verified step.
     """
-    with _without_prefix(), _quiet():
+    with _without_prefix(), silenced():
         from pytest_nlam_compat.checks.newer_references import NewerReferences
         from pytest_nlam_compat.checks.selection import load_selection
 
@@ -89,7 +88,7 @@ def run(arguments: argparse.Namespace) -> CommandResult:
             "repository applied",
             flush=True,
         )
-    with tempfile.TemporaryDirectory() as name, _quiet(), _progress() as say:
+    with tempfile.TemporaryDirectory() as name, silenced(), _progress() as say:
         folder = Path(name)
         stored = NewerReferences(selection)
         suggester = Suggester(
@@ -159,20 +158,6 @@ def _given(arguments: argparse.Namespace) -> list[str]:
             found += [f"--{name}", str(given[name])]
     flags = ("offline", "width_specific")
     return found + [f"--{n.replace('_', '-')}" for n in flags if given[n]]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence what neural-lam and Lightning say of each model."""
-    with suppress(ImportError):
-        from loguru import logger
-
-        logger.disable("neural_lam")
-    lightning = logging.getLogger("pytorch_lightning")
-    lightning.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 @contextmanager

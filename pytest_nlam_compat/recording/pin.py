@@ -23,12 +23,11 @@ from pytest_nlam_compat.migrations.reading import saved_run_from_checkpoint
 from pytest_nlam_compat.migrations.saved_run import SavedRun, loaded
 from pytest_nlam_compat.migrations.stamps import STAMP
 from pytest_nlam_compat.recording import extract
-from pytest_nlam_compat.recording.cases import AR_STEPS, Case
-from pytest_nlam_compat.recording.crop import crop
+from pytest_nlam_compat.recording.cases import Case
 from pytest_nlam_compat.recording.pinned_run import compute
 from pytest_nlam_compat.recording.redaction import redact, redacted
 from pytest_nlam_compat.recording.release import provenance
-from pytest_nlam_compat.recording.workspace import Workspace
+from pytest_nlam_compat.recording.workspace import Workspace, series_length
 from pytest_nlam_compat.references import registry
 from pytest_nlam_compat.references.pins import ARCHIVE, REGISTRY, WEIGHTS
 from pytest_nlam_compat.references.reference import write_graph
@@ -135,12 +134,7 @@ def pin(request: PinRequest, say: Callable[[str], None]) -> Pinned:
         args = hyper_parameters["args"]
         with neural_lam_errors("read the dataset"):
             config, datastore = load_datastore(request.config)
-            past, future = (
-                getattr(args, f"num_{when}_forcing_steps", 1)
-                for when in ("past", "future")
-            )
-            # One more than needed: up to 0.5 a dataset is one sample shorter.
-            length = max(2, past) + AR_STEPS + future + request.samples
+            length = series_length(args, request.samples)
             dataset = extract.extract(datastore, request.samples, length)
         home = Path(datastore.root_path) / "graph" / str(found["graph"])
         with reserved(archive, is_folder=True) as folder:
@@ -265,7 +259,9 @@ def _copy_graph(
         whole = SavedRun({}, {}, graph=graph.tensors)
         tensors: dict[str, Any] = whole.map_tensors(loaded).graph
         if size:
-            work.dataset, tensors, kept = crop(work.dataset, tensors, size)
+            work.dataset, tensors, kept = extract.crop(
+                work.dataset, tensors, size
+            )
         write_graph(tensors, graph.format, work.graph)
     work.widen_graph()
     return kept

@@ -43,9 +43,8 @@ def compute(
     work : Workspace
         With the checkpoint, the configuration and the graph.
     datastore : neural_lam.datastore.base.BaseDatastore
-        That of the user. The dataset of `work`, all or the nodes `kept` of it,
-        has to give the same batch.
-    kept : Tensor or None
+        That of the user. The dataset of `work`, all of it or the nodes that
+        were `kept`, has to give the same batch.
     left_out : mapping of str to str
         Of ``"loss"`` and ``"resume"``, what is not recorded, and why.
     say : callable
@@ -90,8 +89,7 @@ def compute(
                 figures = strength.estimate(module, loss)
             description["strength"] = figures.plain()
         recorder.trace_and_resume(run, module, saved, tensors, description)
-    tensors |= recorder.batch_and_noise(run)
-    return recorder.members(work, tensors, description)
+    return recorder.members(work, run, tensors, description)
 
 
 def _golden32(

@@ -111,7 +111,7 @@ def _record(
     return {
         "checkpoint.ckpt": work.checkpoint.read_bytes(),
         "state_dict.safetensors": _safetensors(saved["state_dict"]),
-        **members(work, tensors | batch_and_noise(run), description),
+        **members(work, run, tensors, description),
     }, {}
 
 
@@ -189,27 +189,29 @@ def trace_and_resume(
 
 def members(
     work: Workspace,
+    run: runs.BatchRuns,
     tensors: Mapping[str, Tensor],
     description: Mapping[str, Any],
 ) -> dict[str, bytes]:
-    """Return the members of a case by name, but its checkpoint and weights."""
+    """Return the members of a case by name, but its checkpoint and weights.
+
+    With the batch, and the noise that was drawn.
+    """
+    batch = {f"batch/{n}": t for n, t in zip(PARTS, run.batch, strict=True)}
+    noise = {
+        f"noise/{name}/{number}": tensor
+        for name, drawn in run.noise.items()
+        for number, tensor in enumerate(drawn)
+    }
     return {
         "config.yaml": (work.folder / "config.yaml").read_bytes(),
-        "tensors.safetensors": _safetensors(tensors),
+        "tensors.safetensors": _safetensors({**tensors, **batch, **noise}),
         "case.json": to_json(description),
         **{
             f"graph/{work.case.graph}/{path.name}": path.read_bytes()
             for path in sorted(work.graph.iterdir())
         },
     }
-
-
-def batch_and_noise(run: runs.BatchRuns) -> dict[str, Tensor]:
-    """Return the batch, and the noise that was drawn."""
-    tensors = {f"batch/{n}": t for n, t in zip(PARTS, run.batch, strict=True)}
-    for name, drawn in run.noise.items():
-        tensors |= {f"noise/{name}/{i}": t for i, t in enumerate(drawn)}
-    return tensors
 
 
 def _safetensors(tensors: Mapping[str, Tensor]) -> bytes:

@@ -45,7 +45,8 @@ def train(work: Workspace, module: nn.Module, args: Namespace) -> None:
     """
     samples, checkpoint = work.case.samples, work.checkpoint
     datastore = work.datastore(torch.float32)
-    dataset = work.adapter.loader(datastore, args, AR_STEPS).dataset
+    data = work.adapter.data_module(datastore, args, AR_STEPS)
+    dataset = data.train_dataloader().dataset
     first = torch.utils.data.Subset(dataset, range(samples))
     loader = torch.utils.data.DataLoader(first, batch_size=samples)
     train_and_save(module, loader, OPTIMIZER_STEPS, checkpoint)

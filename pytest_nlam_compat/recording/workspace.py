@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import nn
 
 from pytest_nlam_compat.adapters.adapter import Adapter
@@ -96,10 +98,7 @@ def prepare(case: Case, adapter: Adapter, folder: Path, seed: int) -> Workspace:
     args.config_path = "config.yaml"  # saved without a path of this machine
     (folder / "config.yaml").write_text(_config(case), encoding="utf-8")
     config = adapter.config(folder / "config.yaml")
-    past, future = args.num_past_forcing_steps, args.num_future_forcing_steps
-    # One more than needed: up to 0.5 a dataset is one sample shorter.
-    length = max(2, past) + AR_STEPS + future + case.samples
-    dataset = synthesis.dataset(case, length, seed)
+    dataset = synthesis.dataset(case, series_length(args, case.samples), seed)
     work = Workspace(
         case=case,
         adapter=adapter,
@@ -121,21 +120,27 @@ def prepare(case: Case, adapter: Adapter, folder: Path, seed: int) -> Workspace:
     return work
 
 
+def series_length(args: Namespace, samples: int) -> int:
+    """Return how many times of an analysis the first samples need."""
+    past = getattr(args, "num_past_forcing_steps", 1)
+    future = getattr(args, "num_future_forcing_steps", 1)
+    # One more than needed: up to 0.5 a dataset is one sample shorter.
+    return int(max(2, past) + AR_STEPS + future + samples)
+
+
 def _config(case: Case) -> str:
     """Return the YAML configuration that a user would write."""
-    lines = ["datastore:", "  kind: mdp", "  config_path: stored.yaml"]
-    if case.clamping or case.weighting:
-        lines.append("training:")
+    training: dict[str, Any] = {}
     if case.weighting:
-        lines += [
-            "  state_feature_weighting:",
-            "    __config_class__: ManualStateFeatureWeighting",
-            "    weights:",
-            *(f"      {name}: {value}" for name, value in WEIGHTS.items()),
-        ]
+        training["state_feature_weighting"] = {
+            "__config_class__": "ManualStateFeatureWeighting",
+            "weights": WEIGHTS,
+        }
     if case.clamping:
-        lines.append("  output_clamping:")
-        for side, limits in CLAMPING.items():
-            lines.append(f"    {side}:")
-            lines += [f"      {name}: {v}" for name, v in limits.items()]
-    return "\n".join(lines) + "\n"
+        training["output_clamping"] = CLAMPING
+    config = {
+        "datastore": {"kind": "mdp", "config_path": "stored.yaml"},
+        **({"training": training} if training else {}),
+    }
+    text: str = yaml.safe_dump(config, sort_keys=False)
+    return text

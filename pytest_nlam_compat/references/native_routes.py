@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.references.registry import read_list
@@ -36,12 +36,10 @@ def read(path: Path) -> dict[Version, frozenset[str]]:
     for line in read_list(path, "native routes").splitlines():
         if not line.strip() or line.startswith("#"):
             continue
-        release, _, reference = line.partition(" ")
         try:
+            release, reference = line.split()
             routes.setdefault(Version(release), set()).add(reference)
-        except InvalidVersion:
-            reference = ""
-        if not reference or len(line.split()) != 2:
+        except ValueError:
             raise CompatError(
                 f"A line of {path} is invalid.",
                 facts={
@@ -51,7 +49,7 @@ def read(path: Path) -> dict[Version, frozenset[str]]:
                 },
                 remedy="Restore the file from git, or install "
                 "pytest-nlam-compat again.",
-            )
+            ) from None
     return {release: frozenset(ids) for release, ids in routes.items()}
 
 

@@ -18,8 +18,7 @@ def main(step: str, *arguments: str) -> int:
     """Do a step; an error is printed as JSON."""
     try:
         if step == "inventory":
-            from pytest_nlam_compat.adapters.inventory import inventory
-            from pytest_nlam_compat.adapters.probe import probe
+            from pytest_nlam_compat.adapters.probe import inventory, probe
 
             version = probe().version
             print(json.dumps({"version": version, "names": inventory()}))

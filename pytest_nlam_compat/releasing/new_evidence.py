@@ -39,7 +39,7 @@ def propose_marker(
 
     The first new one is best: it stays in what comes next. A class or function
     comes before its parameters, and arguments of the command line come last.
-    `release` is the newer one; for both, see `adapters.inventory`.
+    `release` is the newer one; for both, see `probe.inventory`.
     """
     modules = {module for module, _ in before} & {module for module, _ in now}
     added = [name for name in now if name not in set(before)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from unittest import mock
 
 from packaging.version import Version
 
+from pytest_nlam_compat.adapters.silence import silenced
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
 from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
 from pytest_nlam_compat.errors import CompatError, join_some
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from pytest_nlam_compat.adapters.adapter import Adapter
 
 _STEPS = 3
-_LOGGING = ("neural_lam", "mllam_data_prep")
 _LAST_WEIGHT = re.compile(r"(?:^|\.)output_map\.(\d+)\.weight$")
 _FIRST_WEIGHT = re.compile(r"(?:^|\.)grid_embedder\.0\.weight$")
 
@@ -205,8 +204,7 @@ def _loaded(
 def neural_lam_errors(doing: str) -> Iterator[None]:
     """Turn whatever neural-lam raises into one clear error; else be quiet."""
     try:
-        with warnings.catch_warnings(), _quiet():
-            warnings.simplefilter("ignore")
+        with silenced():
             yield
     except CompatError:
         raise
@@ -219,23 +217,6 @@ def neural_lam_errors(doing: str) -> Iterator[None]:
             "trained with. If they are and nlam-compat upgrade wrote the file, "
             "please report it.",
         ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep loguru's logs of neural-lam and its datasets from the terminal."""
-    try:
-        from loguru import logger
-    except ImportError:  # up to neural-lam 0.3
-        yield
-        return
-    for package in _LOGGING:
-        logger.disable(package)
-    try:
-        yield
-    finally:
-        for package in _LOGGING:
-            logger.enable(package)
 
 
 def approved_graph(graph: Path) -> str:

@@ -25,8 +25,7 @@ OBJECTS = {"datastore": STORE, "args": ARGS, "config": CONFIG}
 
 
 def bound(function, values=None):
-    args, kwargs = bind(function, OBJECTS, values)
-    return [*args, *kwargs.values()]
+    return list(bind(function, OBJECTS, values, expected="").values())
 
 
 @pytest.mark.parametrize(
@@ -34,7 +33,6 @@ def bound(function, values=None):
     [
         lambda args, config, datastore: None,
         lambda *, args, config, datastore: None,
-        eval("lambda args, config, /, datastore: None"),
         lambda args, cfg, ds: None,
         lambda model_config, the_datastore, cli_args: None,
     ],

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from pytest_nlam_compat.adapters.binding import ApiChangedError
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.numerics.torch_settings import building, default_dtype
 
@@ -215,6 +216,22 @@ def test_a_training_step_as_lightning_takes_it(ready, signature, returned):
     )
     module.training_step = names["training_step"]
     assert torch.equal(ready.adapter.training_loss(module, batch), expected)
+
+
+def test_a_data_module_that_needs_more_is_one_error(ready, monkeypatch):
+    from neural_lam import train_model
+
+    class Needy(train_model.WeatherDataModule):
+        def __init__(self, datastore, topology):
+            pass
+
+    monkeypatch.setattr(train_model, "WeatherDataModule", Needy)
+    ready = ready("graph_lam")
+    args = ready.hyper_parameters["args"]
+    with pytest.raises(ApiChangedError) as raised:
+        ready.adapter.data_module(ready.datastore, args, 3)
+    assert raised.value.facts["found"].endswith("Needy(datastore, topology)")
+    assert "def data_module(self, datastore, args" in raised.value.remedy
 
 
 def test_a_batch_goes_through_all_hooks_of_its_transfer(ready):

@@ -172,7 +172,8 @@ def test_weather_dataset_serves_the_recorded_samples(
     arrays = reference.dataset.arrays
     store = type(store)(reference.dataset, store.root_path, dtype)
     args = Namespace(num_past_forcing_steps=2, num_future_forcing_steps=1)
-    samples = current_adapter.loader(store, args, 3).dataset
+    data = current_adapter.data_module(store, args, 3)
+    samples = data.train_dataloader().dataset
     init, target, forcing, times = samples[0]
     assert np.array_equal(init, arrays["state"][:2])
     assert np.array_equal(target, arrays["state"][2:5])

@@ -1,4 +1,5 @@
 import argparse
+import importlib.util
 import json
 
 import pytest
@@ -256,6 +257,16 @@ class TestTheCallback:
         again = tmp_path / "again.ckpt"
         assert stamp(case, again, "--graph", case.graph) == 0
         assert stamp_of(again)["graph"] == stamp_of(file)["graph"]
+
+    def test_a_tree_that_hides_an_install_has_not_its_version(
+        self, tmp_path, monkeypatch
+    ):
+        from pytest_nlam_compat import stamp
+
+        tree = tmp_path / "neural_lam" / "__init__.py"
+        spec = importlib.util.spec_from_file_location("neural_lam", tree)
+        monkeypatch.setattr(stamp, "find_spec", lambda name: spec)
+        assert stamp._installed_neural_lam()["version"] is None
 
     def test_a_model_without_a_datastore(self):
         import pytorch_lightning as pl
