@@ -6,11 +6,9 @@ import argparse
 import re
 from contextlib import suppress
 
-from pytest_nlam_compat.commands import (
-    CommandResult,
-    add_options,
-    release_of,
-)
+from packaging.version import InvalidVersion, Version
+
+from pytest_nlam_compat.commands import CommandResult, add_options
 from pytest_nlam_compat.errors import CompatError
 
 AUDIENCE = "contributors"
@@ -35,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     new.add_argument(
         "--since",
         metavar="RELEASE",
+        type=Version,
         help="first release with the change (default: the next one)",
     )
     add_options(new, "--json")
@@ -46,11 +45,7 @@ def run(arguments: argparse.Namespace) -> CommandResult:
     from pytest_nlam_compat.migrations import writing
 
     name = _checked_name(arguments.name)
-    since = (
-        _next_release()
-        if arguments.since is None
-        else str(release_of(arguments.since))
-    )
+    since = str(arguments.since or _next_release())
     setup = read_setup()
     step, test = writing.write_new(writing.folder_for_new(setup), name, since)
     todo = [
@@ -90,8 +85,6 @@ def _checked_name(name: str) -> str:
 def _next_release() -> str:
     """Return the release that follows the installed one."""
     from importlib.metadata import PackageNotFoundError, version
-
-    from packaging.version import InvalidVersion, Version
 
     from pytest_nlam_compat.migrations.releases import RELEASES
 

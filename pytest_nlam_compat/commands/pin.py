@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from pytest_nlam_compat.commands import CommandResult, add_options
+from pytest_nlam_compat.commands import CommandResult, add_options, say
 
 AUDIENCE = "centres"
 HELP = (
@@ -20,13 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("file", metavar="FILE", type=Path)
     add_options(parser, "--graph", "--json")
-    parser.add_argument(
-        "--datastore",
-        metavar="CONFIG",
-        type=Path,
-        required=True,
-        help="neural-lam's config.yaml of the dataset that it was trained on",
-    )
+    add_options(parser, "--datastore", required=True)
     parser.add_argument(
         "--into",
         metavar="DIR",
@@ -61,9 +54,6 @@ def run(arguments: argparse.Namespace) -> CommandResult:
     from pytest_nlam_compat.recording.pinned_run import strength_lines
     from pytest_nlam_compat.recording.release import quietly
 
-    def say(what: str) -> None:
-        print(what, file=sys.stderr, flush=True)
-
     request = PinRequest(
         arguments.file,
         arguments.datastore,
@@ -87,7 +77,10 @@ def run(arguments: argparse.Namespace) -> CommandResult:
     ]
     if pinned.dropped:
         lines.append(f"left out of the copy: {', '.join(pinned.dropped)}")
-    lines += ["next, with the new neural-lam:"]
+    lines += [
+        "next, with the new neural-lam:",
+        f"  nlam-compat verify {pinned.archive}",
+    ]
     return CommandResult(
         {
             "archive": str(pinned.archive),
@@ -95,7 +88,7 @@ def run(arguments: argparse.Namespace) -> CommandResult:
             "not_recorded": description["left_out"],
             "left_out": list(pinned.dropped),
         },
-        [*lines, f"  nlam-compat verify {pinned.archive}"],
+        lines,
     )
 
 

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pytest_nlam_compat.commands import (
-    CommandResult,
-    add_options,
-    release_of,
-)
+from packaging.version import Version
+
+from pytest_nlam_compat.commands import CommandResult, add_options
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.references import native_routes, registry
 from pytest_nlam_compat.references.release_archive import ReleaseArchive
-
-if TYPE_CHECKING:
-    from packaging.version import Version
 
 AUDIENCE = "maintainers"
 HELP = "Record references of the installed neural-lam."
@@ -27,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "release",
         metavar="RELEASE",
+        type=Version,
         help="the release to record, such as 0.7.0; it must be installed",
     )
     parser.add_argument(
@@ -53,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> CommandResult:
     """Record cases of a release, and print a line for each."""
-    release = release_of(arguments.release)
+    release = arguments.release
     if not (arguments.fixtures / "registry.txt").exists():
         raise CompatError(
             f"{arguments.fixtures} has no registry.txt.",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from pytest_nlam_compat.commands import CommandResult, add_options, release_of
+from packaging.version import Version
+
+from pytest_nlam_compat.commands import CommandResult, add_options, say
 from pytest_nlam_compat.errors import counted, join_some
 
 AUDIENCE = "maintainers"
@@ -16,7 +17,10 @@ HELP = "Add the references of a new release of neural-lam."
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument(
-        "release", metavar="RELEASE", help="the new release, such as 0.8.0"
+        "release",
+        metavar="RELEASE",
+        type=Version,
+        help="the new release, such as 0.8.0",
     )
     parser.add_argument(
         "--neural-lam",
@@ -48,16 +52,14 @@ def run(arguments: argparse.Namespace) -> CommandResult:
         add_release,
     )
 
-    release = release_of(arguments.release)
+    release = arguments.release
     spec = arguments.neural_lam or f"neural-lam=={release}"
     if Path(spec).is_file():
         spec = str(Path(spec).resolve())
     request = ReleaseRequest(
         release, arguments.root.resolve(), spec, arguments.marker
     )
-    found = add_release(
-        request, lambda line: print(line, file=sys.stderr, flush=True)
-    )
+    found = add_release(request, say)
     lines = [
         f"{counted(found.references, 'reference')} of neural-lam {release}. "
         "Written:",

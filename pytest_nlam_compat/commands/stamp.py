@@ -10,7 +10,6 @@ from pytest_nlam_compat.commands import (
     add_options,
     add_rewrite_options,
 )
-from pytest_nlam_compat.upgrade.request import UpgradeRequest
 
 AUDIENCE = "forecasters"
 HELP = (
@@ -23,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("file", metavar="FILE", type=Path)
     add_rewrite_options(parser, "FILE", "stamped_", required=True)
-    add_options(parser, "--json")
+    add_options(parser, "--graph", "--json")
 
 
 def run(arguments: argparse.Namespace) -> CommandResult:
@@ -32,7 +31,6 @@ def run(arguments: argparse.Namespace) -> CommandResult:
     from pytest_nlam_compat.upgrade.output import OutputFile
     from pytest_nlam_compat.upgrade.stamping import PREFIX, stamp_file
 
-    UpgradeRequest(origin=arguments.origin)  # refuses an unknown release
     output = OutputFile(
         arguments.file, arguments.output, PREFIX, arguments.in_place
     )

@@ -16,13 +16,7 @@ HELP = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    parser.add_argument(
-        "--datastore",
-        metavar="CONFIG",
-        type=Path,
-        required=True,
-        help="neural-lam's config.yaml",
-    )
+    add_options(parser, "--datastore", required=True)
     parser.add_argument(
         "-o",
         dest="output",

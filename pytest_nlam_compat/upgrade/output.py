@@ -32,18 +32,12 @@ class OutputFile:
     Raises
     ------
     CompatError
-        If the new file is the old one, or `in_place` contradicts a `path`.
+        If the new file is the old one.
     """
 
     def __init__(
         self, file: Path, path: Path | None, prefix: str, in_place: bool = False
     ) -> None:
-        if path is not None and in_place:
-            raise CompatError(
-                "Both -o and --in-place say where the new file goes.",
-                facts={"file": file, "output": path},
-                remedy="Pass one of them.",
-            )
         if path is not None and _same(file, path):
             raise CompatError(
                 "The output is the checkpoint itself.",

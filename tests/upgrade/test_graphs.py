@@ -290,8 +290,8 @@ def test_each_run_finds_its_graph_by_name(owned, runs):
 
 def test_a_graph_and_a_root(owned, runs, graph, capsys):
     paths = ("--graph-root", str(graph.parent))
-    assert upgrade(owned(NAME), runs, graph, *paths) == 1
-    assert "Pass one of them" in capsys.readouterr().err
+    assert upgrade(owned(NAME), runs, graph, *paths) == 2
+    assert "not allowed with argument --graph\n" in capsys.readouterr().err
 
 
 def test_a_directory_that_was_filled_in_part(owned, tmp_path, graph):
