@@ -1,6 +1,6 @@
 """The console script ``nlam-compat``: each subcommand is a module.
 
-A subcommand is a module of `pytest_nlam_compat.commands` with
+Each module of `pytest_nlam_compat.commands` has
 
 - ``AUDIENCE``, who needs it, and ``HELP``, whose first sentence stands in the
   list of commands and is at most 55 characters long;
@@ -82,21 +82,15 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand with the arguments of the process by default.
 
-    Returns
-    -------
-    int
-        The exit status: that of the subcommand, 1 after an error, 2 if the
-        arguments can't be parsed, 130 after an interrupt, 141 if the pipe of
-        the output is closed, 143 after SIGTERM.
+    Returns its exit status, one of those in `EXIT_STATUS`.
     """
+    given = sys.argv[1:] if argv is None else argv
     if argv is None:
         _open_closed_streams()
+        _end_as_interrupted()
     # What the encoding of a terminal lacks is no reason to fail.
     with suppress(AttributeError):
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    given = sys.argv[1:] if argv is None else argv
-    if argv is None:
-        _end_as_interrupted()
     try:
         try:
             return _run(given)
@@ -276,22 +270,13 @@ def _parser(first: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _overview(modules: Mapping[str, ModuleType]) -> str:
-    """Return a line for each command, grouped by who needs it.
-
-    Examples
-    --------
-    >>> from pytest_nlam_compat.commands import bisect
-    >>> _overview({"bisect": bisect})
-    'contributors  bisect      Find the first commit at which references fail.'
-    """
+    """Return a line for each command, grouped by who needs it."""
     lines = []
     for audience in AUDIENCES:
         shown = audience
         for name, module in modules.items():
             if audience == module.AUDIENCE:
-                summary, end, _ = module.HELP.partition(". ")
-                # The last sentence keeps its full stop without a space.
-                summary += "." if end else ""
-                lines.append(f"{shown:<13} {name:<11} {summary}")
+                summary = module.HELP.split(". ")[0].removesuffix(".")
+                lines.append(f"{shown:<13} {name:<11} {summary}.")
                 shown = ""
     return "\n".join(lines)

@@ -133,13 +133,7 @@ def add_rewrite_options(
 
 
 def read_migrations(source: str | None) -> tuple[Migration, ...]:
-    """Import the migrations that ``--migrations`` names; none without it.
-
-    Raises
-    ------
-    CompatError
-        They can't be read.
-    """
+    """Import the migrations that ``--migrations`` names; none without it."""
     if source is None:
         return ()
     from pytest_nlam_compat.migrations.repository import read_steps

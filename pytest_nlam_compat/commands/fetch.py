@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_nlam_compat.commands import CommandResult, add_options
-from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.errors import CompatError, counted
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -59,10 +59,9 @@ def run(arguments: argparse.Namespace) -> CommandResult:
         )
         if archive.notice:
             print(archive.notice, file=sys.stderr)
-    count = "1 archive" if len(releases) == 1 else f"{len(releases)} archives"
     return CommandResult(
         {"archives": fetched, "source": store.description},
-        [f"{count}: {store.description}"],
+        [f"{counted(len(releases), 'archive')}: {store.description}"],
     )
 
 

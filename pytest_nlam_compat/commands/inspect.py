@@ -29,7 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> CommandResult:
     """Return a report on a file."""
-    from pytest_nlam_compat.migrations.stamps import STAMP
     from pytest_nlam_compat.upgrade.inspection import report
     from pytest_nlam_compat.upgrade.next_steps import next_command
     from pytest_nlam_compat.upgrade.report_text import report_lines
@@ -38,7 +37,7 @@ def run(arguments: argparse.Namespace) -> CommandResult:
     own = read_migrations(arguments.migrations)
     if arguments.file.is_dir():
         _refuse_folder(arguments.file)
-    with read_run(arguments.file, STAMP) as checkpoint:
+    with read_run(arguments.file) as checkpoint:
         if arguments.verify:
             with progress("Reading all tensors"):
                 checkpoint.archive.verify()

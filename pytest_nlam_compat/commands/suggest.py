@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_nlam_compat.commands import CommandResult, add_options
-from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.errors import CompatError, counted
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.checks.selection import Selection
@@ -81,14 +81,10 @@ def run(arguments: argparse.Namespace) -> CommandResult:
     destination = writing.destination(selection.setup, arguments.file)
     own = (*selection.migrations, *destination.unread)
     selection = replace(selection, migrations=own)
-    count = len(selection.references)
-    print(f"{count} reference{'s' if count > 1 else ''}", flush=True)
+    print(counted(len(selection.references), "reference"), flush=True)
     if own:
-        print(
-            f"{len(own)} migration{'s' if len(own) > 1 else ''} of this "
-            "repository applied",
-            flush=True,
-        )
+        applied = counted(len(own), "migration")
+        print(f"{applied} of this repository applied", flush=True)
     with tempfile.TemporaryDirectory() as name, _quiet(), _progress() as say:
         folder = Path(name)
         stored = NewerReferences(selection)

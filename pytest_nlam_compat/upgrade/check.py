@@ -20,7 +20,6 @@ from pytest_nlam_compat.errors import CompatError, join_some
 from pytest_nlam_compat.migrations.history import HISTORY
 from pytest_nlam_compat.migrations.migration import Migration
 from pytest_nlam_compat.migrations.planning import in_order
-from pytest_nlam_compat.migrations.stamps import STAMP
 from pytest_nlam_compat.upgrade.dataset_facts import load_datastore
 from pytest_nlam_compat.upgrade.graphs import fingerprint, open_graph
 from pytest_nlam_compat.upgrade.inspection import report
@@ -57,24 +56,21 @@ def check(
     graph : Path or None
         The graph directory; by default the one of the datastore.
     config : Path or None
-        neural-lam's configuration. Without one, the datastore is stood in for
-        by one of the same sizes, and nothing is rolled out.
+        neural-lam's configuration. Without one, a datastore of the same sizes
+        stands in, and nothing is rolled out.
     allowed : tuple of str
         Classes that the file may name, besides the known ones.
     say : callable
         Receives what will be done, before the pickle of the file is run.
-    own : tuple of Migration
-        Those of the repository of the installed neural-lam, which the file
-        must have where they apply.
-    source : str or None
-        Where the repository has them.
+    own, source
+        As for `report`: the file must have those that apply to it.
 
     Raises
     ------
     CompatError
         If the file is not safe to load, or does not pass.
     """
-    with read_run(file, STAMP) as checkpoint:
+    with read_run(file) as checkpoint:
         found = approved(checkpoint, allowed, own, source)
         if graph is None and config is None:
             raise CompatError(
@@ -178,7 +174,7 @@ def _loaded(
             home = Path(datastore.root_path) / "graph" / str(found["graph"])
         else:
             assert graph is not None
-            settings = _config_of(checkpoint)
+            settings = _hyper_parameter(checkpoint, "config")
             datastore, home = _stood_in(checkpoint, found, graph, folder), None
         used = graph or home
         assert used is not None
@@ -190,13 +186,14 @@ def _loaded(
             )
     checkpoint.archive.refuse_changed()
     result |= _compare(module, checkpoint)
-    result["architecture"] = _architecture(adapter, module, found)
+    predictor = type(adapter.step_predictor(module)).__name__
+    result["architecture"] = f"{found['model']} ({predictor})"
     result["graph"] = str(used)
     if home is not None and not _holds(home, digest):
         result["graph_for_training"] = str(home)
     if config is not None:
         with neural_lam_errors("roll out the file"):
-            args = args_of(checkpoint)
+            args = _hyper_parameter(checkpoint, "args")
             result["rollout"] = _rollout(adapter, module, datastore, args)
     return result
 
@@ -226,7 +223,7 @@ def _quiet() -> Iterator[None]:
     """Keep loguru's logs of neural-lam and its datasets from the terminal."""
     try:
         from loguru import logger
-    except ImportError:  # up to neural-lam 0.3
+    except ImportError:  # a neural-lam that logs in another way
         yield
         return
     for package in _LOGGING:
@@ -262,7 +259,7 @@ def _graph_at(
 ) -> Iterator[None]:
     """Let a datastore have a graph, whatever is in its own folder."""
     root = Path(datastore.root_path)
-    if _same(root / "graph" / name, graph):
+    if os.path.realpath(root / "graph" / name) == os.path.realpath(graph):
         yield
         return
     (folder / "root" / "graph").mkdir(parents=True)
@@ -282,23 +279,12 @@ def _holds(folder: Path, digest: str) -> bool:
         return False
 
 
-def _same(first: Path, second: Path) -> bool:
-    return os.path.realpath(first) == os.path.realpath(second)
-
-
-def _config_of(checkpoint: Checkpoint) -> Any:
+def _hyper_parameter(checkpoint: Checkpoint, name: str) -> Any:
+    """Return one as an object of its class, None if the file has none."""
     from pytest_nlam_compat.adapters.model_arguments import revive
 
-    config = checkpoint.data.get("hyper_parameters", {}).get("config")
-    return revive({"config": config})["config"]
-
-
-def args_of(checkpoint: Checkpoint) -> Any:
-    """Return the arguments of the run, None if the file holds none."""
-    from pytest_nlam_compat.adapters.model_arguments import revive
-
-    args = checkpoint.data.get("hyper_parameters", {}).get("args")
-    return revive({"args": args})["args"]
+    value = checkpoint.data.get("hyper_parameters", {}).get(name)
+    return revive({name: value})[name]
 
 
 def _stood_in(
@@ -396,18 +382,6 @@ def _compare(module: nn.Module, checkpoint: Checkpoint) -> dict[str, Any]:
         "tensors": len(refs),
         "parameters": sum(each.numel() for each in module.parameters()),
     }
-
-
-def _architecture(
-    adapter: Adapter, module: nn.Module, found: Mapping[str, Any]
-) -> str:
-    predictor = type(adapter.step_predictor(module)).__name__
-    sizes = [
-        f"{name} {found['hyper_parameters'][f'args.{name}']}"
-        for name in ("hidden_dim", "hidden_layers", "processor_layers")
-        if f"args.{name}" in found["hyper_parameters"]
-    ]
-    return ", ".join([f"{found['model']} ({predictor})", *sizes])
 
 
 def _rollout(

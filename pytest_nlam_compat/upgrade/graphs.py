@@ -30,7 +30,6 @@ from pytest_nlam_compat.upgrade.output import copy_checkpoint
 MACOS = "._"
 """What macOS writes beside each file on other disks begins with this."""
 
-_SINGLE = ("g2m_features", "g2m_edge_index", "m2g_features", "m2g_edge_index")
 # What has features -> the embedders of these, flat or of the lowest level.
 _EMBEDDERS = {
     "g2m": ("g2m_embedder",),
@@ -56,10 +55,7 @@ class GraphDirectory:
 def open_graph(folder: Path) -> Iterator[GraphDirectory]:
     """Open a graph directory, to be used and written inside the with block.
 
-    Raises
-    ------
-    CompatError
-        If it is no graph directory, or a file in it is damaged.
+    Any other directory, and a damaged file, is refused with a CompatError.
     """
     files = sorted(
         file for file in folder.glob("*.pt") if not file.name.startswith(MACOS)
@@ -188,20 +184,15 @@ def _refuse_other_content(part: Path, target: Path) -> None:
     """
     import filecmp
 
-    if not target.is_dir():
+    is_same = False
+    if target.is_dir():
+        names, there = set(os.listdir(part)), set(os.listdir(target))
+        same, _, _ = filecmp.cmpfiles(part, target, there, shallow=False)
+        is_part = there <= names or names <= there
+        is_same = is_part and set(same) == there & names
+    if not is_same:
         raise CompatError(
-            "The output directory is a file.",
-            facts={"file": target},
-            remedy="Choose another --graph-out.",
-        )
-    names = {file.name for file in part.iterdir()}
-    there = {file.name for file in target.iterdir()}
-    same, _, _ = filecmp.cmpfiles(part, target, there, shallow=False)
-    if len(same) != len(there & names) or not (
-        there <= names or names <= there
-    ):
-        raise CompatError(
-            "The output directory exists, and holds another graph.",
+            "The output exists, and is not a directory with this graph.",
             facts={"directory": target},
             remedy="Choose another --graph-out.",
         )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_SUBCOMMAND = "nlam-compat"
 _GRAPHS = "upgraded_graph"
 _UP = 4
 """A checkpoint is in saved_models/RUN/, somewhere below the project."""
@@ -79,14 +79,14 @@ def run_files(
     places = list(_places(file))
     if config is None:
         names = [each for each in (given, "config.yaml") if each]
-        config = _first([place / each for place in places for each in names])
+        config = _first(place / each for place in places for each in names)
     if graph is None and name:
         roots = [*places, *([config.parent] if config else [])]
         folders = [root / "graph" / name for root in roots]
         if report["record"]:
             # The graph of before the upgrade is not that of this file.
             folders.insert(0, file.parent / _GRAPHS / name)
-        found = _first([each / "g2m_edge_index.pt" for each in folders])
+        found = _first(each / "g2m_edge_index.pt" for each in folders)
         graph = found.parent if found else None
     source = report.get("source")
     return RunFiles(file, graph, config, report["model"], source)
@@ -108,14 +108,9 @@ def _inner(name: Any) -> str | None:
     return None if path.is_absolute() or ".." in path.parts else name
 
 
-def _first(paths: Sequence[Path]) -> Path | None:
-    for path in paths:
-        try:
-            if path.is_file():
-                return path
-        except (OSError, ValueError):
-            continue
-    return None
+def _first(paths: Iterable[Path]) -> Path | None:
+    # Unlike Path.is_file, this takes names that are too long.
+    return next((path for path in paths if os.path.isfile(path)), None)
 
 
 def _command(name: str, file: Path, options: Sequence[object]) -> str:
@@ -123,4 +118,4 @@ def _command(name: str, file: Path, options: Sequence[object]) -> str:
     path = Path(".") / file
     shown = f"./{path}" if str(path).startswith("-") else str(path)
     words = [shown, *map(str, options)]
-    return " ".join([_SUBCOMMAND, name, *map(shlex.quote, words)])
+    return " ".join(["nlam-compat", name, *map(shlex.quote, words)])

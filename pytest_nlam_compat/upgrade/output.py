@@ -27,12 +27,8 @@ class OutputFile:
     """The file that a changed checkpoint is written to.
 
     By default it is in the folder of the old `file`, with a `prefix` to its
-    name. In place, the old file is kept as a backup.
-
-    Raises
-    ------
-    CompatError
-        If the new file is the old one.
+    name. In place, the old file is kept as a backup. A `path` that is that of
+    the old file is refused with a CompatError.
     """
 
     def __init__(
@@ -77,12 +73,8 @@ class OutputFile:
     ) -> Path | None:
         """Write an open checkpoint, or copy it, whole or not at all.
 
-        Returns the backup, if the old file was replaced.
-
-        Raises
-        ------
-        CompatError
-            If it can't be written; nothing is changed then.
+        Returns the backup, if the old file was replaced. After a CompatError
+        nothing is changed.
         """
         real = self._real
         backup = real.with_name(f"{real.name}{BACKUP}")

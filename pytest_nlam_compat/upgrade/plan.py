@@ -20,7 +20,7 @@ from pytest_nlam_compat.migrations.migration import Migration
 from pytest_nlam_compat.migrations.origin import detect_origin
 from pytest_nlam_compat.migrations.releases import WRAPPERS
 from pytest_nlam_compat.migrations.repository import raise_on_duplicates
-from pytest_nlam_compat.migrations.saved_run import SavedRun
+from pytest_nlam_compat.migrations.saved_run import SavedRun, Statistics
 from pytest_nlam_compat.migrations.stamps import STAMP, stamp
 from pytest_nlam_compat.upgrade import graphs, stamping, weight_sets
 from pytest_nlam_compat.upgrade.configuration import DEFAULT, inert_config
@@ -71,11 +71,8 @@ def plan_upgrade(
 ) -> UpgradePlan:
     """Find the steps that an open checkpoint needs.
 
-    Raises
-    ------
-    CompatError
-        If the release can't be detected, a step needs what was not passed, or
-        the graph is not that of the run.
+    Raises a CompatError if the release can't be detected, a step needs what was
+    not passed, or the graph is not that of the run.
     """
     checkpoint.data, told = as_checkpoint(checkpoint.data)
     refuse_malformed(checkpoint)
@@ -116,7 +113,9 @@ def plan_upgrade(
         _Content({**data, "optimizer_states": []} if opaque else data),
         graph=graph.tensors if graph else None,
         graph_format=graph.format if graph else "legacy",
-        statistics=facts.statistics() if facts else None,
+        statistics=Statistics(facts.arrays, list(facts.static_names))
+        if facts
+        else None,
         grid_shape=facts.grid_shape if facts else None,
         lazy=True,
     )
@@ -321,14 +320,8 @@ def migrate(
 ) -> tuple[dict[str, Any], SavedRun, list[str]]:
     """Apply the steps of a plan; the checkpoint itself is not changed.
 
-    Returns
-    -------
-    tree : dict
-        To be written; what did not change is still in the old file.
-    run : SavedRun
-        After the steps, each tensor in the type of its file.
-    notes : list of str
-        What to tell the user.
+    Returns the tree to write, the run after the steps, with each tensor in the
+    type of its file, and what to tell the user.
     """
     # Steps compute in float64; rounded once, at the end.
     own = [step for step in plan.steps if step.id in plan.repository]

@@ -376,7 +376,7 @@ def test_a_graph_that_another_upgrade_has_placed_stays(
 
     monkeypatch.setattr(graphs, "_copy_metainfo", placed_meanwhile)
     assert upgrade(owned(NAME), tmp_path, graph, "--graph-out", out) == 1
-    assert "holds another graph" in capsys.readouterr().err
+    assert "not a directory with this graph" in capsys.readouterr().err
     assert os.listdir(out.parent) == ["1level"]
     assert (out / "g2m_features.pt").read_bytes() == b"theirs"
 
@@ -385,4 +385,4 @@ def test_a_file_is_no_directory_for_a_graph(owned, tmp_path, graph, capsys):
     out = tmp_path / "notes.txt"
     out.touch()
     assert upgrade(owned(NAME), tmp_path, graph, "--graph-out", out) == 1
-    assert "The output directory is a file" in capsys.readouterr().err
+    assert "not a directory with this graph" in capsys.readouterr().err
