@@ -64,7 +64,11 @@ def run(arguments: argparse.Namespace) -> CommandResult:
 
         print(f"Recording neural-lam {release}", flush=True)
         write = add_missing_cases if arguments.add else record_release
-        archive = write(release, arguments.fixtures, _progress)
+        archive = write(
+            release,
+            arguments.fixtures,
+            lambda line: print(f"  {line}", flush=True),
+        )
         lines.append(f"{archive}: {archive.stat().st_size / 1000:,.0f} kB")
     try:
         loads = _record_native_routes(release, arguments.fixtures)
@@ -88,10 +92,6 @@ def run(arguments: argparse.Namespace) -> CommandResult:
             f"loads {sum(loads.values())} of {len(loads)} references",
         ],
     )
-
-
-def _progress(line: str) -> None:
-    print(f"  {line}", flush=True)
 
 
 def _record_native_routes(release: Version, fixtures: Path) -> dict[str, bool]:

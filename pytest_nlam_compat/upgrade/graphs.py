@@ -226,20 +226,16 @@ def fingerprint(tensors: Mapping[str, Any]) -> str:
     """Return a SHA-256 of the tensors, however their files were written."""
     import hashlib
 
+    import torch
+
     digest = hashlib.sha256()
     for stem, content in sorted(tensors.items()):
         for level, tensor in enumerate(_parts(content)):
             dtype, shape = _layout(tensor)
             digest.update(f"{stem} {level} {dtype} {shape}\n".encode())
-            digest.update(_bytes(tensor))
+            flat = loaded(tensor).detach().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def _bytes(tensor: Lazy) -> bytes:
-    import torch
-
-    flat = loaded(tensor).detach().contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().tobytes()
 
 
 def refuse_mismatch(
@@ -306,10 +302,15 @@ def _comparisons(
             )
         edges = parts.get(f"{kind}_edge_index", [])
         for each, index in zip(features, edges, strict=False):
+            count = index.shape[-1] if index.shape else 0
+            if kind in ("g2m", "m2g"):
+                count = max(count, 1)
+            what = f"type and shape of {kind}_edge_index.pt"
+            yield what, _layout(index), ("int64", (2, count))
             yield (
                 f"edges in {kind}_features.pt and {kind}_edge_index.pt",
                 each.shape[0] if each.shape else None,
-                index.shape[-1] if index.shape else None,
+                count,
             )
     if name is not None:
         yield "name", graph.folder.resolve().name, name

@@ -29,7 +29,9 @@ class RunFiles:
         options = []
         if "graph" in needs:
             graph = self.graph
-            target = "NEW_DIR" if graph is None else self._graph_out(graph)
+            target: Path | str = "NEW_DIR"
+            if graph is not None:
+                target = self.file.parent / _GRAPHS / graph.name
             options += ["--graph", graph or "DIR", "--graph-out", target]
         if {"statistics", "grid_shape"} & {*needs}:
             options += ["--datastore", self.config or "CONFIG"]
@@ -48,9 +50,6 @@ class RunFiles:
         if self.config is not None:
             options += ["--datastore", self.config]
         return _command("check", self.file, options)
-
-    def _graph_out(self, graph: Path) -> Path:
-        return self.file.parent / _GRAPHS / graph.name
 
 
 def next_command(report: Mapping[str, Any]) -> str | None:

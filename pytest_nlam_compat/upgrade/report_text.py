@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pytest_nlam_compat.errors import counted, join_some
-from pytest_nlam_compat.upgrade.next_steps import next_command
 
 # A screen has 24 lines, and the rest of it needs 14.
 _MOST_PARTS = 7
@@ -22,7 +21,7 @@ _NEEDS = {
 
 
 def report_lines(report: Mapping[str, Any]) -> Iterator[str]:
-    """Write what matters of a `report`; ``--json`` shows all of it."""
+    """Write what matters of a `report`, which says what to run next."""
     yield from _head(report)
     if report["training"]:
         shown = [f"{name} {each}" for name, each in report["training"].items()]
@@ -32,10 +31,9 @@ def report_lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"saved on: {join_some(dict.fromkeys(devices))}"
     if report["migrations"] is not None:
         yield f"to neural-lam {report['to']}: {_way(report)}"
-    command = next_command(report)
-    if command:
+    if report["next"]:
         yield "run next:"
-        yield f"  {command}"
+        yield f"  {report['next']}"
     yield from _part_lines(report)
     unknown = [each for each in report["classes"] if not each["from"]]
     if unknown:

@@ -171,6 +171,29 @@ def test_a_graph_of_another_run(
     assert list(tmp_path.iterdir()) == [graph]
 
 
+@pytest.mark.parametrize("stem", ["g2m_edge_index", "m2g_edge_index"])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda t: t[:, :0],
+        lambda t: t[:1],
+        lambda t: t[0],
+        lambda t: t[0, 0],
+        lambda t: t.float(),
+    ],
+)
+def test_edges_that_are_none(stem, function, owned, tmp_path, graph, capsys):
+    """As long as their features, which says nothing of their shape."""
+    spoil(graph, stem, lambda t: function(t).clone())
+    features = stem.replace("edge_index", "features")
+    if torch.load(graph / f"{stem}.pt").numel() < 2:
+        spoil(graph, features, lambda t: t[:0])
+    assert upgrade(owned(NAME), tmp_path, graph) == 1
+    facts = refused(capsys)
+    assert facts["compared"] == f"type and shape of {stem}.pt"
+    assert facts["expected"].startswith("('int64', (2, ")
+
+
 def test_the_graph_of_another_model(owned, tmp_path, capsys):
     case = owned("0.5.0-hi_lam")
     assert upgrade(case, tmp_path, owned(NAME).graph) == 1
