@@ -2,9 +2,9 @@
 
 Each module of `pytest_nlam_compat.commands` has
 
-- ``AUDIENCE``, who needs it, and ``HELP``, whose first sentence stands in the
-  list of commands and is at most 55 characters long;
-- ``add_arguments(parser)``, where ``--json`` is one of them;
+- a docstring, which is its help; the first line stands in the list of commands
+  and is at most 55 characters long;
+- ``add_arguments(parser)``, for those besides ``--json``;
 - ``run(arguments)``, which returns a `CommandResult`. What it prints meanwhile
   is progress: with ``--json`` it goes to stderr.
 
@@ -26,28 +26,28 @@ from types import ModuleType
 from typing import Any, NoReturn, TextIO
 
 from pytest_nlam_compat import __version__
-from pytest_nlam_compat.commands import AUDIENCES, CommandResult, path_of
+from pytest_nlam_compat.commands import CommandResult, path_of
 from pytest_nlam_compat.errors import CompatError, clear_import_errors
 from pytest_nlam_compat.reports.terminal import coloured
 
-COMMANDS = (
-    "bisect",
-    "check",
-    "fetch",
-    "inspect",
-    "migration",
-    "pin",
-    "record",
-    "report",
-    "release",
-    "stamp",
-    "statistics",
-    "status",
-    "suggest",
-    "upgrade",
-    "verify",
-)
-"""The modules of the subcommands."""
+COMMANDS = {
+    "check": "forecasters",
+    "inspect": "forecasters",
+    "stamp": "forecasters",
+    "statistics": "forecasters",
+    "upgrade": "forecasters",
+    "bisect": "contributors",
+    "migration": "contributors",
+    "report": "contributors",
+    "suggest": "contributors",
+    "record": "maintainers",
+    "release": "maintainers",
+    "status": "maintainers",
+    "pin": "centres",
+    "verify": "centres",
+    "fetch": "anyone",
+}
+"""The modules of the subcommands, and who needs them, as the help shows."""
 
 FAILED = 1
 WRONG_USAGE = 2
@@ -262,21 +262,31 @@ def _parser(first: Sequence[str]) -> argparse.ArgumentParser:
     )
     for name, module in modules.items():
         subparser = commands.add_parser(
-            name, description=module.HELP, epilog=EXIT_STATUS
+            name, description=module.__doc__, epilog=EXIT_STATUS
         )
-        module.add_arguments(subparser)
+        add_arguments(subparser, module)
         subparser.set_defaults(run=module.run)
     return parser
 
 
+def add_arguments(parser: argparse.ArgumentParser, module: ModuleType) -> None:
+    """Declare the arguments of a subcommand, and the one that all have."""
+    module.add_arguments(parser)
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print one JSON object, also for an error; the rest goes to "
+        "stderr",
+    )
+
+
 def _overview(modules: Mapping[str, ModuleType]) -> str:
     """Return a line for each command, grouped by who needs it."""
-    lines = []
-    for audience in AUDIENCES:
-        shown = audience
-        for name, module in modules.items():
-            if audience == module.AUDIENCE:
-                summary = module.HELP.split(". ")[0].removesuffix(".")
-                lines.append(f"{shown:<13} {name:<11} {summary}.")
-                shown = ""
+    lines, before = [], ""
+    for name, module in modules.items():
+        audience = COMMANDS[name]
+        shown = "" if audience == before else audience
+        before = audience
+        summary = (module.__doc__ or "").partition("\n")[0]
+        lines.append(f"{shown:<13} {name:<11} {summary}")
     return "\n".join(lines)

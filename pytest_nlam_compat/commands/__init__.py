@@ -13,9 +13,6 @@ from pytest_nlam_compat.errors import CompatError
 if TYPE_CHECKING:
     from pytest_nlam_compat.migrations.migration import Migration
 
-AUDIENCES = ("forecasters", "contributors", "maintainers", "centres", "anyone")
-"""Who needs a command, in the order of the help."""
-
 _OPTIONS: dict[str, dict[str, Any]] = {
     "--release": {
         "metavar": "SPEC",
@@ -34,11 +31,6 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "--offline": {
         "action": "store_true",
         "help": "download nothing, and fail if an archive is missing",
-    },
-    "--json": {
-        "action": "store_true",
-        "help": "print one JSON object, also for an error; the rest goes to "
-        "stderr",
     },
     "--verify": {
         "action": "store_true",

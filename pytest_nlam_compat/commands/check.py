@@ -1,4 +1,8 @@
-"""``nlam-compat check``: load a file with the installed neural-lam."""
+"""Load a checkpoint with neural-lam, and roll it out.
+
+The installed neural-lam's own loader has to load it strictly. This runs the
+pickle of the file, which must name only known classes.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +17,11 @@ from pytest_nlam_compat.commands import (
 )
 from pytest_nlam_compat.reports.terminal import progress
 
-AUDIENCE = "forecasters"
-HELP = (
-    "Load a checkpoint with neural-lam, and roll it out. The installed "
-    "neural-lam's own loader has to load it strictly. This runs the pickle of "
-    "the file, which must name only known classes."
-)
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("file", metavar="FILE", type=Path)
     add_options(parser, "--graph", "--datastore", "--allow", "--migrations")
-    add_options(parser, "--json")
 
 
 def run(arguments: argparse.Namespace) -> CommandResult:

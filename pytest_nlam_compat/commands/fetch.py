@@ -1,4 +1,4 @@
-"""``nlam-compat fetch``: download the reference archives beforehand."""
+"""Download the reference archives, check their hashes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,10 @@ if TYPE_CHECKING:
 
     from pytest_nlam_compat.references.store import Store
 
-AUDIENCE = "anyone"
-HELP = "Download the reference archives, check their hashes."
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    add_options(parser, "--release", "--url", "--offline", "--json")
+    add_options(parser, "--release", "--url", "--offline")
     parser.add_argument(
         "--cache",
         metavar="DIR",

@@ -1,4 +1,9 @@
-"""``nlam-compat migration new``: start a migration in a repository."""
+"""Start a migration of a repository: new NAME.
+
+This writes a migration and its test, for you to fill in, next to the others of
+the repository: in the folder of pytest's ini key nlam_compat_migrations, or in
+tests/migrations. Nothing is overwritten.
+"""
 
 from __future__ import annotations
 
@@ -8,35 +13,24 @@ from contextlib import suppress
 
 from packaging.version import InvalidVersion, Version
 
-from pytest_nlam_compat.commands import CommandResult, add_options
+from pytest_nlam_compat.commands import CommandResult
 from pytest_nlam_compat.errors import CompatError
-
-AUDIENCE = "contributors"
-HELP = "Start a migration of a repository: new NAME."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    what = parser.add_subparsers(metavar="new", required=True)
-    new = what.add_parser(
-        "new",
-        help="write a migration and its test, for you to fill in",
-        description="Write a migration and its test next to the others of the "
-        "repository: in the folder of pytest's ini key nlam_compat_migrations, "
-        "or in tests/migrations. Nothing is overwritten.",
-    )
-    new.add_argument(
+    parser.add_argument("new", metavar="new", choices=["new"])
+    parser.add_argument(
         "name",
         metavar="NAME",
         help="words joined by hyphens, such as encoding-mlp",
     )
-    new.add_argument(
+    parser.add_argument(
         "--since",
         metavar="RELEASE",
         type=Version,
         help="first release with the change (default: the next one)",
     )
-    add_options(new, "--json")
 
 
 def run(arguments: argparse.Namespace) -> CommandResult:

@@ -1,4 +1,8 @@
-"""``nlam-compat pin``: make a private reference of one's own checkpoint."""
+"""Make a private reference of your own checkpoint.
+
+It is of the neural-lam that it runs with today. This runs the pickle of the
+file, which must name only known classes.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,11 @@ from pathlib import Path
 
 from pytest_nlam_compat.commands import CommandResult, add_options, say
 
-AUDIENCE = "centres"
-HELP = (
-    "Make a private reference of your own checkpoint. It is of the neural-lam "
-    "that it runs with today. This runs the pickle of the file, which must "
-    "name only known classes."
-)
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("file", metavar="FILE", type=Path)
-    add_options(parser, "--graph", "--json")
+    add_options(parser, "--graph")
     add_options(parser, "--datastore", required=True)
     parser.add_argument(
         "--into",

@@ -1,4 +1,4 @@
-"""``nlam-compat record``: record the references of a new release."""
+"""Record references of the installed neural-lam."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from pytest_nlam_compat.commands import CommandResult, add_options
+from pytest_nlam_compat.commands import CommandResult
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.references import native_routes, registry
 from pytest_nlam_compat.references.release_archive import ReleaseArchive
-
-AUDIENCE = "maintainers"
-HELP = "Record references of the installed neural-lam."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="record no references, only which ones the release's own loader "
         "loads",
     )
-    add_options(parser, "--json")
 
 
 def run(arguments: argparse.Namespace) -> CommandResult:

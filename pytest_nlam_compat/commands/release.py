@@ -1,4 +1,4 @@
-"""``nlam-compat release``: add the references of a new release."""
+"""Add the references of a new release of neural-lam."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from pytest_nlam_compat.commands import CommandResult, add_options, say
+from pytest_nlam_compat.commands import CommandResult, say
 from pytest_nlam_compat.errors import counted, join_some
-
-AUDIENCE = "maintainers"
-HELP = "Add the references of a new release of neural-lam."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path(),
         help="top of a clone of pytest-nlam-compat (default: this folder)",
     )
-    add_options(parser, "--json")
 
 
 def run(arguments: argparse.Namespace) -> CommandResult:

@@ -1,4 +1,8 @@
-"""``nlam-compat stamp``: write into a checkpoint where it comes from."""
+"""Write into a checkpoint what it was trained with.
+
+These are its release, graph and dataset. New checkpoints get this from
+ProvenanceStamp.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +15,12 @@ from pytest_nlam_compat.commands import (
     add_rewrite_options,
 )
 
-AUDIENCE = "forecasters"
-HELP = (
-    "Write into a checkpoint what it was trained with. These are its "
-    "release, graph and dataset. New checkpoints get this from ProvenanceStamp."
-)
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("file", metavar="FILE", type=Path)
     add_rewrite_options(parser, "FILE", "stamped_", required=True)
-    add_options(parser, "--graph", "--json")
+    add_options(parser, "--graph")
 
 
 def run(arguments: argparse.Namespace) -> CommandResult:

@@ -1,4 +1,7 @@
-"""``nlam-compat statistics``: write the statistics that upgrades need."""
+"""Write the dataset statistics that upgrades need.
+
+Those of checkpoints before 0.4.0 do. This loads the dataset with neural-lam.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,6 @@ import argparse
 from pathlib import Path
 
 from pytest_nlam_compat.commands import CommandResult, add_options
-
-AUDIENCE = "forecasters"
-HELP = (
-    "Write the dataset statistics that upgrades need. Those of checkpoints "
-    "before 0.4.0 do. This loads the dataset with neural-lam."
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="the file to write, in JSON",
     )
-    add_options(parser, "--json")
 
 
 def run(arguments: argparse.Namespace) -> CommandResult:

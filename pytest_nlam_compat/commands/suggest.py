@@ -1,4 +1,4 @@
-"""``nlam-compat suggest``: find the migrations that fix what fails."""
+"""Search for the migration that fixes what fails."""
 
 from __future__ import annotations
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,
     )
-
-AUDIENCE = "contributors"
-HELP = "Search for the migration that fixes what fails."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +55,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print the steps as code for neural-lam's own loader, too",
     )
-    add_options(parser, "--json")
 
 
 def run(arguments: argparse.Namespace) -> CommandResult:

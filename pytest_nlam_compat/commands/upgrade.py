@@ -1,4 +1,7 @@
-"""``nlam-compat upgrade``: convert old checkpoints for a newer neural-lam."""
+"""Convert old checkpoints for a newer neural-lam.
+
+One file, or all below a folder; no code in the files is run.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,6 @@ from pytest_nlam_compat.files.refusals import printable
 from pytest_nlam_compat.migrations.releases import RELEASES
 from pytest_nlam_compat.reports.terminal import progress
 from pytest_nlam_compat.upgrade.request import NEWEST, UpgradeRequest
-
-AUDIENCE = "forecasters"
-HELP = (
-    "Convert old checkpoints for a newer neural-lam. One file, or all below a "
-    "folder; no code in the files is run."
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="report only, write nothing"
     )
-    add_options(parser, "--migrations", "--verify", "--json")
+    add_options(parser, "--migrations", "--verify")
 
 
 def run(arguments: argparse.Namespace) -> CommandResult:
