@@ -19,11 +19,10 @@ from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
 from pytest_nlam_compat.errors import CompatError, join_some
 from pytest_nlam_compat.migrations.history import HISTORY
 from pytest_nlam_compat.migrations.migration import Migration
-from pytest_nlam_compat.migrations.planning import in_order
 from pytest_nlam_compat.upgrade.dataset_facts import load_datastore
 from pytest_nlam_compat.upgrade.graphs import fingerprint, open_graph
 from pytest_nlam_compat.upgrade.inspection import report
-from pytest_nlam_compat.upgrade.next_steps import run_files
+from pytest_nlam_compat.upgrade.next_steps import inner_path, run_files
 from pytest_nlam_compat.upgrade.stamping import record_in
 from pytest_nlam_compat.upgrade.trust import refuse_malformed, refuse_unknown
 from pytest_nlam_compat.upgrade.weights import Weights, read_run
@@ -137,7 +136,7 @@ def _adapter(found: Mapping[str, Any], file: Path) -> Adapter:
     }
     # A file of an older layout may load, and give other numbers.
     if found["source"] is not None or any(
-        s.between(release, current.release) for s in in_order(HISTORY)
+        s.between(release, current.release) for s in HISTORY
     ):
         command = run_files(file, found).upgrade(found["needs"] or ())
         raise CompatError(
@@ -175,7 +174,10 @@ def _loaded(
         else:
             assert graph is not None
             settings = _hyper_parameter(checkpoint, "config")
-            datastore, home = _stood_in(checkpoint, found, graph, folder), None
+            datastore, home = (
+                _substitute_datastore(checkpoint, found, graph, folder),
+                None,
+            )
         used = graph or home
         assert used is not None
         digest = approved_graph(used)
@@ -262,8 +264,17 @@ def _graph_at(
     if os.path.realpath(root / "graph" / name) == os.path.realpath(graph):
         yield
         return
-    (folder / "root" / "graph").mkdir(parents=True)
-    (folder / "root" / "graph" / name).symlink_to(graph.resolve())
+    if inner_path(name) is None:
+        raise CompatError(
+            "The checkpoint names no graph below the datastore's folder of "
+            "graphs.",
+            facts={"args.graph": name, "folder": root / "graph"},
+            remedy="Pass the graph that it names, or change the name to that "
+            "of a directory.",
+        )
+    link = folder / "root" / "graph" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(graph.resolve())
     if root.is_dir():
         for each in root.iterdir():
             if each.name != "graph":
@@ -287,7 +298,7 @@ def _hyper_parameter(checkpoint: Checkpoint, name: str) -> Any:
     return revive({name: value})[name]
 
 
-def _stood_in(
+def _substitute_datastore(
     checkpoint: Checkpoint,
     found: Mapping[str, Any],
     graph: Path,

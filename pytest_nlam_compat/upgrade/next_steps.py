@@ -73,8 +73,8 @@ def run_files(
     config: Path | None = None,
 ) -> RunFiles:
     """Find what belongs to a file, by its `report`, unless it is passed."""
-    name = _inner(report["graph"])
-    given = _inner(report["hyper_parameters"].get("args.config_path"))
+    name = inner_path(report["graph"])
+    given = inner_path(report["hyper_parameters"].get("args.config_path"))
     places = list(_places(file))
     if config is None:
         names = [each for each in (given, "config.yaml") if each]
@@ -99,8 +99,8 @@ def _places(file: Path) -> Iterator[Path]:
     yield from list(file.parent.absolute().parents)[:_UP]
 
 
-def _inner(name: Any) -> str | None:
-    """Return a relative path of a file's own; None if it may lead elsewhere."""
+def inner_path(name: Any) -> str | None:
+    """Return a path that a file names; None unless it leads further down."""
     if not isinstance(name, str) or not name or not name.isprintable():
         return None
     path = Path(name)

@@ -30,7 +30,7 @@ def report_lines(report: Mapping[str, Any]) -> Iterator[str]:
     if devices:
         yield f"saved on: {join_some(dict.fromkeys(devices))}"
     if report["migrations"] is not None:
-        yield f"to neural-lam {report['to']}: {_way(report)}"
+        yield f"to neural-lam {report['to']}: {_upgrade_of(report)}"
     if report["next"]:
         yield "run next:"
         yield f"  {report['next']}"
@@ -64,7 +64,7 @@ def _head(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"further sets of weights: {sets}"
 
 
-def _way(report: Mapping[str, Any]) -> str:
+def _upgrade_of(report: Mapping[str, Any]) -> str:
     if not report["migrations"]:
         return "nothing to change"
     steps = counted(len(report["migrations"]), "step")

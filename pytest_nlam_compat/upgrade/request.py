@@ -98,7 +98,7 @@ class UpgradeResult:
             "backup": self.backup,
             "graph": self.graph_out,
         }
-        lines += [f"{name}: {path}" for name, path in written.items() if path]
+        lines += [f"{what}: {path}" for what, path in written.items() if path]
         lines += self.notes
         if self.next:
             lines += ["Check it with neural-lam itself:", f"  {self.next}"]

@@ -19,8 +19,8 @@ from pytest_nlam_compat.upgrade.graphs import (
     new_graph,
     open_graph,
 )
-from pytest_nlam_compat.upgrade.inspection import run_report
-from pytest_nlam_compat.upgrade.next_steps import run_files
+from pytest_nlam_compat.upgrade.inspection import report, run_report
+from pytest_nlam_compat.upgrade.next_steps import inner_path, run_files
 from pytest_nlam_compat.upgrade.output import UPGRADED, OutputFile
 from pytest_nlam_compat.upgrade.plan import (
     graph_name,
@@ -29,7 +29,7 @@ from pytest_nlam_compat.upgrade.plan import (
 )
 from pytest_nlam_compat.upgrade.request import UpgradeRequest, UpgradeResult
 from pytest_nlam_compat.upgrade.stamping import record_in
-from pytest_nlam_compat.upgrade.trust import refuse_unknown
+from pytest_nlam_compat.upgrade.trust import refuse_malformed, refuse_unknown
 from pytest_nlam_compat.upgrade.weights import read_run
 
 _LONGEST_FACT = 60
@@ -108,11 +108,12 @@ def _find_graph(
     """Find the graph of a run by its name, if there is a folder of graphs."""
     if request.graph_root is None:
         return request
-    name = graph_name(checkpoint.data)
-    if name is None or Path(name).name != name:
+    found = graph_name(checkpoint.data)
+    name = inner_path(found)
+    if name is None:
         raise CompatError(
             "The checkpoint does not name its graph.",
-            facts={"args.graph": printable(str(name))},
+            facts={"args.graph": printable(str(found))},
             remedy="Pass its directory with --graph instead of --graph-root.",
         )
     out = request.graph_out
@@ -254,12 +255,19 @@ def _output(file: Path) -> Path:
 def _earlier(file: Path, request: UpgradeRequest) -> UpgradeResult | None:
     """Return the result of an earlier upgrade, if the output is one."""
     output = _output(file)
+    needed: set[str] = set()
     try:
         with read_checkpoint(output) as checkpoint:
+            refuse_malformed(checkpoint)
             record = record_in(checkpoint.data)
+        if request.own:
+            with read_checkpoint(file) as checkpoint:
+                steps = report(checkpoint, request.own)["migrations"] or ()
+            needed = {step["id"] for step in steps}
+            needed &= {step.id for step in request.own}
     except CompatError:
         return None  # It will be refused as an output that exists.
-    lacks_own = request.own and not record.get("repository")
+    lacks_own = needed - {*record.get("migrations", ())}
     if record.get("layout") != request.target or lacks_own:
         return None
     return UpgradeResult(

@@ -10,8 +10,6 @@ import contextlib
 import json
 import math
 import sys
-from itertools import accumulate
-from operator import mul
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +98,10 @@ class WeightsFile(Archive):
             )
         storage = StorageRef(self, name, _STORAGE, "uint8", size)
         self.records[storage.record] = Record(storage.record, start, size, 0)
-        inner = [max(1, each) for each in reversed(shape[1:])]
-        steps = list(accumulate(inner, mul, initial=1))[: len(shape)]
-        stride = tuple(reversed(steps))
+        stride = tuple(
+            math.prod(max(1, each) for each in shape[dimension + 1 :])
+            for dimension in range(len(shape))
+        )
         self.tensors[name] = TensorRef(storage, dtype, 0, shape, stride)
         return start + size
 

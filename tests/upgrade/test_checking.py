@@ -275,6 +275,19 @@ def test_a_hostile_graph_is_never_unpickled(owned, tmp_path, capsys):
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_graph_elsewhere_is_not_linked(owned, tmp_path, capsys):
+    case = owned("0.7.0-graph_lam")
+    tree = torch.load(case.checkpoint, weights_only=False)
+    file = tmp_path / "odd.ckpt"
+    for name in (str(tmp_path / "link"), "../../link", ""):
+        tree["hyper_parameters"]["args"].graph = name
+        torch.save(tree, file)
+        status, out, err = checked(capsys, file, "--graph", case.graph)
+        assert (status, out) == (1, "")
+        assert "names no graph below the datastore's folder of" in err
+    assert list(tmp_path.iterdir()) == [file]
+
+
 def test_it_needs_a_graph(project, capsys):
     project("0.7.0-graph_lam")
     status, _, err = checked(capsys, "saved_models/run/old.ckpt")

@@ -311,6 +311,19 @@ def test_each_run_finds_its_graph_by_name(owned, runs):
         assert (runs.parent / name / "g2m_edge_index.pt").exists()
 
 
+@pytest.mark.parametrize("name", ["..", "../1level", "/1level", ""])
+def test_a_root_is_not_left(name, owned, tmp_path, graph, capsys):
+    tree = torch.load(owned(NAME).checkpoint, weights_only=False)
+    tree["hyper_parameters"]["args"].graph = name
+    file = tmp_path / "odd.ckpt"
+    torch.save(tree, file)
+    paths = ("--graph-root", graph / "below", "--graph-out", tmp_path / "out")
+    assert main(["upgrade", *map(str, (file, *paths))]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("The checkpoint does not name its graph.\n")
+    assert sorted(tmp_path.iterdir()) == sorted([file, graph])
+
+
 def test_a_graph_and_a_root(owned, runs, graph, capsys):
     paths = ("--graph-root", str(graph.parent))
     assert upgrade(owned(NAME), runs, graph, *paths) == 2
