@@ -234,7 +234,7 @@ def fingerprint(tensors: Mapping[str, Any]) -> str:
             dtype, shape = _layout(tensor)
             digest.update(f"{stem} {level} {dtype} {shape}\n".encode())
             flat = loaded(tensor).detach().contiguous().reshape(-1)
-            digest.update(flat.view(torch.uint8).numpy())
+            digest.update(flat.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
