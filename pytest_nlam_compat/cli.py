@@ -1,10 +1,10 @@
 """The console script ``nlam-compat``: each subcommand is a module.
 
-A subcommand is a module of `pytest_nlam_compat.commands` with
+Each module of `pytest_nlam_compat.commands` has
 
-- ``AUDIENCE``, who needs it, and ``HELP``, whose first sentence stands in the
-  list of commands and is at most 55 characters long;
-- ``add_arguments(parser)``, where ``--json`` is one of them;
+- a docstring, which is its help; the first line stands in the list of commands
+  and is at most 55 characters long;
+- ``add_arguments(parser)``, for those besides ``--json``;
 - ``run(arguments)``, which returns a `CommandResult`. What it prints meanwhile
   is progress: with ``--json`` it goes to stderr.
 
@@ -26,28 +26,28 @@ from types import ModuleType
 from typing import Any, NoReturn, TextIO
 
 from pytest_nlam_compat import __version__
-from pytest_nlam_compat.commands import AUDIENCES, CommandResult, path_of
+from pytest_nlam_compat.commands import CommandResult, path_of
 from pytest_nlam_compat.errors import CompatError, clear_import_errors
 from pytest_nlam_compat.reports.terminal import coloured
 
-COMMANDS = (
-    "bisect",
-    "check",
-    "fetch",
-    "inspect",
-    "migration",
-    "pin",
-    "record",
-    "report",
-    "release",
-    "stamp",
-    "statistics",
-    "status",
-    "suggest",
-    "upgrade",
-    "verify",
-)
-"""The modules of the subcommands."""
+COMMANDS = {
+    "check": "forecasters",
+    "inspect": "forecasters",
+    "stamp": "forecasters",
+    "statistics": "forecasters",
+    "upgrade": "forecasters",
+    "bisect": "contributors",
+    "migration": "contributors",
+    "report": "contributors",
+    "suggest": "contributors",
+    "record": "maintainers",
+    "release": "maintainers",
+    "status": "maintainers",
+    "pin": "centres",
+    "verify": "centres",
+    "fetch": "anyone",
+}
+"""The modules of the subcommands, and who needs them, as the help shows."""
 
 FAILED = 1
 WRONG_USAGE = 2
@@ -82,21 +82,15 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand with the arguments of the process by default.
 
-    Returns
-    -------
-    int
-        The exit status: that of the subcommand, 1 after an error, 2 if the
-        arguments can't be parsed, 130 after an interrupt, 141 if the pipe of
-        the output is closed, 143 after SIGTERM.
+    Returns its exit status, one of those in `EXIT_STATUS`.
     """
+    given = sys.argv[1:] if argv is None else argv
     if argv is None:
         _open_closed_streams()
+        _end_as_interrupted()
     # What the encoding of a terminal lacks is no reason to fail.
     with suppress(AttributeError):
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    given = sys.argv[1:] if argv is None else argv
-    if argv is None:
-        _end_as_interrupted()
     try:
         try:
             return _run(given)
@@ -268,30 +262,31 @@ def _parser(first: Sequence[str]) -> argparse.ArgumentParser:
     )
     for name, module in modules.items():
         subparser = commands.add_parser(
-            name, description=module.HELP, epilog=EXIT_STATUS
+            name, description=module.__doc__, epilog=EXIT_STATUS
         )
-        module.add_arguments(subparser)
+        add_arguments(subparser, module)
         subparser.set_defaults(run=module.run)
     return parser
 
 
-def _overview(modules: Mapping[str, ModuleType]) -> str:
-    """Return a line for each command, grouped by who needs it.
+def add_arguments(parser: argparse.ArgumentParser, module: ModuleType) -> None:
+    """Declare the arguments of a subcommand, and the one that all have."""
+    module.add_arguments(parser)
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print one JSON object, also for an error; the rest goes to "
+        "stderr",
+    )
 
-    Examples
-    --------
-    >>> from pytest_nlam_compat.commands import bisect
-    >>> _overview({"bisect": bisect})
-    'contributors  bisect      Find the first commit at which references fail.'
-    """
-    lines = []
-    for audience in AUDIENCES:
-        shown = audience
-        for name, module in modules.items():
-            if audience == module.AUDIENCE:
-                summary, end, _ = module.HELP.partition(". ")
-                # The last sentence keeps its full stop without a space.
-                summary += "." if end else ""
-                lines.append(f"{shown:<13} {name:<11} {summary}")
-                shown = ""
+
+def _overview(modules: Mapping[str, ModuleType]) -> str:
+    """Return a line for each command, grouped by who needs it."""
+    lines, before = [], ""
+    for name, module in modules.items():
+        audience = COMMANDS[name]
+        shown = "" if audience == before else audience
+        before = audience
+        summary = (module.__doc__ or "").partition("\n")[0]
+        lines.append(f"{shown:<13} {name:<11} {summary}")
     return "\n".join(lines)

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from pytest_nlam_compat import __version__, cli, commands
-from pytest_nlam_compat.commands import CommandResult, add_options
+from pytest_nlam_compat.commands import CommandResult
 from pytest_nlam_compat.errors import CompatError
 
 RUN = [sys.executable, "-m", "pytest_nlam_compat"]
@@ -18,17 +18,15 @@ RUN = [sys.executable, "-m", "pytest_nlam_compat"]
 @pytest.fixture
 def command(monkeypatch):
     """A subcommand ``try`` whose ``run`` a test replaces."""
-    module = ModuleType("pytest_nlam_compat.commands.try")
-    module.HELP, module.AUDIENCE = "Try something.", "anyone"
+    module = ModuleType("pytest_nlam_compat.commands.try", "Try something.")
 
     def add_arguments(parser):
         parser.add_argument("--number")
-        add_options(parser, "--json")
 
     module.add_arguments = add_arguments
     module.run = lambda arguments: CommandResult({})
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(cli, "COMMANDS", ("try",))
+    monkeypatch.setattr(cli, "COMMANDS", {"try": "anyone"})
     return module
 
 

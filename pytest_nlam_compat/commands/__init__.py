@@ -8,14 +8,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from packaging.version import InvalidVersion, Version
-
 from pytest_nlam_compat.errors import CompatError
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.migrations.migration import Migration
-AUDIENCES = ("forecasters", "contributors", "maintainers", "centres", "anyone")
-"""Who needs a command, in the order of the help."""
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     "--release": {
@@ -36,11 +32,6 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "action": "store_true",
         "help": "download nothing, and fail if an archive is missing",
     },
-    "--json": {
-        "action": "store_true",
-        "help": "print one JSON object, also for an error; the rest goes to "
-        "stderr",
-    },
     "--verify": {
         "action": "store_true",
         "help": "read all tensors first, and check their checksums",
@@ -52,11 +43,6 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "help": "accept this class besides the known ones, such as"
         " my_package.MyConfig",
     },
-    "--from": {
-        "dest": "origin",
-        "metavar": "R",
-        "help": "the release that wrote it, if that can't be detected",
-    },
     "--migrations": {
         "metavar": "SOURCE",
         "help": "migrations of a repository, applied after those of neural-lam:"
@@ -67,6 +53,12 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "DIR",
         "type": Path,
         "help": "the graph directory that it was trained with",
+    },
+    "--datastore": {
+        "metavar": "CONFIG",
+        "type": Path,
+        "help": "neural-lam's config.yaml of the dataset that it was trained"
+        " on",
     },
 }
 
@@ -82,10 +74,12 @@ class CommandResult(NamedTuple):
     status: int = 0
 
 
-def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Add options that several commands have."""
+def add_options(
+    parser: argparse._ActionsContainer, *names: str, **more: Any
+) -> None:
+    """Add options that several commands have; `more` is for argparse."""
     for name in names:
-        parser.add_argument(name, **_OPTIONS[name])
+        parser.add_argument(name, **_OPTIONS[name], **more)
 
 
 def add_rewrite_options(
@@ -95,19 +89,30 @@ def add_rewrite_options(
 
     `required`: whether ``--statistics`` or ``--datastore`` must be passed.
     """
-    parser.add_argument(
+    from pytest_nlam_compat.migrations.releases import RELEASES
+
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument(
         "-o",
         dest="output",
         metavar="NEW",
         type=Path,
         help=f"the new file (default: {prefix}{name} in the same folder)",
     )
-    parser.add_argument(
+    output.add_argument(
         "--in-place",
         action="store_true",
         help=f"replace the file, and keep the old one as {name}.bak",
     )
-    add_options(parser, "--allow", "--from", "--graph")
+    add_options(parser, "--allow")
+    parser.add_argument(
+        "--from",
+        dest="origin",
+        metavar="R",
+        choices=RELEASES,
+        help="the release that wrote it, if that can't be detected; of a "
+        "development install, the release before it",
+    )
     dataset = parser.add_mutually_exclusive_group(required=required)
     dataset.add_argument(
         "--statistics",
@@ -116,23 +121,11 @@ def add_rewrite_options(
         help="statistics of the dataset that it was trained on, from"
         " nlam-compat statistics",
     )
-    dataset.add_argument(
-        "--datastore",
-        metavar="CONFIG",
-        type=Path,
-        help="neural-lam's config.yaml of that dataset, to compute the"
-        " statistics from",
-    )
+    add_options(dataset, "--datastore")
 
 
 def read_migrations(source: str | None) -> tuple[Migration, ...]:
-    """Import the migrations that ``--migrations`` names; none without it.
-
-    Raises
-    ------
-    CompatError
-        They can't be read.
-    """
+    """Import the migrations that ``--migrations`` names; none without it."""
     if source is None:
         return ()
     from pytest_nlam_compat.migrations.repository import read_steps
@@ -158,12 +151,6 @@ def path_of(text: str) -> Path:
     return Path(text)
 
 
-def release_of(text: str) -> Version:
-    """Parse the argument of a command."""
-    try:
-        return Version(text)
-    except InvalidVersion:
-        raise CompatError(
-            f"{text!r} is not a release.",
-            remedy="Pass a version such as 0.8.0.",
-        ) from None
+def say(what: str) -> None:
+    """Print progress where it does not mix with the result."""
+    print(what, file=sys.stderr, flush=True)

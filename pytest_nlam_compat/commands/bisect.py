@@ -1,4 +1,4 @@
-"""``nlam-compat bisect``: the first commit that broke references."""
+"""Find the first commit at which references fail."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ from pytest_nlam_compat.errors import CompatError
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.bisect.git import Clone
-
-AUDIENCE = "contributors"
-HELP = "Find the first commit at which references fail."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reset", action="store_true", help="discard an interrupted bisect"
     )
-    add_options(parser, "--json")
 
 
 def run(arguments: argparse.Namespace) -> CommandResult:

@@ -1,44 +1,32 @@
-"""``nlam-compat check``: load a file with the installed neural-lam."""
+"""Load a checkpoint with neural-lam, and roll it out.
+
+The installed neural-lam's own loader has to load it strictly. This runs the
+pickle of the file, which must name only known classes.
+"""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from pytest_nlam_compat.commands import (
     CommandResult,
     add_options,
     read_migrations,
+    say,
 )
 from pytest_nlam_compat.reports.terminal import progress
-
-AUDIENCE = "forecasters"
-HELP = (
-    "Load a checkpoint with neural-lam, and roll it out. The installed "
-    "neural-lam's own loader has to load it strictly. This runs the pickle of "
-    "the file, which must name only known classes."
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("file", metavar="FILE", type=Path)
-    add_options(parser, "--graph", "--allow", "--migrations", "--json")
-    parser.add_argument(
-        "--datastore",
-        metavar="CONFIG",
-        type=Path,
-        help="neural-lam's config.yaml; its first sample is rolled out",
-    )
+    add_options(parser, "--graph", "--datastore", "--allow", "--migrations")
 
 
 def run(arguments: argparse.Namespace) -> CommandResult:
     """Check a file, and return what was found."""
     from pytest_nlam_compat.upgrade.check import check, check_lines
-
-    def say(what: str) -> None:
-        print(what, file=sys.stderr, flush=True)
 
     own = read_migrations(arguments.migrations)
     with progress("Loading neural-lam"):

@@ -1,4 +1,4 @@
-"""``nlam-compat fetch``: download the reference archives beforehand."""
+"""Download the reference archives, check their hashes."""
 
 from __future__ import annotations
 
@@ -8,20 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_nlam_compat.commands import CommandResult, add_options
-from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.errors import CompatError, counted
 
 if TYPE_CHECKING:
     from packaging.version import Version
 
     from pytest_nlam_compat.references.store import Store
 
-AUDIENCE = "anyone"
-HELP = "Download the reference archives, check their hashes."
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    add_options(parser, "--release", "--url", "--offline", "--json")
+    add_options(parser, "--release", "--url", "--offline")
     parser.add_argument(
         "--cache",
         metavar="DIR",
@@ -59,10 +56,9 @@ def run(arguments: argparse.Namespace) -> CommandResult:
         )
         if archive.notice:
             print(archive.notice, file=sys.stderr)
-    count = "1 archive" if len(releases) == 1 else f"{len(releases)} archives"
     return CommandResult(
         {"archives": fetched, "source": store.description},
-        [f"{count}: {store.description}"],
+        [f"{counted(len(releases), 'archive')}: {store.description}"],
     )
 
 

@@ -1,4 +1,7 @@
-"""``nlam-compat inspect``: what a checkpoint file is, without loading it."""
+"""Show what a checkpoint is, and what to run next.
+
+The release that wrote it is detected, and no code in the file is run.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +17,15 @@ from pytest_nlam_compat.commands import (
 from pytest_nlam_compat.errors import CompatError, join_some
 from pytest_nlam_compat.reports.terminal import progress
 
-AUDIENCE = "forecasters"
-HELP = (
-    "Show what a checkpoint is, and what to run next. The release that wrote "
-    "it is detected, and no code in the file is run."
-)
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("file", metavar="FILE", type=Path)
-    add_options(parser, "--migrations", "--json", "--verify")
+    add_options(parser, "--migrations", "--verify")
 
 
 def run(arguments: argparse.Namespace) -> CommandResult:
     """Return a report on a file."""
-    from pytest_nlam_compat.migrations.stamps import STAMP
     from pytest_nlam_compat.upgrade.inspection import report
     from pytest_nlam_compat.upgrade.next_steps import next_command
     from pytest_nlam_compat.upgrade.report_text import report_lines
@@ -38,7 +34,7 @@ def run(arguments: argparse.Namespace) -> CommandResult:
     own = read_migrations(arguments.migrations)
     if arguments.file.is_dir():
         _refuse_folder(arguments.file)
-    with read_run(arguments.file, STAMP) as checkpoint:
+    with read_run(arguments.file) as checkpoint:
         if arguments.verify:
             with progress("Reading all tensors"):
                 checkpoint.archive.verify()

@@ -1,4 +1,9 @@
-"""``nlam-compat migration new``: start a migration in a repository."""
+"""Start a migration of a repository: new NAME.
+
+This writes a migration and its test, for you to fill in, next to the others of
+the repository: in the folder of pytest's ini key nlam_compat_migrations, or in
+tests/migrations. Nothing is overwritten.
+"""
 
 from __future__ import annotations
 
@@ -6,38 +11,26 @@ import argparse
 import re
 from contextlib import suppress
 
-from pytest_nlam_compat.commands import (
-    CommandResult,
-    add_options,
-    release_of,
-)
-from pytest_nlam_compat.errors import CompatError
+from packaging.version import InvalidVersion, Version
 
-AUDIENCE = "contributors"
-HELP = "Start a migration of a repository: new NAME."
+from pytest_nlam_compat.commands import CommandResult
+from pytest_nlam_compat.errors import CompatError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    what = parser.add_subparsers(metavar="new", required=True)
-    new = what.add_parser(
-        "new",
-        help="write a migration and its test, for you to fill in",
-        description="Write a migration and its test next to the others of the "
-        "repository: in the folder of pytest's ini key nlam_compat_migrations, "
-        "or in tests/migrations. Nothing is overwritten.",
-    )
-    new.add_argument(
+    parser.add_argument("new", metavar="new", choices=["new"])
+    parser.add_argument(
         "name",
         metavar="NAME",
         help="words joined by hyphens, such as encoding-mlp",
     )
-    new.add_argument(
+    parser.add_argument(
         "--since",
         metavar="RELEASE",
+        type=Version,
         help="first release with the change (default: the next one)",
     )
-    add_options(new, "--json")
 
 
 def run(arguments: argparse.Namespace) -> CommandResult:
@@ -46,11 +39,7 @@ def run(arguments: argparse.Namespace) -> CommandResult:
     from pytest_nlam_compat.migrations import writing
 
     name = _checked_name(arguments.name)
-    since = (
-        _next_release()
-        if arguments.since is None
-        else str(release_of(arguments.since))
-    )
+    since = str(arguments.since or _next_release())
     setup = read_setup()
     step, test = writing.write_new(writing.folder_for_new(setup), name, since)
     todo = [
@@ -90,8 +79,6 @@ def _checked_name(name: str) -> str:
 def _next_release() -> str:
     """Return the release that follows the installed one."""
     from importlib.metadata import PackageNotFoundError, version
-
-    from packaging.version import InvalidVersion, Version
 
     from pytest_nlam_compat.migrations.releases import RELEASES
 

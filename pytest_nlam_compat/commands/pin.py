@@ -1,32 +1,22 @@
-"""``nlam-compat pin``: make a private reference of one's own checkpoint."""
+"""Make a private reference of your own checkpoint.
+
+It is of the neural-lam that it runs with today. This runs the pickle of the
+file, which must name only known classes.
+"""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from pytest_nlam_compat.commands import CommandResult, add_options
-
-AUDIENCE = "centres"
-HELP = (
-    "Make a private reference of your own checkpoint. It is of the neural-lam "
-    "that it runs with today. This runs the pickle of the file, which must "
-    "name only known classes."
-)
+from pytest_nlam_compat.commands import CommandResult, add_options, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("file", metavar="FILE", type=Path)
-    add_options(parser, "--graph", "--json")
-    parser.add_argument(
-        "--datastore",
-        metavar="CONFIG",
-        type=Path,
-        required=True,
-        help="neural-lam's config.yaml of the dataset that it was trained on",
-    )
+    add_options(parser, "--graph")
+    add_options(parser, "--datastore", required=True)
     parser.add_argument(
         "--into",
         metavar="DIR",
@@ -61,9 +51,6 @@ def run(arguments: argparse.Namespace) -> CommandResult:
     from pytest_nlam_compat.recording.pinned_run import strength_lines
     from pytest_nlam_compat.recording.release import quietly
 
-    def say(what: str) -> None:
-        print(what, file=sys.stderr, flush=True)
-
     request = PinRequest(
         arguments.file,
         arguments.datastore,
@@ -87,7 +74,10 @@ def run(arguments: argparse.Namespace) -> CommandResult:
     ]
     if pinned.dropped:
         lines.append(f"left out of the copy: {', '.join(pinned.dropped)}")
-    lines += ["next, with the new neural-lam:"]
+    lines += [
+        "next, with the new neural-lam:",
+        f"  nlam-compat verify {pinned.archive}",
+    ]
     return CommandResult(
         {
             "archive": str(pinned.archive),
@@ -95,7 +85,7 @@ def run(arguments: argparse.Namespace) -> CommandResult:
             "not_recorded": description["left_out"],
             "left_out": list(pinned.dropped),
         },
-        [*lines, f"  nlam-compat verify {pinned.archive}"],
+        lines,
     )
 
 

@@ -1,25 +1,16 @@
-"""``nlam-compat record``: record the references of a new release."""
+"""Record references of the installed neural-lam."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pytest_nlam_compat.commands import (
-    CommandResult,
-    add_options,
-    release_of,
-)
+from packaging.version import Version
+
+from pytest_nlam_compat.commands import CommandResult
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.references import native_routes, registry
 from pytest_nlam_compat.references.release_archive import ReleaseArchive
-
-if TYPE_CHECKING:
-    from packaging.version import Version
-
-AUDIENCE = "maintainers"
-HELP = "Record references of the installed neural-lam."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "release",
         metavar="RELEASE",
+        type=Version,
         help="the release to record, such as 0.7.0; it must be installed",
     )
     parser.add_argument(
@@ -48,12 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="record no references, only which ones the release's own loader "
         "loads",
     )
-    add_options(parser, "--json")
 
 
 def run(arguments: argparse.Namespace) -> CommandResult:
     """Record cases of a release, and print a line for each."""
-    release = release_of(arguments.release)
+    release = arguments.release
     if not (arguments.fixtures / "registry.txt").exists():
         raise CompatError(
             f"{arguments.fixtures} has no registry.txt.",
@@ -69,7 +60,11 @@ def run(arguments: argparse.Namespace) -> CommandResult:
 
         print(f"Recording neural-lam {release}", flush=True)
         write = add_missing_cases if arguments.add else record_release
-        archive = write(release, arguments.fixtures, _progress)
+        archive = write(
+            release,
+            arguments.fixtures,
+            lambda line: print(f"  {line}", flush=True),
+        )
         lines.append(f"{archive}: {archive.stat().st_size / 1000:,.0f} kB")
     try:
         loads = _record_native_routes(release, arguments.fixtures)
@@ -93,10 +88,6 @@ def run(arguments: argparse.Namespace) -> CommandResult:
             f"loads {sum(loads.values())} of {len(loads)} references",
         ],
     )
-
-
-def _progress(line: str) -> None:
-    print(f"  {line}", flush=True)
 
 
 def _record_native_routes(release: Version, fixtures: Path) -> dict[str, bool]:

@@ -1,23 +1,24 @@
-"""``nlam-compat release``: add the references of a new release."""
+"""Add the references of a new release of neural-lam."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from pytest_nlam_compat.commands import CommandResult, add_options, release_of
-from pytest_nlam_compat.errors import counted, join_some
+from packaging.version import Version
 
-AUDIENCE = "maintainers"
-HELP = "Add the references of a new release of neural-lam."
+from pytest_nlam_compat.commands import CommandResult, say
+from pytest_nlam_compat.errors import counted, join_some
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument(
-        "release", metavar="RELEASE", help="the new release, such as 0.8.0"
+        "release",
+        metavar="RELEASE",
+        type=Version,
+        help="the new release, such as 0.8.0",
     )
     parser.add_argument(
         "--neural-lam",
@@ -32,7 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path(),
         help="top of a clone of pytest-nlam-compat (default: this folder)",
     )
-    add_options(parser, "--json")
 
 
 def run(arguments: argparse.Namespace) -> CommandResult:
@@ -42,14 +42,12 @@ def run(arguments: argparse.Namespace) -> CommandResult:
         add_release,
     )
 
-    release = release_of(arguments.release)
+    release = arguments.release
     spec = arguments.neural_lam or f"neural-lam=={release}"
     if Path(spec).is_file():
         spec = str(Path(spec).resolve())
     request = ReleaseRequest(release, arguments.root.resolve(), spec)
-    found = add_release(
-        request, lambda line: print(line, file=sys.stderr, flush=True)
-    )
+    found = add_release(request, say)
     lines = [
         f"{counted(found.references, 'reference')} of neural-lam {release}. "
         "Written:",

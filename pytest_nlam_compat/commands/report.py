@@ -1,17 +1,14 @@
-"""``nlam-compat report``: draw a report again, or merge those of shards."""
+"""Draw a report of results, or merge those of shards.
+
+The exit status is 1 if they are not whole.
+"""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from pytest_nlam_compat.commands import CommandResult, add_options
-
-AUDIENCE = "contributors"
-HELP = (
-    "Draw a report of results, or merge those of shards. The exit status is 1 "
-    "if they are not whole."
-)
+from pytest_nlam_compat.commands import CommandResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the report: .html, .json or .md; may be repeated, and replaces "
         "an older one",
     )
-    add_options(parser, "--json")
 
 
 def run(arguments: argparse.Namespace) -> CommandResult:

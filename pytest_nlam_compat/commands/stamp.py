@@ -1,4 +1,8 @@
-"""``nlam-compat stamp``: write into a checkpoint where it comes from."""
+"""Write into a checkpoint what it was trained with.
+
+These are its release, graph and dataset. New checkpoints get this from
+ProvenanceStamp.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +14,13 @@ from pytest_nlam_compat.commands import (
     add_options,
     add_rewrite_options,
 )
-from pytest_nlam_compat.upgrade.request import UpgradeRequest
-
-AUDIENCE = "forecasters"
-HELP = (
-    "Write into a checkpoint what it was trained with. These are its "
-    "release, graph and dataset. New checkpoints get this from ProvenanceStamp."
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument("file", metavar="FILE", type=Path)
     add_rewrite_options(parser, "FILE", "stamped_", required=True)
-    add_options(parser, "--json")
+    add_options(parser, "--graph")
 
 
 def run(arguments: argparse.Namespace) -> CommandResult:
@@ -32,7 +29,6 @@ def run(arguments: argparse.Namespace) -> CommandResult:
     from pytest_nlam_compat.upgrade.output import OutputFile
     from pytest_nlam_compat.upgrade.stamping import PREFIX, stamp_file
 
-    UpgradeRequest(origin=arguments.origin)  # refuses an unknown release
     output = OutputFile(
         arguments.file, arguments.output, PREFIX, arguments.in_place
     )

@@ -1,4 +1,7 @@
-"""``nlam-compat statistics``: write the statistics that upgrades need."""
+"""Write the dataset statistics that upgrades need.
+
+Those of checkpoints before 0.4.0 do. This loads the dataset with neural-lam.
+"""
 
 from __future__ import annotations
 
@@ -7,31 +10,18 @@ from pathlib import Path
 
 from pytest_nlam_compat.commands import CommandResult, add_options
 
-AUDIENCE = "forecasters"
-HELP = (
-    "Write the dataset statistics that upgrades need. Those of checkpoints "
-    "before 0.4.0 do. This loads the dataset with neural-lam."
-)
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    parser.add_argument(
-        "--datastore",
-        metavar="CONFIG",
-        type=Path,
-        required=True,
-        help="neural-lam's config.yaml",
-    )
+    add_options(parser, "--datastore", required=True)
     parser.add_argument(
         "-o",
         dest="output",
         metavar="FILE",
         type=Path,
         required=True,
-        help="the file to write: JSON, or safetensors if it ends in that",
+        help="the file to write, in JSON",
     )
-    add_options(parser, "--json")
 
 
 def run(arguments: argparse.Namespace) -> CommandResult:
@@ -43,7 +33,7 @@ def run(arguments: argparse.Namespace) -> CommandResult:
     refuse_existing(output)
     facts = facts_from_config(arguments.datastore)
     with draft(output, overwrite=False) as stream:
-        stream.write(facts.to_bytes(output.suffix))
+        stream.write(facts.to_json())
     variables = len(facts.arrays["state_mean"])
     nx, ny = facts.grid_shape
     return CommandResult(

@@ -1,14 +1,11 @@
-"""``nlam-compat status``: which releases have no references yet."""
+"""List the releases that have no references yet."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from pytest_nlam_compat.commands import CommandResult, add_options
-
-AUDIENCE = "maintainers"
-HELP = "List the releases that have no references yet."
+from pytest_nlam_compat.commands import CommandResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +17,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="look at the tags of a clone of neural-lam instead of at the "
         "package index",
     )
-    add_options(parser, "--json")
 
 
 def run(arguments: argparse.Namespace) -> CommandResult:

@@ -1,4 +1,4 @@
-"""``nlam-compat suggest``: find the migrations that fix what fails."""
+"""Search for the migration that fixes what fails."""
 
 from __future__ import annotations
 
@@ -14,16 +14,13 @@ from typing import TYPE_CHECKING
 
 from pytest_nlam_compat.adapters.silence import silenced
 from pytest_nlam_compat.commands import CommandResult, add_options
-from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.errors import CompatError, counted
 
 if TYPE_CHECKING:
     from pytest_nlam_compat.checks.selection import Selection
     from pytest_nlam_compat.under_test.reference_under_test import (
         ReferenceUnderTest,
     )
-
-AUDIENCE = "contributors"
-HELP = "Search for the migration that fixes what fails."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +54,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print the steps as code for neural-lam's own loader, too",
     )
-    add_options(parser, "--json")
 
 
 def run(arguments: argparse.Namespace) -> CommandResult:
@@ -80,14 +76,10 @@ def run(arguments: argparse.Namespace) -> CommandResult:
     destination = writing.destination(selection.setup, arguments.file)
     own = (*selection.migrations, *destination.unread)
     selection = replace(selection, migrations=own)
-    count = len(selection.references)
-    print(f"{count} reference{'s' if count > 1 else ''}", flush=True)
+    print(counted(len(selection.references), "reference"), flush=True)
     if own:
-        print(
-            f"{len(own)} migration{'s' if len(own) > 1 else ''} of this "
-            "repository applied",
-            flush=True,
-        )
+        applied = counted(len(own), "migration")
+        print(f"{applied} of this repository applied", flush=True)
     with tempfile.TemporaryDirectory() as name, silenced(), _progress() as say:
         folder = Path(name)
         stored = NewerReferences(selection)

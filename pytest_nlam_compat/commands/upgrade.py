@@ -1,4 +1,7 @@
-"""``nlam-compat upgrade``: convert old checkpoints for a newer neural-lam."""
+"""Convert old checkpoints for a newer neural-lam.
+
+One file, or all below a folder; no code in the files is run.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,9 @@ from pytest_nlam_compat.commands import (
 )
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.files.refusals import printable
+from pytest_nlam_compat.migrations.releases import RELEASES
 from pytest_nlam_compat.reports.terminal import progress
 from pytest_nlam_compat.upgrade.request import NEWEST, UpgradeRequest
-
-AUDIENCE = "forecasters"
-HELP = (
-    "Convert old checkpoints for a newer neural-lam. One file, or all below a "
-    "folder; no code in the files is run."
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,8 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--to",
         dest="target",
         metavar="R",
+        choices=RELEASES,
         default=NEWEST,
-        help="the release that will load it (default: the newest)",
+        help="the release that will load it; for a development install, the "
+        "release before it (default: the newest)",
     )
     parser.add_argument(
         "--graph-out",
@@ -42,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="write the converted graph directory here",
     )
-    parser.add_argument(
+    graph = parser.add_mutually_exclusive_group()
+    add_options(graph, "--graph")
+    graph.add_argument(
         "--graph-root",
         metavar="DIR",
         type=Path,
@@ -68,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="report only, write nothing"
     )
-    add_options(parser, "--migrations", "--verify", "--json")
+    add_options(parser, "--migrations", "--verify")
 
 
 def run(arguments: argparse.Namespace) -> CommandResult:
@@ -82,15 +84,6 @@ def run(arguments: argparse.Namespace) -> CommandResult:
     # garbage meanwhile, take a fifth of a second.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     gc.set_threshold(100_000)
-    if arguments.graph and arguments.graph_root:
-        raise CompatError(
-            "Both --graph and --graph-root say where the graph is.",
-            facts={
-                "--graph": arguments.graph,
-                "--graph-root": arguments.graph_root,
-            },
-            remedy="Pass one of them.",
-        )
     request = UpgradeRequest(
         origin=arguments.origin,
         target=arguments.target,

@@ -1,4 +1,8 @@
-"""``nlam-compat verify``: run one pinned reference, without pytest."""
+"""Check that a pinned checkpoint gives the same numbers.
+
+It is run with the installed neural-lam. The exit status is 0 if it does, after
+the migrations that nlam-compat upgrade applies, and 1 if not.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_nlam_compat.commands import CommandResult, add_options
+from pytest_nlam_compat.commands import CommandResult
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.reports.terminal import progress
 
@@ -17,12 +21,6 @@ if TYPE_CHECKING:
         ReferenceUnderTest,
     )
 
-AUDIENCE = "centres"
-HELP = (
-    "Check that a pinned checkpoint gives the same numbers. It is run with the "
-    "installed neural-lam. The exit status is 0 if it does, after the "
-    "migrations that nlam-compat upgrade applies, and 1 if not."
-)
 # In an order in which each model is made once.
 _CHECKS = ("outputs", "outputs_float32", "batch", "loss", "resumes")
 _NATIVE = {
@@ -40,7 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="an archive that nlam-compat pin wrote",
     )
-    add_options(parser, "--json")
 
 
 def run(arguments: argparse.Namespace) -> CommandResult:

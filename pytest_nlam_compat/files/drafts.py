@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.files.refusals import refusal
 
 if sys.platform != "win32":
@@ -157,11 +156,9 @@ def _place(path: Path, target: Path) -> None:
     """Give a draft its name, unless something else has got it meanwhile."""
     try:
         os.link(path, target)
-    except FileExistsError:
-        raise _existing(target) from None
     except OSError:
-        # Not all file systems have links.
         refuse_existing(target)
+        # Not all file systems have links.
         path.replace(target)
 
 
@@ -169,12 +166,8 @@ def refuse_existing(target: Path) -> None:
     """Refuse to overwrite a file."""
     # A link to nothing would lead elsewhere.
     if os.path.lexists(target):
-        raise _existing(target)
-
-
-def _existing(target: Path) -> CompatError:
-    remedy = "Choose another path for the output, or move the file."
-    return refusal(target, "exists already", remedy)
+        remedy = "Choose another path for the output, or move the file."
+        raise refusal(target, "exists already", remedy)
 
 
 def _copy_access(old: Path, new: Path) -> None:

@@ -123,7 +123,7 @@ def pin(request: PinRequest, say: Callable[[str], None]) -> Pinned:
         The file is not one of the installed release, or neural-lam can't run
         it on this graph and dataset; or it can't be written.
     """
-    with read_run(request.file, STAMP) as checkpoint:
+    with read_run(request.file) as checkpoint:
         found = approved(checkpoint, (), (), None)
         adapter = _installed(found, request.file)
         archive, weights = _targets(request, adapter.current.release)

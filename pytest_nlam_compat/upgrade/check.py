@@ -19,12 +19,10 @@ from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
 from pytest_nlam_compat.errors import CompatError, join_some
 from pytest_nlam_compat.migrations.history import HISTORY
 from pytest_nlam_compat.migrations.migration import Migration
-from pytest_nlam_compat.migrations.planning import in_order
-from pytest_nlam_compat.migrations.stamps import STAMP
 from pytest_nlam_compat.upgrade.dataset_facts import load_datastore
 from pytest_nlam_compat.upgrade.graphs import fingerprint, open_graph
 from pytest_nlam_compat.upgrade.inspection import report
-from pytest_nlam_compat.upgrade.next_steps import run_files
+from pytest_nlam_compat.upgrade.next_steps import inner_path, run_files
 from pytest_nlam_compat.upgrade.stamping import record_in
 from pytest_nlam_compat.upgrade.trust import refuse_malformed, refuse_unknown
 from pytest_nlam_compat.upgrade.weights import Weights, read_run
@@ -56,24 +54,21 @@ def check(
     graph : Path or None
         The graph directory; by default the one of the datastore.
     config : Path or None
-        neural-lam's configuration. Without one, the datastore is stood in for
-        by one of the same sizes, and nothing is rolled out.
+        neural-lam's configuration. Without one, a datastore of the same sizes
+        stands in, and nothing is rolled out.
     allowed : tuple of str
         Classes that the file may name, besides the known ones.
     say : callable
         Receives what will be done, before the pickle of the file is run.
-    own : tuple of Migration
-        Those of the repository of the installed neural-lam, which the file
-        must have where they apply.
-    source : str or None
-        Where the repository has them.
+    own, source
+        As for `report`: the file must have those that apply to it.
 
     Raises
     ------
     CompatError
         If the file is not safe to load, or does not pass.
     """
-    with read_run(file, STAMP) as checkpoint:
+    with read_run(file) as checkpoint:
         found = approved(checkpoint, allowed, own, source)
         if graph is None and config is None:
             raise CompatError(
@@ -140,7 +135,7 @@ def _adapter(found: Mapping[str, Any], file: Path) -> Adapter:
     }
     # A file of an older layout may load, and give other numbers.
     if found["source"] is not None or any(
-        s.between(release, current.release) for s in in_order(HISTORY)
+        s.between(release, current.release) for s in HISTORY
     ):
         command = run_files(file, found).upgrade(found["needs"] or ())
         raise CompatError(
@@ -177,8 +172,11 @@ def _loaded(
             home = Path(datastore.root_path) / "graph" / str(found["graph"])
         else:
             assert graph is not None
-            settings = _config_of(checkpoint)
-            datastore, home = _stood_in(checkpoint, found, graph, folder), None
+            settings = _hyper_parameter(checkpoint, "config")
+            datastore, home = (
+                _substitute_datastore(checkpoint, found, graph, folder),
+                None,
+            )
         used = graph or home
         assert used is not None
         digest = approved_graph(used)
@@ -189,13 +187,14 @@ def _loaded(
             )
     checkpoint.archive.refuse_changed()
     result |= _compare(module, checkpoint)
-    result["architecture"] = _architecture(adapter, module, found)
+    predictor = type(adapter.step_predictor(module)).__name__
+    result["architecture"] = f"{found['model']} ({predictor})"
     result["graph"] = str(used)
     if home is not None and not _holds(home, digest):
         result["graph_for_training"] = str(home)
     if config is not None:
         with neural_lam_errors("roll out the file"):
-            args = args_of(checkpoint)
+            args = _hyper_parameter(checkpoint, "args")
             result["rollout"] = _rollout(adapter, module, datastore, args)
     return result
 
@@ -243,11 +242,20 @@ def _graph_at(
 ) -> Iterator[None]:
     """Let a datastore have a graph, whatever is in its own folder."""
     root = Path(datastore.root_path)
-    if _same(root / "graph" / name, graph):
+    if os.path.realpath(root / "graph" / name) == os.path.realpath(graph):
         yield
         return
-    (folder / "root" / "graph").mkdir(parents=True)
-    (folder / "root" / "graph" / name).symlink_to(graph.resolve())
+    if inner_path(name) is None:
+        raise CompatError(
+            "The checkpoint names no graph below the datastore's folder of "
+            "graphs.",
+            facts={"args.graph": name, "folder": root / "graph"},
+            remedy="Pass the graph that it names, or change the name to that "
+            "of a directory.",
+        )
+    link = folder / "root" / "graph" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(graph.resolve())
     if root.is_dir():
         for each in root.iterdir():
             if each.name != "graph":
@@ -263,26 +271,15 @@ def _holds(folder: Path, digest: str) -> bool:
         return False
 
 
-def _same(first: Path, second: Path) -> bool:
-    return os.path.realpath(first) == os.path.realpath(second)
-
-
-def _config_of(checkpoint: Checkpoint) -> Any:
+def _hyper_parameter(checkpoint: Checkpoint, name: str) -> Any:
+    """Return one as an object of its class, None if the file has none."""
     from pytest_nlam_compat.adapters.model_arguments import revive
 
-    config = checkpoint.data.get("hyper_parameters", {}).get("config")
-    return revive({"config": config})["config"]
+    value = checkpoint.data.get("hyper_parameters", {}).get(name)
+    return revive({name: value})[name]
 
 
-def args_of(checkpoint: Checkpoint) -> Any:
-    """Return the arguments of the run, None if the file holds none."""
-    from pytest_nlam_compat.adapters.model_arguments import revive
-
-    args = checkpoint.data.get("hyper_parameters", {}).get("args")
-    return revive({"args": args})["args"]
-
-
-def _stood_in(
+def _substitute_datastore(
     checkpoint: Checkpoint,
     found: Mapping[str, Any],
     graph: Path,
@@ -377,18 +374,6 @@ def _compare(module: nn.Module, checkpoint: Checkpoint) -> dict[str, Any]:
         "tensors": len(refs),
         "parameters": sum(each.numel() for each in module.parameters()),
     }
-
-
-def _architecture(
-    adapter: Adapter, module: nn.Module, found: Mapping[str, Any]
-) -> str:
-    predictor = type(adapter.step_predictor(module)).__name__
-    sizes = [
-        f"{name} {found['hyper_parameters'][f'args.{name}']}"
-        for name in ("hidden_dim", "hidden_layers", "processor_layers")
-        if f"args.{name}" in found["hyper_parameters"]
-    ]
-    return ", ".join([f"{found['model']} ({predictor})", *sizes])
 
 
 def _rollout(

@@ -24,10 +24,7 @@ DEFAULT: Mapping[str, Any] = {
 def inert_config(config: Mapping[str, Any]) -> InertObject:
     """Build the stand-in of a ``NeuralLAMConfig`` from its YAML file's content.
 
-    Raises
-    ------
-    CompatError
-        If it is anything else.
+    Anything else is refused with a CompatError.
     """
     try:
         return _new_config(config).build()

@@ -1,8 +1,7 @@
 """What migrations need to know about a dataset, and how to get it.
 
-As a file it is JSON, or safetensors with the arrays as tensors and the rest,
-each as JSON, in its metadata; ``docs/upgrade.md`` shows one. The arrays are
-those of `migrations.saved_run.Statistics`.
+As a file it is JSON; ``docs/upgrade.md`` shows one. The arrays are those of
+`migrations.saved_run.Statistics`.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from typing import Any
 
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.files.recognition import open_regular
-from pytest_nlam_compat.migrations.saved_run import Statistics
 from pytest_nlam_compat.upgrade.configuration import plain_config
 
 FORMAT = "nlam_compat_statistics"
@@ -45,10 +43,6 @@ class DatasetFacts:
     config: Mapping[str, Any] | None = None  # neural-lam's, as in its YAML file
     features: Mapping[str, list[str]] = field(default_factory=dict)
 
-    def statistics(self) -> Statistics:
-        """Return the arrays as migrations take them."""
-        return Statistics(self.arrays, list(self.static_names))
-
     def table(self) -> dict[str, Any]:
         """Return it as plain data, as in a JSON file."""
         table: dict[str, Any] = {
@@ -62,20 +56,10 @@ class DatasetFacts:
             table["config"] = dict(self.config)
         return table
 
-    def to_bytes(self, suffix: str) -> bytes:
-        """Return the content of a file: safetensors or, by default, JSON."""
-        table = self.table()
-        if suffix != ".safetensors":
-            text = json.dumps(table, indent=1, allow_nan=False)
-            return f"{text}\n".encode()
-        import numpy as np
-        from safetensors.numpy import save
-
-        arrays = table.pop("arrays")
-        return save(
-            {name: np.array(numbers) for name, numbers in arrays.items()},
-            {name: json.dumps(value) for name, value in table.items()},
-        )
+    def to_json(self) -> bytes:
+        """Return the content of a file."""
+        text = json.dumps(self.table(), indent=1, allow_nan=False)
+        return f"{text}\n".encode()
 
 
 def load_facts(
@@ -88,21 +72,13 @@ def load_facts(
 
 
 def read_facts(path: Path) -> DatasetFacts:
-    """Read a file of statistics, JSON or safetensors.
-
-    Raises
-    ------
-    CompatError
-        If it is neither, or not complete.
-    """
+    """Read a file of statistics; refuse one that is not complete."""
     try:
         with open_regular(path) as stream:
             content = stream.read(_LARGEST + 1)
         if len(content) > _LARGEST:
             raise ValueError(f"more than {_LARGEST} bytes")
-        is_safetensors = content[8:9] == b"{"
-        table = _safetensors(path) if is_safetensors else json.loads(content)
-        return facts_from_table(table)
+        return facts_from_table(json.loads(content))
     except OSError as error:
         cause = error.strerror or str(error)
     except (ValueError, TypeError, RecursionError) as error:
@@ -113,20 +89,6 @@ def read_facts(path: Path) -> DatasetFacts:
         remedy="Write one with nlam-compat statistics --datastore CONFIG "
         "-o FILE.",
     )
-
-
-def _safetensors(path: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-            names = file.keys()
-            arrays = {name: file.get_tensor(name).tolist() for name in names}
-    except SafetensorError as error:
-        raise ValueError(str(error)) from None
-    table = {key: json.loads(value) for key, value in metadata.items()}
-    return {**table, "arrays": arrays}
 
 
 def facts_from_table(table: Any) -> DatasetFacts:
@@ -170,10 +132,7 @@ def _facts(table: Any) -> DatasetFacts:
 
 
 def facts_from_config(path: Path) -> DatasetFacts:
-    """Compute the facts of the dataset of a neural-lam configuration.
-
-    See `load_datastore`.
-    """
+    """Compute the facts of the dataset of a neural-lam configuration."""
     config, datastore = load_datastore(path)
     return facts_of(datastore, plain_config(config))
 
@@ -181,10 +140,7 @@ def facts_from_config(path: Path) -> DatasetFacts:
 def load_datastore(path: Path) -> tuple[Any, Any]:
     """Load a neural-lam configuration and its dataset, with neural-lam.
 
-    Raises
-    ------
-    CompatError
-        If there is no neural-lam, or it can't load the dataset.
+    Raises a CompatError if there is no neural-lam, or it can't load them.
     """
     try:
         from neural_lam.config import load_config_and_datastore
@@ -196,12 +152,6 @@ def load_datastore(path: Path) -> tuple[Any, Any]:
             remedy="Install it. Or run nlam-compat statistics where it is "
             "installed, and pass the file with --statistics.",
         ) from None
-    if not path.is_file():
-        raise CompatError(
-            "This configuration of neural-lam does not exist.",
-            facts={"file": path},
-            remedy="Pass the config.yaml that the run was trained with.",
-        )
     try:
         config, datastore = load_config_and_datastore(str(path))
         return config, datastore
@@ -210,7 +160,8 @@ def load_datastore(path: Path) -> tuple[Any, Any]:
         raise CompatError(
             "neural-lam can't load the datastore.",
             facts={"file": path, "cause": f"{type(error).__name__}: {error}"},
-            remedy="Fix the configuration, or its files.",
+            remedy="Pass the config.yaml that the run was trained with, and "
+            "the files that it names.",
         ) from error
 
 
@@ -219,10 +170,7 @@ def facts_of(
 ) -> DatasetFacts:
     """Compute the facts of a ``BaseRegularGridDatastore`` of neural-lam.
 
-    Raises
-    ------
-    CompatError
-        If it has no static features.
+    One without static features is refused with a CompatError.
     """
     import numpy as np
 

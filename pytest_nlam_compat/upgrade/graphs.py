@@ -30,7 +30,6 @@ from pytest_nlam_compat.upgrade.output import copy_checkpoint
 MACOS = "._"
 """What macOS writes beside each file on other disks begins with this."""
 
-_SINGLE = ("g2m_features", "g2m_edge_index", "m2g_features", "m2g_edge_index")
 # What has features -> the embedders of these, flat or of the lowest level.
 _EMBEDDERS = {
     "g2m": ("g2m_embedder",),
@@ -56,10 +55,7 @@ class GraphDirectory:
 def open_graph(folder: Path) -> Iterator[GraphDirectory]:
     """Open a graph directory, to be used and written inside the with block.
 
-    Raises
-    ------
-    CompatError
-        If it is no graph directory, or a file in it is damaged.
+    Any other directory, and a damaged file, is refused with a CompatError.
     """
     files = sorted(
         file for file in folder.glob("*.pt") if not file.name.startswith(MACOS)
@@ -188,20 +184,15 @@ def _refuse_other_content(part: Path, target: Path) -> None:
     """
     import filecmp
 
-    if not target.is_dir():
+    is_same = False
+    if target.is_dir():
+        names, there = set(os.listdir(part)), set(os.listdir(target))
+        same, _, _ = filecmp.cmpfiles(part, target, there, shallow=False)
+        is_part = there <= names or names <= there
+        is_same = is_part and set(same) == there & names
+    if not is_same:
         raise CompatError(
-            "The output directory is a file.",
-            facts={"file": target},
-            remedy="Choose another --graph-out.",
-        )
-    names = {file.name for file in part.iterdir()}
-    there = {file.name for file in target.iterdir()}
-    same, _, _ = filecmp.cmpfiles(part, target, there, shallow=False)
-    if len(same) != len(there & names) or not (
-        there <= names or names <= there
-    ):
-        raise CompatError(
-            "The output directory exists, and holds another graph.",
+            "The output exists, and is not a directory with this graph.",
             facts={"directory": target},
             remedy="Choose another --graph-out.",
         )
@@ -235,20 +226,16 @@ def fingerprint(tensors: Mapping[str, Any]) -> str:
     """Return a SHA-256 of the tensors, however their files were written."""
     import hashlib
 
+    import torch
+
     digest = hashlib.sha256()
     for stem, content in sorted(tensors.items()):
         for level, tensor in enumerate(_parts(content)):
             dtype, shape = _layout(tensor)
             digest.update(f"{stem} {level} {dtype} {shape}\n".encode())
-            digest.update(_bytes(tensor))
+            flat = loaded(tensor).detach().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _bytes(tensor: Lazy) -> bytes:
-    import torch
-
-    flat = loaded(tensor).detach().contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().tobytes()
 
 
 def refuse_mismatch(
@@ -315,10 +302,15 @@ def _comparisons(
             )
         edges = parts.get(f"{kind}_edge_index", [])
         for each, index in zip(features, edges, strict=False):
+            count = index.shape[-1] if index.shape else 0
+            if kind in ("g2m", "m2g"):
+                count = max(count, 1)
+            what = f"type and shape of {kind}_edge_index.pt"
+            yield what, _layout(index), ("int64", (2, count))
             yield (
                 f"edges in {kind}_features.pt and {kind}_edge_index.pt",
                 each.shape[0] if each.shape else None,
-                index.shape[-1] if index.shape else None,
+                count,
             )
     if name is not None:
         yield "name", graph.folder.resolve().name, name

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_SUBCOMMAND = "nlam-compat"
 _GRAPHS = "upgraded_graph"
 _UP = 4
 """A checkpoint is in saved_models/RUN/, somewhere below the project."""
@@ -29,7 +29,9 @@ class RunFiles:
         options = []
         if "graph" in needs:
             graph = self.graph
-            target = "NEW_DIR" if graph is None else self._graph_out(graph)
+            target: Path | str = "NEW_DIR"
+            if graph is not None:
+                target = self.file.parent / _GRAPHS / graph.name
             options += ["--graph", graph or "DIR", "--graph-out", target]
         if {"statistics", "grid_shape"} & {*needs}:
             options += ["--datastore", self.config or "CONFIG"]
@@ -48,9 +50,6 @@ class RunFiles:
         if self.config is not None:
             options += ["--datastore", self.config]
         return _command("check", self.file, options)
-
-    def _graph_out(self, graph: Path) -> Path:
-        return self.file.parent / _GRAPHS / graph.name
 
 
 def next_command(report: Mapping[str, Any]) -> str | None:
@@ -74,19 +73,19 @@ def run_files(
     config: Path | None = None,
 ) -> RunFiles:
     """Find what belongs to a file, by its `report`, unless it is passed."""
-    name = _inner(report["graph"])
-    given = _inner(report["hyper_parameters"].get("args.config_path"))
+    name = inner_path(report["graph"])
+    given = inner_path(report["hyper_parameters"].get("args.config_path"))
     places = list(_places(file))
     if config is None:
         names = [each for each in (given, "config.yaml") if each]
-        config = _first([place / each for place in places for each in names])
+        config = _first(place / each for place in places for each in names)
     if graph is None and name:
         roots = [*places, *([config.parent] if config else [])]
         folders = [root / "graph" / name for root in roots]
         if report["record"]:
             # The graph of before the upgrade is not that of this file.
             folders.insert(0, file.parent / _GRAPHS / name)
-        found = _first([each / "g2m_edge_index.pt" for each in folders])
+        found = _first(each / "g2m_edge_index.pt" for each in folders)
         graph = found.parent if found else None
     source = report.get("source")
     return RunFiles(file, graph, config, report["model"], source)
@@ -100,22 +99,17 @@ def _places(file: Path) -> Iterator[Path]:
     yield from list(file.parent.absolute().parents)[:_UP]
 
 
-def _inner(name: Any) -> str | None:
-    """Return a relative path of a file's own; None if it may lead elsewhere."""
+def inner_path(name: Any) -> str | None:
+    """Return a path that a file names; None unless it leads further down."""
     if not isinstance(name, str) or not name or not name.isprintable():
         return None
     path = Path(name)
     return None if path.is_absolute() or ".." in path.parts else name
 
 
-def _first(paths: Sequence[Path]) -> Path | None:
-    for path in paths:
-        try:
-            if path.is_file():
-                return path
-        except (OSError, ValueError):
-            continue
-    return None
+def _first(paths: Iterable[Path]) -> Path | None:
+    # Unlike Path.is_file, this takes names that are too long.
+    return next((path for path in paths if os.path.isfile(path)), None)
 
 
 def _command(name: str, file: Path, options: Sequence[object]) -> str:
@@ -123,4 +117,4 @@ def _command(name: str, file: Path, options: Sequence[object]) -> str:
     path = Path(".") / file
     shown = f"./{path}" if str(path).startswith("-") else str(path)
     words = [shown, *map(str, options)]
-    return " ".join([_SUBCOMMAND, name, *map(shlex.quote, words)])
+    return " ".join(["nlam-compat", name, *map(shlex.quote, words)])

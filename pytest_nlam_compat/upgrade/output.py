@@ -27,23 +27,13 @@ class OutputFile:
     """The file that a changed checkpoint is written to.
 
     By default it is in the folder of the old `file`, with a `prefix` to its
-    name. In place, the old file is kept as a backup.
-
-    Raises
-    ------
-    CompatError
-        If the new file is the old one, or `in_place` contradicts a `path`.
+    name. In place, the old file is kept as a backup. A `path` that is that of
+    the old file is refused with a CompatError.
     """
 
     def __init__(
         self, file: Path, path: Path | None, prefix: str, in_place: bool = False
     ) -> None:
-        if path is not None and in_place:
-            raise CompatError(
-                "Both -o and --in-place say where the new file goes.",
-                facts={"file": file, "output": path},
-                remedy="Pass one of them.",
-            )
         if path is not None and _same(file, path):
             raise CompatError(
                 "The output is the checkpoint itself.",
@@ -83,12 +73,8 @@ class OutputFile:
     ) -> Path | None:
         """Write an open checkpoint, or copy it, whole or not at all.
 
-        Returns the backup, if the old file was replaced.
-
-        Raises
-        ------
-        CompatError
-            If it can't be written; nothing is changed then.
+        Returns the backup, if the old file was replaced. After a CompatError
+        nothing is changed.
         """
         real = self._real
         backup = real.with_name(f"{real.name}{BACKUP}")

@@ -20,7 +20,7 @@ from pytest_nlam_compat.migrations.migration import Migration
 from pytest_nlam_compat.migrations.origin import detect_origin
 from pytest_nlam_compat.migrations.releases import WRAPPERS
 from pytest_nlam_compat.migrations.repository import raise_on_duplicates
-from pytest_nlam_compat.migrations.saved_run import SavedRun
+from pytest_nlam_compat.migrations.saved_run import SavedRun, Statistics
 from pytest_nlam_compat.migrations.stamps import STAMP, stamp
 from pytest_nlam_compat.upgrade import graphs, stamping, weight_sets
 from pytest_nlam_compat.upgrade.configuration import DEFAULT, inert_config
@@ -32,6 +32,7 @@ from pytest_nlam_compat.upgrade.stamping import facts_in, record_in, stamp_in
 from pytest_nlam_compat.upgrade.trust import refuse_malformed
 
 _FIRST_WITH_CONFIG = Version("0.3.0")
+_OF_OPTIMIZER = ("optimizer_states", "lr_schedulers")
 _DEFAULT_CONFIG_NOTE = (
     "The checkpoint has no configuration, like all before v0.3.0. The new one "
     "has one with equal weights of all variables, which matters only for "
@@ -71,11 +72,8 @@ def plan_upgrade(
 ) -> UpgradePlan:
     """Find the steps that an open checkpoint needs.
 
-    Raises
-    ------
-    CompatError
-        If the release can't be detected, a step needs what was not passed, or
-        the graph is not that of the run.
+    Raises a CompatError if the release can't be detected, a step needs what was
+    not passed, or the graph is not that of the run.
     """
     checkpoint.data, told = as_checkpoint(checkpoint.data)
     refuse_malformed(checkpoint)
@@ -116,7 +114,9 @@ def plan_upgrade(
         _Content({**data, "optimizer_states": []} if opaque else data),
         graph=graph.tensors if graph else None,
         graph_format=graph.format if graph else "legacy",
-        statistics=facts.statistics() if facts else None,
+        statistics=Statistics(facts.arrays, list(facts.static_names))
+        if facts
+        else None,
         grid_shape=facts.grid_shape if facts else None,
         lazy=True,
     )
@@ -142,7 +142,6 @@ def plan_upgrade(
         elif (known.get("graph") or {}).get("fingerprint"):
             name = None  # The fingerprint says more.
         graphs.refuse_mismatch(graph, run, known, name)
-    is_changed = is_changed or bool(steps)
     return UpgradePlan(
         origin=origin,
         evidence=evidence,
@@ -157,7 +156,7 @@ def plan_upgrade(
         notes=notes,
         opaque=opaque,
         graph_differs=graph_differs,
-        is_changed=is_changed,
+        is_changed=is_changed or bool(steps),
     )
 
 
@@ -177,9 +176,7 @@ def _prepared(
     Each change is noted, and so is each that is made in writing.
     """
     data = checkpoint.data
-    devices = {
-        each.storage.device for each in tensors(checkpoint.data).values()
-    } - {"cpu"}
+    devices = {each.storage.device for each in tensors(data).values()} - {"cpu"}
     if devices and not request.keep_device:
         notes.append(
             f"Tensors from {', '.join(sorted(devices))} were marked as on the "
@@ -196,12 +193,12 @@ def _prepared(
     if wrappers:
         told = ", ".join(f"{each} ({WRAPPERS[each]})" for each in wrappers)
         notes.append(f"Names of weights were unwrapped: without {told}.")
-    if request.drop_optimizer:
+    held = {key for key in _OF_OPTIMIZER if data.get(key)}
+    if request.drop_optimizer and held:
         notes.append("The optimizer starts anew: its state was left out.")
         # Without the keys, Lightning would not resume the training.
-        dropped = {"optimizer_states", "lr_schedulers"} & set(data)
-        prepared |= {key: [] for key in dropped}
-        if data.get("lr_schedulers"):
+        prepared |= {key: [] for key in held}
+        if "lr_schedulers" in held:
             notes.append(
                 "So do the learning rate schedulers, which depend on it."
             )
@@ -321,14 +318,8 @@ def migrate(
 ) -> tuple[dict[str, Any], SavedRun, list[str]]:
     """Apply the steps of a plan; the checkpoint itself is not changed.
 
-    Returns
-    -------
-    tree : dict
-        To be written; what did not change is still in the old file.
-    run : SavedRun
-        After the steps, each tensor in the type of its file.
-    notes : list of str
-        What to tell the user.
+    Returns the tree to write, the run after the steps, with each tensor in the
+    type of its file, and what to tell the user.
     """
     # Steps compute in float64; rounded once, at the end.
     own = [step for step in plan.steps if step.id in plan.repository]
@@ -408,13 +399,13 @@ def _new_record(
     before = record_in(data)
     ids = [*before.get("migrations", ()), *run.applied]
     known = stamp_in(data)
-    if known.get("graph") and run.graph:
-        new = graphs.fingerprint(run.graph)
-        graph = {**known["graph"], "fingerprint": new}
-        before = {**before, stamping.ENTRY: {**known, "graph": graph}}
     if run.graph:
         # To tell whether it is checked with this graph or with the old one.
-        before = {**before, "graph_fingerprint": graphs.fingerprint(run.graph)}
+        new = graphs.fingerprint(run.graph)
+        before = {**before, "graph_fingerprint": new}
+        if known.get("graph"):
+            graph = {**known["graph"], "fingerprint": new}
+            before[stamping.ENTRY] = {**known, "graph": graph}
     return {
         **before,
         **stamp(Version(target), ids)[STAMP],

@@ -6,8 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pytest_nlam_compat.errors import join_some
-from pytest_nlam_compat.upgrade.next_steps import next_command
+from pytest_nlam_compat.errors import counted, join_some
 
 # A screen has 24 lines, and the rest of it needs 14.
 _MOST_PARTS = 7
@@ -22,7 +21,7 @@ _NEEDS = {
 
 
 def report_lines(report: Mapping[str, Any]) -> Iterator[str]:
-    """Write what matters of a `report`; ``--json`` shows all of it."""
+    """Write what matters of a `report`, which says what to run next."""
     yield from _head(report)
     if report["training"]:
         shown = [f"{name} {each}" for name, each in report["training"].items()]
@@ -31,16 +30,17 @@ def report_lines(report: Mapping[str, Any]) -> Iterator[str]:
     if devices:
         yield f"saved on: {join_some(dict.fromkeys(devices))}"
     if report["migrations"] is not None:
-        yield f"to neural-lam {report['to']}: {_way(report)}"
-    command = next_command(report)
-    if command:
+        yield f"to neural-lam {report['to']}: {_upgrade_of(report)}"
+    if report["next"]:
         yield "run next:"
-        yield f"  {command}"
+        yield f"  {report['next']}"
     yield from _part_lines(report)
     unknown = [each for each in report["classes"] if not each["from"]]
     if unknown:
         yield "classes that no checkpoint of neural-lam contains:"
-        yield from _class_lines(unknown[:_MOST_LINES])
+        for named in unknown[:_MOST_LINES]:
+            mark = "UNKNOWN: may run anything when it is loaded"
+            yield f"  {named['name']}  ({mark})"
     yield "all of it:"
     yield f"  nlam-compat inspect --json {shlex.quote(report['file'])}"
 
@@ -64,46 +64,29 @@ def _head(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"further sets of weights: {sets}"
 
 
-def _way(report: Mapping[str, Any]) -> str:
-    count = len(report["migrations"])
-    if not count:
+def _upgrade_of(report: Mapping[str, Any]) -> str:
+    if not report["migrations"]:
         return "nothing to change"
-    steps = "1 step" if count == 1 else f"{count} steps"
+    steps = counted(len(report["migrations"]), "step")
     needs = " and ".join(dict.fromkeys(_NEEDS[n] for n in report["needs"]))
     return f"{steps}, with {needs}" if needs else steps
 
 
 def _part_lines(report: Mapping[str, Any]) -> Iterator[str]:
-    holds = {
-        # Lightning's keys have the arguments of the callback behind its name.
-        "callbacks": join_some(
-            [name.partition("{")[0] for name in report["callbacks"]], 3
-        ),
-        "optimizer_states": "; ".join(
-            join_some(each["state"], 4) for each in report["optimizers"][:2]
-        ),
-    }
     parts = report["parts"]
     if parts:
         yield "parts:"
     width = max((len(part["name"]) for part in parts), default=0)
     for part in parts[:_MOST_PARTS]:
         count = part["entries"]
-        held = ["1 entry" if count == 1 else f"{count} entries"]
+        held = "1 entry" if count == 1 else f"{count} entries"
         if part["tensors"]:
-            size = f"{part['tensors']} tensors of {_size(part['bytes'])}"
-            held = [size, join_some(part["types"], 3)]
-        if count and holds.get(part["name"]):
-            held.append(holds[part["name"]])
-        yield f"  {part['name']:<{width}}  {', '.join(held)}"
+            types = join_some(part["types"], 3)
+            size = _size(part["bytes"])
+            held = f"{part['tensors']} tensors of {size}, {types}"
+        yield f"  {part['name']:<{width}}  {held}"
     if len(parts) > _MOST_PARTS:
         yield f"  and {len(parts) - _MOST_PARTS} more"
-
-
-def _class_lines(classes: list[dict[str, Any]]) -> Iterator[str]:
-    for named in classes:
-        mark = named["from"] or "UNKNOWN: may run anything when it is loaded"
-        yield f"  {named['name']}  ({mark})"
 
 
 def _size(count: int) -> str:

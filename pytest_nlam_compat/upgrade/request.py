@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.files.refusals import printable
 from pytest_nlam_compat.migrations.releases import RELEASES
 
@@ -42,19 +41,6 @@ class UpgradeRequest:
     verify: bool = False
     drop_optimizer: bool = False
     keep_device: bool = False
-
-    def __post_init__(self) -> None:
-        for option, release in (("from", self.origin), ("to", self.target)):
-            if release is not None and release not in RELEASES:
-                raise CompatError(
-                    f"{release} is not a known release of neural-lam.",
-                    facts={
-                        "option": f"--{option}",
-                        "known": ", ".join(RELEASES),
-                    },
-                    remedy="Pass one of them; for a development install, the "
-                    "release before it.",
-                )
 
 
 @dataclass
@@ -112,7 +98,7 @@ class UpgradeResult:
             "backup": self.backup,
             "graph": self.graph_out,
         }
-        lines += [f"{name}: {path}" for name, path in written.items() if path]
+        lines += [f"{what}: {path}" for what, path in written.items() if path]
         lines += self.notes
         if self.next:
             lines += ["Check it with neural-lam itself:", f"  {self.next}"]

@@ -73,10 +73,7 @@ def stamp_file(
 ) -> dict[str, Any]:
     """Stamp a file that was written without a stamp, and return the stamp.
 
-    Raises
-    ------
-    CompatError
-        If it has a stamp, or its release can't be detected.
+    Raises a CompatError if it has one, or its release can't be detected.
     """
     file = output.file
     with read_checkpoint(file) as checkpoint:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pytest_nlam_compat.checkpoints.known import KNOWN
 from pytest_nlam_compat.checkpoints.reader import Checkpoint
+from pytest_nlam_compat.errors import join_some
 from pytest_nlam_compat.files.refusals import printable, refusal
 from pytest_nlam_compat.migrations.stamps import STAMP
 
@@ -26,8 +27,6 @@ def refuse_unknown(checkpoint: Checkpoint, allowed: Collection[str]) -> None:
     ]
     if not unknown:
         return
-    shown = ", ".join(printable(name) for name in unknown[:_MOST_SHOWN])
-    more = len(unknown) - _MOST_SHOWN
     raise refusal(
         checkpoint.path,
         "names classes that no checkpoint of neural-lam contains",
@@ -35,7 +34,7 @@ def refuse_unknown(checkpoint: Checkpoint, allowed: Collection[str]) -> None:
         "made the file and what they do, allow each by name: "
         + " ".join(f"--allow {printable(name)}" for name in unknown[:3])
         + (" ..." if len(unknown) > 3 else ""),
-        unknown=f"{shown} and {more} more" if more > 0 else shown,
+        unknown=join_some(map(printable, unknown), _MOST_SHOWN),
     )
 
 
@@ -44,34 +43,26 @@ def refuse_malformed(checkpoint: Checkpoint) -> None:
 
     The rest of this package relies on them.
     """
-    data = checkpoint.data
-    weights = data.get("state_dict") if isinstance(data, dict) else None
-    if not isinstance(weights, dict):
-        what = "is not a checkpoint of Lightning: it has no state_dict"
-        remedy = "Pass a file that Trainer.save_checkpoint wrote."
-        raise refusal(checkpoint.path, what, remedy)
-    for fits, part, expected in _checks(data):
+    for fits, problem in _checks(checkpoint.data):
         if not fits:
-            raise refusal(
-                checkpoint.path,
-                f"is not a Lightning checkpoint: its {part} is not a"
-                f" {expected}",
-                "Pass a file that Trainer.save_checkpoint wrote.",
-            )
+            what = f"is not a checkpoint of Lightning: {problem}"
+            remedy = "Pass a file that Trainer.save_checkpoint wrote."
+            raise refusal(checkpoint.path, what, remedy)
 
 
-def _checks(data: dict[Any, Any]) -> Iterator[tuple[bool, str, str]]:
+def _checks(data: Any) -> Iterator[tuple[bool, str]]:
     """Check part after part; each relies on those before it."""
-    table = "table of names"
-    hyper_parameters = data.get("hyper_parameters", {})
-    yield _is_table(hyper_parameters, str), "hyper_parameters", table
+    weights = data.get("state_dict") if isinstance(data, dict) else None
+    yield isinstance(weights, dict), "it has no state_dict"
+    for name in ("hyper_parameters", STAMP):
+        is_table = _is_table(data.get(name, {}), str)
+        yield is_table, f"its {name} is not a table of names"
     states = data.get("optimizer_states", [])
-    yield isinstance(states, list), "optimizer_states", "list"
+    yield isinstance(states, list), "its optimizer_states is not a list"
     record = data.get(STAMP, {})
-    yield _is_table(record, str), STAMP, table
     for name, check in _RECORD.items():
         fits = name not in record or check(record[name])
-        yield fits, f"{STAMP}.{name}", "value that this package writes"
+        yield fits, f"its {STAMP}.{name} is not as this package writes it"
 
 
 def _is_table(value: Any, keys: type) -> bool:

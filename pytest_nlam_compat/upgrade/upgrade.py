@@ -6,14 +6,12 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from pytest_nlam_compat.checkpoints.reader import Checkpoint, read_checkpoint
-from pytest_nlam_compat.errors import CompatError, join_some
+from pytest_nlam_compat.errors import CompatError, counted, join_some
 from pytest_nlam_compat.files.recognition import open_regular
 from pytest_nlam_compat.files.refusals import printable
 from pytest_nlam_compat.migrations.saved_run import SavedRun
-from pytest_nlam_compat.migrations.stamps import STAMP
 from pytest_nlam_compat.upgrade.graphs import (
     MACOS,
     GraphDirectory,
@@ -21,8 +19,8 @@ from pytest_nlam_compat.upgrade.graphs import (
     new_graph,
     open_graph,
 )
-from pytest_nlam_compat.upgrade.inspection import run_report
-from pytest_nlam_compat.upgrade.next_steps import run_files
+from pytest_nlam_compat.upgrade.inspection import report, run_report
+from pytest_nlam_compat.upgrade.next_steps import inner_path, run_files
 from pytest_nlam_compat.upgrade.output import UPGRADED, OutputFile
 from pytest_nlam_compat.upgrade.plan import (
     graph_name,
@@ -31,7 +29,7 @@ from pytest_nlam_compat.upgrade.plan import (
 )
 from pytest_nlam_compat.upgrade.request import UpgradeRequest, UpgradeResult
 from pytest_nlam_compat.upgrade.stamping import record_in
-from pytest_nlam_compat.upgrade.trust import refuse_unknown
+from pytest_nlam_compat.upgrade.trust import refuse_malformed, refuse_unknown
 from pytest_nlam_compat.upgrade.weights import read_run
 
 _LONGEST_FACT = 60
@@ -42,7 +40,7 @@ _DISTRIBUTED = (".metadata", "zero_to_fp32.py")
 
 def upgrade(output: OutputFile, request: UpgradeRequest) -> UpgradeResult:
     """Upgrade a checkpoint file; after a CompatError it is unchanged."""
-    with read_run(output.file, STAMP) as checkpoint:
+    with read_run(output.file) as checkpoint:
         result = _upgrade(checkpoint, output, request)
         if not request.dry_run:
             graph = result.graph_out or request.graph
@@ -110,11 +108,12 @@ def _find_graph(
     """Find the graph of a run by its name, if there is a folder of graphs."""
     if request.graph_root is None:
         return request
-    name = graph_name(checkpoint.data)
-    if name is None or Path(name).name != name:
+    found = graph_name(checkpoint.data)
+    name = inner_path(found)
+    if name is None:
         raise CompatError(
             "The checkpoint does not name its graph.",
-            facts={"args.graph": printable(str(name))},
+            facts={"args.graph": printable(str(found))},
             remedy="Pass its directory with --graph instead of --graph-root.",
         )
     out = request.graph_out
@@ -156,7 +155,12 @@ class FolderResult:
 
     def plain(self) -> dict[str, object]:
         """Return it as plain data, for JSON."""
-        return {"files": [_plain(*each) for each in self.results.items()]}
+        return {
+            "files": [
+                {"file": str(file), **result.plain()}
+                for file, result in self.results.items()
+            ]
+        }
 
     def lines(self) -> Iterator[str]:
         """Write an aligned table, and a line for each kind of refusal."""
@@ -194,20 +198,14 @@ def _kind(error: CompatError, file: Path) -> tuple[str, str]:
 
 
 def upgrade_folder(
-    folder: Path,
-    request: UpgradeRequest,
-    say: Callable[[str], None] = lambda _: None,
+    folder: Path, request: UpgradeRequest, say: Callable[[str], None]
 ) -> FolderResult:
     """Upgrade each ``.ckpt`` below a folder.
 
     Links are left out, and so are the outputs of an earlier upgrade: a file
     whose output exists counts as done. A directory named ``.ckpt`` is refused,
     because it is a distributed checkpoint. `say` receives what is done now.
-
-    Raises
-    ------
-    CompatError
-        If there is no checkpoint.
+    A folder without checkpoints is refused with a CompatError.
     """
     found = set(_checkpoints(folder))
     files = sorted(found - {_output(file) for file in found})
@@ -257,14 +255,20 @@ def _output(file: Path) -> Path:
 def _earlier(file: Path, request: UpgradeRequest) -> UpgradeResult | None:
     """Return the result of an earlier upgrade, if the output is one."""
     output = _output(file)
+    needed: set[str] = set()
     try:
         with read_checkpoint(output) as checkpoint:
+            refuse_malformed(checkpoint)
             record = record_in(checkpoint.data)
+        if request.own:
+            with read_checkpoint(file) as checkpoint:
+                steps = report(checkpoint, request.own)["migrations"] or ()
+            needed = {step["id"] for step in steps}
+            needed &= {step.id for step in request.own}
     except CompatError:
         return None  # It will be refused as an output that exists.
-    if record.get("layout") != request.target:
-        return None
-    if request.own and not record.get("repository"):
+    lacks_own = needed - {*record.get("migrations", ())}
+    if record.get("layout") != request.target or lacks_own:
         return None
     return UpgradeResult(
         file=file,
@@ -272,12 +276,6 @@ def _earlier(file: Path, request: UpgradeRequest) -> UpgradeResult | None:
         target=request.target,
         before=output,
     )
-
-
-def _plain(file: Path, result: UpgradeResult | CompatError) -> dict[str, Any]:
-    if isinstance(result, CompatError):
-        return {"file": str(file), **result.plain()}
-    return result.plain()
 
 
 def _summary(result: UpgradeResult) -> str:
@@ -288,7 +286,6 @@ def _summary(result: UpgradeResult) -> str:
     if not result.steps:
         verb = "would be rewritten" if result.dry_run else "was rewritten"
         return f"{verb} in the layout of {result.layout}: {result.output.name}"
-    count = len(result.steps)
-    steps = "1 step" if count == 1 else f"{count} steps"
+    steps = counted(len(result.steps), "step")
     verb = "would be converted" if result.dry_run else "was converted"
     return f"{verb} to {result.layout} in {steps}: {result.output.name}"

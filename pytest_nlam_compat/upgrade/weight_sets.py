@@ -24,13 +24,7 @@ _ELSEWHERE = ("state_dict", "hyper_parameters", "optimizer_states")
 
 
 def unwrap(weights: Mapping[Any, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Remove what wrappers added to names; also say which there were.
-
-    Raises
-    ------
-    CompatError
-        If two weights get one name.
-    """
+    """Remove what wrappers added to names; also say which there were."""
     new: dict[str, Any] = {}
     for name, tensor in weights.items():
         bare = unwrapped(str(name))
@@ -50,12 +44,7 @@ def find_sets(
 ) -> dict[str, dict[str, Any]]:
     """Find the other sets of weights in a checkpoint, by their dotted paths.
 
-    Parameters
-    ----------
-    data : mapping
-        The tree of the checkpoint.
-    names : iterable of str
-        Those in its ``state_dict``, unwrapped.
+    `data` is its tree, and `names` are those in its ``state_dict``, unwrapped.
     """
     needed = set(parameter_names(names))
     others = {k: v for k, v in data.items() if k not in _ELSEWHERE}

@@ -10,8 +10,6 @@ import contextlib
 import json
 import math
 import sys
-from itertools import accumulate
-from operator import mul
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.files import refusals
 from pytest_nlam_compat.files.drafts import draft
 from pytest_nlam_compat.files.recognition import is_safetensors
+from pytest_nlam_compat.migrations.stamps import STAMP
 
 # About what a byte of JSON costs in memory as objects.
 _OBJECTS = 12
@@ -99,9 +98,10 @@ class WeightsFile(Archive):
             )
         storage = StorageRef(self, name, _STORAGE, "uint8", size)
         self.records[storage.record] = Record(storage.record, start, size, 0)
-        inner = [max(1, each) for each in reversed(shape[1:])]
-        steps = list(accumulate(inner, mul, initial=1))[: len(shape)]
-        stride = tuple(reversed(steps))
+        stride = tuple(
+            math.prod(max(1, each) for each in shape[dimension + 1 :])
+            for dimension in range(len(shape))
+        )
         self.tensors[name] = TensorRef(storage, dtype, 0, shape, stride)
         return start + size
 
@@ -124,44 +124,34 @@ class WeightsFile(Archive):
 class Weights(Checkpoint):
     """The weights of an open file of safetensors.
 
-    Its ``data`` is a dict with ``state_dict`` and, under a ``key`` of the
-    file's metadata, the object that is there as JSON.
+    Its ``data`` is a dict with ``state_dict``, and our record if the metadata
+    of the file have one, as JSON.
     """
 
-    def __init__(self, file: WeightsFile, key: str) -> None:
+    def __init__(self, file: WeightsFile) -> None:
         self.path = file.path
         self.archive = self.file = file
-        self.key = key
         self.data = {"state_dict": dict(file.tensors)}
         self.globals = ()
         # What is not ours stays in the metadata.
         with contextlib.suppress(KeyError, ValueError, RecursionError):
-            self.data[key] = json.loads(file.metadata[key])
+            self.data[STAMP] = json.loads(file.metadata[STAMP])
 
 
-def read_run(path: Path, key: str) -> Checkpoint:
+def read_run(path: Path) -> Checkpoint:
     """Open a checkpoint, or a file of safetensors as `Weights`.
 
-    Raises
-    ------
-    CompatError
-        If the file is neither, damaged, or dangerous to read.
+    Raises a CompatError if it is neither, damaged, or dangerous to read.
     """
     if not is_safetensors(path):
         return read_checkpoint(path)
-    return Weights(WeightsFile(path), key)
+    return Weights(WeightsFile(path))
 
 
 def write_weights(
     weights: Weights, path: Path, *, overwrite: bool = False
 ) -> None:
-    """Write weights as safetensors again, whole or not at all.
-
-    Raises
-    ------
-    CompatError
-        If there is a file already, or it can't be written.
-    """
+    """Write weights as safetensors again, whole or not at all."""
     from safetensors.torch import save
 
     tensors = {}
@@ -175,8 +165,8 @@ def write_weights(
         # The library takes no views, and no two of one memory.
         tensors[name] = loaded.detach().cpu().clone().contiguous()
     metadata = dict(weights.file.metadata)
-    if weights.key in weights.data:
-        metadata[weights.key] = json.dumps(weights.data[weights.key])
+    if STAMP in weights.data:
+        metadata[STAMP] = json.dumps(weights.data[STAMP])
     with draft(path, overwrite) as stream:
         stream.write(save(tensors, metadata or None))
         weights.file.refuse_changed()

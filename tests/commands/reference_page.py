@@ -6,10 +6,10 @@ Tables, since the layout of argparse's own help depends on Python.
 import argparse
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import groupby
 from pathlib import Path
 
-from pytest_nlam_compat.cli import COMMANDS
-from pytest_nlam_compat.commands import AUDIENCES
+from pytest_nlam_compat.cli import COMMANDS, add_arguments
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
 HEAD = """\
@@ -50,19 +50,15 @@ Install the package as `pytest-nlam-compat[completion]`, which adds
 
 def page() -> str:
     """Return the text of the page."""
-    modules = {
-        name: import_module(f"pytest_nlam_compat.commands.{name}")
-        for name in COMMANDS
-    }
     lines = [HEAD]
-    for audience in AUDIENCES:
-        found = {n: m for n, m in modules.items() if audience == m.AUDIENCE}
-        if found:
-            lines.append(f"## For {audience}\n")
-        for name, module in found.items():
+    for audience, names in groupby(COMMANDS, COMMANDS.__getitem__):
+        lines.append(f"## For {audience}\n")
+        for name in names:
+            module = import_module(f"pytest_nlam_compat.commands.{name}")
             parser = argparse.ArgumentParser(prog=f"nlam-compat {name}")
-            module.add_arguments(parser)
-            lines += [f"### nlam-compat {name}\n", module.HELP, ""]
+            add_arguments(parser, module)
+            described = " ".join(module.__doc__.split())
+            lines += [f"### nlam-compat {name}\n", described, ""]
             lines += [*_tables(parser), ""]
     return "\n".join(lines).rstrip("\n") + "\n"
 
@@ -70,11 +66,7 @@ def page() -> str:
 def _tables(parser: argparse.ArgumentParser) -> Iterator[str]:
     rows = []
     for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for sub in action.choices.values():
-                yield f"`{sub.prog}`: {sub.description}\n"
-                yield from _tables(sub)
-        elif not isinstance(action, argparse._HelpAction):
+        if not isinstance(action, argparse._HelpAction):
             rows.append(f"| {_names(action)} | {action.help or ''} |")
     if rows:
         yield from ("| argument | meaning |", "| --- | --- |", *rows)

@@ -22,7 +22,6 @@ from nlam_runs import CHECKOUT, FIXTURES, forked
 from owned_runs import facts_of
 
 from pytest_nlam_compat import cli
-from pytest_nlam_compat.commands import AUDIENCES
 
 # Each but the long ones ends with status 0 in the folder that `place` gives.
 RUNS = {
@@ -88,11 +87,8 @@ def test_the_list_of_commands_fits_on_a_screen(capsys, monkeypatch):
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 80
     first = [line.split()[0] for line in lines if line and line[0] != " "]
-    assert [word for word in first if word in AUDIENCES] == [
-        audience
-        for audience in AUDIENCES
-        if any(audience == module(name).AUDIENCE for name in cli.COMMANDS)
-    ]
+    audiences = list(dict.fromkeys(cli.COMMANDS.values()))
+    assert [word for word in first if word in audiences] == audiences
 
 
 def module(name):
@@ -106,7 +102,7 @@ def test_help_names_the_exit_statuses(command, capsys):
     assert end.value.code == 0
     out = " ".join(capsys.readouterr().out.split())
     assert " ".join(cli.EXIT_STATUS.split()) in out
-    assert " ".join(module(command).HELP.split()) in out
+    assert " ".join(module(command).__doc__.split()) in out
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
@@ -159,7 +155,7 @@ def place(reference_of, tmp_path):
     made.mkdir()
     reference = reference_of("0.6.0-graph_lam")
     reference.write(made).rename(made / "run.ckpt")
-    (made / "facts.json").write_bytes(facts_of(reference).to_bytes(".json"))
+    (made / "facts.json").write_bytes(facts_of(reference).to_json())
     reference_of("0.7.0-graph_lam").write(made / "newest")
     (made / "mdp").mkdir()
     mdp_dataset.write(made / "mdp")

@@ -187,9 +187,9 @@ def test_a_name_that_is_none(name, repository):
 
 
 def test_a_release_that_is_none(repository):
-    assert refused(repository.new("a", "--since", "soon")) == (
-        "'soon' is not a release.\nPass a version such as 0.8.0.\n"
-    )
+    done = repository.new("a", "--since", "soon")
+    assert done.returncode == 2
+    assert "--since: invalid Version value: 'soon'" in done.stderr
 
 
 @pytest.mark.parametrize("key", ["steps.py", "steps"])

@@ -49,10 +49,10 @@ def test_it_prints_a_line_for_each_case(fixtures, monkeypatch, capsys):
 
 @pytest.mark.parametrize("text", ["newest", "0.7.x", "main", ""])
 def test_a_release_that_is_not_one(fixtures, capsys, text):
-    assert main(["record", text, "--fixtures", str(fixtures)]) == 1
+    assert main(["record", text, "--fixtures", str(fixtures)]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith(f"{text!r} is not a release.\n")
+    assert f"argument RELEASE: invalid Version value: {text!r}" in err
 
 
 def test_a_folder_without_a_registry(tmp_path, capsys):

@@ -15,13 +15,12 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations.stamps import STAMP
 from pytest_nlam_compat.upgrade.weights import (
     Weights,
     WeightsFile,
     write_weights,
 )
-
-KEY = "nlam_compat"
 
 
 @cache
@@ -35,7 +34,9 @@ def weights_files() -> list[bytes]:
         )
     }
     return [
-        save(torch.nn.Linear(2, 3).state_dict(), {"format": "pt", KEY: "[1]"}),
+        save(
+            torch.nn.Linear(2, 3).state_dict(), {"format": "pt", STAMP: "[1]"}
+        ),
         save(kinds),
         save(
             {
@@ -164,7 +165,7 @@ def check_weights(content: bytes, folder: Path) -> bool:
         file = WeightsFile(path)
     except CompatError:
         return False
-    with Weights(file, KEY) as weights:
+    with Weights(file) as weights:
         refs = weights.data["state_dict"]
         ours = {name: content_of(ref.load()) for name, ref in refs.items()}
         found, metadata = by_the_library(path)

@@ -119,7 +119,7 @@ def test_a_rollout_has_the_outputs_of_the_reference(
     found = json.loads(out)
     assert found["parameters"] == 936
     assert found["tensors"] == len(case.reference.state_dict)
-    assert found["architecture"].startswith("graph_lam (GraphLAM), hidden_dim")
+    assert found["architecture"] == "graph_lam (GraphLAM)"
     # A grid of 9 x 6 nodes without its outermost ones.
     assert found["rollout"]["nodes"] == 7 * 4
     assert found["rollout"]["steps"] == 3
@@ -273,6 +273,19 @@ def test_a_hostile_graph_is_never_unpickled(owned, tmp_path, capsys):
     assert status == 1
     assert "g2m_features.pt" in err
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_graph_elsewhere_is_not_linked(owned, tmp_path, capsys):
+    case = owned("0.7.0-graph_lam")
+    tree = torch.load(case.checkpoint, weights_only=False)
+    file = tmp_path / "odd.ckpt"
+    for name in (str(tmp_path / "link"), "../../link", ""):
+        tree["hyper_parameters"]["args"].graph = name
+        torch.save(tree, file)
+        status, out, err = checked(capsys, file, "--graph", case.graph)
+        assert (status, out) == (1, "")
+        assert "names no graph below the datastore's folder of" in err
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_it_needs_a_graph(project, capsys):

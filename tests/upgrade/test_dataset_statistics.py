@@ -4,7 +4,6 @@ import os
 import mdp_dataset
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
 from pytest_nlam_compat.cli import main
 from pytest_nlam_compat.upgrade.dataset_facts import ARRAYS, read_facts
@@ -21,15 +20,15 @@ def dataset(tmp_path_factory):
 
 
 @pytest.mark.neural_lam
-@pytest.mark.parametrize("ending", ["json", "safetensors"])
-def test_the_statistics_of_a_datastore(dataset, tmp_path, ending, capsys):
+def test_the_statistics_of_a_datastore(dataset, tmp_path, capsys):
     config, values = dataset
-    output = tmp_path / f"statistics.{ending}"
+    output = tmp_path / "statistics.json"
     assert write("--datastore", config, "-o", output) == 0
     assert capsys.readouterr().out.splitlines()[-1] == (
         f"{output}: 2 state variables, 2 static features, 4 x 3 grid"
     )
     facts = read_facts(output)
+    assert set(facts.arrays) == {*ARRAYS, "extent"}
     assert facts.grid_shape == (4, 3)
     assert facts.static_names == ("orography", "land")
     assert facts.config["training"]["state_feature_weighting"] == {
@@ -50,15 +49,6 @@ def test_the_statistics_of_a_datastore(dataset, tmp_path, ending, capsys):
     ]:
         expected = [compute(each) for each in of_values]
         np.testing.assert_allclose(facts.arrays[name], expected, err_msg=name)
-
-
-@pytest.mark.neural_lam
-def test_the_safetensors_file_is_one(dataset, tmp_path):
-    output = tmp_path / "statistics.safetensors"
-    write("--datastore", dataset[0], "-o", output)
-    arrays = load_file(output)
-    assert set(arrays) == {*ARRAYS, "extent"}
-    assert {array.dtype for array in arrays.values()} == {np.dtype("f8")}
 
 
 @pytest.mark.neural_lam
@@ -88,8 +78,7 @@ def test_a_datastore_that_cannot_be_loaded(tmp_path, capsys):
     config = tmp_path / "config.yaml"
     assert write("--datastore", config, "-o", tmp_path / "s.json") == 1
     error = capsys.readouterr().err
-    assert "does not exist" in error
-    assert f"  file: {config}\n" in error
+    assert f"  file: {config}\n  cause: FileNotFoundError: " in error
     config.write_text("datastore: {kind: mdp, config_path: missing.yaml}\n")
     assert write("--datastore", config, "-o", tmp_path / "s.json") == 1
     error = capsys.readouterr().err

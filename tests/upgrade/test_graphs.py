@@ -171,6 +171,29 @@ def test_a_graph_of_another_run(
     assert list(tmp_path.iterdir()) == [graph]
 
 
+@pytest.mark.parametrize("stem", ["g2m_edge_index", "m2g_edge_index"])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda t: t[:, :0],
+        lambda t: t[:1],
+        lambda t: t[0],
+        lambda t: t[0, 0],
+        lambda t: t.float(),
+    ],
+)
+def test_edges_that_are_none(stem, function, owned, tmp_path, graph, capsys):
+    """As long as their features, which says nothing of their shape."""
+    spoil(graph, stem, lambda t: function(t).clone())
+    features = stem.replace("edge_index", "features")
+    if torch.load(graph / f"{stem}.pt").numel() < 2:
+        spoil(graph, features, lambda t: t[:0])
+    assert upgrade(owned(NAME), tmp_path, graph) == 1
+    facts = refused(capsys)
+    assert facts["compared"] == f"type and shape of {stem}.pt"
+    assert facts["expected"].startswith("('int64', (2, ")
+
+
 def test_the_graph_of_another_model(owned, tmp_path, capsys):
     case = owned("0.5.0-hi_lam")
     assert upgrade(case, tmp_path, owned(NAME).graph) == 1
@@ -288,10 +311,23 @@ def test_each_run_finds_its_graph_by_name(owned, runs):
         assert (runs.parent / name / "g2m_edge_index.pt").exists()
 
 
+@pytest.mark.parametrize("name", ["..", "../1level", "/1level", ""])
+def test_a_root_is_not_left(name, owned, tmp_path, graph, capsys):
+    tree = torch.load(owned(NAME).checkpoint, weights_only=False)
+    tree["hyper_parameters"]["args"].graph = name
+    file = tmp_path / "odd.ckpt"
+    torch.save(tree, file)
+    paths = ("--graph-root", graph / "below", "--graph-out", tmp_path / "out")
+    assert main(["upgrade", *map(str, (file, *paths))]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("The checkpoint does not name its graph.\n")
+    assert sorted(tmp_path.iterdir()) == sorted([file, graph])
+
+
 def test_a_graph_and_a_root(owned, runs, graph, capsys):
     paths = ("--graph-root", str(graph.parent))
-    assert upgrade(owned(NAME), runs, graph, *paths) == 1
-    assert "Pass one of them" in capsys.readouterr().err
+    assert upgrade(owned(NAME), runs, graph, *paths) == 2
+    assert "not allowed with argument --graph\n" in capsys.readouterr().err
 
 
 def test_a_directory_that_was_filled_in_part(owned, tmp_path, graph):
@@ -376,7 +412,7 @@ def test_a_graph_that_another_upgrade_has_placed_stays(
 
     monkeypatch.setattr(graphs, "_copy_metainfo", placed_meanwhile)
     assert upgrade(owned(NAME), tmp_path, graph, "--graph-out", out) == 1
-    assert "holds another graph" in capsys.readouterr().err
+    assert "not a directory with this graph" in capsys.readouterr().err
     assert os.listdir(out.parent) == ["1level"]
     assert (out / "g2m_features.pt").read_bytes() == b"theirs"
 
@@ -385,4 +421,4 @@ def test_a_file_is_no_directory_for_a_graph(owned, tmp_path, graph, capsys):
     out = tmp_path / "notes.txt"
     out.touch()
     assert upgrade(owned(NAME), tmp_path, graph, "--graph-out", out) == 1
-    assert "The output directory is a file" in capsys.readouterr().err
+    assert "not a directory with this graph" in capsys.readouterr().err

@@ -175,6 +175,19 @@ def test_further_steps_need_the_file_as_its_release_wrote_it(run):
     assert "Upgrade the file that it was made from." in out
 
 
+def test_an_output_that_lacks_a_step_is_not_done(run, owned):
+    Path("runs").mkdir()
+    shutil.copy(owned("0.7.0-graph_lam").checkpoint, "runs/old.ckpt")
+    folder = ("upgrade", "runs", "--migrations", "steps.py")
+    assert run(*folder)[0] == 0
+    assert "was converted before: upgraded_old.ckpt" in run(*folder)[1]
+    more = STEPS.replace("0.8.0-states", "0.8.0-further")
+    Path("steps.py").write_text(more, encoding="utf-8")
+    status, out = run(*folder)
+    assert status == 1
+    assert "upgraded_OLD exists already." in out
+
+
 def test_weights_that_no_release_has_are_refused_before_them(run, owned):
     import torch
 

@@ -15,14 +15,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.migrations.stamps import STAMP
 from pytest_nlam_compat.upgrade.inspection import tensors
 from pytest_nlam_compat.upgrade.weights import (
     Weights,
     read_run,
     write_weights,
 )
-
-KEY = "ours"
 
 
 @pytest.fixture
@@ -35,7 +34,7 @@ def file(tmp_path: Path) -> Path:
         "large": torch.rand(100_000, dtype=torch.float64),
         "scalar": torch.tensor(7),
     }
-    metadata = {"format": "pt", KEY: json.dumps({"steps": ["x"]})}
+    metadata = {"format": "pt", STAMP: json.dumps({"steps": ["x"]})}
     save_file(tensors, path, metadata)
     return path
 
@@ -52,7 +51,7 @@ def with_header(change: Callable[[dict[str, Any]], Any], file: Path) -> None:
 
 
 def test_its_tensors(file: Path) -> None:
-    with read_run(file, KEY) as weights:
+    with read_run(file) as weights:
         found = {
             name: ref.load() for name, ref in weights.data["state_dict"].items()
         }
@@ -67,12 +66,12 @@ def test_its_tensors(file: Path) -> None:
         assert found["b"].tolist() == [1.5, -2]
         assert found["empty"].shape == (0, 3)
         assert int(found["scalar"]) == 7
-        assert weights.data[KEY] == {"steps": ["x"]}
+        assert weights.data[STAMP] == {"steps": ["x"]}
 
 
 def test_they_are_written_as_they_were(file: Path, tmp_path: Path) -> None:
     new = tmp_path / "new.safetensors"
-    with read_run(file, KEY) as weights:
+    with read_run(file) as weights:
         assert isinstance(weights, Weights)
         write_weights(weights, new)
     before, after = load_file(file), load_file(new)
@@ -86,27 +85,27 @@ def test_what_changed_is_written_as_it_is_now(
     file: Path, tmp_path: Path
 ) -> None:
     new = tmp_path / "new.safetensors"
-    with read_run(file, KEY) as weights:
+    with read_run(file) as weights:
         assert isinstance(weights, Weights)
         table = weights.data["state_dict"]
         table["a"] = table["a"].load() * 2
         table["c"] = table.pop("b")
-        weights.data[KEY] = {"steps": ["x", "y"]}
+        weights.data[STAMP] = {"steps": ["x", "y"]}
         write_weights(weights, new)
-    with read_run(new, KEY) as weights:
+    with read_run(new) as weights:
         found = {
             name: ref.load() for name, ref in weights.data["state_dict"].items()
         }
         assert set(found) == {"a", "empty", "large", "scalar", "c"}
         assert found["a"].tolist() == [[0, 2, 4], [6, 8, 10]]
         assert found["c"].tolist() == [1.5, -2]
-        assert weights.data[KEY] == {"steps": ["x", "y"]}
+        assert weights.data[STAMP] == {"steps": ["x", "y"]}
 
 
 def test_a_file_of_the_library(tmp_path: Path) -> None:
     path = tmp_path / "theirs.safetensors"
     save_file({"w": torch.arange(4.0)}, path, {"format": "pt"})
-    with read_run(path, KEY) as weights:
+    with read_run(path) as weights:
         assert isinstance(weights, Weights)
         assert weights.data["state_dict"]["w"].load().tolist() == [0, 1, 2, 3]
         write_weights(weights, tmp_path / "ours.safetensors")
@@ -154,7 +153,7 @@ def test_a_header_that_makes_no_sense(
 ) -> None:
     with_header(change, file)
     with pytest.raises(CompatError) as caught:
-        read_run(file, KEY)
+        read_run(file)
     assert what in str(caught.value)
     assert str(caught.value).startswith("weights.safetensors is a damaged saf")
 
@@ -164,13 +163,13 @@ def test_a_file_that_was_cut_short(file: Path, share: float) -> None:
     content = file.read_bytes()
     file.write_bytes(content[: int(share * len(content))])
     with pytest.raises(CompatError, match="do not end where the file ends"):
-        read_run(file, KEY)
+        read_run(file)
 
 
 def test_a_file_that_gets_shorter_while_it_is_read(
     file: Path, tmp_path: Path
 ) -> None:
-    with read_run(file, KEY) as weights:
+    with read_run(file) as weights:
         assert isinstance(weights, Weights)
         file.write_bytes(file.read_bytes()[:5000])
         with pytest.raises(CompatError, match="became shorter"):
@@ -201,7 +200,7 @@ def test_mutated_headers(
     mutated = file.with_name("mutated.safetensors")
     mutated.write_bytes(content)
     try:
-        with read_run(mutated, KEY) as weights:
+        with read_run(mutated) as weights:
             for ref in tensors(weights.data).values():
                 ref.load()
     except CompatError:

@@ -390,10 +390,17 @@ def test_an_optimizer_that_is_none_can_be_left_out(
 
 
 def test_of_a_file_of_today_the_optimizer_can_be_left_out(
-    owned, upgrade, tmp_path
+    owned, upgrade, tmp_path, capsys
 ):
     assert upgrade(owned(NEW).checkpoint, NEW, "--drop-optimizer") == 0
     assert loaded(tmp_path)["optimizer_states"] == []
+    # There is nothing to leave out of the new file.
+    capsys.readouterr()
+    again = str(tmp_path / "new.ckpt"), "--drop-optimizer"
+    assert main(["upgrade", *again]) == 0
+    out = capsys.readouterr().out
+    assert "has the layout of 0.7.0 already" in out
+    assert "starts anew" not in out
 
 
 def test_it_says_what_it_did_to_a_wrapped_file_of_today(make, capsys):
