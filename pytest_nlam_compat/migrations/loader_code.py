@@ -197,7 +197,7 @@ def _condition(when: object, args: str) -> str:
         each = (f"({_condition(p, args)})" for p in when.predicates)
         return " and ".join(each)
     if isinstance(when, Holds):
-        pattern = rf"(?:[^.]+\.)*{regex(when.name)}(?:\..+)?"
+        pattern = regex(f"**.{when.name}") + r"(?:\..+)?"
         return f"any(re.fullmatch({raw(pattern)}, n) for n in tensors)"
     if isinstance(when, HasHyperParameter) and when.path.startswith("args."):
         name = json.dumps(when.path.removeprefix("args."))

@@ -96,7 +96,12 @@ def _permute_blocks(operation: op.PermuteInputBlocks) -> str:
         raise without_code(operation)
     new = [_arranged(entry) for entry in operation.new]
     if set(blocks) <= set(GRID):
-        cut = _grid_cut(blocks)
+        cut = [
+            *_grid_sizes(blocks),
+            "sizes.append(weight.shape[1] - sum(sizes))",
+            "parts = weight.split(sizes, dim=1)",
+            f"{', '.join(blocks)}, rest = parts",
+        ]
         new.append("rest")
     else:
         cut = [f"{', '.join(blocks)} = weight.chunk({len(blocks)}, dim=1)"]
@@ -108,16 +113,6 @@ def _permute_blocks(operation: op.PermuteInputBlocks) -> str:
         "tensors[name] = torch.cat(parts, dim=1)",
         of=operation.of,
     )
-
-
-def _grid_cut(blocks: list[str]) -> list[str]:
-    """Cut the input of the grid into blocks, and what stands after them."""
-    return [
-        *_grid_sizes(blocks),
-        "sizes.append(weight.shape[1] - sum(sizes))",
-        "parts = weight.split(sizes, dim=1)",
-        f"{', '.join(blocks)}, rest = parts",
-    ]
 
 
 def _grid_sizes(blocks: list[str]) -> list[str]:
