@@ -14,15 +14,13 @@ from typing import Any
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import operations as op
 from pytest_nlam_compat.migrations.formatting import formatted
-from pytest_nlam_compat.migrations.operations.base import (
-    NotOnWeights,
-    OnHyperParameters,
-)
+from pytest_nlam_compat.migrations.operations.base import OnHyperParameters
 from pytest_nlam_compat.migrations.operations.blocks import (
     AXES,
     GRID,
     parsed,
 )
+from pytest_nlam_compat.migrations.operations.graph import OnGraph
 from pytest_nlam_compat.migrations.operations.segments import regex
 
 
@@ -364,7 +362,7 @@ _WITHOUT_CODE: tuple[tuple[type | tuple[type, ...], str], ...] = (
         "unpickled before, and the loader is passed another",
     ),
     (
-        NotOnWeights,
+        OnGraph,
         "a checkpoint holds no graph: change what neural_lam.utils.load_graph "
         "reads",
     ),

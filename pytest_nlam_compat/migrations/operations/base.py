@@ -86,10 +86,7 @@ class Operation(Expression):
         raise NotImplementedError
 
     def __call__(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the weights of a plain state_dict as they become.
-
-        An operation on the graph or on hyper-parameters leaves them alone.
-        """
+        """Return the weights of a plain state_dict as they become."""
         run = SavedRun(state_dict=dict(state_dict), hyper_parameters={})
         return self.apply(run).state_dict
 
@@ -124,16 +121,7 @@ class Operation(Expression):
 
 
 @dataclass(repr=False, eq=False)
-class NotOnWeights(Operation):
-    """An operation on hyper-parameters or the graph only."""
-
-    def __call__(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the weights unchanged."""
-        return dict(state_dict)
-
-
-@dataclass(repr=False, eq=False)
-class OnHyperParameters(NotOnWeights):
+class OnHyperParameters(Operation):
     """An operation on hyper-parameters only."""
 
 
