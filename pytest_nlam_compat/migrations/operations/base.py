@@ -121,7 +121,16 @@ class Operation(Expression):
 
 
 @dataclass(repr=False, eq=False)
-class OnHyperParameters(Operation):
+class NotOnWeights(Operation):
+    """An operation on hyper-parameters or the graph only."""
+
+    def __call__(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights unchanged."""
+        return dict(state_dict)
+
+
+@dataclass(repr=False, eq=False)
+class OnHyperParameters(NotOnWeights):
     """An operation on hyper-parameters only."""
 
 

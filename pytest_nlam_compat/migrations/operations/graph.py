@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from pytest_nlam_compat.migrations.operations.base import Operation
+from pytest_nlam_compat.migrations.operations.base import NotOnWeights
 from pytest_nlam_compat.migrations.saved_run import (
     GraphTensor,
     SavedRun,
@@ -21,7 +21,7 @@ _ORIGINAL = "Pass the graph directory that the run was trained with."
 
 
 @dataclass(repr=False, eq=False)
-class OnGraph(Operation):
+class OnGraph(NotOnWeights):
     """An operation on the graph only."""
 
     needs: ClassVar[tuple[str, ...]] = ("graph",)
