@@ -13,10 +13,9 @@ from pytest_nlam_compat.migrations.lint import (
     check_layout,
     check_on_run,
     check_registry,
-    check_upstream_numbers,
-    check_upstream_on_file,
 )
 from pytest_nlam_compat.migrations.stamps import UPSTREAM_STAMP
+from pytest_nlam_compat.migrations.upstream import check_numbers, check_on_file
 from pytest_nlam_compat.under_test.code_under_test import code_under_test
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def judge_registry(name: str, own: Sequence[Migration], source: str) -> None:
     if name == UPSTREAM:
         upstream = upstream_registry()
         assert upstream is not None
-        findings = check_upstream_numbers(upstream.migrations, upstream.newest)
+        findings = check_numbers(upstream.migrations, upstream.newest)
     else:
         findings = check_registry(HISTORY if name == "history" else own)
     at = f" ({source})" if source and name == "repository" else ""
@@ -93,9 +92,7 @@ def judge_migrations(
     upstream = upstream_registry()
     if upstream is not None:
         stamp = run.stamps.get(UPSTREAM_STAMP, 0)
-        findings += check_upstream_on_file(
-            upstream.migrations, stamp, run.state_dict
-        )
+        findings += check_on_file(upstream.migrations, stamp, run.state_dict)
     what = f"{subject.reference.id}: migrations for it are not in order."
     _raise_on(findings, what)
 

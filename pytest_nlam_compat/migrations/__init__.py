@@ -22,7 +22,8 @@ from pytest_nlam_compat.migrations.saved_run import (
     SavedRun,
     Statistics,
 )
-from pytest_nlam_compat.migrations.stamps import stamp
+from pytest_nlam_compat.migrations.stamps import refuse_newer, stamp
+from pytest_nlam_compat.migrations.upstream import as_callables
 
 __all__ = [
     "HISTORY",
@@ -36,9 +37,11 @@ __all__ = [
     "SavedRun",
     "Statistics",
     "apply",
+    "as_callables",
     "detect_origin",
     "plan",
     "read_steps",
+    "refuse_newer",
     "saved_run_from_checkpoint",
     "stamp",
     "to_checkpoint_dict",

@@ -1,12 +1,6 @@
 """Checks of a registry of migrations: ours, a repository's, neural-lam's own.
 
 Each returns findings instead of raising, so that one run names them all.
-
-neural-lam's own (#701, open) is a list of ``Migration(target_version,
-description, apply, hard_break)``, where ``apply`` maps a state_dict to a new
-one, and is None for a hard break. All steps above the number in a file are
-applied: of two with one number, or of one numbered too low, a file can miss
-one.
 """
 
 from __future__ import annotations
@@ -15,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
@@ -185,57 +179,6 @@ def check_function(
     return findings
 
 
-def check_upstream_numbers(
-    migrations: Sequence[Any], newest: int
-) -> list[Finding]:
-    """Check what can be seen without a file; `newest` is new files' number."""
-    counts = Counter(one.target_version for one in migrations)
-    findings = [
-        Finding(_upstream_name(one), "Another step has the same number.")
-        for one in migrations
-        if counts[one.target_version] > 1
-    ]
-    findings += [
-        Finding(
-            _upstream_name(one),
-            f"It stands after number {before.target_version}.",
-        )
-        for before, one in pairwise(migrations)
-        if one.target_version < before.target_version
-    ]
-    findings += [
-        Finding(
-            _upstream_name(one), f"New files have the number {newest} only."
-        )
-        for one in migrations
-        if one.target_version > newest
-    ]
-    return findings
-
-
-def check_upstream_on_file(
-    migrations: Iterable[Any], stamp: int, state_dict: Mapping[str, Tensor]
-) -> list[Finding]:
-    """Check each step on the weights of a file, in order.
-
-    `stamp` is the number of the file, 0 if it has none.
-    """
-    findings: list[Finding] = []
-    weights = dict(state_dict)
-    for one in sorted(migrations, key=lambda step: int(step.target_version)):
-        if one.target_version <= stamp:
-            continue
-        if one.apply is None:
-            # Its loader stops at a hard break, and so does this check.
-            break
-        found = check_function(_upstream_name(one), one.apply, weights)
-        findings += found
-        if any(each.problem.startswith("It raises") for each in found):
-            break
-        weights = one.apply(dict(weights))
-    return findings
-
-
 def _on_weights(step: Migration, run: SavedRun) -> StateDictFunction:
     """Return what a migration does to the weights of a run."""
 
@@ -332,7 +275,3 @@ def _renamed_modules(
 def _parents(name: str) -> list[str]:
     segments = name.split(".")
     return [".".join(segments[:end]) for end in range(1, len(segments))]
-
-
-def _upstream_name(one: Any) -> str:
-    return f"{one.target_version} ({one.description})"

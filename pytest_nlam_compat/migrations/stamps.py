@@ -88,23 +88,18 @@ def raise_on_upstream_stamp(data: Mapping[str, Any]) -> None:
         )
 
 
-def upstream_stamp(
-    stamps: Mapping[str, Any], newest: int | None
-) -> dict[str, int]:
-    """Return neural-lam's own stamp of a file (#701): one entry, or none.
+def refuse_newer(found: object, newest: int | None) -> None:
+    """Refuse neural-lam's own stamp if the current code doesn't know it.
 
-    Without it the current code's own loader would begin with its first
-    migration. `newest` is the number that the current code gives to new files;
-    None if it has no migrations.
+    `found` is what the file has, and `newest` the number that the current code
+    gives to new files; None if it has no migrations.
 
     Raises
     ------
     CompatError
         The stamp is newer, or not a number.
     """
-    if UPSTREAM_STAMP not in stamps:
-        return {}
-    number = _upstream_number(stamps[UPSTREAM_STAMP])
+    number = _upstream_number(found)
     if newest is None or number > newest:
         known = "none" if newest is None else newest
         raise CompatError(
@@ -115,7 +110,20 @@ def upstream_stamp(
             },
             remedy="Upgrade neural-lam.",
         )
-    return {UPSTREAM_STAMP: number}
+
+
+def upstream_stamp(
+    stamps: Mapping[str, Any], newest: int | None
+) -> dict[str, int]:
+    """Return neural-lam's own stamp of a file (#701): one entry, or none.
+
+    Without it the current code's own loader would begin with its first
+    migration. `newest` and errors are as in `refuse_newer`.
+    """
+    if UPSTREAM_STAMP not in stamps:
+        return {}
+    refuse_newer(stamps[UPSTREAM_STAMP], newest)
+    return {UPSTREAM_STAMP: stamps[UPSTREAM_STAMP]}
 
 
 def _upstream_number(found: object) -> int:
