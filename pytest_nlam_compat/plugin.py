@@ -98,8 +98,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addini(
         "nlam_compat_migrations",
-        "migrations of this repository: a file or folder, relative to the "
-        "root, or a module",
+        "migrations of this repository: a file or folder, relative to the root",
     )
     parser.addini(
         "nlam_compat_given_up",

@@ -46,7 +46,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "--migrations": {
         "metavar": "SOURCE",
         "help": "migrations of a repository, applied after those of neural-lam:"
-        " the file, folder or module that pytest's ini key"
+        " the file or folder that pytest's ini key"
         " nlam_compat_migrations names. It is imported",
     },
     "--graph": {
@@ -130,7 +130,7 @@ def read_migrations(source: str | None) -> tuple[Migration, ...]:
         return ()
     from pytest_nlam_compat.migrations.repository import read_steps
 
-    # As for python -m pytest: a dotted module is of the working directory.
+    # As for python -m pytest: they may import what is in this folder.
     sys.path.append(str(Path.cwd()))
     steps = read_steps(source)
     if not steps:

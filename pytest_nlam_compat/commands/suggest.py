@@ -108,10 +108,9 @@ def run(arguments: argparse.Namespace) -> CommandResult:
         and _is_ours(selection.setup.root)
     )
     if in_history:
-        lines += [
-            "Add it to migrations/history.py, with these imports:",
-            *writing.history_imports(step.python() for step in found.steps),
-        ]
+        lines.append(
+            "Add it to migrations/history.py, and import what it uses."
+        )
     elif destination.advice and (wrote or destination.unread):
         lines.append(destination.advice)
     if arguments.upstream and (found.writable or (own and found.complete)):

@@ -11,10 +11,10 @@ from torch import Tensor
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.judging.batch_and_loss import compare_loss
 from pytest_nlam_compat.judging.grade import Findings
-from pytest_nlam_compat.migrations.provenance import (
+from pytest_nlam_compat.migrations.number_sources import (
     COMPUTED,
-    Provenance,
-    provenance,
+    NumberSources,
+    number_sources,
 )
 from pytest_nlam_compat.numerics.comparison import compare, sample
 from pytest_nlam_compat.numerics.tolerances import (
@@ -52,13 +52,13 @@ def judge_resumed(subject: ReferenceUnderTest) -> Findings:
     step = resume(subject)
     _compare_rates(subject, step.rate)
     shares = compare_loss(reference, step.loss)
-    origin = provenance(
+    sources = number_sources(
         subject.float64,
         subject.steps,
         partial(loaded_parameters, subject, step.module),
     )
-    left_out = _left_out(origin)
-    names, obtained, expected = _updates(reference, step, origin)
+    left_out = _left_out(sources)
+    names, obtained, expected = _updates(reference, step, sources)
     rounded = reference.description.get("loss_weights") == "float32"
     row = RESUME_FLOAT32_WEIGHTS if rounded else RESUME
     difference = compare(
@@ -111,7 +111,7 @@ def saved_rate(subject: ReferenceUnderTest) -> float:
 
 
 def _updates(
-    reference: Reference, step: ResumedStep, origin: Provenance
+    reference: Reference, step: ResumedStep, sources: NumberSources
 ) -> tuple[list[str], Tensor, Tensor]:
     """Pair what the step has added with what it added in the release.
 
@@ -120,14 +120,14 @@ def _updates(
     known, values = _recorded(reference)
     names: list[str] = []
     obtained, expected = [], []
-    for name, places in origin.places.items():
-        exact = places != COMPUTED
-        if name in origin.reset:
-            exact &= ~origin.reset[name]
-        exact &= known[places.clamp(min=0)]
+    for name, indices in sources.indices.items():
+        exact = indices != COMPUTED
+        if name in sources.reset:
+            exact &= ~sources.reset[name]
+        exact &= known[indices.clamp(min=0)]
         names += [name] * int(exact.sum())
         obtained.append(step.updates[name][exact])
-        expected.append(values[places[exact]])
+        expected.append(values[indices[exact]])
     return names, torch.cat(obtained), torch.cat(expected)
 
 
@@ -158,12 +158,12 @@ def _recorded(reference: Reference) -> tuple[Tensor, Tensor]:
     return known, updates
 
 
-def _left_out(origin: Provenance) -> dict[str, str]:
+def _left_out(sources: NumberSources) -> dict[str, str]:
     """Say which numbers are not compared."""
     found: dict[str, str] = {}
-    for name, places in origin.places.items():
-        computed = places == COMPUTED
-        reset = origin.reset.get(name, torch.zeros_like(computed)) & ~computed
+    for name, indices in sources.indices.items():
+        computed = indices == COMPUTED
+        reset = sources.reset.get(name, torch.zeros_like(computed)) & ~computed
         reasons = []
         if computed.any():
             reasons.append(f"{_which(computed)} recomputed by a migration")

@@ -117,7 +117,7 @@ def _read(path: Path) -> SavedRun:
     """Read the file as `nlam-compat` would, without running its pickle."""
     try:
         with read_checkpoint(path) as checkpoint:
-            return saved_run_from_checkpoint(checkpoint)
+            return saved_run_from_checkpoint(checkpoint.data)
     except CompatError as error:
         raise _lost(
             f"can't be read by nlam-compat: {error.what}",

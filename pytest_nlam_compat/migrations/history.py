@@ -31,8 +31,7 @@ from pytest_nlam_compat.migrations.operations import (
     SetHyperParameter,
     UnwrapClass,
 )
-from pytest_nlam_compat.migrations.origin import KIND
-from pytest_nlam_compat.migrations.releases import CLAMP_BUFFERS, PREFIX
+from pytest_nlam_compat.migrations.releases import CLAMP_BUFFERS, KIND, PREFIX
 
 INPUTS = "grid_embedder.0"
 

@@ -15,7 +15,7 @@ from typing import Any
 from packaging.version import Version
 
 from pytest_nlam_compat.checkpoints.stand_ins import InertObject
-from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.errors import CompatError, join_some
 from pytest_nlam_compat.files.refusals import printable
 from pytest_nlam_compat.migrations.operations.segments import fill, match
 from pytest_nlam_compat.migrations.releases import (
@@ -176,7 +176,7 @@ _OTHERWISE = (
 )
 
 
-def check_layout(
+def check_weights(
     weights: Mapping[str, Any],
     hyper_parameters: Mapping[str, Any],
     release: Version | str,
@@ -219,9 +219,11 @@ def check_layout(
     # Of a file that claims very many layers, enough to tell that some lack.
     layout = islice(_expected(model, release, sizes, bare), 2 * len(bare) + 999)
     expected = {named(name): shape for name, shape in layout}
+    missing = [name for name in expected if name not in weights]
+    unexpected = [name for name in weights if name not in expected]
     facts = {
-        "missing": _listed([n for n in expected if n not in weights]),
-        "unexpected": _listed([n for n in weights if n not in expected]),
+        "missing": join_some(map(printable, missing), _MOST_SHOWN),
+        "unexpected": join_some(map(printable, unexpected), _MOST_SHOWN),
         **_misfits(weights, expected, sizes),
     }
     facts = {what: found for what, found in facts.items() if found}
@@ -233,7 +235,6 @@ def check_layout(
     if not facts and arguments is not None:
         facts = _unfit_arguments(arguments, release)
     if facts:
-        unexpected = [name for name in weights if name not in expected]
         raise CompatError(
             f"The weights are not those of a {model} of neural-lam {release} "
             "with these hyper-parameters.",
@@ -449,9 +450,3 @@ def _is_allowed(value: Any, allowed: Any) -> bool:
     if isinstance(allowed, tuple):
         return type(value) in (bool, int, str) and value in allowed
     return type(value) is allowed
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(map(printable, names[:_MOST_SHOWN]))
-    more = len(names) - _MOST_SHOWN
-    return f"{shown} and {more} more" if more > 0 else shown

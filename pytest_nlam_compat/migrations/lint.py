@@ -183,18 +183,9 @@ def _on_weights(step: Migration, run: SavedRun) -> StateDictFunction:
     """Return what a migration does to the weights of a run."""
 
     def function(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-        # A function may be called with a part of the weights only.
         optimizers = [
-            replace(
-                optimizer,
-                names=[n for n in optimizer.names if n in state_dict],
-                moments={
-                    name: kinds
-                    for name, kinds in optimizer.moments.items()
-                    if name in state_dict
-                },
-            )
-            for optimizer in run.optimizers
+            replace(each, names=[], moments={}, reset={})
+            for each in run.optimizers
         ]
         part = replace(run, state_dict=state_dict, optimizers=optimizers)
         return step.apply(part).state_dict

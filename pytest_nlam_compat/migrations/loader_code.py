@@ -32,6 +32,8 @@ def upgrade_tensors(tensors, module=None, power=0):
     """Convert weights, or moments of a power of the gradient, in place."""
 {body}
 '''
+# Predicates see what its release wrote, whatever steps before have changed.
+_NAMES = "given"
 _IN_MODULE = '''\
 # neural_lam/models/module.py: two functions, and two changes of
 # ForecasterModule. Use it instead of the migration, not beside it.
@@ -146,6 +148,8 @@ def loader_code(steps: Iterable[Migration], newest: int | None = None) -> str:
 
 
 def _function(template: str, body: str) -> str:
+    if _NAMES in body:
+        body = f"{_NAMES} = list(tensors)\n{body}"
     function = template.format(body=textwrap.indent(body, "    "))
     return f"import re\n\n\n{function}" if "re." in function else function
 
@@ -160,14 +164,16 @@ def _on_weights(step: Migration) -> list[op.Operation]:
 
 
 def _refuse_undecidable(steps: Iterable[Migration]) -> None:
-    """Refuse weights that depend on an argument that is changed before."""
+    """Refuse steps that depend on an argument that is changed before."""
     changed: set[str] = set()
     for step in steps:
-        changed |= {getattr(o, "path", "") for o in _on_arguments(step)}
-        asked = {path for path in changed if path in repr(step.when)}
-        if asked and _on_weights(step):
+        own = {getattr(o, "path", "") for o in _on_arguments(step)}
+        before = changed | own if _on_weights(step) else changed
+        changed = changed | own
+        asked = {path for path in before if path in repr(step.when)}
+        if asked:
             raise CompatError(
-                "A step on weights depends on an argument that is changed.",
+                "A step depends on an argument that is changed before.",
                 facts={"step": step.id, "arguments": ", ".join(asked)},
                 remedy="Write it by hand: on_load_checkpoint receives the "
                 "changed arguments.",
@@ -197,8 +203,8 @@ def _condition(when: object, args: str) -> str:
         each = (f"({_condition(p, args)})" for p in when.predicates)
         return " and ".join(each)
     if isinstance(when, Holds):
-        pattern = rf"(?:[^.]+\.)*{regex(when.name)}(?:\..+)?"
-        return f"any(re.fullmatch({raw(pattern)}, n) for n in tensors)"
+        pattern = raw(rf"(^|\.){regex(when.name)}(\.|$)")
+        return f"any(re.search({pattern}, n) for n in {_NAMES})"
     if isinstance(when, HasHyperParameter) and when.path.startswith("args."):
         name = json.dumps(when.path.removeprefix("args."))
         if when.value is None:

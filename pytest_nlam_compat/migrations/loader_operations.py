@@ -14,15 +14,13 @@ from typing import Any
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import operations as op
 from pytest_nlam_compat.migrations.formatting import formatted
-from pytest_nlam_compat.migrations.operations.base import (
-    NotOnWeights,
-    OnHyperParameters,
-)
+from pytest_nlam_compat.migrations.operations.base import OnHyperParameters
 from pytest_nlam_compat.migrations.operations.blocks import (
     AXES,
     GRID,
     parsed,
 )
+from pytest_nlam_compat.migrations.operations.graph import OnGraph
 from pytest_nlam_compat.migrations.operations.segments import regex
 
 
@@ -96,7 +94,12 @@ def _permute_blocks(operation: op.PermuteInputBlocks) -> str:
         raise without_code(operation)
     new = [_arranged(entry) for entry in operation.new]
     if set(blocks) <= set(GRID):
-        cut = _grid_cut(blocks)
+        cut = [
+            *_grid_sizes(blocks),
+            "sizes.append(weight.shape[1] - sum(sizes))",
+            "parts = weight.split(sizes, dim=1)",
+            f"{', '.join(blocks)}, rest = parts",
+        ]
         new.append("rest")
     else:
         cut = [f"{', '.join(blocks)} = weight.chunk({len(blocks)}, dim=1)"]
@@ -108,16 +111,6 @@ def _permute_blocks(operation: op.PermuteInputBlocks) -> str:
         "tensors[name] = torch.cat(parts, dim=1)",
         of=operation.of,
     )
-
-
-def _grid_cut(blocks: list[str]) -> list[str]:
-    """Cut the input of the grid into blocks, and what stands after them."""
-    return [
-        *_grid_sizes(blocks),
-        "sizes.append(weight.shape[1] - sum(sizes))",
-        "parts = weight.split(sizes, dim=1)",
-        f"{', '.join(blocks)}, rest = parts",
-    ]
 
 
 def _grid_sizes(blocks: list[str]) -> list[str]:
@@ -369,7 +362,7 @@ _WITHOUT_CODE: tuple[tuple[type | tuple[type, ...], str], ...] = (
         "unpickled before, and the loader is passed another",
     ),
     (
-        NotOnWeights,
+        OnGraph,
         "a checkpoint holds no graph: change what neural_lam.utils.load_graph "
         "reads",
     ),

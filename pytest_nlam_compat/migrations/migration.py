@@ -45,11 +45,7 @@ class Holds(Expression):
 
     def __call__(self, run: SavedRun) -> bool:
         """Look for the name."""
-        return any(
-            covers(self.name, ".".join(segments[start:]))
-            for segments in (name.split(".") for name in run.state_dict)
-            for start in range(len(segments))
-        )
+        return any(covers(f"**.{self.name}", name) for name in run.state_dict)
 
 
 @dataclass(repr=False, eq=False)
@@ -68,7 +64,7 @@ class HasHyperParameter(Expression):
         if self.value is None:
             return exists
         if isinstance(found, InertObject):
-            found = found.args[0]
+            return found.args == (self.value,)
         return bool(found == self.value)
 
 

@@ -13,14 +13,16 @@ from typing import Any
 from packaging.version import Version
 
 from pytest_nlam_compat.checkpoints.stand_ins import InertObject
-from pytest_nlam_compat.errors import CompatError
+from pytest_nlam_compat.errors import CompatError, join_some
 from pytest_nlam_compat.files.refusals import printable
+from pytest_nlam_compat.migrations.history import HISTORY
 from pytest_nlam_compat.migrations.operations.hyper_parameters import (
     contains_instance_of,
 )
 from pytest_nlam_compat.migrations.releases import (
     CLAMP_BUFFERS,
     FIRST_WITH_PREFIX,
+    KIND,
     PREFIX,
     RELEASES,
     has_prefix,
@@ -34,9 +36,6 @@ from pytest_nlam_compat.migrations.stamps import (
 )
 from pytest_nlam_compat.references import release_evidence
 from pytest_nlam_compat.references.release_evidence import KINDS, WEIGHTS
-
-KIND = "neural_lam.config.DatastoreKindStr"
-"""A str subclass that 0.3 and 0.4 pickled in the config (#113)."""
 
 # Of the research branches of neural-lam, which never became a release: of all,
 # and of one. ccai_paper_2023 is not among them: it is 0.1.0.
@@ -162,11 +161,9 @@ def raise_without_weights(data: Mapping[str, Any]) -> None:
     if isinstance(weights, Mapping) and weights:
         return
     if "state_dict" not in data:
-        found = [printable(str(key)) for key in list(data)[:_MOST_SHOWN]]
-        if len(data) > len(found):
-            found.append(f"{len(data) - len(found)} more")
+        found = join_some((printable(str(key)) for key in data), _MOST_SHOWN)
         what = "The file holds no state_dict."
-        fact = {"found": ", ".join(found) or "nothing"}
+        fact = {"found": found or "nothing"}
     elif isinstance(weights, Mapping):
         what = "The state_dict of the file is empty."
         fact = {"expected": "the weights of a model"}
@@ -262,9 +259,6 @@ def _left(evidence: tuple[Evidence, ...]) -> list[str]:
 
 def _changed(releases: list[str]) -> bool:
     """Tell whether a migration lies between releases."""
-    # It names classes that are defined above.
-    from pytest_nlam_compat.migrations.history import HISTORY
-
     oldest, newest = map(Version, (releases[0], releases[-1]))
     return any(oldest < Version(step.since) <= newest for step in HISTORY)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pytest_nlam_compat.checkpoints.stand_ins import TensorRef
 from pytest_nlam_compat.errors import CompatError
@@ -33,16 +33,8 @@ METAINFO = "metainfo.yaml"
 _LONGEST_METAINFO = 4096
 
 
-class Readable(Protocol):
-    """What is needed of a `checkpoints.reader.Checkpoint`."""
-
-    @property
-    def data(self) -> Mapping[str, Any]:
-        """The whole tree, with tensors as `TensorRef`."""
-
-
 def saved_run_from_checkpoint(
-    checkpoint: Readable,
+    data: Mapping[str, Any],
     *,
     graph: Mapping[str, GraphTensor] | None = None,
     graph_format: str = "legacy",
@@ -54,8 +46,8 @@ def saved_run_from_checkpoint(
 
     Parameters
     ----------
-    checkpoint : Checkpoint
-        An open file.
+    data : mapping
+        The whole tree of a checkpoint, as ``Checkpoint.data``.
     graph, graph_format, statistics, grid_shape
         Parts of the `SavedRun` that come with no checkpoint.
     lazy : bool
@@ -67,7 +59,6 @@ def saved_run_from_checkpoint(
     CompatError
         The file holds no weights, or its optimizer doesn't fit them.
     """
-    data = checkpoint.data
     raise_without_weights(data)
     state_dict = {str(name): ref for name, ref in data["state_dict"].items()}
     others = [

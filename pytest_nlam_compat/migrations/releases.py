@@ -37,6 +37,9 @@ FIRST_WITH_PREFIX = Version("0.7.0")
 PREFIX = "forecaster.predictor."
 """Of all weights in a model of 0.7."""
 
+KIND = "neural_lam.config.DatastoreKindStr"
+"""A str subclass that 0.3 and 0.4 pickled in the config (#113)."""
+
 WRAPPERS = {
     "_orig_mod": "torch.compile",
     "module": "DataParallel or DistributedDataParallel",
@@ -81,13 +84,7 @@ def has_prefix(names: Iterable[str]) -> bool:
 
 
 def raise_on_unknown_prefix(names: Collection[str]) -> None:
-    """Refuse weights without the prefix of 0.7, or under a foreign one.
-
-    Raises
-    ------
-    CompatError
-        With the prefix.
-    """
+    """Refuse weights without the prefix of 0.7, or under a foreign one."""
     if not has_prefix(names):
         _raise_on_part(names)
     _raise_on_wrapper(names)

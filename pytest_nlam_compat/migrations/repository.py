@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
@@ -32,8 +29,7 @@ _SECTIONS = {
     "setup.cfg": "[tool:pytest]",
 }
 # Of a traceback, what is between us and the file that is imported.
-_NOT_THEIRS = ("<frozen ", str(importlib.__file__), __file__)
-_MISSING = "The migrations of the repository don't exist."
+_NOT_THEIRS = ("<frozen ", __file__)
 
 
 @dataclass(frozen=True)
@@ -75,29 +71,6 @@ class RepositorySetup:
             return ""
         return self.unread()
 
-    def location(self) -> Path | None:
-        """Return the file or folder of the source, None if it is empty.
-
-        Nothing is imported.
-
-        Raises
-        ------
-        CompatError
-            It does not exist.
-        """
-        if not self.source:
-            return None
-        path = _path(self.source, self.root)
-        if path is not None:
-            return path
-        spec = _find_module(self.source)
-        if spec is None:
-            raise _no_module(self.source)
-        folders = [Path(each) for each in spec.submodule_search_locations or ()]
-        if folders and not _has_list(folders[0] / "__init__.py"):
-            return folders[0]
-        return Path(str(spec.origin))
-
 
 def read_steps(source: str | Path, root: Path | None = None) -> list[Migration]:
     """Read the migrations of a repository.
@@ -105,10 +78,9 @@ def read_steps(source: str | Path, root: Path | None = None) -> list[Migration]:
     Parameters
     ----------
     source : str or pathlib.Path
-        A file ``*.py``, a folder of such files, or a dotted module. Each has
-        a list ``MIGRATIONS``. In a folder, ``conftest.py`` and files that
-        begin with ``_`` or ``test_`` are not read; a package without
-        ``MIGRATIONS`` of its own is such a folder.
+        A file ``*.py``, or a folder of such files. Each has a list
+        ``MIGRATIONS``. In a folder, ``conftest.py`` and files that begin with
+        ``_`` or ``test_`` are not read.
     root : pathlib.Path, optional
         What a path is relative to; the working directory by default.
 
@@ -120,43 +92,27 @@ def read_steps(source: str | Path, root: Path | None = None) -> list[Migration]:
     Raises
     ------
     CompatError
-        The file or module doesn't exist, can't be imported, or has no list of
+        The path doesn't exist, or a file can't be imported or has no list of
         migrations.
     """
-    path = _path(source, root or Path.cwd())
-    if path is None:
-        module = _module(str(source))
-        folder = _package_folder(module)
-        if folder is None:
-            return _steps(module)
-        modules = [
-            _module(f"{module.__name__}.{file.stem}")
-            for file in step_files(folder)
-        ]
-    elif path.is_dir():
-        _raise_on_list(path / "__init__.py")
-        modules = [_file(file) for file in step_files(path)]
-    else:
-        return _steps(_file(path))
-    steps = [step for module in modules for step in _steps(module)]
+    path = (root or Path.cwd()) / source
+    if not path.exists():
+        raise CompatError(
+            "The migrations of the repository don't exist.",
+            facts={"path": path},
+            remedy="Correct the path: a file *.py or a folder of such files.",
+        )
+    if not path.is_dir():
+        return _steps(_imported(path))
+    if _has_list(path / "__init__.py"):
+        raise CompatError(
+            f"The folder of migrations is a package with its own {LIST}.",
+            facts={"file": path / "__init__.py"},
+            remedy="Move that list into a file of its own: of a folder, files "
+            "that begin with _ are not read.",
+        )
+    steps = [step for f in step_files(path) for step in _steps(_imported(f))]
     return sorted(steps, key=lambda step: Version(step.since))
-
-
-def _path(source: str | Path, root: Path) -> Path | None:
-    """Find the path that a source names; None if it names a module."""
-    path = root / source
-    if path.exists():
-        return path
-    name = str(source)
-    if not name.endswith(".py") and all(
-        part.isidentifier() for part in name.split(".")
-    ):
-        return None
-    raise CompatError(
-        _MISSING,
-        facts={"path": path},
-        remedy="Correct the path: a file *.py or a folder of such files.",
-    )
 
 
 def step_files(folder: Path) -> list[Path]:
@@ -215,16 +171,6 @@ def _has_list(file: Path) -> bool:
     return file.is_file() and LIST.encode() in file.read_bytes()
 
 
-def _raise_on_list(init: Path) -> None:
-    if _has_list(init):
-        raise CompatError(
-            f"The folder of migrations is a package with its own {LIST}.",
-            facts={"file": init},
-            remedy="Name it as a module, with dots, or remove its list: a "
-            "folder is read file by file.",
-        )
-
-
 def _steps(module: ModuleType) -> list[Migration]:
     if not hasattr(module, LIST):
         raise CompatError(
@@ -236,49 +182,7 @@ def _steps(module: ModuleType) -> list[Migration]:
     return checked(getattr(module, LIST), f"{LIST} in {module.__file__}")
 
 
-def _module(name: str) -> ModuleType:
-    with _import_errors(name):
-        try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            # One that the module imports is another matter.
-            if not f"{name}.".startswith(f"{error.name}."):
-                raise
-    raise _no_module(name)
-
-
-def _find_module(name: str) -> ModuleSpec | None:
-    """Find a module without importing the packages that it is in."""
-    whole, path, spec = "", None, None
-    for part in name.split("."):
-        if spec is not None and path is None:
-            return None  # what would be in it is no package
-        whole = f"{whole}.{part}".removeprefix(".")
-        found = (each.find_spec(whole, path) for each in sys.meta_path)
-        spec = next(filter(None, found), None)
-        if spec is None:
-            return None
-        path = spec.submodule_search_locations
-    return spec
-
-
-def _no_module(name: str) -> CompatError:
-    return CompatError(
-        _MISSING,
-        facts={"module": name},
-        remedy="Correct the name, or install what has it. A path is relative "
-        "to the root of the repository.",
-    )
-
-
-def _package_folder(module: ModuleType) -> Path | None:
-    """Return the folder of a package that is read file by file."""
-    if hasattr(module, LIST) or not hasattr(module, "__path__"):
-        return None
-    return Path(next(iter(module.__path__)))
-
-
-def _file(path: Path) -> ModuleType:
+def _imported(path: Path) -> ModuleType:
     name = f"{INI_KEY}_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -290,16 +194,8 @@ def _file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     # Dataclasses look up their module there.
     sys.modules[name] = module
-    with _import_errors(path):
-        spec.loader.exec_module(module)
-    return module
-
-
-@contextmanager
-def _import_errors(what: object) -> Iterator[None]:
-    """Turn whatever an import raises into one clear error."""
     try:
-        yield
+        spec.loader.exec_module(module)
     # Somebody else's file can raise anything, and a script that parses its
     # arguments exits with SystemExit.
     except (Exception, SystemExit) as cause:
@@ -313,9 +209,10 @@ def _import_errors(what: object) -> Iterator[None]:
         raise CompatError(
             "The migrations of the repository can't be imported.",
             facts={
-                "importing": what,
+                "importing": path,
                 "cause": f"{type(cause).__name__}: {cause}",
                 **({"raised in": frames[-1]} if frames else {}),
             },
             remedy="Fix the error above.",
         ) from cause
+    return module

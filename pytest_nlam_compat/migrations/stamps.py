@@ -75,13 +75,7 @@ def recorded_release(data: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def raise_on_upstream_stamp(data: Mapping[str, Any]) -> None:
-    """Refuse a tree with neural-lam's own stamp: no known release writes it.
-
-    Raises
-    ------
-    CompatError
-        It has one.
-    """
+    """Refuse a tree with neural-lam's own stamp: no known release writes it."""
     if UPSTREAM_STAMP in data:
         number = _upstream_number(data[UPSTREAM_STAMP])
         raise CompatError(

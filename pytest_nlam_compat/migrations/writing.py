@@ -94,15 +94,11 @@ def folder_for_new(setup: RepositorySetup) -> Path:
     Raises
     ------
     CompatError
-        The ini key names a single file, or what does not exist.
+        The ini key names a single file, or a folder outside of the
+        repository.
     """
-    if not setup.source:
-        return _inside(setup, setup.root / DEFAULT_FOLDER)
-    path = setup.root / setup.source
-    if "/" in setup.source and path.suffix != ".py" and not path.exists():
-        return _inside(setup, path)
-    source = setup.location()
-    if source is None or not source.is_dir():
+    folder = setup.root / (setup.source or DEFAULT_FOLDER)
+    if folder.is_file() or folder.suffix == ".py":
         raise CompatError(
             f"{INI_KEY} names one file, and a new migration needs a file of "
             "its own.",
@@ -110,7 +106,7 @@ def folder_for_new(setup: RepositorySetup) -> Path:
             remedy="Move that file into a folder and name the folder, or "
             "write the migration into the file.",
         )
-    return _inside(setup, source)
+    return _inside(setup, folder)
 
 
 def _inside(setup: RepositorySetup, path: Path) -> Path:
@@ -136,17 +132,14 @@ def destination(setup: RepositorySetup, wanted: Path | None) -> Destination:
     CompatError
         No file of the folder can come last, or a file can't be read.
     """
-    source = setup.location()
-    folder = source or setup.root / DEFAULT_FOLDER
+    folder = setup.root / (setup.source or DEFAULT_FOLDER)
     if wanted is None:
         file = folder if folder.suffix == ".py" else _last_file(folder)
         _inside(setup, file)
     else:
         file = wanted.resolve()
-    if source is not None and source.resolve() in (
-        file.resolve(),
-        file.resolve().parent,
-    ):
+    is_read = folder.resolve() in (file.resolve(), file.resolve().parent)
+    if setup.source and is_read:
         return Destination(file)
     read = folder if wanted is None else file
     unread = read_steps(read) if read.exists() else []
@@ -270,23 +263,6 @@ def _list_at_the_end(text: bytes) -> tuple[int | None, int] | None:
     comma = after(value.elts[-1])
     between = re.sub(rb"#[^\n]*", b"", text[comma:bracket])
     return (None if b"," in between else comma), bracket
-
-
-def history_imports(steps: Iterable[str]) -> list[str]:
-    """Return the lines that import, in our own history, what migrations use.
-
-    It is a part of the package that repositories import from.
-    """
-    from pytest_nlam_compat.migrations import migration, operations
-
-    used = {name for step in steps for name in _names_in(ast.parse(step))}
-    lines = []
-    for module in migration, operations:
-        names = used & set(vars(module))
-        used -= names
-        if names:
-            lines += import_line(module.__name__, names).splitlines()
-    return lines
 
 
 def _names_in(tree: ast.AST) -> set[str]:

@@ -111,12 +111,13 @@ def worst(differences: Iterable[Difference]) -> Difference:
 SAMPLE_SIZE = 8
 
 
-def sample(tensor: Tensor, entries: int = SAMPLE_SIZE) -> Tensor:
+def sample(tensor: Tensor) -> Tensor:
     """Return entries at equal distances in the flattened tensor.
 
-    At most `entries`; of a smaller tensor, all of them.
+    At most `SAMPLE_SIZE`; of a smaller tensor, all of them.
     """
     flat = tensor.detach().reshape(-1)
-    count = min(entries, len(flat))
+    count = min(SAMPLE_SIZE, len(flat))
     position = torch.linspace(0, len(flat) - 1, count).round().long()
-    return flat[position.to(flat.device)]
+    # The last one may be rounded up, above 2**24.
+    return flat[position.clamp(max=len(flat) - 1).to(flat.device)]

@@ -18,24 +18,22 @@ class Tolerance:
     """One row of the table."""
 
     name: str
-    # Allowed difference over the spread of each variable.
-    relative: float
-    # Allowed difference over the float32 noise, added.
-    noise: float
     # Why this much and no more, with what was measured.
     rationale: str
+    # Allowed difference over the spread of each variable.
+    relative: float = 0.0
+    # Allowed difference over the float32 noise, added.
+    noise: float = 0.0
 
 
 FLOAT64 = Tolerance(
     name="float64",
     relative=1e-9,
-    noise=0.0,
     rationale="Releases agree to 1e-15 of the spread when model, inputs, "
     "statics and graph are float64; the smallest known silent break is 1e-6.",
 )
 FLOAT32 = Tolerance(
     name="float32",
-    relative=0.0,
     noise=10.0,
     rationale="Ten times the golden's own float32 error. Each parameter "
     "tensor, perturbed by 10 %, moves the outputs by at least 20 times that "
@@ -45,7 +43,6 @@ FLOAT32 = Tolerance(
 )
 FLOAT32_ENSEMBLE = Tolerance(
     name="float32 ensemble",
-    relative=0.0,
     noise=4.0,
     rationale="Four times the largest deviation of an ensemble whose weights "
     "and inputs are moved by half a unit of float32. Two float32 rollouts of "
@@ -57,20 +54,17 @@ ENSEMBLE_FROM = 0.5
 BATCH = Tolerance(
     name="batch",
     relative=1e-6,
-    noise=0.0,
     rationale="The raw series was chosen such that standardising it is exact "
     "in float32; a few roundings are allowed, a wrong column is of order 1.",
 )
 LOSS = Tolerance(
     name="loss",
     relative=1e-9,
-    noise=0.0,
     rationale="As float64. The loss is one number: its spread is its size.",
 )
 LOSS_FLOAT32 = Tolerance(
     name="loss in float32",
     relative=2e-5,
-    noise=0.0,
     rationale="A mean over all nodes, in which rounding cancels. Measured: at "
     "most 1.7e-6. With a training step in bfloat16 it differs by 1.2e-4 to "
     "0.15.",
@@ -78,7 +72,6 @@ LOSS_FLOAT32 = Tolerance(
 LOSS_FLOAT32_WEIGHTS = Tolerance(
     name="loss with float32 weights",
     relative=1e-7,
-    noise=0.0,
     rationale="v0.1.0 and v0.2.0 only: their loss weights stayed float32 in "
     "a float64 model. Measured: at most 3.6e-8. A wrong weight or mask shows "
     "at 1e-2.",
@@ -86,7 +79,6 @@ LOSS_FLOAT32_WEIGHTS = Tolerance(
 TRACE = Tolerance(
     name="trace",
     relative=1e-11,
-    noise=0.0,
     rationale="A fingerprint of a layer over the size of its tensor. Releases "
     "agree to 1e-13; what moves the outputs by 1e-9 moves the layer that is "
     "to blame by more than this.",
@@ -94,7 +86,6 @@ TRACE = Tolerance(
 RESUME = Tolerance(
     name="resume",
     relative=1e-6,
-    noise=0.0,
     rationale="Over the spread of what one AdamW step adds to the parameters. "
     "Releases agree to 3e-12 on any CPU kernel, and to 8e-8 where the update "
     "is stored in float32 (v0.3.0); two parameters with each other's moments "
@@ -103,7 +94,6 @@ RESUME = Tolerance(
 RESUME_FLOAT32_WEIGHTS = Tolerance(
     name="resume with float32 weights",
     relative=1e-5,
-    noise=0.0,
     rationale="v0.1.0 and v0.2.0 only, for the same reason as their loss. "
     "Measured: at most 1.4e-6.",
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -89,12 +89,9 @@ def building(dtype: torch.dtype) -> Iterator[None]:
     each such request is therefore answered in float64, whatever the buffers
     are called in the code under test.
     """
-    with default_dtype(dtype):
-        if dtype is torch.float64:
-            with _WidenFloat32():
-                yield
-        else:
-            yield
+    widen = _WidenFloat32() if dtype is torch.float64 else nullcontext()
+    with default_dtype(dtype), widen:
+        yield
 
 
 @contextmanager

@@ -230,12 +230,12 @@ def _readable_run(checkpoint: Checkpoint) -> tuple[SavedRun, dict[str, str]]:
         left_out = dict.fromkeys(("loss", "resume"), _TOO_LARGE)
         data["optimizer_states"] = []
     try:
-        run = saved_run_from_checkpoint(checkpoint, lazy=True)
+        run = saved_run_from_checkpoint(checkpoint.data, lazy=True)
     except CompatError as error:
         if not data.get("optimizer_states"):
             raise
         data["optimizer_states"] = []
-        run = saved_run_from_checkpoint(checkpoint, lazy=True)
+        run = saved_run_from_checkpoint(checkpoint.data, lazy=True)
         left_out["resume"] = error.what
     if not run.optimizers:
         left_out.setdefault("resume", "The file holds no optimizer.")

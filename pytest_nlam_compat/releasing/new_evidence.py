@@ -13,7 +13,7 @@ from pytest_nlam_compat.checkpoints.reader import Checkpoint, read_checkpoint
 from pytest_nlam_compat.checkpoints.stand_ins import InertObject
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import detect_origin
-from pytest_nlam_compat.migrations.layout import check_layout
+from pytest_nlam_compat.migrations.layout import check_weights
 from pytest_nlam_compat.migrations.operations.hyper_parameters import (
     contains_instance_of,
 )
@@ -115,7 +115,7 @@ def raise_on_unknown_layout(archive: ReleaseArchive) -> None:
     for case, checkpoint in zip(archive.cases, checkpoints, strict=True):
         data = checkpoint.data
         try:
-            check_layout(
+            check_weights(
                 data["state_dict"], data["hyper_parameters"], archive.release
             )
         except CompatError as error:

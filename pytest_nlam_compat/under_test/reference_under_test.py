@@ -170,9 +170,9 @@ class ReferenceUnderTest:
         checkpoint = read_checkpoint(self.checkpoint)
         if self._is_large:
             weakref.finalize(self, checkpoint.archive.close)
-            return saved_run_from_checkpoint(checkpoint, lazy=True)
+            return saved_run_from_checkpoint(checkpoint.data, lazy=True)
         with checkpoint:
-            return saved_run_from_checkpoint(checkpoint)
+            return saved_run_from_checkpoint(checkpoint.data)
 
     @cached_property
     def float64(self) -> SavedRun:

@@ -15,7 +15,7 @@ from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.files.refusals import printable
 from pytest_nlam_compat.migrations import planning, reading, releases
 from pytest_nlam_compat.migrations.history import HISTORY
-from pytest_nlam_compat.migrations.layout import check_layout
+from pytest_nlam_compat.migrations.layout import check_weights
 from pytest_nlam_compat.migrations.migration import Migration
 from pytest_nlam_compat.migrations.origin import detect_origin
 from pytest_nlam_compat.migrations.releases import WRAPPERS
@@ -58,13 +58,6 @@ class UpgradePlan:
     is_changed: bool  # whether the new file differs from the old one
 
 
-@dataclass(frozen=True)
-class _Content:
-    """What `saved_run_from_checkpoint` reads, in place of a checkpoint."""
-
-    data: Mapping[str, Any]
-
-
 def plan_upgrade(
     checkpoint: Checkpoint,
     request: UpgradeRequest,
@@ -104,14 +97,14 @@ def plan_upgrade(
             )
             notes += [f"  {step.id}: {step.reason}" for step in changes]
     if _is_of_release(record_in(data).get("repository", ()), origin):
-        order = check_layout(
+        order = check_weights(
             data["state_dict"], data.get("hyper_parameters", {}), origin
         )
         # The optimizer counts the parameters in the order of the model.
         data["state_dict"] = {name: data["state_dict"][name] for name in order}
     opaque = _opaque(data)
     run = reading.saved_run_from_checkpoint(
-        _Content({**data, "optimizer_states": []} if opaque else data),
+        {**data, "optimizer_states": []} if opaque else data,
         graph=graph.tensors if graph else None,
         graph_format=graph.format if graph else "legacy",
         statistics=Statistics(facts.arrays, list(facts.static_names))
@@ -327,7 +320,7 @@ def migrate(
     run = planning.apply(plan.run, released)
     earlier = record_in(plan.data).get("repository", ())
     if _is_of_release(earlier, request.target):
-        check_layout(run.state_dict, run.hyper_parameters, request.target)
+        check_weights(run.state_dict, run.hyper_parameters, request.target)
     run = planning.apply(run, own).cast_back()
     if plan.opaque and _weights(run) != _weights(plan.run):
         raise plan.opaque

@@ -11,7 +11,7 @@ from saved_runs import namespace
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.migrations import layout
-from pytest_nlam_compat.migrations.layout import check_layout
+from pytest_nlam_compat.migrations.layout import check_weights
 
 ARGUMENTS = {
     **{"model": "graph_lam", "graph": "1level", "mesh_aggr": "sum"},
@@ -30,13 +30,13 @@ def test_all_references_have_the_declared_weights_in_order(
         with read_checkpoint(file) as checkpoint:
             weights = checkpoint.data["state_dict"]
             parameters = checkpoint.data["hyper_parameters"]
-            assert check_layout(weights, parameters, release) == list(weights)
+            assert check_weights(weights, parameters, release) == list(weights)
             # As in a file without arguments.
-            assert check_layout(weights, {}, release) == list(weights)
+            assert check_weights(weights, {}, release) == list(weights)
             others = [r for r in RELEASES if _family(r) != _family(release)]
             for other in others:
                 with pytest.raises(CompatError, match="The weights are not"):
-                    check_layout(weights, parameters, other)
+                    check_weights(weights, parameters, other)
 
 
 def _family(release):
@@ -109,11 +109,11 @@ def test_new_models_have_the_declared_weights_in_order(seed, levels, graphs):
         for name, tensor in predictor.state_dict().items()
     }
     parameters = {"args": namespace(**arguments)}
-    assert check_layout(weights, parameters, NEWEST) == list(weights)
+    assert check_weights(weights, parameters, NEWEST) == list(weights)
     for name in choose.sample(list(weights), 5):
         less = {n: t for n, t in weights.items() if n != name}
         with pytest.raises(CompatError, match=name):
-            check_layout(less, parameters, "0.7.0")
+            check_weights(less, parameters, "0.7.0")
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def weights(reference_of, tmp_path):
 def refusal(weights, release="0.7.0", **arguments):
     parameters = {"args": namespace(**{**ARGUMENTS, **arguments})}
     with pytest.raises(CompatError) as caught:
-        check_layout(weights, parameters, release)
+        check_weights(weights, parameters, release)
     return caught.value
 
 
@@ -173,8 +173,8 @@ def test_a_release_with_other_names(weights, monkeypatch):
         ("0.9.0", newest),
     ):
         new = dict(zip(names, weights.values(), strict=True))
-        assert check_layout(new, parameters, release) == names
-        assert check_layout(new, {}, release) == names
+        assert check_weights(new, parameters, release) == names
+        assert check_weights(new, {}, release) == names
     error = refusal(weights, "0.9.0")
     assert "edges.m2g.0.weight" in error.facts["missing"]
     assert "predictor.g2m_embedder.0.weight" in error.facts["unexpected"]
@@ -215,7 +215,7 @@ def test_arguments_that_build_no_model(argument, value, weights):
 def test_a_missing_argument_is_named(name, weights):
     arguments = {k: v for k, v in ARGUMENTS.items() if k != name}
     with pytest.raises(CompatError, match=f"args.{name}: missing"):
-        check_layout(weights, {"args": namespace(**arguments)}, "0.7.0")
+        check_weights(weights, {"args": namespace(**arguments)}, "0.7.0")
 
 
 @pytest.mark.parametrize("argument", ["hidden_layers", "processor_layers"])
@@ -248,4 +248,4 @@ def test_the_model_of_a_fork(weights):
 
 def test_arguments_that_are_no_namespace(weights):
     with pytest.raises(CompatError, match=r"argparse.Namespace"):
-        check_layout(weights, {"args": dict(ARGUMENTS)}, "0.7.0")
+        check_weights(weights, {"args": dict(ARGUMENTS)}, "0.7.0")

@@ -192,7 +192,8 @@ LONG_NAMES = (
 
 
 def test_lines_fit_the_style_of_neural_lam():
-    step = Migration("0.8.0-a", "0.8.0", "A.", LONG_NAMES, when=Holds("a"))
+    when = Holds("encoding_grid_mlp")
+    step = Migration("0.8.0-a", "0.8.0", "A.", LONG_NAMES, when=when)
     code = loader_code([step])
     compile(code, "module.py", "exec")
     names = [line for line in code.splitlines() if LONG in line]
@@ -269,11 +270,27 @@ def test_arguments_are_changed_before_the_model_is_built(when, applies):
     assert vars(args) == expected.hyper_parameters["args"].attributes
 
 
-def test_weights_do_not_depend_on_an_argument_that_is_changed():
+def test_a_step_asks_for_names_as_they_were_before_all_steps():
+    steps = [
+        Migration("0.8.0-a", "0.8.0", "A.", (Rename("p.output_map", "p.out"),)),
+        Migration(
+            *("0.8.0-b", "0.8.0", "B.", (Scale("p.out.2.bias", 3.0),)),
+            when=Holds("output_map"),
+        ),
+    ]
+    weights = {"p.output_map.2.bias": torch.ones(2)}
+    found, *_ = upgraded(loader_code(steps), weights)
+    assert found["p.out.2.bias"].tolist() == [3.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    "operation", [Rename("a", "b"), SetHyperParameter("args.new", 1)]
+)
+def test_no_step_depends_on_an_argument_that_is_changed(operation):
     steps = [
         Migration("0.8.0-a", "0.8.0", "A.", ON_ARGUMENTS),
         Migration(
-            *("0.8.0-b", "0.8.0", "B.", (Rename("a", "b"),)),
+            *("0.8.0-b", "0.8.0", "B.", (operation,)),
             when=HasHyperParameter("args.graph", "1level"),
         ),
     ]

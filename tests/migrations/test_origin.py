@@ -9,7 +9,6 @@ from pytest_nlam_compat.migrations import (
     Drop,
     Migration,
     detect_origin,
-    history,
     origin,
 )
 from pytest_nlam_compat.migrations.releases import CLAMP_BUFFERS
@@ -181,7 +180,7 @@ def test_weights_without_a_state_dict_around_them_are_refused():
         "forecaster.predictor.sigmoid_upper_lims, "
         "forecaster.predictor.softplus_lower_lims, "
         "forecaster.predictor.softplus_upper_lims, "
-        "forecaster.predictor.clamp_lower_upper_idx, 3 more\n" + SAVE
+        "forecaster.predictor.clamp_lower_upper_idx and 3 more\n" + SAVE
     )
 
 
@@ -264,7 +263,7 @@ def test_of_releases_that_nothing_lies_between_the_oldest_counts(monkeypatch):
         assert found.release == newest
         assert found.evidence[-1].releases == (newest, "99.0.0")
     step = Migration("x", "99.0.0", "Something moved.", (Drop("x"),))
-    monkeypatch.setattr(history, "HISTORY", (*history.HISTORY, step))
+    monkeypatch.setattr(origin, "HISTORY", (*origin.HISTORY, step))
     assert refusal(data).facts["left"].endswith(f"{newest}, 99.0.0")
 
 
@@ -285,7 +284,7 @@ def test_names_that_a_release_adds_tell_its_files(monkeypatch, kind, key):
     monkeypatch.setattr(origin, "RELEASES", (*RELEASES, "99.0.0"))
     monkeypatch.setattr(origin, "_TELLING", telling)
     step = Migration("x", "99.0.0", "Something moved.", (Drop("x"),))
-    monkeypatch.setattr(history, "HISTORY", (*history.HISTORY, step))
+    monkeypatch.setattr(origin, "HISTORY", (*origin.HISTORY, step))
     data = checkpoint("0.7.0")
     args = dict(data["hyper_parameters"]["args"].attributes)
     if kind in ("hyper_parameters", "classes"):

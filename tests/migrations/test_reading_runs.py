@@ -64,7 +64,7 @@ def read(tmp_path):
     def read(content, **more):
         torch.save(content, tmp_path / "model.ckpt")
         with read_checkpoint(tmp_path / "model.ckpt") as checkpoint:
-            return saved_run_from_checkpoint(checkpoint, **more)
+            return saved_run_from_checkpoint(checkpoint.data, **more)
 
     return read
 

@@ -40,7 +40,7 @@ def runs(request, recorded, tmp_path_factory):
         graph = reference.graph_folder(place)
         with read_checkpoint(reference.write(place)) as checkpoint:
             runs[case] = saved_run_from_checkpoint(
-                checkpoint,
+                checkpoint.data,
                 graph=read_graph(graph),
                 graph_format=graph_format(graph),
                 grid_shape=reference.dataset.grid_shape,

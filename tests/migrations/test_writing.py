@@ -15,7 +15,6 @@ from pytest_nlam_compat.migrations.writing import (
     destination,
     folder_for_new,
     from_here,
-    history_imports,
     write_new,
 )
 
@@ -225,29 +224,6 @@ def test_a_folder_in_which_nothing_comes_last(root):
         destination(setup, None)
     wanted = folder / "zzz.py"
     assert destination(setup, wanted) == Destination(wanted)
-
-
-def test_imports_of_our_history():
-    """A part of the package can't import from it: it would be a circle."""
-    steps = ["Migration(when=All((Holds('a'),)))", "Rename('a', New('b'))"]
-    assert history_imports(steps) == [
-        "from pytest_nlam_compat.migrations.migration import "
-        "All, Holds, Migration",
-        "from pytest_nlam_compat.migrations.operations import New, Rename",
-    ]
-
-
-def test_a_module(root, monkeypatch):
-    monkeypatch.syspath_prepend(root)
-    package = root / "steps_of_a_module"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    (package / "ours.py").write_text(LISTED)
-    setup = RepositorySetup(root, "steps_of_a_module.ours")
-    assert destination(setup, None) == Destination(package / "ours.py")
-    setup = RepositorySetup(root, "steps_of_a_module")
-    assert destination(setup, None) == Destination(package / "suggested.py")
-    assert folder_for_new(setup) == package
 
 
 def test_a_link_to_nothing_leads_nowhere(root):

@@ -106,11 +106,9 @@ def test_a_migration_is_needed_first(project):
     )
     assert 'id="0.8.0-rename"' in found.stdout
     assert 'since="0.8.0"' in found.stdout
-    assert found.stdout.splitlines()[-3:] == [
-        "Add it to migrations/history.py, with these imports:",
-        "from pytest_nlam_compat.migrations.migration import Holds, Migration",
-        "from pytest_nlam_compat.migrations.operations import Rename",
-    ]
+    assert found.stdout.splitlines()[-1].startswith(
+        "Add it to migrations/history.py"
+    )
     assert content(project) == before
 
 

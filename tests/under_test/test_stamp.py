@@ -20,7 +20,7 @@ def run(tmp_path):
         path = tmp_path / "run.ckpt"
         torch.save({"state_dict": {"w": torch.zeros(1)}, **more}, path)
         with read_checkpoint(path) as checkpoint:
-            return saved_run_from_checkpoint(checkpoint)
+            return saved_run_from_checkpoint(checkpoint.data)
 
     return read
 

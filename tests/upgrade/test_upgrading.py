@@ -48,7 +48,7 @@ def by_torch(case):
     """The same run through the migrations on tensors of torch."""
     with read_checkpoint(case.checkpoint) as checkpoint:
         run = saved_run_from_checkpoint(
-            checkpoint,
+            checkpoint.data,
             graph=read_graph(case.graph),
             graph_format=graph_format(case.graph),
             grid_shape=case.reference.dataset.grid_shape,
@@ -247,7 +247,7 @@ def test_halves_in_bfloat16_are_folded_as_torch_rounds(owned, tmp_path):
     assert upgrade(file, *arguments) == 0
     with read_checkpoint(file) as checkpoint:
         run = saved_run_from_checkpoint(
-            checkpoint,
+            checkpoint.data,
             graph=read_graph(case.graph),
             grid_shape=case.reference.dataset.grid_shape,
             statistics=Statistics.of_dataset(case.reference.dataset),

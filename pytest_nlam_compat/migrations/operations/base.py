@@ -12,12 +12,14 @@ from dataclasses import (
 )
 from typing import TYPE_CHECKING, ClassVar
 
-from pytest_nlam_compat.errors import CompatError
-from pytest_nlam_compat.migrations.operations.segments import covers
+from pytest_nlam_compat.errors import CompatError, join_some
 from pytest_nlam_compat.migrations.saved_run import Optimizer, SavedRun, values
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+# The power of the gradient in each moment. max_exp_avg_sq is amsgrad's.
+POWERS = {"exp_avg": 1, "exp_avg_sq": 2, "max_exp_avg_sq": 2}
 
 WITHOUT_OPTIMIZER = (
     "Migrate without its state: nlam-compat upgrade --drop-optimizer."
@@ -84,10 +86,7 @@ class Operation(Expression):
         raise NotImplementedError
 
     def __call__(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the weights of a plain state_dict as they become.
-
-        An operation on the graph or on hyper-parameters leaves them alone.
-        """
+        """Return the weights of a plain state_dict as they become."""
         run = SavedRun(state_dict=dict(state_dict), hyper_parameters={})
         return self.apply(run).state_dict
 
@@ -99,13 +98,17 @@ class Operation(Expression):
 
     def unmatched(self, run: SavedRun, pattern: str) -> CompatError:
         """Build the error for a pattern that matches nothing in a run."""
-        first = list(run.state_dict)[:3]
-        shown = ", ".join(first) + (", ..." if len(run.state_dict) > 3 else "")
         return self.refuse(
             f"Nothing in the saved run matches {pattern!r}.",
             "Correct the pattern, or the predicate of its migration.",
-            names=shown or "none",
+            names=join_some(run.state_dict, 3) or "none",
         )
+
+    def raise_if_missing(self, run: SavedRun, *names: str) -> None:
+        """Raise unless the run has a tensor of each of these names."""
+        for name in names:
+            if name not in run.state_dict:
+                raise self.unmatched(run, name)
 
     def raise_if_taken(self, run: SavedRun, names: Sequence[str]) -> None:
         """Raise if the run has a tensor of one of these names."""
@@ -115,33 +118,6 @@ class Operation(Expression):
                     f"The tensor {name!r} exists already.",
                     "Drop or rename it first.",
                 )
-
-    def raise_on_collision(self, names: Mapping[str, str]) -> None:
-        """Raise if a renaming, old name to new, makes two names one."""
-        taken: dict[str, str] = {}
-        for old, new in names.items():
-            if new in taken:
-                raise self.refuse(
-                    f"Two tensors would be named {new!r}.",
-                    "Drop or rename one of them first.",
-                    first=taken[new],
-                    second=old,
-                )
-            taken[new] = old
-
-    def raise_on_merge(self, names: Mapping[str, str], target: str) -> None:
-        """Raise if renamed tensors join others under `target`, a pattern."""
-        there = [
-            old
-            for old, new in names.items()
-            if old == new and covers(target, old)
-        ]
-        if there:
-            raise self.refuse(
-                f"{target!r} already names something else.",
-                "Rename what is there first, or drop it.",
-                there=", ".join(there),
-            )
 
 
 @dataclass(repr=False, eq=False)
@@ -220,31 +196,7 @@ class CallFunction(Operation):
         return f"CallFunction({self.function.__qualname__})"
 
 
-def with_names(run: SavedRun, names: Mapping[str, str]) -> SavedRun:
-    """Rename parameters and buffers, their moments and positions.
-
-    `names` maps every name of the state_dict, without collisions.
-    """
-    return replace(
-        run,
-        state_dict={names[k]: t for k, t in run.state_dict.items()},
-        stored_types={
-            (names.get(name, name), kind): stored
-            for (name, kind), stored in run.stored_types.items()
-        },
-        optimizers=[
-            replace(
-                optimizer,
-                names=[names[name] for name in optimizer.names],
-                moments={names[n]: m for n, m in optimizer.moments.items()},
-                reset=_reset_of(optimizer, lambda name: [names[name]]),
-            )
-            for optimizer in run.optimizers
-        ],
-    )
-
-
-def _reset_of(
+def reset_of(
     optimizer: Optimizer, heirs: Callable[[str], Sequence[str]]
 ) -> dict[str, str]:
     """Return which moments are reset, under the names that parameters get."""
@@ -256,45 +208,79 @@ def _reset_of(
 
 
 def replace_tensors(
+    operation: Operation,
     run: SavedRun,
     old: Sequence[str],
-    new: Mapping[str, Tensor],
-    moments: Sequence[Mapping[str, dict[str, Tensor]]],
+    new: Sequence[str],
+    function: Callable[[list[Tensor]], list[Tensor]],
 ) -> SavedRun:
     """Put tensors, which may be none, in the place of the first of others.
 
-    `moments` are those of the new tensors, for each optimizer. If an
-    operation has reset a moment of an old tensor, it counts as reset for all
-    new ones.
+    `function` makes the new tensors of the old ones, of weights as of moments.
+    If an operation has reset a moment of an old tensor, it counts as reset for
+    all new ones.
     """
     gone = set(old)
 
     def heirs(name: str) -> Sequence[str]:
-        return list(new) if name in gone else [name]
+        return new if name in gone else [name]
 
     def with_new(names: Iterable[str]) -> list[str]:
         kept = [name for name in names if name == old[0] or name not in gone]
         return [heir for name in kept for heir in heirs(name)]
 
-    optimizers = []
-    for optimizer, of_new in zip(run.optimizers, moments, strict=True):
-        kept = {k: v for k, v in optimizer.moments.items() if k not in gone}
-        optimizers.append(
-            replace(
-                optimizer,
-                names=with_new(optimizer.names),
-                moments={**kept, **of_new},
-                reset=_reset_of(optimizer, heirs),
-            )
+    def optimizer_with_new(optimizer: Optimizer) -> Optimizer:
+        moments = {k: v for k, v in optimizer.moments.items() if k not in gone}
+        if new:
+            moments |= _new_moments(operation, optimizer, old, new, function)
+        return replace(
+            optimizer,
+            names=with_new(optimizer.names),
+            moments=moments,
+            reset=reset_of(optimizer, heirs),
         )
-    tensors = {**run.state_dict, **new}
+
+    made = function([run.state_dict[name] for name in old])
+    tensors = {**run.state_dict, **dict(zip(new, made, strict=True))}
     return replace(
         run,
         state_dict={name: tensors[name] for name in with_new(run.state_dict)},
-        optimizers=optimizers,
+        optimizers=[optimizer_with_new(each) for each in run.optimizers],
         stored_types={
             (heir, kind): stored
             for (name, kind), stored in run.stored_types.items()
             for heir in with_new([name])
         },
     )
+
+
+def _new_moments(
+    operation: Operation,
+    optimizer: Optimizer,
+    old: Sequence[str],
+    new: Sequence[str],
+    function: Callable[[list[Tensor]], list[Tensor]],
+) -> dict[str, dict[str, Tensor]]:
+    """Make the moments of new tensors, which have the step of the old ones."""
+    found = [optimizer.moments.get(name, {}) for name in old]
+    steps = [
+        float(values(kinds["step"])) if "step" in kinds else None
+        for kinds in found
+    ]
+    alike = all(kinds.keys() == found[0].keys() for kinds in found)
+    if not alike or len(set(steps)) > 1:
+        shown = ("none" if step is None else str(step) for step in steps)
+        raise operation.refuse(
+            "The tensors were not updated alike, so no step count fits all of "
+            "them.",
+            WITHOUT_OPTIMIZER,
+            steps=", ".join(shown),
+        )
+    moments: dict[str, dict[str, Tensor]] = {}
+    for kind, step in found[0].items():
+        made = [values(step).clone() for _ in new]
+        if kind in POWERS:
+            made = function([kinds[kind] for kinds in found])
+        for name, moment in zip(new, made, strict=True):
+            moments.setdefault(name, {})[kind] = moment
+    return moments

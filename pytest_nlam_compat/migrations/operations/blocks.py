@@ -20,15 +20,18 @@ from typing import TYPE_CHECKING
 
 from pytest_nlam_compat.errors import CompatError, join_some
 from pytest_nlam_compat.migrations.operations.base import Operation
-from pytest_nlam_compat.migrations.operations.columns import width_of
+from pytest_nlam_compat.migrations.operations.columns import (
+    width_of,
+    with_zeros,
+)
+from pytest_nlam_compat.migrations.operations.dataset_folds import (
+    statistics_of,
+)
 from pytest_nlam_compat.migrations.operations.folds import fold_inputs
 from pytest_nlam_compat.migrations.operations.hyper_parameters import (
     hyper_parameter,
 )
-from pytest_nlam_compat.migrations.operations.tensors import (
-    OnTensors,
-    with_images,
-)
+from pytest_nlam_compat.migrations.operations.tensors import OnTensors
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 
 if TYPE_CHECKING:
@@ -90,7 +93,7 @@ def block_shapes(
     states = _state_variables(operation, run)
     shapes: dict[str, tuple[int, ...]] = dict.fromkeys(GRID[:2], (states,))
     if not {"forcing", "static"}.isdisjoint(blocks):
-        static = _static_features(operation, run)
+        static = len(statistics_of(operation, run).static_names)
         forcing = width - 2 * states - static
         window = _window(run)
         if forcing < 0 or forcing % window:
@@ -128,15 +131,6 @@ def _state_variables(operation: Operation, run: SavedRun) -> int:
         )
     outputs = max(layers)[1]
     return outputs // 2 if hyper_parameter(run, "args.output_std") else outputs
-
-
-def _static_features(operation: Operation, run: SavedRun) -> int:
-    if run.statistics is None:
-        raise operation.refuse(
-            "The saved run comes without the statistics of its dataset.",
-            "Pass the dataset that it was trained on.",
-        )
-    return len(run.statistics.static_names)
 
 
 def _window(run: SavedRun) -> int:
@@ -194,33 +188,28 @@ class PermuteInputBlocks(OnTensors):
             raise ValueError(f"Not the same blocks: {self.old} and {self.new}")
         _need_statistics(self, old)
 
-    def apply(self, run: SavedRun) -> SavedRun:
-        """Reorder the columns of weights and moments."""
-        names = self.matched(run)
-        if self.of is not None:
-            if not run.hyper_parameters:
-                raise self.refuse(
-                    "Without hyper-parameters, the class of a graph layer is "
-                    "not known.",
-                    "Apply it to a saved run, not to its weights alone.",
-                )
-            classes = {name: layer_class(run, name) for name in names}
-            unknown = [n for n, cls in classes.items() if cls is None]
-            if unknown:
-                raise self.refuse(
-                    "The saved run does not say of which class its graph "
-                    "layers are.",
-                    "Convert it in neural-lam's own loader, which has the "
-                    "model: nlam-compat suggest --upstream.",
-                    unknown=join_some(unknown),
-                )
-            names = [n for n in names if classes[n] == self.of]
-        orders = {name: self.order(run, name) for name in names}
+    def matched(self, run: SavedRun) -> list[str]:
+        """List the weights, of graph layers of the class if one is named."""
+        names = super().matched(run)
+        if self.of is None:
+            return names
+        classes = {name: layer_class(run, name) for name in names}
+        unknown = [name for name, cls in classes.items() if cls is None]
+        if unknown:
+            raise self.refuse(
+                "The saved run does not say of which class its graph layers "
+                "are.",
+                "Convert it in neural-lam's own loader, which has the model: "
+                "nlam-compat suggest --upstream.",
+                unknown=join_some(unknown),
+            )
+        return [name for name in names if classes[name] == self.of]
 
-        def image(name: str, tensor: Tensor, power: int) -> Tensor:
-            return tensor[:, orders[name]]
-
-        return with_images(run, names, image)
+    def image(
+        self, run: SavedRun, name: str, tensor: Tensor, power: int
+    ) -> Tensor:
+        """Reorder the columns."""
+        return tensor[:, self.order(run, name)]
 
     def order(self, run: SavedRun, name: str) -> list[int]:
         """Return which old column each column of a weight is."""
@@ -257,19 +246,15 @@ class FoldInputBlock(Operation):
     def apply(self, run: SavedRun) -> SavedRun:
         """Fold into weight, bias and moments."""
         name = f"{self.layer}.weight"
-        if name not in run.state_dict:
-            raise self.unmatched(run, name)
-        shapes = block_shapes(self, run, name, self.blocks)
-        place = self.blocks.index(self.block)
-        start = sum(map(math.prod, shapes[:place]))
-        count = math.prod(shapes[place])
+        self.raise_if_missing(run, name)
+        columns = _columns_of(self, run, name, self.blocks, self.block)
         return fold_inputs(
             self,
             run,
             self.layer,
-            start,
-            [self.scale] * count,
-            [self.shift] * count,
+            columns.start,
+            [self.scale] * len(columns),
+            [self.shift] * len(columns),
         )
 
 
@@ -300,26 +285,29 @@ class AddInputBlock(OnTensors):
         if self.before is not None:
             _need_statistics(self, self.blocks)
 
-    def apply(self, run: SavedRun) -> SavedRun:
+    def image(
+        self, run: SavedRun, name: str, tensor: Tensor, power: int
+    ) -> Tensor:
         """Put zeros there."""
-        names = self.matched(run)
-        places = {name: self._place(run, name) for name in names}
+        place = width_of(self, name, tensor)
+        if self.before is not None:
+            columns = _columns_of(self, run, name, self.blocks, self.before)
+            place = columns.start
+        return with_zeros(tensor, range(place, place + self.count))
 
-        def image(name: str, tensor: Tensor, power: int) -> Tensor:
-            import torch
 
-            place = places[name]
-            zeros = tensor.new_zeros((tensor.shape[0], self.count))
-            return torch.cat((tensor[:, :place], zeros, tensor[:, place:]), 1)
-
-        return with_images(run, names, image)
-
-    def _place(self, run: SavedRun, name: str) -> int:
-        if self.before is None:
-            return width_of(self, name, run.state_dict[name])
-        shapes = block_shapes(self, run, name, self.blocks)
-        place = self.blocks.index(self.before)
-        return sum(map(math.prod, shapes[:place]))
+def _columns_of(
+    operation: Operation,
+    run: SavedRun,
+    name: str,
+    blocks: Sequence[str],
+    block: str,
+) -> range:
+    """Return the columns of one of the blocks of a weight."""
+    shapes = block_shapes(operation, run, name, blocks)
+    place = blocks.index(block)
+    start = sum(map(math.prod, shapes[:place]))
+    return range(start, start + math.prod(shapes[place]))
 
 
 def _need_statistics(operation: Operation, blocks: Iterable[str]) -> None:

@@ -6,7 +6,7 @@ column moves it alike in both moments.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,15 @@ def first_column(
     return first
 
 
+def with_zeros(tensor: Tensor, columns: Collection[int]) -> Tensor:
+    """Insert columns of zeros, numbered as they are afterwards."""
+    width = tensor.shape[1] + len(columns)
+    kept = [i for i in range(width) if i not in columns]
+    wider = tensor.new_zeros((tensor.shape[0], width))
+    wider[:, kept] = tensor
+    return wider
+
+
 @dataclass(repr=False, eq=False)
 class PermuteInputColumns(OnTensors):
     """Put the input columns of weights into another order.
@@ -70,7 +79,9 @@ class PermuteInputColumns(OnTensors):
                 f"Not an order of {len(self.order)} columns: {self.order}"
             )
 
-    def image(self, name: str, tensor: Tensor, power: int) -> Tensor:
+    def image(
+        self, run: SavedRun, name: str, tensor: Tensor, power: int
+    ) -> Tensor:
         """Reorder the columns."""
         width, length = width_of(self, name, tensor), len(self.order)
         if self.start is None and width != length:
@@ -113,7 +124,9 @@ class RepeatInputColumn(OnTensors):
                 f"keep must be one of {self.times} columns: {self.keep}"
             )
 
-    def image(self, name: str, tensor: Tensor, power: int) -> Tensor:
+    def image(
+        self, run: SavedRun, name: str, tensor: Tensor, power: int
+    ) -> Tensor:
         """Repeat the column; a weight with zeros, a moment as it is."""
         width = width_of(self, name, tensor)
         column = first_column(self, name, width, self.column, 1)
@@ -143,7 +156,9 @@ class AddInputColumns(OnTensors):
         ):
             raise ValueError(f"The columns must ascend: {self.columns}")
 
-    def image(self, name: str, tensor: Tensor, power: int) -> Tensor:
+    def image(
+        self, run: SavedRun, name: str, tensor: Tensor, power: int
+    ) -> Tensor:
         """Put zeros there."""
         width = width_of(self, name, tensor) + len(self.columns)
         if self.columns and self.columns[-1] >= width:
@@ -151,10 +166,7 @@ class AddInputColumns(OnTensors):
                 f"{name!r} would have {width} columns.",
                 "Correct the columns.",
             )
-        kept = [i for i in range(width) if i not in set(self.columns)]
-        wider = tensor.new_zeros((tensor.shape[0], width))
-        wider[:, kept] = tensor
-        return wider
+        return with_zeros(tensor, self.columns)
 
 
 @dataclass(repr=False, eq=False)

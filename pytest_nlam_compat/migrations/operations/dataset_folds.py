@@ -55,7 +55,7 @@ class FoldStaticFeatures(Operation):
 
     def apply(self, run: SavedRun) -> SavedRun:
         """Fold into weight, bias and moments."""
-        names = _statistics(self, run).static_names
+        names = statistics_of(self, run).static_names
         scale, shift = [], []
         for name in names:
             old_size, old_zero = _units(self, run, name, self._old(name))
@@ -145,16 +145,14 @@ class FoldMeshPositions(OnTensors):
 
     needs: ClassVar[tuple[str, ...]] = ("statistics",)
 
-    def apply(self, run: SavedRun) -> SavedRun:
-        """Scale the weights and their moments."""
+    def image(
+        self, run: SavedRun, name: str, tensor: Tensor, power: int
+    ) -> Tensor:
+        """Scale by the factor, or a moment by its inverse powers."""
         x_min, x_max, y_min, y_max = _extent(self, run)
         longer_side = max(x_max - x_min, y_max - y_min)
         factor = longer_side / _largest_coordinate(self, run)
-
-        def image(name: str, tensor: Tensor, power: int) -> Tensor:
-            return times(tensor, factor if power == 0 else factor**-power)
-
-        return with_images(run, self.matched(run), image)
+        return times(tensor, factor if power == 0 else factor**-power)
 
 
 def _units(
@@ -174,7 +172,8 @@ def _units(
     return _largest_coordinate(operation, run), 0.0
 
 
-def _statistics(operation: Operation, run: SavedRun) -> Statistics:
+def statistics_of(operation: Operation, run: SavedRun) -> Statistics:
+    """Get the statistics of a run's dataset; refuse a run without them."""
     if run.statistics is None:
         raise operation.refuse(
             "The saved run comes without the statistics of its dataset.",
@@ -187,7 +186,7 @@ def _array(operation: Operation, run: SavedRun, name: str) -> Tensor:
     """Get one array of the statistics, float64."""
     import torch
 
-    arrays = _statistics(operation, run).arrays
+    arrays = statistics_of(operation, run).arrays
     if name not in arrays:
         raise operation.refuse(
             f"The statistics of the dataset lack {name!r}.",
@@ -200,7 +199,7 @@ def _array(operation: Operation, run: SavedRun, name: str) -> Tensor:
 def _static_feature(
     operation: Operation, run: SavedRun, name: str, array_name: str
 ) -> float:
-    names = _statistics(operation, run).static_names
+    names = statistics_of(operation, run).static_names
     if name not in names:
         raise operation.refuse(
             f"The dataset has no static feature {name!r}.",
@@ -215,7 +214,7 @@ def _extent(operation: Operation, run: SavedRun) -> list[float]:
 
     From the static features ``x`` and ``y`` if the statistics have no extent.
     """
-    if "extent" in _statistics(operation, run).arrays:
+    if "extent" in statistics_of(operation, run).arrays:
         return [float(x) for x in _array(operation, run, "extent")]
     return [
         _static_feature(operation, run, name, array_name)

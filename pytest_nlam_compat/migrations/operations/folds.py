@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_nlam_compat.migrations.operations.base import (
+    POWERS,
     WITHOUT_OPTIMIZER,
     Operation,
 )
@@ -32,7 +33,7 @@ from pytest_nlam_compat.migrations.operations.columns import (
     first_column,
     width_of,
 )
-from pytest_nlam_compat.migrations.operations.tensors import POWERS, times
+from pytest_nlam_compat.migrations.operations.tensors import times
 from pytest_nlam_compat.migrations.saved_run import Optimizer, SavedRun, values
 
 if TYPE_CHECKING:
@@ -79,9 +80,7 @@ def fold_inputs(
     import torch
 
     weight, bias = f"{layer}.weight", f"{layer}.bias"
-    for name in (weight, bias):
-        if name not in run.state_dict:
-            raise operation.unmatched(run, name)
+    operation.raise_if_missing(run, weight, bias)
     old, added_to = (values(run.state_dict[name]) for name in (weight, bias))
     width = width_of(operation, weight, old)
     first = first_column(operation, weight, width, start, len(scale))

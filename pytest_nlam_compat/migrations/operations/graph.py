@@ -21,10 +21,49 @@ _ORIGINAL = "Pass the graph directory that the run was trained with."
 
 
 @dataclass(repr=False, eq=False)
-class OnGraphFile(NotOnWeights):
-    """An operation on each tensor of one graph file: ``"g2m_edge_index"``."""
+class OnGraph(NotOnWeights):
+    """An operation on the graph only."""
 
     needs: ClassVar[tuple[str, ...]] = ("graph",)
+
+    def _first_grid_node(self, run: SavedRun) -> int:
+        """Return its id: of a legacy directory, behind all mesh nodes."""
+        if run.graph_format != LEGACY:
+            return 0
+        levels = self._content(run, "mesh_features")
+        if not isinstance(levels, list):
+            raise self.refuse(
+                "mesh_features.pt holds one tensor instead of a list by level.",
+                _ORIGINAL,
+            )
+        return sum(level.shape[0] for level in levels)
+
+    def _edge_indices(self, run: SavedRun) -> list[Tensor]:
+        """Return the edge indices of g2m and m2g, (2, M) each."""
+        found = []
+        for stem in ("g2m_edge_index", "m2g_edge_index"):
+            content = self._content(run, stem)
+            if isinstance(content, list):
+                raise self.refuse(
+                    f"{stem}.pt holds a list of tensors instead of one.",
+                    _ORIGINAL,
+                )
+            found.append(values(content))
+        return found
+
+    def _content(self, run: SavedRun, stem: str) -> GraphTensor:
+        if stem not in run.graph:
+            raise self.refuse(
+                f"The saved run comes without {stem}.pt of its graph.",
+                _ORIGINAL,
+                found=", ".join(run.graph) or "no graph files",
+            )
+        return run.graph[stem]
+
+
+@dataclass(repr=False, eq=False)
+class OnGraphFile(OnGraph):
+    """An operation on each tensor of one graph file: ``"g2m_edge_index"``."""
 
     stem: str
 
@@ -34,7 +73,7 @@ class OnGraphFile(NotOnWeights):
 
     def apply(self, run: SavedRun) -> SavedRun:
         """Replace the tensor, or those of all levels."""
-        found = _content(self, run, self.stem)
+        found = self._content(run, self.stem)
         new = (
             [self.image(values(tensor)) for tensor in found]
             if isinstance(found, list)
@@ -73,7 +112,7 @@ class ReverseEdges(OnGraphFile):
 
 
 @dataclass(repr=False, eq=False)
-class RelabelGrid(NotOnWeights):
+class RelabelGrid(OnGraph):
     """Renumber the grid nodes of g2m and m2g for another order of the grid.
 
     An order is ``"y-major"``, node iy * NX + ix, up to v0.2, or ``"x-major"``,
@@ -99,7 +138,7 @@ class RelabelGrid(NotOnWeights):
         slow, fast = run.grid_shape
         if self.old == "y-major":
             slow, fast = fast, slow
-        first = _first_grid_node(self, run)
+        first = self._first_grid_node(run)
 
         def relabel(ids: Tensor) -> Tensor:
             local = ids - first
@@ -111,13 +150,13 @@ class RelabelGrid(NotOnWeights):
                 )
             return local % fast * slow + local // fast + first
 
-        g2m, m2g = (edges.clone() for edges in _edge_indices(self, run))
+        g2m, m2g = (edges.clone() for edges in self._edge_indices(run))
         g2m[0], m2g[1] = relabel(g2m[0]), relabel(m2g[1])
         return _with_graph(run, g2m_edge_index=g2m, m2g_edge_index=m2g)
 
 
 @dataclass(repr=False, eq=False)
-class NumberFromMinimum(NotOnWeights):
+class NumberFromMinimum(OnGraph):
     """Number the nodes of g2m and m2g as ``InteractionNet`` did up to 0.5.
 
     That class subtracted from each row of its edge index the smallest id in
@@ -142,53 +181,15 @@ class NumberFromMinimum(NotOnWeights):
     the creating code has numbered them from 0.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("graph",)
-
     def apply(self, run: SavedRun) -> SavedRun:
         """Renumber ``g2m_edge_index`` and ``m2g_edge_index``, (2, M) each."""
-        g2m, m2g = _edge_indices(self, run)
+        g2m, m2g = self._edge_indices(run)
         g2m = g2m - g2m.amin(dim=1, keepdim=True)
         m2g = m2g - m2g.amin(dim=1, keepdim=True)
-        first = _first_grid_node(self, run)
+        first = self._first_grid_node(run)
         g2m[0] += first
         m2g[1] += first
         return _with_graph(run, g2m_edge_index=g2m, m2g_edge_index=m2g)
-
-
-def _first_grid_node(operation: NotOnWeights, run: SavedRun) -> int:
-    """Return the id: in a legacy directory all mesh nodes come before it."""
-    if run.graph_format != LEGACY:
-        return 0
-    levels = _content(operation, run, "mesh_features")
-    if not isinstance(levels, list):
-        raise operation.refuse(
-            "mesh_features.pt holds one tensor instead of a list by level.",
-            _ORIGINAL,
-        )
-    return sum(level.shape[0] for level in levels)
-
-
-def _edge_indices(operation: NotOnWeights, run: SavedRun) -> list[Tensor]:
-    """Return the edge indices of g2m and m2g, (2, M) each."""
-    found = []
-    for stem in ("g2m_edge_index", "m2g_edge_index"):
-        content = _content(operation, run, stem)
-        if isinstance(content, list):
-            raise operation.refuse(
-                f"{stem}.pt holds a list of tensors instead of one.", _ORIGINAL
-            )
-        found.append(values(content))
-    return found
-
-
-def _content(operation: NotOnWeights, run: SavedRun, stem: str) -> GraphTensor:
-    if stem not in run.graph:
-        raise operation.refuse(
-            f"The saved run comes without {stem}.pt of its graph.",
-            _ORIGINAL,
-            found=", ".join(run.graph) or "no graph files",
-        )
-    return run.graph[stem]
 
 
 def _with_graph(run: SavedRun, **contents: GraphTensor) -> SavedRun:

@@ -82,21 +82,17 @@ class New:
 
 @dataclass(repr=False, eq=False)
 class SetHyperParameter(OnHyperParameter):
-    """Set a hyper-parameter to plain data or `New`.
-
-    That it has a value already is an error, unless `replace` is set.
-    """
+    """Add a hyper-parameter: plain data or `New`. Refuses one that is set."""
 
     value: Any
-    replace: bool = False
     must_exist: ClassVar[bool] = False
 
     def changed(self, inside: dict[str, Any], name: str) -> dict[str, Any]:
-        """Add or replace the value."""
-        if name in inside and not self.replace:
+        """Add the value."""
+        if name in inside:
             raise self.refuse(
                 f"The hyper-parameter {self.path} has a value already.",
-                "Set replace=True, or correct the predicate of the migration.",
+                "Drop it first, or correct the predicate of the migration.",
                 found=inside[name],
             )
         value = self.value

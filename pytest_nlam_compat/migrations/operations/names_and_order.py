@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from pytest_nlam_compat.migrations.operations.base import (
     Operation,
     replace_tensors,
-    with_names,
+    reset_of,
 )
 from pytest_nlam_compat.migrations.operations.segments import (
     check_pattern,
@@ -58,11 +59,9 @@ class Rename(Operation):
             for name, hit in found.items()
         }
         whole = [name for name, hit in found.items() if hit and not hit.rest]
-        self.raise_on_collision(names)
         if not self.alone:
             self._raise_if_left_behind(names, whole)
-        self.raise_on_merge(names, self.new)
-        return with_names(run, names)
+        return _with_names(self, run, names, self.new)
 
     def _raise_if_left_behind(
         self, names: dict[str, str], whole: list[str]
@@ -103,9 +102,51 @@ class MoveUnder(Operation):
         }
         if all(old == new for old, new in names.items()):
             raise self.unmatched(run, "*")
-        self.raise_on_collision(names)
-        self.raise_on_merge(names, self.parent)
-        return with_names(run, names)
+        return _with_names(self, run, names, self.parent)
+
+
+def _with_names(
+    operation: Operation, run: SavedRun, names: Mapping[str, str], target: str
+) -> SavedRun:
+    """Rename parameters and buffers, their moments and positions.
+
+    `names` maps every name of the state_dict. Refuses to make two names one,
+    and to put tensors among others below `target`, a pattern.
+    """
+    taken: dict[str, str] = {}
+    for old, new in names.items():
+        if new in taken:
+            raise operation.refuse(
+                f"Two tensors would be named {new!r}.",
+                "Drop or rename one of them first.",
+                first=taken[new],
+                second=old,
+            )
+        taken[new] = old
+    there = [o for o, n in names.items() if o == n and covers(target, o)]
+    if there:
+        raise operation.refuse(
+            f"{target!r} already names something else.",
+            "Rename what is there first, or drop it.",
+            there=", ".join(there),
+        )
+    return replace(
+        run,
+        state_dict={names[k]: t for k, t in run.state_dict.items()},
+        stored_types={
+            (names.get(name, name), kind): stored
+            for (name, kind), stored in run.stored_types.items()
+        },
+        optimizers=[
+            replace(
+                optimizer,
+                names=[names[name] for name in optimizer.names],
+                moments={names[n]: m for n, m in optimizer.moments.items()},
+                reset=reset_of(optimizer, lambda name: [names[name]]),
+            )
+            for optimizer in run.optimizers
+        ],
+    )
 
 
 @dataclass(repr=False, eq=False)
@@ -122,7 +163,7 @@ class Drop(Operation):
         gone = [name for name in run.state_dict if covers(self.name, name)]
         if not gone:
             raise self.unmatched(run, self.name)
-        return replace_tensors(run, gone, {}, [{} for _ in run.optimizers])
+        return replace_tensors(self, run, gone, [], lambda tensors: [])
 
 
 @dataclass(repr=False, eq=False)

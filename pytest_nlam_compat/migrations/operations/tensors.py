@@ -11,10 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_nlam_compat.migrations.operations.base import (
-    WITHOUT_OPTIMIZER,
+    POWERS,
     Operation,
     replace_tensors,
 )
@@ -25,7 +26,6 @@ from pytest_nlam_compat.migrations.operations.segments import (
 )
 from pytest_nlam_compat.migrations.saved_run import (
     WEIGHT,
-    Optimizer,
     SavedRun,
     dtype_name,
     dtype_named,
@@ -36,10 +36,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     Image = Callable[[str, Tensor, int], Tensor]
-    Moments = dict[str, dict[str, Tensor]]
-
-# The power of the gradient in each moment. max_exp_avg_sq is amsgrad's.
-POWERS = {"exp_avg": 1, "exp_avg_sq": 2, "max_exp_avg_sq": 2}
 
 
 def full_matches(pattern: str, run: SavedRun) -> list[str]:
@@ -84,7 +80,9 @@ class OnTensors(Operation):
     def __post_init__(self) -> None:
         check_pattern(self.names)
 
-    def image(self, name: str, tensor: Tensor, power: int) -> Tensor:
+    def image(
+        self, run: SavedRun, name: str, tensor: Tensor, power: int
+    ) -> Tensor:
         """Return what takes the place of a tensor, which is not changed.
 
         `power` is 0 for a weight, else that of the gradient in a moment.
@@ -93,7 +91,7 @@ class OnTensors(Operation):
 
     def apply(self, run: SavedRun) -> SavedRun:
         """Replace the weights and their moments."""
-        return with_images(run, self.matched(run), self.image)
+        return with_images(run, self.matched(run), partial(self.image, run))
 
     def matched(self, run: SavedRun) -> list[str]:
         """List the names that the pattern matches; refuse if there is none."""
@@ -120,7 +118,9 @@ class Scale(OnTensors):
                 f"The factor must be finite and not 0: {self.factor}"
             )
 
-    def image(self, name: str, tensor: Tensor, power: int) -> Tensor:
+    def image(
+        self, run: SavedRun, name: str, tensor: Tensor, power: int
+    ) -> Tensor:
         """Scale by the factor, or a moment by its inverse powers."""
         factor = self.factor if power == 0 else self.factor**-power
         if self.columns is None:
@@ -142,7 +142,9 @@ class Scale(OnTensors):
 class Transpose(OnTensors):
     """Swap the last two dimensions of tensors."""
 
-    def image(self, name: str, tensor: Tensor, power: int) -> Tensor:
+    def image(
+        self, run: SavedRun, name: str, tensor: Tensor, power: int
+    ) -> Tensor:
         """Swap the dimensions."""
         _raise_without_dimension(self, name, tensor, -2)
         return tensor.transpose(-2, -1).contiguous()
@@ -156,12 +158,9 @@ class Add(Operation):
 
     Attributes
     ----------
-    name : str
     shape : tuple of int, or str
         ``(0,)`` for an empty tensor, ``()`` for a scalar; or the name of a
         tensor of the same shape, which need not be known.
-    fill : float
-    dtype : str
     buffer : bool
         Whether it is a buffer, which has no position in the optimizer.
     before : str, optional
@@ -182,8 +181,7 @@ class Add(Operation):
 
         shape = self.shape
         if isinstance(shape, str):
-            if shape not in run.state_dict:
-                raise self.unmatched(run, shape)
+            self.raise_if_missing(run, shape)
             shape = tuple(run.state_dict[shape].shape)
         new = torch.full(shape, self.fill, dtype=dtype_named(self.dtype))
         added = {self.name: new}
@@ -215,8 +213,7 @@ class AddIdentity(Operation):
         import torch
 
         name = f"{self.beside}.weight"
-        if name not in run.state_dict:
-            raise self.unmatched(run, name)
+        self.raise_if_missing(run, name)
         weight = run.state_dict[name]
         _raise_without_dimension(self, name, weight, -2)
         width = weight.shape[0 if self.after else 1]
@@ -240,8 +237,8 @@ def _with_added(
 ) -> SavedRun:
     """Put tensors, parameters unless `buffer`, before another or at the end."""
     operation.raise_if_taken(run, list(added))
-    if before is not None and before not in run.state_dict:
-        raise operation.unmatched(run, before)
+    if before is not None:
+        operation.raise_if_missing(run, before)
     tensors = list(run.state_dict.items())
     place = [*run.state_dict, None].index(before)
     earlier = {name for name, _ in tensors[:place]}
@@ -272,52 +269,26 @@ class Split(Operation):
 
     def apply(self, run: SavedRun) -> SavedRun:
         """Cut weight and moments; every piece has the step of the whole."""
-        if self.name not in run.state_dict:
-            raise self.unmatched(run, self.name)
+        self.raise_if_missing(run, self.name)
         self.raise_if_taken(run, [n for n in self.into if n != self.name])
-        tensor = run.state_dict[self.name]
-        _raise_without_dimension(self, self.name, tensor, self.dim)
-        length = tensor.shape[self.dim]
-        pieces = sum(self._lengths(length).values())
-        if pieces != length:
+        whole = run.state_dict[self.name]
+        _raise_without_dimension(self, self.name, whole, self.dim)
+        length = whole.shape[self.dim]
+        lengths = [length // len(self.into)] * len(self.into)
+        if isinstance(self.into, Mapping):
+            lengths = list(self.into.values())
+        if sum(lengths) != length:
             raise self.refuse(
                 f"The pieces don't add up to the {length} of {self.name!r}.",
                 "Correct their lengths.",
-                pieces=pieces,
+                pieces=sum(lengths),
             )
-        return replace_tensors(
-            run,
-            [self.name],
-            self._pieces(tensor),
-            [self._moments(optimizer) for optimizer in run.optimizers],
-        )
 
-    def _lengths(self, length: int) -> Mapping[str, int]:
-        if isinstance(self.into, Mapping):
-            return self.into
-        return dict.fromkeys(self.into, length // len(self.into))
+        def cut(tensors: list[Tensor]) -> list[Tensor]:
+            pieces = values(tensors[0]).split_with_sizes(lengths, self.dim)
+            return [piece.clone() for piece in pieces]
 
-    def _pieces(self, tensor: Tensor) -> dict[str, Tensor]:
-        whole, pieces, start = values(tensor), {}, 0
-        for name, length in self._lengths(whole.shape[self.dim]).items():
-            pieces[name] = whole.narrow(self.dim, start, length).clone()
-            start += length
-        return pieces
-
-    def _moments(self, optimizer: Optimizer) -> Moments:
-        whole = optimizer.moments.get(self.name)
-        if not whole:
-            return {}
-        cut = {
-            kind: self._pieces(moment)
-            if kind in POWERS
-            else {name: values(moment).clone() for name in self.into}
-            for kind, moment in whole.items()
-        }
-        return {
-            name: {kind: pieces[name] for kind, pieces in cut.items()}
-            for name in self.into
-        }
+        return replace_tensors(self, run, [self.name], list(self.into), cut)
 
 
 @dataclass(repr=False, eq=False)
@@ -330,24 +301,11 @@ class Concatenate(Operation):
 
     def apply(self, run: SavedRun) -> SavedRun:
         """Join weights and moments."""
-        for name in self.names:
-            if name not in run.state_dict:
-                raise self.unmatched(run, name)
+        self.raise_if_missing(run, *self.names)
         if self.into not in self.names:
             self.raise_if_taken(run, [self.into])
         tensors = {name: run.state_dict[name] for name in self.names}
-        self._raise_on_misfit(tensors)
-        return replace_tensors(
-            run,
-            list(self.names),
-            {self.into: self._join(tensors.values())},
-            [self._moments(optimizer) for optimizer in run.optimizers],
-        )
-
-    def _raise_on_misfit(self, tensors: Mapping[str, Tensor]) -> None:
-        others = set()
-        for name, tensor in tensors.items():
-            others.add(self._other_dimensions(name, tensor))
+        others = {self._other_dimensions(n, t) for n, t in tensors.items()}
         if len(others) > 1:
             shapes = [str(tuple(t.shape)) for t in tensors.values()]
             raise self.refuse(
@@ -355,6 +313,7 @@ class Concatenate(Operation):
                 "Correct the names or the dimension.",
                 shapes=", ".join(shapes),
             )
+        return replace_tensors(self, run, self.names, [self.into], self._join)
 
     def _other_dimensions(self, name: str, tensor: Tensor) -> tuple[int, ...]:
         _raise_without_dimension(self, name, tensor, self.dim)
@@ -362,36 +321,10 @@ class Concatenate(Operation):
         del shape[self.dim]
         return tuple(shape)
 
-    def _join(self, tensors: Iterable[Tensor]) -> Tensor:
+    def _join(self, tensors: list[Tensor]) -> list[Tensor]:
         import torch
 
-        return torch.cat([values(tensor) for tensor in tensors], dim=self.dim)
-
-    def _moments(self, optimizer: Optimizer) -> Moments:
-        found = [optimizer.moments.get(name, {}) for name in self.names]
-        first = found[0]
-        steps = [
-            float(values(kinds["step"])) if "step" in kinds else None
-            for kinds in found
-        ]
-        if any(kinds.keys() != first.keys() for kinds in found) or (
-            len(set(steps)) > 1
-        ):
-            raise self.refuse(
-                "The tensors were not updated alike, so no step count fits "
-                "all of them.",
-                WITHOUT_OPTIMIZER,
-                steps=", ".join(
-                    "none" if step is None else str(step) for step in steps
-                ),
-            )
-        joined = {
-            kind: self._join([kinds[kind] for kinds in found])
-            if kind in POWERS
-            else first[kind]
-            for kind in first
-        }
-        return {self.into: joined} if joined else {}
+        return [torch.cat([values(each) for each in tensors], dim=self.dim)]
 
 
 @dataclass(repr=False, eq=False)
@@ -401,10 +334,10 @@ class Stack(Concatenate):
     def _other_dimensions(self, name: str, tensor: Tensor) -> tuple[int, ...]:
         return tuple(tensor.shape)
 
-    def _join(self, tensors: Iterable[Tensor]) -> Tensor:
+    def _join(self, tensors: list[Tensor]) -> list[Tensor]:
         import torch
 
-        return torch.stack([values(t) for t in tensors], dim=self.dim)
+        return [torch.stack([values(each) for each in tensors], dim=self.dim)]
 
 
 def _raise_without_dimension(

@@ -131,9 +131,10 @@ def test_hidden_vectors_in_all_layers_of_a_class():
 
 
 def test_without_arguments_a_class_is_not_known():
-    operation = PermuteInputBlocks("a", MESSAGE, MESSAGE, of="InteractionNet")
-    with pytest.raises(CompatError, match="class of a graph layer"):
-        operation({"a": torch.zeros(1, 6)})
+    name = "g2m_gnn.edge_mlp.0.weight"
+    operation = PermuteInputBlocks(name, MESSAGE, MESSAGE, of="InteractionNet")
+    with pytest.raises(CompatError, match="of which class its graph layers"):
+        operation({name: torch.zeros(1, 6)})
 
 
 @pytest.mark.parametrize(

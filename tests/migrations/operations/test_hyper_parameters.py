@@ -101,16 +101,17 @@ def test_an_object_is_set_as_a_stand_in():
     assert training.attributes["lr"] == 1
 
 
-def test_setting_what_is_set_needs_a_word(run):
+def test_what_is_set_is_dropped_first(run):
     with pytest.raises(CompatError) as caught:
         SetHyperParameter("args.loss", "wmse").apply(run)
     assert str(caught.value) == (
         "The hyper-parameter args.loss has a value already.\n"
         "  operation: SetHyperParameter('args.loss', 'wmse')\n"
         "  found: mse\n"
-        "Set replace=True, or correct the predicate of the migration."
+        "Drop it first, or correct the predicate of the migration."
     )
-    new = SetHyperParameter("args.loss", "wmse", replace=True).apply(run)
+    dropped = DropHyperParameter("args.loss").apply(run)
+    new = SetHyperParameter("args.loss", "wmse").apply(dropped)
     assert args_of(new)["loss"] == "wmse"
 
 

@@ -86,7 +86,7 @@ def in_file(tmp_path):
         checkpoint = read_checkpoint(file)
         opened.append(checkpoint)
         return saved_run_from_checkpoint(
-            checkpoint,
+            checkpoint.data,
             graph=checkpoint.data["graph"],
             grid_shape=run.grid_shape,
             statistics=run.statistics,

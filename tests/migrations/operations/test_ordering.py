@@ -68,7 +68,7 @@ def test_what_is_not_there_is_refused(names, before, missing, run):
     assert str(caught.value) == (
         f"Nothing in the saved run matches {missing!r}.\n"
         f"  operation: Reorder({names!r}, {before!r})\n"
-        "  names: x.w, g2m.w, g2m.b, ...\n"
+        "  names: x.w, g2m.w, g2m.b and 3 more\n"
         "Correct the pattern, or the predicate of its migration."
     )
 

@@ -74,7 +74,7 @@ def test_a_rename_that_matches_nothing_is_an_error():
         "Nothing in the saved run matches 'grid_mlp'.\n"
         "  operation: Rename('grid_mlp', 'mlp')\n"
         "  names: g2m_gnn.grid_mlp.0.weight, g2m_gnn.grid_mlp.0.bias, "
-        "g2m_gnn.grid_mlp_extra.0.weight, ...\n"
+        "g2m_gnn.grid_mlp_extra.0.weight and 2 more\n"
         "Correct the pattern, or the predicate of its migration."
     )
 

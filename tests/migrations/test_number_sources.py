@@ -21,9 +21,12 @@ from pytest_nlam_compat.migrations import (
     Split,
     Transpose,
 )
-from pytest_nlam_compat.migrations.provenance import COMPUTED, provenance
+from pytest_nlam_compat.migrations.number_sources import (
+    COMPUTED,
+    number_sources,
+)
 
-# Places: a.w 0 to 5, a.b 6 and 7, c.w 8 to 11.
+# Indices: a.w 0 to 5, a.b 6 and 7, c.w 8 to 11.
 SHAPES = {"a.w": (2, 3), "a.b": (2,), "c.w": (2, 2)}
 
 
@@ -31,8 +34,8 @@ SHAPES = {"a.w": (2, 3), "a.b": (2,), "c.w": (2, 2)}
 def found():
     def after(*operations):
         steps = [Migration("s", "0.8.0", "Why.", operations)]
-        result = provenance(saved_run(SHAPES), steps)
-        return {name: p.tolist() for name, p in result.places.items()}, {
+        result = number_sources(saved_run(SHAPES), steps)
+        return {name: p.tolist() for name, p in result.indices.items()}, {
             name: reset.tolist() for name, reset in result.reset.items()
         }
 
@@ -51,49 +54,49 @@ def test_without_steps_each_is_where_it_was(found):
 
 
 def test_names_are_followed_in_any_order(found):
-    places, _ = found(Rename("c", "a.new"), MoveUnder("top"), Drop("top.a.b"))
-    assert places == {
+    indices, _ = found(Rename("c", "a.new"), MoveUnder("top"), Drop("top.a.b"))
+    assert indices == {
         "top.a.w": [[0, 1, 2], [3, 4, 5]],
         "top.a.new.w": [[8, 9], [10, 11]],
     }
 
 
 def test_columns_and_dimensions_are_followed(found):
-    places, _ = found(PermuteInputColumns("a.w", (1, 2, 0)), Transpose("c.w"))
-    assert places["a.w"] == [[1, 2, 0], [4, 5, 3]]
-    assert places["c.w"] == [[8, 10], [9, 11]]
+    indices, _ = found(PermuteInputColumns("a.w", (1, 2, 0)), Transpose("c.w"))
+    assert indices["a.w"] == [[1, 2, 0], [4, 5, 3]]
+    assert indices["c.w"] == [[8, 10], [9, 11]]
 
 
 def test_pieces_are_followed(found):
-    places, _ = found(
+    indices, _ = found(
         Split("a.w", {"left": 1, "right": 2}, dim=1),
         Concatenate(("c.w", "right"), "joined", dim=1),
     )
-    assert places["left"] == [[0], [3]]
-    assert places["joined"] == [[8, 9, 1, 2], [10, 11, 4, 5]]
+    assert indices["left"] == [[0], [3]]
+    assert indices["joined"] == [[8, 9, 1, 2], [10, 11, 4, 5]]
 
 
 def test_what_is_new_or_scaled_is_computed(found):
-    places, _ = found(
+    indices, _ = found(
         Add("n", (2,), fill=1.0),
         Scale("a.w", 2.0, columns=(1,)),
         RepeatInputColumn("c.w", 0, 2, keep=1),
     )
-    assert places["n"] == [COMPUTED] * 2
-    assert places["a.w"] == [[0, COMPUTED, 2], [3, COMPUTED, 5]]
-    assert places["c.w"] == [[COMPUTED, 8, 9], [COMPUTED, 10, 11]]
+    assert indices["n"] == [COMPUTED] * 2
+    assert indices["a.w"] == [[0, COMPUTED, 2], [3, COMPUTED, 5]]
+    assert indices["c.w"] == [[COMPUTED, 8, 9], [COMPUTED, 10, 11]]
 
 
 def test_a_fold_is_computed_where_it_changes_something():
     run = saved_run({"l.weight": (2, 3), "l.bias": (2,)})
     fold = FoldInputs("l", (1.0, 3.0), (0.0, 0.5), start=1)
     steps = [Migration("s", "0.8.0", "Why.", (fold,))]
-    result = provenance(run, steps)
-    assert result.places["l.weight"].tolist() == [
+    result = number_sources(run, steps)
+    assert result.indices["l.weight"].tolist() == [
         [0, 1, COMPUTED],
         [3, 4, COMPUTED],
     ]
-    assert result.places["l.bias"].tolist() == [COMPUTED] * 2
+    assert result.indices["l.bias"].tolist() == [COMPUTED] * 2
     assert result.reset["l.weight"][:, [0, 2]].tolist() == [[False, True]] * 2
 
 
@@ -101,8 +104,8 @@ def test_an_offset_alone_resets_moments_of_weights_that_stay():
     run = saved_run({"l.weight": (1, 2), "l.bias": (1,)})
     fold = FoldInputs("l", (1.0,), (0.5,))
     steps = [Migration("s", "0.8.0", "Why.", (fold,))]
-    result = provenance(run, steps)
-    assert result.places["l.weight"].tolist() == [[0, 1]]
+    result = number_sources(run, steps)
+    assert result.indices["l.weight"].tolist() == [[0, 1]]
     assert result.reset["l.weight"].tolist() == [[True, False]]
 
 
@@ -121,8 +124,8 @@ def forget_moments(run):
 
 
 def test_moments_that_nobody_has_reset_are_no_excuse(found):
-    places, reset = found(CallFunction(forget_moments))
-    assert places["b.w"] == [[0, 1, 2], [3, 4, 5]]
+    indices, reset = found(CallFunction(forget_moments))
+    assert indices["b.w"] == [[0, 1, 2], [3, 4, 5]]
     assert reset == {}
 
 
@@ -130,11 +133,14 @@ def test_a_parameter_without_moments_is_followed_all_the_same():
     run = saved_run(SHAPES)
     del run.optimizers[0].moments["c.w"]
     steps = [Migration("s", "0.8.0", "Why.", (Rename("c", "d"),))]
-    assert provenance(run, steps).places["d.w"].tolist() == [[8, 9], [10, 11]]
+    assert number_sources(run, steps).indices["d.w"].tolist() == [
+        [8, 9],
+        [10, 11],
+    ]
 
 
 def test_the_run_is_left_alone():
     run = saved_run(SHAPES)
     before = {name: t.clone() for name, t in run.state_dict.items()}
-    provenance(run, [])
+    number_sources(run, [])
     assert all(torch.equal(run.state_dict[n], t) for n, t in before.items())

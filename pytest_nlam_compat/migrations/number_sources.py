@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_nlam_compat.migrations.migration import Migration
-from pytest_nlam_compat.migrations.operations.tensors import POWERS
+from pytest_nlam_compat.migrations.operations.base import POWERS
 from pytest_nlam_compat.migrations.planning import apply
 from pytest_nlam_compat.migrations.saved_run import SavedRun
 
@@ -22,30 +22,30 @@ COMPUTED = -1
 
 
 @dataclass(frozen=True)
-class Provenance:
+class NumberSources:
     """Where the numbers of a migrated run come from.
 
-    A place is an index into all parameters of the run before it was
-    migrated, flattened one after the other in the order of its optimizer.
+    An index goes into all parameters of the run before it was migrated,
+    flattened one after the other in the order of its optimizer.
 
     Attributes
     ----------
-    places : dict of str to Tensor
+    indices : dict of str to Tensor
         int64, in the shape of each parameter after the migration; `COMPUTED`
         for a number that was not moved as it is.
     reset : dict of str to Tensor
         bool, for parameters with a moment that a migration has reset: where.
     """
 
-    places: dict[str, Tensor]
+    indices: dict[str, Tensor]
     reset: dict[str, Tensor]
 
 
-def provenance(
+def number_sources(
     run: SavedRun,
     steps: Iterable[Migration],
     load: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None,
-) -> Provenance:
+) -> NumberSources:
     """Find out where the numbers of a migrated run come from.
 
     `run` is as before the migrations, float64, with an optimizer. If given,
@@ -56,12 +56,14 @@ def provenance(
     optimizer = run.optimizers[0]
     count = sum(run.state_dict[name].numel() for name in optimizer.names)
     generator = torch.Generator().manual_seed(0)
-    # Positive, as second moments are; no two of them are equal.
-    marks = 1 + torch.rand(count, generator=generator, dtype=torch.float64)
+    # Positive, as second moments are. No two are equal, however many.
+    noise = torch.rand(count, generator=generator, dtype=torch.float64)
+    ranks = torch.randperm(count, generator=generator)
+    marks = 1 + (ranks + noise / 2) / count
     marked = apply(_marked(run, marks), steps)
     ordered, order = marks.sort()
 
-    def places(tensor: Tensor) -> Tensor:
+    def indices(tensor: Tensor) -> Tensor:
         nearest = torch.searchsorted(ordered, tensor.double())
         nearest = nearest.clamp(max=count - 1)
         return torch.where(ordered[nearest] == tensor, order[nearest], COMPUTED)
@@ -70,16 +72,16 @@ def provenance(
     weights = {name: marked.state_dict[name] for name in arrived.names}
     if load is not None:
         weights = load(marked.state_dict)
-    found = {name: places(weight) for name, weight in weights.items()}
+    found = {name: indices(weight) for name, weight in weights.items()}
     # A loader may rename what a migration has reset.
     heirs = dict(zip(arrived.names, weights, strict=False))
     reset: dict[str, Tensor] = {}
     for moment in arrived.reset:
         name, _, kind = moment.rpartition(".")
-        computed = places(arrived.moments[name][kind]) == COMPUTED
+        computed = indices(arrived.moments[name][kind]) == COMPUTED
         heir = name if name in found else heirs[name]
         reset[heir] = computed | reset.get(heir, torch.zeros_like(computed))
-    return Provenance(found, reset)
+    return NumberSources(found, reset)
 
 
 def _marked(run: SavedRun, marks: Tensor) -> SavedRun:
