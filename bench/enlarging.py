@@ -38,7 +38,7 @@ def main(archive: Path, target: Path, megabytes: int) -> None:
         written = reference.write(Path(folder))
         graph = reference.graph_folder(Path(folder))
         shutil.copytree(graph, target.with_suffix(".graph") / graph.name)
-        statistics = facts_of(reference).to_json()
+        statistics = facts_of(reference).to_bytes(".json")
         target.with_suffix(".json").write_bytes(statistics)
         with read_checkpoint(written) as checkpoint:
             grow(checkpoint.data, megabytes)

@@ -79,7 +79,7 @@ class Owner:
             owned = Owned(reference, self._root / name)
             reference.write(owned.folder)
             facts = facts_of(reference)
-            owned.statistics.write_bytes(facts.to_json())
+            owned.statistics.write_bytes(facts.to_bytes(".json"))
             self._cases[name] = owned
         return self._cases[name]
 

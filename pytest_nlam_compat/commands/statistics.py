@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         type=Path,
         required=True,
-        help="the file to write, in JSON",
+        help="the file to write: JSON, or safetensors if it ends in that",
     )
 
 
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> CommandResult:
     refuse_existing(output)
     facts = facts_from_config(arguments.datastore)
     with draft(output, overwrite=False) as stream:
-        stream.write(facts.to_json())
+        stream.write(facts.to_bytes(output.suffix))
     variables = len(facts.arrays["state_mean"])
     nx, ny = facts.grid_shape
     return CommandResult(

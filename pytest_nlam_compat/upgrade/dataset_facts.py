@@ -1,7 +1,8 @@
 """What migrations need to know about a dataset, and how to get it.
 
-As a file it is JSON; ``docs/upgrade.md`` shows one. The arrays are those of
-`migrations.saved_run.Statistics`.
+As a file it is JSON, or safetensors with the arrays as tensors and the rest,
+each as JSON, in its metadata; ``docs/upgrade.md`` shows one. The arrays are
+those of `migrations.saved_run.Statistics`.
 """
 
 from __future__ import annotations
@@ -56,10 +57,20 @@ class DatasetFacts:
             table["config"] = dict(self.config)
         return table
 
-    def to_json(self) -> bytes:
-        """Return the content of a file."""
-        text = json.dumps(self.table(), indent=1, allow_nan=False)
-        return f"{text}\n".encode()
+    def to_bytes(self, suffix: str) -> bytes:
+        """Return the content of a file: safetensors or, by default, JSON."""
+        table = self.table()
+        if suffix != ".safetensors":
+            text = json.dumps(table, indent=1, allow_nan=False)
+            return f"{text}\n".encode()
+        import numpy as np
+        from safetensors.numpy import save
+
+        arrays = table.pop("arrays")
+        return save(
+            {name: np.array(numbers) for name, numbers in arrays.items()},
+            {name: json.dumps(value) for name, value in table.items()},
+        )
 
 
 def load_facts(
@@ -72,13 +83,18 @@ def load_facts(
 
 
 def read_facts(path: Path) -> DatasetFacts:
-    """Read a file of statistics; refuse one that is not complete."""
+    """Read a file of statistics; refuse one that is not complete.
+
+    It is JSON or safetensors, whatever its name.
+    """
     try:
         with open_regular(path) as stream:
             content = stream.read(_LARGEST + 1)
         if len(content) > _LARGEST:
             raise ValueError(f"more than {_LARGEST} bytes")
-        return facts_from_table(json.loads(content))
+        is_safetensors = content[8:9] == b"{"
+        table = _safetensors(path) if is_safetensors else json.loads(content)
+        return facts_from_table(table)
     except OSError as error:
         cause = error.strerror or str(error)
     except (ValueError, TypeError, RecursionError) as error:
@@ -89,6 +105,20 @@ def read_facts(path: Path) -> DatasetFacts:
         remedy="Write one with nlam-compat statistics --datastore CONFIG "
         "-o FILE.",
     )
+
+
+def _safetensors(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            names = file.keys()
+            arrays = {name: file.get_tensor(name).tolist() for name in names}
+    except SafetensorError as error:
+        raise ValueError(str(error)) from None
+    table = {key: json.loads(value) for key, value in metadata.items()}
+    return {**table, "arrays": arrays}
 
 
 def facts_from_table(table: Any) -> DatasetFacts:

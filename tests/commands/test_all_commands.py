@@ -155,7 +155,7 @@ def place(reference_of, tmp_path):
     made.mkdir()
     reference = reference_of("0.6.0-graph_lam")
     reference.write(made).rename(made / "run.ckpt")
-    (made / "facts.json").write_bytes(facts_of(reference).to_json())
+    (made / "facts.json").write_bytes(facts_of(reference).to_bytes(".json"))
     reference_of("0.7.0-graph_lam").write(made / "newest")
     (made / "mdp").mkdir()
     mdp_dataset.write(made / "mdp")

@@ -4,6 +4,7 @@ import os
 import mdp_dataset
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from pytest_nlam_compat.cli import main
 from pytest_nlam_compat.upgrade.dataset_facts import ARRAYS, read_facts
@@ -20,9 +21,10 @@ def dataset(tmp_path_factory):
 
 
 @pytest.mark.neural_lam
-def test_the_statistics_of_a_datastore(dataset, tmp_path, capsys):
+@pytest.mark.parametrize("ending", ["json", "safetensors"])
+def test_the_statistics_of_a_datastore(dataset, tmp_path, ending, capsys):
     config, values = dataset
-    output = tmp_path / "statistics.json"
+    output = tmp_path / f"statistics.{ending}"
     assert write("--datastore", config, "-o", output) == 0
     assert capsys.readouterr().out.splitlines()[-1] == (
         f"{output}: 2 state variables, 2 static features, 4 x 3 grid"
@@ -49,6 +51,15 @@ def test_the_statistics_of_a_datastore(dataset, tmp_path, capsys):
     ]:
         expected = [compute(each) for each in of_values]
         np.testing.assert_allclose(facts.arrays[name], expected, err_msg=name)
+
+
+@pytest.mark.neural_lam
+def test_the_safetensors_file_is_one(dataset, tmp_path):
+    output = tmp_path / "statistics.safetensors"
+    write("--datastore", dataset[0], "-o", output)
+    arrays = load_file(output)
+    assert set(arrays) == {*ARRAYS, "extent"}
+    assert {array.dtype for array in arrays.values()} == {np.dtype("f8")}
 
 
 @pytest.mark.neural_lam
