@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pytest_nlam_compat.cli import main
-from pytest_nlam_compat.migrations.layout import check_layout
+from pytest_nlam_compat.migrations.layout import check_weights
 
 pytestmark = [pytest.mark.slow, pytest.mark.neural_lam]
 
@@ -116,5 +116,5 @@ def test_weights_without_anything_around_them(owned, tmp_path, capsys):
     assert main(arguments) == 0
     assert "put under state_dict" in capsys.readouterr().out
     weights = torch.load(new, weights_only=False)["state_dict"]
-    check_layout(weights, {}, "0.7.0")
+    check_weights(weights, {}, "0.7.0")
     equal_to_upgraded(owned, {"state_dict": weights}, tmp_path)

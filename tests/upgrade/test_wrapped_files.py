@@ -9,7 +9,7 @@ import torch
 from pytest_nlam_compat.checkpoints.reader import read_checkpoint
 from pytest_nlam_compat.checkpoints.writer import write_checkpoint
 from pytest_nlam_compat.cli import main
-from pytest_nlam_compat.migrations.layout import check_layout
+from pytest_nlam_compat.migrations.layout import check_weights
 
 OLD, NEW, FOLDED = "0.5.0-hi_lam", "0.7.0-graph_lam", "0.3.0-hi_lam"
 
@@ -90,7 +90,7 @@ def test_wrappers_are_removed_wherever_they_are(
     assert upgrade(make(name, rename(change)), name) == 0
     assert told in capsys.readouterr().out
     new = loaded(tmp_path)
-    check_layout(new["state_dict"], {}, "0.7.0")
+    check_weights(new["state_dict"], {}, "0.7.0")
     (tmp_path / "new.ckpt").unlink()
     assert upgrade(owned(name).checkpoint, name) == 0
     plain = loaded(tmp_path)
