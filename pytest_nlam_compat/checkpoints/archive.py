@@ -9,9 +9,9 @@ import struct
 import sys
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from pytest_nlam_compat.checkpoints import zipformat
 from pytest_nlam_compat.errors import CompatError
@@ -42,8 +42,7 @@ _CONTENTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One record: its bytes are ``size`` bytes of the file from ``start``."""
 
     name: str

@@ -7,8 +7,7 @@ evidence, which is always shown with it. A stamp, if there is one, is read.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from packaging.version import Version
 
@@ -55,8 +54,7 @@ _TELLING = {
 _MOST_SHOWN = 5
 
 
-@dataclass(frozen=True)
-class Evidence:
+class Evidence(NamedTuple):
     """What was seen in a file, and the releases that write such a file."""
 
     seen: str
@@ -73,8 +71,7 @@ class Evidence:
         return " or ".join(self.releases)
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(NamedTuple):
     """The release that wrote a checkpoint, and what says so."""
 
     release: str

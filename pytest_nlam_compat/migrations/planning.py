@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from packaging.version import InvalidVersion, Version
 
@@ -142,8 +142,7 @@ def _version(argument: str, given: Version | str) -> Version:
         ) from None
 
 
-@dataclass(frozen=True)
-class Registry:
+class Registry(NamedTuple):
     """The migrations of some code: neural-lam's history, then its own.
 
     The history ends at the release that the code has reached. The migrations

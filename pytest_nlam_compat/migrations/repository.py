@@ -7,9 +7,9 @@ import json
 import re
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 from packaging.version import Version
 
@@ -32,8 +32,7 @@ _SECTIONS = {
 _NOT_THEIRS = ("<frozen ", __file__)
 
 
-@dataclass(frozen=True)
-class RepositorySetup:
+class RepositorySetup(NamedTuple):
     """Where a repository keeps its migrations, by pytest's configuration.
 
     `source` is the value of `INI_KEY`, relative to the root of the repository,

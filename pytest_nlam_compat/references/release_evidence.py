@@ -58,8 +58,7 @@ class Marker(NamedTuple):
         return f"{'' if self.present else 'the absence of '}{where}{self.name}"
 
 
-@dataclass(frozen=True)
-class FileChange:
+class FileChange(NamedTuple):
     """Names of one kind that came and went with a release."""
 
     added: frozenset[str] = frozenset()

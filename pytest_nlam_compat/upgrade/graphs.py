@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pytest_nlam_compat.checkpoints.archive import Archive
 from pytest_nlam_compat.checkpoints.reader import Checkpoint, read_checkpoint
@@ -41,8 +40,7 @@ _EMBEDDERS = {
 }
 
 
-@dataclass(frozen=True)
-class GraphDirectory:
+class GraphDirectory(NamedTuple):
     """An open graph directory."""
 
     folder: Path

@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 _GRAPHS = "upgraded_graph"
 _UP = 4
 """A checkpoint is in saved_models/RUN/, somewhere below the project."""
 
 
-@dataclass(frozen=True)
-class RunFiles:
+class RunFiles(NamedTuple):
     """What belongs to a checkpoint file; None if it is not near it."""
 
     file: Path

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from packaging.version import Version
 
@@ -40,8 +40,7 @@ _DEFAULT_CONFIG_NOTE = (
 )
 
 
-@dataclass(frozen=True)
-class UpgradePlan:
+class UpgradePlan(NamedTuple):
     """How a checkpoint gets to the requested release."""
 
     origin: str  # the release whose layout the file has

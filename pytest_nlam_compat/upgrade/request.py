@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_nlam_compat.files.refusals import printable
 from pytest_nlam_compat.migrations.releases import RELEASES
@@ -22,8 +22,7 @@ OPTIONS = {
 """What to pass for each need of a migration."""
 
 
-@dataclass(frozen=True)
-class UpgradeRequest:
+class UpgradeRequest(NamedTuple):
     """What to do with a checkpoint file: the options of ``upgrade``."""
 
     origin: str | None = None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from pytest_nlam_compat.checkpoints.reader import Checkpoint, read_checkpoint
 from pytest_nlam_compat.errors import CompatError, counted, join_some
@@ -48,7 +48,7 @@ def upgrade(output: OutputFile, request: UpgradeRequest) -> UpgradeResult:
             # What belongs to it is near the old file.
             near = run_files(result.file, found, graph, request.config)
             file = result.output or result.file
-            result.next = replace(near, file=file).check()
+            result.next = near._replace(file=file).check()
     return result
 
 
@@ -117,8 +117,7 @@ def _find_graph(
             remedy="Pass its directory with --graph instead of --graph-root.",
         )
     out = request.graph_out
-    return replace(
-        request,
+    return request._replace(
         graph=request.graph_root / name,
         graph_out=None if out is None else out / name,
     )
@@ -140,8 +139,7 @@ def _refuse_lost_changes(
     result.notes.append(f"The graph is unchanged: {graph.folder}.")
 
 
-@dataclass(frozen=True)
-class FolderResult:
+class FolderResult(NamedTuple):
     """The result, or the error, of each file of a folder."""
 
     folder: Path

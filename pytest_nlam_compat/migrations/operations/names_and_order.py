@@ -215,7 +215,7 @@ class Reorder(Operation):
         for name in run.state_dict:
             found = match(self.names, name)
             if found is not None:
-                target = fill(self.before, replace(found, rest=""))
+                target = fill(self.before, found._replace(rest=""))
                 moved.setdefault(target, []).append(name)
         if not moved:
             raise self.unmatched(run, self.names)

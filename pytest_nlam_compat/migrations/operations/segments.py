@@ -9,12 +9,11 @@ segment ``**`` for any number of segments, none too.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Match:
+class Match(NamedTuple):
     """How a pattern covers a name.
 
     `captured` is what each ``*`` stands for, and `rest` what follows the
