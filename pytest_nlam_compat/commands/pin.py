@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> CommandResult:
     """Pin a file, and print what the reference holds."""
     from pytest_nlam_compat.recording.pin import PinRequest, pin
     from pytest_nlam_compat.recording.pinned_run import strength_lines
-    from pytest_nlam_compat.recording.release import quietly
+    from pytest_nlam_compat.recording.release_recorder import quietly
 
     request = PinRequest(
         arguments.file,

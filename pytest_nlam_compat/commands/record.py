@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> CommandResult:
         )
     lines = []
     if not arguments.native_routes:
-        from pytest_nlam_compat.recording.release import (
+        from pytest_nlam_compat.recording.release_recorder import (
             add_missing_cases,
             record_release,
         )
@@ -96,7 +96,7 @@ def _record_native_routes(release: Version, fixtures: Path) -> dict[str, bool]:
     They are returned by their ids.
     """
     from pytest_nlam_compat.judging.native_route import natively_loaded
-    from pytest_nlam_compat.recording.release import installed, quietly
+    from pytest_nlam_compat.recording.release_recorder import installed, quietly
 
     adapter = installed(release)
     archives = [

@@ -26,7 +26,7 @@ from pytest_nlam_compat.recording import extract
 from pytest_nlam_compat.recording.cases import Case
 from pytest_nlam_compat.recording.pinned_run import compute
 from pytest_nlam_compat.recording.redaction import redact, redacted
-from pytest_nlam_compat.recording.release import provenance
+from pytest_nlam_compat.recording.release_recorder import provenance
 from pytest_nlam_compat.recording.workspace import Workspace, series_length
 from pytest_nlam_compat.references import registry
 from pytest_nlam_compat.references.pins import ARCHIVE, REGISTRY, WEIGHTS

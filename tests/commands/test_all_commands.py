@@ -50,8 +50,9 @@ SMALLER = {
     "bisect": "from bisections import RecordedGrader\n"
     "from pytest_nlam_compat.bisect import bisect\n"
     "bisect.CommitGrader = RecordedGrader",
-    "record": "from pytest_nlam_compat.recording import cases, release\n"
-    "release.cases_of = lambda _: cases.CASES[:1]",
+    "record": "from pytest_nlam_compat.recording import release_recorder as r\n"
+    "from pytest_nlam_compat.recording.cases import CASES\n"
+    "r.cases_of = lambda _: CASES[:1]",
 }
 # The verdicts of a bisect; what neural-lam itself makes of a dataset.
 KEPT = ("cache/bisect/", "mdp/datastore.zarr/")

@@ -18,9 +18,9 @@ def fixtures(tmp_path):
 @pytest.mark.neural_lam
 @pytest.mark.usefixtures("current_adapter")
 def test_it_prints_a_line_for_each_case(fixtures, monkeypatch, capsys):
-    from pytest_nlam_compat.recording import release
+    from pytest_nlam_compat.recording import release_recorder
 
-    monkeypatch.setattr(release, "cases_of", lambda _: CASES[:1])
+    monkeypatch.setattr(release_recorder, "cases_of", lambda _: CASES[:1])
     monkeypatch.chdir(fixtures.parent)
     assert main(["record", "v0.7.0"]) == 0
     out, err = capsys.readouterr()

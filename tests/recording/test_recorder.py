@@ -22,7 +22,7 @@ BY_NAME = {case.name: case for case in CASES}
 @pytest.fixture(scope="module")
 def record(current_adapter, tmp_path_factory):
     from pytest_nlam_compat.recording.recorder import record
-    from pytest_nlam_compat.recording.release import quietly
+    from pytest_nlam_compat.recording.release_recorder import quietly
 
     def recording(name):
         folder = tmp_path_factory.mktemp(name)
@@ -169,7 +169,7 @@ def test_noise_is_recorded_where_there_is_some(
 ):
     """Without the gate, which takes a hundred rollouts."""
     from pytest_nlam_compat.recording import recorder, strength
-    from pytest_nlam_compat.recording.release import quietly
+    from pytest_nlam_compat.recording.release_recorder import quietly
 
     monkeypatch.setattr(
         strength, "measure", lambda *_: strength.Strength({}, {}, 0.0)
@@ -221,7 +221,7 @@ def test_a_weak_draw_is_drawn_anew(
     current_adapter, tmp_path, monkeypatch, members
 ):
     from pytest_nlam_compat.recording import recorder, strength
-    from pytest_nlam_compat.recording.release import quietly
+    from pytest_nlam_compat.recording.release_recorder import quietly
 
     asked = []
 

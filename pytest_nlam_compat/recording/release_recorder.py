@@ -5,22 +5,20 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import io
-import logging
 import platform
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from loguru import logger
 from packaging.version import Version
 
 import pytest_nlam_compat
 from pytest_nlam_compat.adapters.adapter import Adapter
 from pytest_nlam_compat.adapters.probe import probe, select_adapter
+from pytest_nlam_compat.adapters.silence import silenced
 from pytest_nlam_compat.errors import CompatError
 from pytest_nlam_compat.numerics.torch_settings import reproducible
 from pytest_nlam_compat.recording.cases import Case, cases_of
@@ -198,16 +196,5 @@ def provenance(command: str) -> dict[str, Any]:
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
     """Silence neural-lam and Lightning, so that only our progress shows."""
-    logger.disable("neural_lam")
-    for name in ("lightning_fabric", "pytorch_lightning"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        with (
-            contextlib.redirect_stdout(io.StringIO()),
-            warnings.catch_warnings(),
-        ):
-            # About workers, logging and checkpoints, all disabled on purpose.
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.enable("neural_lam")
+    with silenced(), contextlib.redirect_stdout(io.StringIO()):
+        yield

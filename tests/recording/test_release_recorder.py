@@ -42,13 +42,15 @@ def fixtures(tmp_path):
 @pytest.fixture
 def record(fixtures, monkeypatch):
     """Record one case and a void one; returns what it reports."""
-    from pytest_nlam_compat.recording import release
+    from pytest_nlam_compat.recording import release_recorder
 
-    monkeypatch.setattr(release, "cases_of", lambda _: [CASES[0], VOID])
+    monkeypatch.setattr(
+        release_recorder, "cases_of", lambda _: [CASES[0], VOID]
+    )
     lines = []
 
     def recording(wanted=R7):
-        path = release.record_release(wanted, fixtures, lines.append)
+        path = release_recorder.record_release(wanted, fixtures, lines.append)
         return path, lines
 
     return recording
@@ -173,12 +175,12 @@ def archive(fixtures):
 
 @pytest.fixture
 def add(fixtures, monkeypatch):
-    from pytest_nlam_compat.recording import release
+    from pytest_nlam_compat.recording import release_recorder
 
     def adding(*cases):
-        monkeypatch.setattr(release, "cases_of", lambda _: cases)
+        monkeypatch.setattr(release_recorder, "cases_of", lambda _: cases)
         lines = []
-        path = release.add_missing_cases(R7, fixtures, lines.append)
+        path = release_recorder.add_missing_cases(R7, fixtures, lines.append)
         return path, lines
 
     return adding
@@ -238,19 +240,19 @@ def test_nothing_is_added_to_another_archive(add, archive, fixtures):
 
 @pytest.mark.usefixtures("state")
 def test_a_weak_case_leaves_no_archive(record, monkeypatch):
-    from pytest_nlam_compat.recording import release
+    from pytest_nlam_compat.recording import release_recorder
 
     def weak(case, adapter, folder):
         raise CompatError("Too weak.", remedy="Make it stronger.")
 
-    monkeypatch.setattr(release, "record", weak)
+    monkeypatch.setattr(release_recorder, "record", weak)
     assert error_of(record) == "Too weak.\nMake it stronger."
 
 
 def test_neural_lam_may_log_again_afterwards():
     from loguru import logger
 
-    from pytest_nlam_compat.recording.release import quietly
+    from pytest_nlam_compat.recording.release_recorder import quietly
 
     heard = []
     handle = logger.add(heard.append, format="{message}")
