@@ -35,7 +35,7 @@ _CLAMPING = {
 }
 
 # A module, its kind, and the number of its inputs (of a map: of its outputs).
-# In braces: as many of them as `_counts` says.
+# In braces: as many of them as `_COUNTED` finds.
 _GRID = """
 grid_embedder mlp grid
 g2m_embedder mlp g2m

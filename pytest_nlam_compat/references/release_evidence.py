@@ -41,9 +41,6 @@ KINDS = {
 }
 """What files can be told by, and how people call it."""
 
-# What a damaged table raises here.
-_DAMAGE = (ValueError, TypeError, LookupError, AttributeError)
-
 
 class Marker(NamedTuple):
     """A name that a release is the first to have, or to lack."""

@@ -48,7 +48,6 @@ WRAPPED = (
     ),
 )
 COMMON_STEP = "        init_states, target_states, forcing_features, batch_times = batch\n"
-BATCH_SIZE = "        batch_size = batch[0].shape[0]\n"
 PARTS = "init_states", "target_states", "forcing", "target_times"
 
 
