@@ -220,7 +220,9 @@ def test_a_signal_ends_it_as_an_interrupt(name, status):
         "import os, signal, sys\n"
         "from pytest_nlam_compat.cli import main\n"
         "from pytest_nlam_compat.commands import fetch\n"
+        # Whoever runs the tests in the background, or with nohup, ignores it.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         "def run(arguments):\n"
         "    try:\n"
         f"        os.kill(os.getpid(), signal.{name})\n"
