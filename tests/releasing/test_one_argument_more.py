@@ -18,11 +18,17 @@ from simulated import (
 pytestmark = [pytest.mark.neural_lam, pytest.mark.slow]
 
 # What the tests of the copy name, and one of the other models.
-CASES = ("graph_lam", "hi_lam") + tuple(
-    f"graph_lam-{what}"
-    for what in (
-        "clamp deep mae multiscale shallow weights window00 window21"
-    ).split()
+CASES = (
+    "graph_lam",
+    "graph_lam-clamp",
+    "graph_lam-deep",
+    "graph_lam-mae",
+    "graph_lam-multiscale",
+    "graph_lam-shallow",
+    "graph_lam-weights",
+    "graph_lam-window00",
+    "graph_lam-window21",
+    "hi_lam",
 )
 
 
