@@ -68,6 +68,9 @@ def read_as(pattern):
             f"        forcing_features, batch_times = {three}, {four}\n",
         ),
         (MODULE, "batch[0].shape[0]", f"{one}.shape[0]"),
+        # Examples are drawn of an evaluation.
+        (MODULE, "target = batch[1]", f"target = {two}"),
+        (MODULE, "time = batch[3]", f"time = {four}"),
     )
 
 
@@ -343,6 +346,7 @@ REFACTORINGS = (
                 COMMON_STEP,
                 COMMON_STEP.replace("features,", "features, boundary,"),
             ),
+            (MODULE, "time = batch[3]", "time = batch[4]"),
         ),
         cases=BOTH,
     ),
