@@ -144,17 +144,17 @@ class CheckpointUnpickler(pickle._Unpickler):
         return tree
 
     def _run(self) -> Any:
-        while True:
-            self._last = self.read(1)
-            if self._last == pickle.STOP:
-                return self.stack.pop()
-            if not self._last:
-                raise EOFError
-            if self._last not in _HANDLERS:
-                raise self._refuse(f"uses the opcode {_name(self._last)}")
-            handler, cost = _HANDLERS[self._last]
+        self._last = b""
+        while (code := self.read(1)) in _HANDLERS:
+            handler, cost = _HANDLERS[code]
             self._charge(cost)
             handler(self)
+        self._last = code
+        if code == pickle.STOP:
+            return self.stack.pop()
+        if not code:
+            raise EOFError
+        raise self._refuse(f"uses the opcode {_name(code)}")
 
     def _left(self) -> int:
         return self._size - self._content.tell()
