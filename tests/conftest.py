@@ -41,6 +41,15 @@ def reference_of(recorded):
 
 
 @pytest.fixture
+def fixtures(tmp_path):
+    """Return a folder like that of this project, without archives."""
+    folder = tmp_path / "fixtures"
+    folder.mkdir()
+    (folder / "registry.txt").write_text("# Archives.\n")
+    return folder
+
+
+@pytest.fixture
 def pinned_like(recorded, tmp_path):
     """Return a folder with one of our references, as if it was pinned."""
     from pytest_nlam_compat.references import registry

@@ -79,7 +79,7 @@ def record_release(
         write_archive(archive, index, recorded)
         digest = registry.sha256_of(archive)
         registry.add(fixtures / "registry.txt", release, digest)
-    except KeyboardInterrupt:
+    except BaseException:
         # One that is not listed would stop every run.
         archive.unlink(missing_ok=True)
         raise

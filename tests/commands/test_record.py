@@ -7,14 +7,6 @@ from pytest_nlam_compat.cli import main
 from pytest_nlam_compat.recording.cases import CASES
 
 
-@pytest.fixture
-def fixtures(tmp_path):
-    folder = tmp_path / "fixtures"
-    folder.mkdir()
-    (folder / "registry.txt").write_text("# Archives.\n")
-    return folder
-
-
 @pytest.mark.neural_lam
 @pytest.mark.usefixtures("current_adapter")
 def test_it_prints_a_line_for_each_case(fixtures, monkeypatch, capsys):

@@ -32,14 +32,6 @@ VOID = Case(
 
 
 @pytest.fixture
-def fixtures(tmp_path):
-    folder = tmp_path / "fixtures"
-    folder.mkdir()
-    (folder / "registry.txt").write_text("# Archives.\n")
-    return folder
-
-
-@pytest.fixture
 def record(fixtures, monkeypatch):
     """Record one case and a void one; returns what it reports."""
     from pytest_nlam_compat.recording import release_recorder
@@ -236,6 +228,17 @@ def test_nothing_is_added_to_another_archive(add, archive, fixtures):
     with pytest.raises(CompatError, match="not the archive that is listed"):
         add(CASES[0])
     assert ReleaseArchive(archive).cases == ["graph_lam-std"]
+
+
+@pytest.mark.usefixtures("state")
+def test_an_archive_that_can_not_be_listed_is_not_kept(record, monkeypatch):
+    """It would stop every run: only listed archives may be there."""
+
+    def add(path, release, digest):
+        raise CompatError("Read-only.", remedy="Make it writable.")
+
+    monkeypatch.setattr(registry, "add", add)
+    assert error_of(record).startswith("Read-only.")
 
 
 @pytest.mark.usefixtures("state")
